@@ -1,0 +1,1 @@
+"""Posed images: the containers that the model reads and one reader per format."""

@@ -1,0 +1,101 @@
+"""Containers for posed images: what readers produce and what the model consumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from utils.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class Views:
+    """Images with their cameras and whatever else is known of each pixel."""
+
+    images: Float[Tensor, "*batch view 3 height width"]
+    """RGB in [0, 1]."""
+    cameras: Cameras
+    """Batch axes ``(*batch, view)``."""
+    depths: Float[Tensor, "*batch view height width"]
+    """z-depth in scene units; 0 where it is unknown (everywhere, if there is no depth)."""
+    masks: Bool[Tensor, "*batch view height width"]
+    """Pixels that losses and metrics may count; all true where nothing says otherwise."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def to(self, device: torch.device | str) -> Views:
+        """Return the views on another device."""
+        return Views(
+            self.images.to(device),
+            self.cameras.to(device),
+            self.depths.to(device),
+            self.masks.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One task: given the sources, predict the targets. Collated samples gain a leading axis."""
+
+    sources: Views
+    targets: Views
+    near_far: Float[Tensor, "*batch 2"]
+    """Nearest and farthest z-depth of the scene, in scene units."""
+    scene: str | tuple[str, ...]
+    """Scene name; after collation one name per scene of the batch."""
+    source_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
+    target_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+    def to(self, device: torch.device | str) -> Sample:
+        """Return the sample on another device."""
+        return replace(
+            self,
+            sources=self.sources.to(device),
+            targets=self.targets.to(device),
+            near_far=self.near_far.to(device),
+        )
+
+
+class SampleRequest(NamedTuple):
+    """What a sampler asks a dataset for: the same request always yields the same sample."""
+
+    index: int
+    """Which item of the dataset."""
+    seed: int = 0
+    """Seeds every random choice that the dataset makes for this sample."""
+    num_sources: int = 3
+
+
+def _stack_views(views: list[Views]) -> Views:
+    return Views(
+        torch.stack([view.images for view in views]),
+        Cameras(
+            torch.stack([view.cameras.intrinsics for view in views]),
+            torch.stack([view.cameras.c2w for view in views]),
+        ),
+        torch.stack([view.depths for view in views]),
+        torch.stack([view.masks for view in views]),
+    )
+
+
+def collate_samples(samples: list[Sample]) -> Sample:
+    """Stack samples along a new leading scene axis.
+
+    Raises:
+        RuntimeError: The samples differ in view count or image size.
+    """
+    return Sample(
+        sources=_stack_views([sample.sources for sample in samples]),
+        targets=_stack_views([sample.targets for sample in samples]),
+        near_far=torch.stack([sample.near_far for sample in samples]),
+        scene=tuple(str(sample.scene) for sample in samples),
+        source_ids=tuple(tuple(sample.source_ids) for sample in samples),  # pyright: ignore[reportArgumentType]
+        target_ids=tuple(tuple(sample.target_ids) for sample in samples),  # pyright: ignore[reportArgumentType]
+    )

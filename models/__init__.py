@@ -1,0 +1,1 @@
+"""The backbone, the radiance field and their training modules."""

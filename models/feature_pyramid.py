@@ -1,0 +1,108 @@
+"""Feature maps for ray points: VGGT tokens for context, a convolutional branch for detail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FeaturePyramidConfig:
+    """Size of the trainable feature pyramid."""
+
+    feature_channels: int = 32
+    """channels of the feature maps that ray points read"""
+    pyramid_width: int = 64
+    """channels inside the pyramid"""
+
+
+class FeaturePyramid(nn.Module):
+    """Fuse the tokens of several VGGT layers with image features at 1/2, 1/4 and 1/8 size.
+
+    Tokens come at 1/14 of the backbone's resolution: they carry geometry and context, not detail.
+    Each layer is normalised and projected, their sum enters at 1/8 size, and a top-down path adds
+    the image branch back, as in feature pyramid networks (Lin et al. 2017).
+    """
+
+    def __init__(self, config: FeaturePyramidConfig, token_channels: int, num_layers: int) -> None:
+        super().__init__()
+        width = config.pyramid_width
+        self.token_norms = nn.ModuleList(nn.LayerNorm(token_channels) for _ in range(num_layers))
+        self.token_projections = nn.ModuleList(
+            nn.Linear(token_channels, width) for _ in range(num_layers)
+        )
+        self.token_mixer = ResidualBlock(width)
+        self.stems = nn.ModuleList(
+            [_downsample(3, width // 2), _downsample(width // 2, width), _downsample(width, width)]
+        )
+        self.laterals = nn.ModuleList([nn.Conv2d(width // 2, width, 1), nn.Conv2d(width, width, 1)])
+        self.merges = nn.ModuleList([ResidualBlock(width) for _ in range(3)])
+        self.output = nn.Conv2d(width, config.feature_channels, 3, padding=1)
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...],
+    ) -> Float[Tensor, "batch view channel map_height map_width"]:
+        """Return maps at half the size of the images (rounded up)."""
+        levels = self._image_levels(images.flatten(0, 1))
+        x = levels[2] + _resize_like(self._fuse_tokens(tokens), levels[2])
+        x = self.merges[2](x)
+        for level in (1, 0):
+            x = _resize_like(x, levels[level]) + self.laterals[level](levels[level])
+            x = self.merges[level](x)
+        return self.output(x).unflatten(0, images.shape[:2])
+
+    def _image_levels(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
+        levels, x = [], images * 2 - 1
+        for stem in self.stems:
+            x = stem(x)
+            levels.append(x)
+        return levels
+
+    def _fuse_tokens(
+        self, tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...]
+    ) -> Float[Tensor, "n width rows columns"]:
+        layers = zip(tokens, self.token_norms, self.token_projections, strict=True)
+        fused = [
+            project(norm(layer.flatten(0, 1).permute(0, 2, 3, 1)))
+            for layer, norm, project in layers
+        ]
+        return self.token_mixer(torch.stack(fused).sum(0).permute(0, 3, 1, 2))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with group normalisation and a skip connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(8, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x: Float[Tensor, "n width h w"]) -> Float[Tensor, "n width h w"]:
+        """Add the block's output to its input."""
+        return x + self.body(x)
+
+
+def _downsample(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 5, stride=2, padding=2),
+        nn.GroupNorm(8, outputs),
+        nn.GELU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.GELU(),
+    )
+
+
+def _resize_like(x: Float[Tensor, "n c h w"], other: Float[Tensor, "n d k l"]) -> Tensor:
+    return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)

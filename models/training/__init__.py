@@ -1,0 +1,1 @@
+"""Lightning modules, callbacks and what a training run is built from."""

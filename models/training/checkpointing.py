@@ -1,0 +1,139 @@
+"""When and how a run saves: atomically, periodically, at its best and when it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.plugins import TorchCheckpointIO
+
+from utils.checkpoints import load_safely, save_atomically
+
+LAST = "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files through ``utils.checkpoints``."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: object | None = None,
+    ) -> None:
+        """Write the file whole or not at all."""
+        save_atomically(checkpoint, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: object | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read the file as plain data, whatever the caller asks for."""
+        return load_safely(path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove the file, and its epoch folder when that is left empty."""
+        path = Path(path)
+        path.unlink(missing_ok=True)
+        folder = path.parent
+        if folder.name.startswith("epoch=") and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
+    """Keep the best checkpoint in a folder named after its epoch."""
+    return ModelCheckpoint(
+        dirpath=folder,
+        filename=f"epoch={{epoch:02d}}/step={{step}}-psnr={{{metric}:.2f}}",
+        monitor=metric,
+        mode="max",
+        save_top_k=1,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+    )
+
+
+class TrainingInterrupted(Exception):  # noqa: N818
+    """The run was asked to stop and has saved; ``signum`` is the signal that asked."""
+
+    def __init__(self, signum: int, path: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; resume with --ckpt {path}")
+        self.signum = signum
+
+
+class LastCheckpoint(Callback):
+    """Write ``last.ckpt`` every so many steps, at the end, and on SIGTERM or Ctrl-C.
+
+    A signal is honoured at the end of the step under way, where the state is whole; a second one
+    of the same kind acts at once. During validation the run stops after the picture under way:
+    the step before it is already saved.
+    """
+
+    def __init__(self, folder: Path, every_n_steps: int) -> None:
+        self.path = folder / LAST
+        self.every_n_steps = every_n_steps
+        self._signum = 0
+        self._saved_step = -1
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals from Lightning, which would abandon the step under way."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.signal(signum, self._remember)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save when it is time or when a signal has come."""
+        signum = self._agreed_signal(trainer)
+        if signum or trainer.global_step % self.every_n_steps == 0 or self._validates_next(trainer):
+            self._save(trainer)
+        if signum:
+            raise TrainingInterrupted(signum, self.path)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
+        """Stop in the middle of a validation."""
+        if signum := self._agreed_signal(trainer):
+            raise TrainingInterrupted(signum, self.path)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the validation that has just ended as done."""
+        self._saved_step = -1
+        self._save(trainer)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.sanity_checking or trainer.global_step == self._saved_step:
+            return
+        trainer.save_checkpoint(self.path)
+        self._saved_step = trainer.global_step
+
+    def _validates_next(self, trainer: pl.Trainer) -> bool:
+        return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum == signum:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        self._signum = signum
+
+    def _agreed_signal(self, trainer: pl.Trainer) -> int:
+        """Return the signal that any rank has received, so that all stop at the same step."""
+        if trainer.world_size == 1:
+            return self._signum
+        received = torch.tensor(self._signum, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
+        return int(received)

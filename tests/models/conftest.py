@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from datasets.views import Views
+from models.feature_pyramid import FeaturePyramidConfig
+from models.radiance_field import RadianceFieldConfig
+from models.vggt.config import VGGTConfig
+from models.vggt.frozen import FrozenVGGT
+from models.vggt.initialization import random_vggt
+from models.vggt_nerf import ModelConfig, RenderConfig, VGGTNeRF
+from utils.cameras import Cameras
+
+TINY_VGGT = VGGTConfig(
+    embed_dim=32,
+    img_size=56,
+    depth=4,
+    num_heads=2,
+    dino_depth=1,
+    dino_heads=2,
+    trunk_depth=1,
+    camera_heads=2,
+    features=16,
+    out_channels=(8, 8, 8, 8),
+    intermediate_layer_idx=(0, 1, 2, 3),
+)
+
+
+def ring_cameras(count, distance=4.0, size=(32, 40)):
+    """Cameras side by side on the x axis, all looking along z."""
+    height, width = size
+    intrinsics = torch.tensor([[40.0, 0, width / 2], [0, 40.0, height / 2], [0, 0, 1]])
+    c2w = torch.eye(4).repeat(count, 1, 1)
+    c2w[:, 0, 3] = torch.linspace(-0.4, 0.4, count) if count > 1 else 0
+    c2w[:, 2, 3] = -distance
+    return Cameras(intrinsics.expand(count, 3, 3), c2w)
+
+
+def random_views(batch, count, size=(32, 40), seed=0):
+    height, width = size
+    generator = torch.Generator().manual_seed(seed)
+    cameras = ring_cameras(count, size=size)
+    return Views(
+        torch.rand(batch, count, 3, height, width, generator=generator),
+        Cameras(
+            cameras.intrinsics.expand(batch, -1, -1, -1), cameras.c2w.expand(batch, -1, -1, -1)
+        ),
+        torch.zeros(batch, count, height, width),
+        torch.ones(batch, count, height, width, dtype=torch.bool),
+    )
+
+
+@pytest.fixture
+def make_views():
+    return random_views
+
+
+@pytest.fixture
+def make_cameras():
+    return ring_cameras
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    torch.manual_seed(0)
+    config = ModelConfig(
+        FeaturePyramidConfig(feature_channels=16, pyramid_width=16),
+        RadianceFieldConfig(field_width=16, similarity_groups=4, ray_heads=2),
+        RenderConfig(N_samples=12, N_importance=8, pad=0.0),
+    )
+    return VGGTNeRF(config, FrozenVGGT(random_vggt(TINY_VGGT, seed=0), 56)).eval()

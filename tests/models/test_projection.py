@@ -1,0 +1,76 @@
+import torch
+
+from models.projection import SceneFeatures, observe
+from utils.cameras import Cameras
+from utils.rays import Rays
+
+
+def one_ray(point, origin=(0.0, 0.0, -4.0)):
+    """A ray from the origin to a point, with t = 1 at the point."""
+    start = torch.tensor(origin).reshape(1, 1, 3)
+    return Rays(start, torch.tensor(point).reshape(1, 1, 3) - start), torch.ones(1, 1, 1)
+
+
+def scene_of(cameras, height=32, width=40):
+    """Images whose red is x / width and green y / height at every pixel centre."""
+    count = cameras.shape[0]
+    x = (torch.arange(width) + 0.5) / width
+    y = (torch.arange(height) + 0.5) / height
+    image = torch.stack(
+        [x.expand(height, -1), y[:, None].expand(-1, width), 0 * x.expand(height, -1)]
+    )
+    images = image.expand(1, count, -1, -1, -1)
+    batched = Cameras(cameras.intrinsics[None], cameras.c2w[None])
+    return SceneFeatures(images, images[:, :, :, ::2, ::2].repeat(1, 1, 2, 1, 1), batched)
+
+
+def test_reads_the_colour_at_the_projected_pixel(make_cameras):
+    rays, t = one_ray((0.2, -0.1, 0.0))
+    seen = observe(scene_of(make_cameras(1)), rays, t)
+    # u = 40 * 0.2 / 4 + 20 = 22, v = 40 * -0.1 / 4 + 16 = 15.
+    torch.testing.assert_close(
+        seen.colors.flatten(), torch.tensor([22 / 40, 15 / 32, 0.0]), atol=1e-5, rtol=0
+    )
+    assert seen.valid.all()
+
+
+def test_feature_maps_of_any_size_cover_the_same_field_of_view(make_cameras):
+    scene = scene_of(make_cameras(1))
+    low = torch.nn.functional.avg_pool2d(scene.images[0], 4)[None]
+    rays, t = one_ray((0.2, -0.1, 0.0))
+    seen = observe(SceneFeatures(scene.images, low, scene.cameras), rays, t)
+    torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
+
+
+def test_points_behind_or_outside_are_invalid_and_finite(make_cameras):
+    scene = scene_of(make_cameras(2))
+    for point in [(0.0, 0.0, -9.0), (0.0, 0.0, -4.0), (30.0, 0.0, 0.0), (0.0, -30.0, 0.0)]:
+        rays, t = one_ray(point, origin=(0.0, 0.0, -12.0))
+        seen = observe(scene, rays, t)
+        assert not seen.valid.any(), point
+        assert seen.features.isfinite().all() and seen.directions.isfinite().all()
+
+
+def test_pad_widens_what_counts_as_seen(make_cameras):
+    # u = 40 * 2.2 / 4 + 20 = 42: two pixels to the right of a 40 pixel wide image.
+    rays, t = one_ray((2.2, 0.0, 0.0))
+    scene = scene_of(make_cameras(1))
+    assert not observe(scene, rays, t, pad=1.5).valid.any()
+    seen = observe(scene, rays, t, pad=2.5)
+    assert seen.valid.all()
+    torch.testing.assert_close(float(seen.colors[..., 0]), 39.5 / 40)
+
+
+def test_relative_direction_vanishes_when_target_is_the_source(make_cameras):
+    rays, t = one_ray((0.3, 0.2, 0.0))
+    directions = observe(scene_of(make_cameras(1)), rays, t).directions.flatten()
+    torch.testing.assert_close(float(directions[3]), 1.0)
+
+
+def test_does_not_suffer_from_autocast(make_cameras):
+    rays, t = one_ray((0.3, 0.2, 0.0))
+    scene = scene_of(make_cameras(2))
+    plain = observe(scene, rays, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = observe(scene, rays, t)
+    torch.testing.assert_close(plain.colors, mixed.colors)

@@ -1,0 +1,145 @@
+"""A resumed run is the uninterrupted run, bit for bit, wherever it was cut."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from models.training import general_run
+from utils.checkpoints import load_safely
+from utils.config import parse_config
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+class Record(Callback):
+    """Remember the learning rate and the loss of every step; crash before a given one."""
+
+    def __init__(self, crash_before=None):
+        self.crash_before = crash_before
+        self.rates, self.losses = {}, {}
+
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.global_step == self.crash_before:
+            raise RuntimeError("crash")
+        self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(self, trainer, module, outputs, *args):
+        self.losses[trainer.global_step - 1] = float(outputs["loss"])
+
+
+def train(flags, folder, monkeypatch, *extra, crash_before=None):
+    record = Record(crash_before)
+    build = general_run.build_trainer
+
+    def build_recording(*args):
+        trainer = build(*args)
+        trainer.callbacks.insert(0, record)
+        return trainer
+
+    monkeypatch.setattr(general_run, "build_trainer", build_recording)
+    config = parse_config(
+        general_run.GeneralTrainingConfig, [*flags, "--save_dir", str(folder), *extra]
+    )
+    try:
+        general_run.run_general_training(config)
+    except RuntimeError as error:
+        assert str(error) == "crash"
+    finally:
+        monkeypatch.setattr(general_run, "build_trainer", build)
+    return record, folder / config.run.expname / "ckpts" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_flags, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield train(tiny_flags, tmp_path_factory.mktemp("whole"), monkeypatch)
+
+
+def same_weights(one, other):
+    a, b = load_safely(one), load_safely(other)
+    assert a["global_step"] == b["global_step"] == 15
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    assert all(torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"])
+    moments_a, moments_b = a["optimizer_states"][0]["state"], b["optimizer_states"][0]["state"]
+    for key in moments_a:
+        assert torch.equal(moments_a[key]["exp_avg_sq"], moments_b[key]["exp_avg_sq"])
+
+
+# 15 steps, epochs of 5, last.ckpt at every second step and at the end of every epoch.
+@pytest.mark.parametrize("crash_before", [3, 5, 6, 9, 10, 14])
+def test_crash_and_resume(tiny_flags, tmp_path, monkeypatch, uninterrupted, crash_before):
+    whole, whole_path = uninterrupted
+    first, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=crash_before)
+    assert max(first.losses) == crash_before - 1
+    second, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
+    assert max(second.losses) == 14 and min(second.losses) >= crash_before - 2
+    for step, loss in {**first.losses, **second.losses}.items():
+        assert loss == whole.losses[step], step
+    assert {**first.rates, **second.rates} == whole.rates
+    same_weights(whole_path, path)
+
+
+def test_resume_of_a_finished_run_changes_nothing(
+    tiny_flags, tmp_path, monkeypatch, uninterrupted
+):
+    _, whole_path = uninterrupted
+    record, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(whole_path))
+    assert not record.losses
+
+
+def test_resume_twice(tiny_flags, tmp_path, monkeypatch, uninterrupted):
+    _, whole_path = uninterrupted
+    _, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=4)
+    _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path), crash_before=12)
+    _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
+    same_weights(whole_path, path)
+
+
+def start(flags, folder):
+    command = [sys.executable, "train_vggt_nerf_pl.py", *flags, "--save_dir", str(folder)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(path, process, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_signals(tiny_flags, tmp_path, monkeypatch, uninterrupted, signum):
+    path = tmp_path / "vggt_mvs_general_train_v1" / "ckpts" / "last.ckpt"
+    process = start([*tiny_flags, "--save_every", "1"], tmp_path)
+    wait_for(path, process)
+    os.kill(process.pid, signum)
+    output = process.communicate(timeout=90)[0]
+    assert process.returncode == (-9 if signum == signal.SIGKILL else 128 + signum), output
+    step = load_safely(path)["global_step"]
+    assert step < 15
+    if signum != signal.SIGKILL:
+        assert f"resume with --ckpt {path}" in output
+        assert "Traceback" not in output
+    _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
+    same_weights(uninterrupted[1], path)
+
+
+def test_other_model_settings_are_refused(tiny_flags, uninterrupted, tmp_path):
+    _, whole_path = uninterrupted
+    flags = [*tiny_flags, "--field_width", "16", "--ckpt", str(whole_path)]
+    process = start(flags, tmp_path)
+    output = process.communicate(timeout=90)[0]
+    assert process.returncode == 2
+    assert "model.radiance_field.field_width=16 here, 8 there" in output
+    assert "Traceback" not in output

@@ -1,0 +1,96 @@
+import os
+import pickle
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from utils.checkpoints import check_writable, load_safely, resolve_checkpoint, save_atomically
+from utils.errors import UserError
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deep" / "x.ckpt"
+    save_atomically({"a": torch.arange(3), "b": [1, "x", None]}, path)
+    content = load_safely(path)
+    assert torch.equal(content["a"], torch.arange(3)) and content["b"] == [1, "x", None]
+    assert [file.name for file in path.parent.iterdir()] == ["x.ckpt"]
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_hostile_file_runs_no_code(tmp_path):
+    trap = tmp_path / "trap"
+    torch.save({"state_dict": Evil(trap)}, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match="evil.ckpt: refused"):
+        load_safely(tmp_path / "evil.ckpt")
+    (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Evil(trap), protocol=2))
+    with pytest.raises(UserError, match="plain.ckpt"):
+        load_safely(tmp_path / "plain.ckpt")
+    assert not trap.exists()
+
+
+def test_truncated_missing_and_foreign_files(tmp_path):
+    save_atomically({"a": torch.zeros(10000)}, tmp_path / "whole.ckpt")
+    data = (tmp_path / "whole.ckpt").read_bytes()
+    (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    torch.save([1], tmp_path / "list.ckpt")
+    for name in ("half.ckpt", "empty.ckpt", "list.ckpt", "absent.ckpt"):
+        with pytest.raises(UserError, match=name):
+            load_safely(tmp_path / name)
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from utils.checkpoints import save_atomically
+from utils.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    save_atomically({"a": torch.zeros(100000)}, sys.argv[1])
+except UserError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+def test_full_disk_keeps_the_old_file(tmp_path):
+    # A file-size limit fails writes as a full disk does: part of the file is already written.
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "x.ckpt"
+    save_atomically({"a": 1}, path)
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True
+    )
+    assert run.returncode == 7, run.stderr
+    assert "previous x.ckpt is untouched" in run.stdout
+    assert load_safely(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_newest_epoch_placeholder(tmp_path):
+    for epoch in (2, 9, 10):
+        save_atomically({"e": epoch}, tmp_path / f"ckpts/epoch={epoch:02d}/a-{epoch}.ckpt")
+    folder = resolve_checkpoint(f"{tmp_path}/ckpts/epoch={{epoch:02d}}")
+    assert load_safely(folder)["e"] == 10
+    assert "epoch=02" in str(resolve_checkpoint(f"{tmp_path}/ckpts/epoch={{epoch:02d}}/a-2.ckpt"))
+    with pytest.raises(UserError, match="a-10.ckpt"):
+        resolve_checkpoint(f"{tmp_path}/ckpts/epoch={{epoch:02d}}/absent.ckpt")
+    with pytest.raises(UserError, match="does not exist"):
+        resolve_checkpoint(f"{tmp_path}/none/epoch={{epoch:02d}}")
+
+
+def test_unwritable_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write here"):
+        check_writable(tmp_path / "file" / "runs")
+    assert check_writable(tmp_path / "new").is_dir()

@@ -1,0 +1,1 @@
+"""Cameras, rays, configuration, checkpoints, metrics: what everything else stands on."""

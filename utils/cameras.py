@@ -1,0 +1,144 @@
+"""Pinhole cameras, and the one convention that the whole project follows.
+
+* Axes are OpenCV's: x right, y down, z forward.
+* ``c2w`` is the rigid 4x4 map from camera to world coordinates; ``w2c`` is always derived.
+* ``intrinsics`` is 3x3, in pixels. The image covers ``[0, width] x [0, height]``, so the centre of
+  the pixel in column ``i`` and row ``j`` is ``(i + 0.5, j + 0.5)``.
+* Depth is z-depth (distance along the camera's z axis), never distance along the ray.
+
+Readers convert on entry; nothing downstream converts again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of pinhole cameras."""
+
+    intrinsics: Float[Tensor, "*batch 3 3"]
+    """``[u, v, 1]^T ~ intrinsics @ [x, y, z]^T``: pixel (u, v) of camera point (x, y, z)."""
+    c2w: Float[Tensor, "*batch 4 4"]
+    """Camera-to-world, rigid."""
+
+    @property
+    def w2c(self) -> Float[Tensor, "*batch 4 4"]:
+        """World-to-camera, the inverse of ``c2w``."""
+        return invert_rigid(self.c2w)
+
+    @property
+    def centers(self) -> Float[Tensor, "*batch 3"]:
+        """Camera centres in the world."""
+        return self.c2w[..., :3, 3]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The batch axes."""
+        return self.c2w.shape[:-2]
+
+    def __getitem__(self, index: object) -> Cameras:
+        """Index the batch axes as a tensor would be indexed."""
+        return Cameras(self.intrinsics[index], self.c2w[index])  # pyright: ignore[reportArgumentType]
+
+    def to(self, device: torch.device | str) -> Cameras:
+        """Return the cameras on another device."""
+        return Cameras(self.intrinsics.to(device), self.c2w.to(device))
+
+    def scaled_world(self, factor: float) -> Cameras:
+        """Return the cameras of a world measured in other units (``new = factor * old``)."""
+        c2w = self.c2w.clone()
+        c2w[..., :3, 3] *= factor
+        return Cameras(self.intrinsics, c2w)
+
+
+def invert_rigid(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
+    """Invert rotation and translation without a general matrix inverse."""
+    with full_precision(transform):
+        rotation = transform[..., :3, :3].transpose(-1, -2)
+        translation = -rotation @ transform[..., :3, 3:]
+        return torch.cat([torch.cat([rotation, translation], -1), transform[..., 3:, :]], -2)
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Suspend autocast: a matrix product in bf16 moves a projected point by whole pixels."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def resize_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"], scale_x: float, scale_y: float
+) -> Float[Tensor, "*batch 3 3"]:
+    """Follow an image that is resized by (scale_x, scale_y) = new size / old size."""
+    factors = intrinsics.new_tensor([scale_x, scale_y, 1.0])
+    return intrinsics * factors[:, None]
+
+
+def crop_intrinsics(
+    intrinsics: Float[Tensor, "*batch 3 3"], left: float, top: float
+) -> Float[Tensor, "*batch 3 3"]:
+    """Follow an image whose first ``left`` columns and ``top`` rows are cut away."""
+    shifted = intrinsics.clone()
+    shifted[..., 0, 2] -= left
+    shifted[..., 1, 2] -= top
+    return shifted
+
+
+def to_camera(
+    points: Float[Tensor, "*#batch point 3"], cameras: Cameras
+) -> Float[Tensor, "*#batch point 3"]:
+    """Bring world points into each camera's frame. Batch axes broadcast."""
+    w2c = cameras.w2c
+    with full_precision(points):
+        return points @ w2c[..., :3, :3].transpose(-1, -2) + w2c[..., None, :3, 3]
+
+
+def project(
+    points: Float[Tensor, "*#batch point 3"], cameras: Cameras, min_depth: float = 1e-6
+) -> tuple[Float[Tensor, "*#batch point 2"], Float[Tensor, "*#batch point"]]:
+    """Project world points into each camera. Batch axes of points and cameras broadcast.
+
+    Returns:
+        Pixel coordinates and z-depths. For points at or behind the camera plane the pixel is
+        computed with the depth clamped to ``min_depth``: finite, but meaningless. Test the depth.
+    """
+    in_camera = to_camera(points, cameras)
+    depths = in_camera[..., 2]
+    rays = in_camera[..., :2] / depths.clamp_min(min_depth)[..., None]
+    linear = cameras.intrinsics[..., :2, :2].transpose(-1, -2)
+    with full_precision(points):
+        pixels = rays @ linear + cameras.intrinsics[..., None, :2, 2]
+    return pixels, depths
+
+
+def unproject(
+    pixels: Float[Tensor, "*#batch point 2"],
+    depths: Float[Tensor, "*#batch point"],
+    cameras: Cameras,
+) -> Float[Tensor, "*#batch point 3"]:
+    """Lift pixels at known z-depths into the world: the inverse of ``project``."""
+    in_camera = pixel_directions(pixels, cameras.intrinsics) * depths[..., None]
+    return rotate(in_camera, cameras) + cameras.c2w[..., None, :3, 3]
+
+
+def rotate(
+    directions: Float[Tensor, "*#batch point 3"], cameras: Cameras
+) -> Float[Tensor, "*#batch point 3"]:
+    """Turn directions in the camera frame into directions in the world."""
+    with full_precision(directions):
+        return directions @ cameras.c2w[..., :3, :3].transpose(-1, -2)
+
+
+def pixel_directions(
+    pixels: Float[Tensor, "*#batch point 2"], intrinsics: Float[Tensor, "*#batch 3 3"]
+) -> Float[Tensor, "*#batch point 3"]:
+    """Directions through pixels in the camera frame, with z = 1."""
+    focal_x, focal_y = intrinsics[..., None, 0, 0], intrinsics[..., None, 1, 1]
+    skew = intrinsics[..., None, 0, 1]
+    y = (pixels[..., 1] - intrinsics[..., None, 1, 2]) / focal_y
+    x = (pixels[..., 0] - intrinsics[..., None, 0, 2] - skew * y) / focal_x
+    return torch.stack([x, y, torch.ones_like(x)], -1)
