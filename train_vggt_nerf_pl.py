@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 from models.training.checkpointing import TrainingInterrupted
 from models.training.console import set_up_console
@@ -13,10 +14,10 @@ from utils.config import parse_config
 from utils.errors import UserError
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 done, 2 bad input, 1 diverged, 128 + n stopped by signal n."""
     set_up_console()
-    config = parse_config(GeneralTrainingConfig, description=__doc__ or "")
+    config = parse_config(GeneralTrainingConfig, argv, description=__doc__ or "")
     try:
         folder = run_general_training(config)
     except UserError as error:

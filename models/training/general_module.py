@@ -101,8 +101,7 @@ class GeneralModule(pl.LightningModule):
         # restored the loader's place, and that place would then be forgotten.
         trainer = self.trainer
         per_epoch = len(trainer.datamodule.train_dataloader())  # pyright: ignore
-        total = per_epoch * int(trainer.max_epochs or 1)
-        return total if trainer.max_steps < 0 else min(total, trainer.max_steps)
+        return per_epoch * int(trainer.max_epochs or 1)
 
     def configure_gradient_clipping(
         self,

@@ -43,8 +43,6 @@ class RunConfig:
     """seed of everything random"""
     num_epochs: int = 10
     """passes over the training data"""
-    max_steps: int = -1
-    """stop after this many steps even if epochs are left; -1: no such limit"""
     val_every_n_epochs: int = 1
     """epochs between validations"""
     save_every: int = 500
@@ -118,7 +116,6 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         strategy=run.strategy,
         precision=_precision(run),
         max_epochs=run.num_epochs,
-        max_steps=run.max_steps,
         check_val_every_n_epoch=run.val_every_n_epochs,
         num_sanity_val_steps=1,
         use_distributed_sampler=False,

@@ -87,9 +87,7 @@ def test_crash_and_resume(tiny_flags, tmp_path, monkeypatch, uninterrupted, cras
     same_weights(whole_path, path)
 
 
-def test_resume_of_a_finished_run_changes_nothing(
-    tiny_flags, tmp_path, monkeypatch, uninterrupted
-):
+def test_resume_of_a_finished_run_changes_nothing(tiny_flags, tmp_path, monkeypatch, uninterrupted):
     _, whole_path = uninterrupted
     record, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(whole_path))
     assert not record.losses

@@ -1,0 +1,126 @@
+"""The data of a training run, for Lightning."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from datasets.data_config import DataConfig
+from datasets.dtu import DTUDataset
+from datasets.loader import ResumableDataLoader, SampleLoader
+from datasets.samplers import SceneBatchSampler
+from datasets.views import SampleRequest
+
+
+class SceneDataModule(pl.LightningDataModule):
+    """Training and validation loaders; the trainer needs ``use_distributed_sampler=False``."""
+
+    def __init__(self, config: DataConfig, seed: int = 0) -> None:
+        """Keep the settings; nothing is read before ``setup``."""
+        super().__init__()
+        self._config = config
+        self._seed = seed
+        self._train: DTUDataset | None = None
+        self._val: DTUDataset | None = None
+        self._train_loader: ResumableDataLoader | None = None
+        self._place_in_data: dict[str, int] | None = None
+
+    def setup(self, stage: str = "fit") -> None:
+        """Take stock of the data; entry scripts call this first, to fail before any long work.
+
+        Raises:
+            UserError: The data are missing or malformed.
+        """
+        if self._train is None or self._val is None:
+            config = self._config
+            self._train = DTUDataset(
+                config.datadir,
+                "train",
+                image_scale=config.image_scale,
+                num_nearest=config.num_nearest,
+                num_targets=config.num_targets,
+                max_sources=config.max_sources,
+            )
+            self._val = DTUDataset(
+                config.datadir,
+                "val",
+                image_scale=config.image_scale,
+                max_sources=config.num_source_views,
+            )
+
+    @property
+    def train_dataset(self) -> DTUDataset:
+        """The training split, after ``setup``."""
+        if self._train is None:
+            raise RuntimeError("call setup() first")
+        return self._train
+
+    @property
+    def val_dataset(self) -> DTUDataset:
+        """The validation split, after ``setup``."""
+        if self._val is None:
+            raise RuntimeError("call setup() first")
+        return self._val
+
+    def train_dataloader(self) -> ResumableDataLoader:
+        """Return the loader of this rank's part of the training data."""
+        config = self._config
+        rank, world_size = self._place()
+        sampler = SceneBatchSampler(
+            len(self.train_dataset),
+            scenes_per_batch=config.scenes_per_batch,
+            seed=self._seed,
+            rank=rank,
+            world_size=world_size,
+            sources_range=(config.min_sources, config.max_sources),
+            batches_per_epoch=config.batches_per_epoch,
+        )
+        loader = ResumableDataLoader(
+            self.train_dataset,
+            sampler,
+            num_workers=config.num_workers,
+        )
+        if self._place_in_data is not None:
+            loader.load_state_dict(self._place_in_data)
+            self._place_in_data = None
+        self._train_loader = loader
+        return loader
+
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        """Return the place in the training data, for the checkpoint."""
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
+        """Let the next training loader begin where the checkpoint was taken.
+
+        Lightning restores loaders too, but where it counts epochs instead of steps it does not do
+        so from a checkpoint taken at the end of an epoch.
+        """
+        self._place_in_data = state_dict.get("train")
+
+    def val_dataloader(self) -> SampleLoader:
+        """Return the loader of this rank's part of the validation views, one at a time."""
+        rank, world_size = self._place()
+        return SampleLoader(
+            self.val_dataset,
+            sampler=self._val_requests()[rank::world_size],
+            num_workers=min(self._config.num_workers, 2),
+        )
+
+    def _val_requests(self) -> list[SampleRequest]:
+        """Spread the views to validate on evenly, and repeat the first until all ranks have some.
+
+        Ranks with fewer batches than others would leave those waiting.
+        """
+        total = len(self.val_dataset)
+        count = min(self._config.val_views or total, total)
+        indices = [number * total // count for number in range(count)]
+        missing = -count % self._place()[1]
+        repeated = [indices[number % count] for number in range(missing)]
+        sources = self._config.num_source_views
+        return [SampleRequest(index, num_sources=sources) for index in indices + repeated]
+
+    def _place(self) -> tuple[int, int]:
+        """Return rank and number of ranks; outside a trainer there is one."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

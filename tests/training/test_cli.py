@@ -1,0 +1,93 @@
+"""The training script as users run it: what it refuses, before any work and in one line."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train_vggt_nerf_pl
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*argv):
+    return subprocess.run(
+        [sys.executable, "train_vggt_nerf_pl.py", *map(str, argv)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def refused(capsys, caplog, monkeypatch):
+    """Run the script's main in this process and check its one error."""
+    monkeypatch.chdir(ROOT)
+
+    def check(argv, *words):
+        try:
+            status = train_vggt_nerf_pl.main([str(text) for text in argv])
+        except SystemExit as stop:
+            status = stop.code
+        said = capsys.readouterr().err + caplog.text
+        assert status == 2, said
+        for word in words:
+            assert str(word) in said, said
+
+    return check
+
+
+def test_help_documents_the_flags():
+    result = run("--help")
+    assert result.returncode == 0
+    for text in ("--N_samples", "--expname", "rays per step", "--ckpt", "--devices"):
+        assert text in result.stdout
+
+
+def test_config_files_of_the_repository_parse(refused, tmp_path):
+    for config in sorted((ROOT / "configs").glob("*general*.txt")):
+        refused(["--config", config, "--datadir", tmp_path / "absent"], tmp_path / "absent")
+
+
+def test_unknown_key_in_a_config_file(refused, tmp_path):
+    (tmp_path / "c.txt").write_text("N_sampels = 3\n")
+    refused(["--config", tmp_path / "c.txt"], "N_sampels", "did you mean --N_samples")
+
+
+def test_impossible_combinations(refused, tmp_path):
+    refused(["--ckpt", "a", "--init_ckpt", "b"], "give only one")
+    refused(["--batch_size", "10", "--scenes_per_batch", "3"], "cannot be shared evenly")
+    refused(["--N_importance", "0"], "N_importance=0")
+
+
+def test_missing_backbone_names_the_download(refused, tiny_flags, tmp_path):
+    flags = [*tiny_flags, "--vggt_path", str(tmp_path / "none"), "--save_dir", str(tmp_path)]
+    refused([*flags], tmp_path / "none", "hf download facebook/VGGT-1B")
+
+
+def test_unwritable_output(refused, tiny_flags, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused([*tiny_flags, "--save_dir", tmp_path / "file"], "cannot write here", "--save_dir")
+
+
+@pytest.mark.parametrize("name", ["absent.ckpt", "epoch={epoch:02d}/x.ckpt"])
+def test_missing_checkpoint(refused, tiny_flags, tmp_path, name):
+    refused([*tiny_flags, "--save_dir", tmp_path, "--ckpt", tmp_path / name], name)
+
+
+def test_foreign_checkpoint(refused, tiny_flags, tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
+    refused([*tiny_flags, "--save_dir", tmp_path, "--ckpt", tmp_path / "x.ckpt"], "x.ckpt")
+
+
+def test_unreadable_image_names_the_file_without_a_traceback(tiny_flags, tiny_dtu, tmp_path):
+    copy = tmp_path / "dtu"
+    shutil.copytree(tiny_dtu, copy)
+    for file in copy.glob("Rectified/*/rect_00*"):
+        file.write_bytes(file.read_bytes()[:100])
+    result = run(*tiny_flags, "--datadir", copy, "--save_dir", tmp_path / "runs")
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "rect_00" in result.stderr
