@@ -1,0 +1,85 @@
+"""Alternating attention: within each view, then over all views of a scene."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.vggt.block import Block
+from models.vggt.config import VGGTConfig
+from models.vggt.dino import DinoTransformer
+from models.vggt.rope import grid_rotations
+
+# ImageNet's statistics, by which the patch embedding was trained.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+class Aggregator(nn.Module):
+    """Views of a scene to tokens that know of each other."""
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.patch_size = config.patch_size
+        self.patch_start = config.patch_start
+        self.head_dim = dim // config.num_heads
+        self.kept_layers = config.intermediate_layer_idx
+        self.patch_embed = DinoTransformer(config)
+        # Entry 0 marks the first view, the frame of reference; entry 1 all others.
+        self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
+        self.register_token = nn.Parameter(
+            torch.randn(1, 2, config.num_register_tokens, dim) * 1e-6
+        )
+        self.frame_blocks = self._blocks(config)
+        self.global_blocks = self._blocks(config)
+        # On the CPU also when the network is being laid out on the meta device.
+        mean, std = torch.tensor([IMAGE_MEAN, IMAGE_STD], device="cpu").unbind(0)
+        self.register_buffer("image_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("image_std", std[:, None, None], persistent=False)
+
+    @staticmethod
+    def _blocks(config: VGGTConfig) -> nn.ModuleList:
+        return nn.ModuleList(
+            Block(config.embed_dim, config.num_heads, qk_norm=True) for _ in range(config.depth)
+        )
+
+    def forward(
+        self, images: Float[Tensor, "batch view 3 height width"]
+    ) -> tuple[tuple[Float[Tensor, "batch view token channels"], ...], int]:
+        """Return the layers that the heads read, and the index of the first patch token.
+
+        A layer holds the tokens after the frame block and, along the channels, those after the
+        global block. A view's tokens are camera, registers, and patches row by row.
+        """
+        batch, views, _, height, width = images.shape
+        grid = (height // self.patch_size, width // self.patch_size)
+        rotations = grid_rotations(grid, self.patch_start, self.head_dim, images.device)
+        scene_rotations = rotations.repeat(views)
+        tokens = self.embed(images)
+        kept = []
+        for index, (frame_block, global_block) in enumerate(
+            zip(self.frame_blocks, self.global_blocks, strict=True)
+        ):
+            in_frame = frame_block(tokens.flatten(0, 1), rotations)
+            in_scene = global_block(in_frame.reshape(batch, -1, tokens.shape[-1]), scene_rotations)
+            tokens = in_scene.reshape(tokens.shape)
+            if index in self.kept_layers:
+                kept.append(torch.cat([in_frame.reshape(tokens.shape), tokens], -1))
+        return tuple(kept), self.patch_start
+
+    def embed(
+        self, images: Float[Tensor, "batch view 3 height width"]
+    ) -> Float[Tensor, "batch view token channel"]:
+        """Return each view's special and patch tokens, before any attention between views."""
+        batch, views = images.shape[:2]
+        normalised = (images - self.image_mean) / self.image_std
+        patches = self.patch_embed(normalised.flatten(0, 1))[:, self.patch_start :]
+        special = torch.cat([self.camera_token, self.register_token], 2)
+        others = special[:, 1:].expand(-1, views - 1, -1, -1)
+        special = torch.cat([special[:, :1], others], 1).expand(batch, -1, -1, -1)
+        return torch.cat([special, patches.unflatten(0, (batch, views))], 2)

@@ -1,0 +1,181 @@
+"""Dense prediction from four layers of tokens (Ranftl et al., "DPT", 2021, as VGGT uses it)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.vggt.config import VGGTConfig
+
+POSITION_WEIGHT = 0.1
+POSITION_BASE = 100.0
+HIDDEN_CHANNELS = 32
+VIEWS_AT_ONCE = 8
+
+
+class ResidualUnit(nn.Module):
+    """Two convolutions around a residual that is rectified itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(
+        self, features: Float[Tensor, "view channel height width"]
+    ) -> Float[Tensor, "view channel height width"]:
+        """Apply. The published weights were trained with a skip that adds relu(x), not x."""
+        rectified = functional.relu(features)
+        hidden = functional.relu(self.conv1(rectified))
+        return rectified + self.conv2(hidden)
+
+
+class FusionStage(nn.Module):
+    """Merges a finer layer into the coarser ones and enlarges the sum."""
+
+    # The attributes of this class, of ``Scratch`` and of ``DptHead`` are the checkpoint's keys.
+    def __init__(self, channels: int, has_skip: bool) -> None:
+        super().__init__()
+        if has_skip:
+            self.resConfUnit1 = ResidualUnit(channels)
+        self.resConfUnit2 = ResidualUnit(channels)
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(
+        self,
+        coarse: Float[Tensor, "view channel height width"],
+        skip: Float[Tensor, "view channel height width"] | None,
+        size: tuple[int, int],
+    ) -> Float[Tensor, "view channel new_height new_width"]:
+        """Return the fused map at (height, width) ``size``."""
+        if skip is not None:
+            coarse = coarse + self.resConfUnit1(skip)
+        # A 1x1 convolution commutes with interpolation and is cheaper before it.
+        return enlarge(self.out_conv(self.resConfUnit2(coarse)), size)
+
+
+class Scratch(nn.Module):
+    """The fusion stages and the output convolutions."""
+
+    def __init__(self, config: VGGTConfig, out: int) -> None:
+        super().__init__()
+        channels = config.features
+        for index, width in enumerate(config.out_channels, start=1):
+            adapt = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+            self.add_module(f"layer{index}_rn", adapt)
+        self.refinenet1 = FusionStage(channels, has_skip=True)
+        self.refinenet2 = FusionStage(channels, has_skip=True)
+        self.refinenet3 = FusionStage(channels, has_skip=True)
+        self.refinenet4 = FusionStage(channels, has_skip=False)
+        self.output_conv1 = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(channels // 2, HIDDEN_CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(HIDDEN_CHANNELS, out, 1),
+        )
+
+    def forward(
+        self, layers: Sequence[Float[Tensor, "view _ _ _"]]
+    ) -> Float[Tensor, "view half height width"]:
+        """Fuse four layers, finest first, into one map at twice the finest layer's size."""
+        adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
+        finest, fine, coarse, coarsest = adapted
+        height, width = finest.shape[-2:]
+        fused = self.refinenet4(coarsest, None, _size(coarse))
+        fused = self.refinenet3(fused, coarse, _size(fine))
+        fused = self.refinenet2(fused, fine, _size(finest))
+        fused = self.refinenet1(fused, finest, (2 * height, 2 * width))
+        return self.output_conv1(fused)
+
+
+class DptHead(nn.Module):
+    """Tokens to a map of raw values, the last channel being the logit of their confidence."""
+
+    def __init__(self, config: VGGTConfig, out: int) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        first, second, _, fourth = config.out_channels
+        self.norm = nn.LayerNorm(config.token_dim)
+        self.projects = nn.ModuleList(
+            nn.Conv2d(config.token_dim, channels, 1) for channels in config.out_channels
+        )
+        self.resize_layers = nn.ModuleList(
+            [
+                nn.ConvTranspose2d(first, first, 4, stride=4),
+                nn.ConvTranspose2d(second, second, 2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
+            ]
+        )
+        self.scratch = Scratch(config, out)
+
+    def forward(
+        self,
+        layers: Sequence[Float[Tensor, "batch view patch channel"]],
+        size: tuple[int, int],
+    ) -> Float[Tensor, "batch view height width out"]:
+        """Predict at the network's input ``size`` (height, width) from patch tokens alone.
+
+        Without gradients the views are processed a few at a time, which bounds the memory.
+        """
+        batch = len(layers[0])
+        flat = [layer.flatten(0, 1) for layer in layers]
+        at_once = len(flat[0]) if torch.is_grad_enabled() else VIEWS_AT_ONCE
+        chunks = zip(*(layer.split(at_once) for layer in flat), strict=True)
+        maps = torch.cat([self._predict(chunk, size) for chunk in chunks])
+        return maps.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2)
+
+    def _predict(self, layers: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        grid = (size[0] // self.patch_size, size[1] // self.patch_size)
+        maps = []
+        for layer, project, resize in zip(layers, self.projects, self.resize_layers, strict=True):
+            tokens = self.norm(layer).transpose(1, 2).unflatten(2, grid)
+            maps.append(resize(add_positions(project(tokens), size)))
+        fused = enlarge(self.scratch(maps), size)
+        return self.scratch.output_conv2(add_positions(fused, size))
+
+
+def add_positions(
+    features: Float[Tensor, "view channel height width"], image_size: tuple[int, int]
+) -> Float[Tensor, "view channel height width"]:
+    """Add sines and cosines of the position in the image, in units of its half diagonal.
+
+    Args:
+        features: Half of the channels receives the column's embedding, the other half the row's.
+        image_size: Height and width in pixels, which set the aspect ratio.
+    """
+    _, channels, height, width = features.shape
+    aspect = image_size[1] / image_size[0]
+    diagonal = (aspect**2 + 1) ** 0.5
+    columns = _axis_embedding(width, aspect / diagonal, channels // 4, features.device)
+    rows = _axis_embedding(height, 1 / diagonal, channels // 4, features.device)
+    positions = torch.cat(
+        [columns[:, None, :].expand(-1, height, -1), rows[:, :, None].expand(-1, -1, width)]
+    )
+    return features + POSITION_WEIGHT * positions
+
+
+def _axis_embedding(
+    count: int, span: float, frequencies: int, device: torch.device
+) -> Float[Tensor, "channel position"]:
+    """Sines, then cosines, of ``count`` cell centres that cover [-span, span]."""
+    last = span * (count - 1) / count
+    centres = torch.linspace(-last, last, count, device=device, dtype=torch.float32)
+    exponents = torch.arange(frequencies, device=device, dtype=torch.float64) / frequencies
+    angles = POSITION_BASE ** -exponents[:, None] * centres
+    return torch.cat([angles.sin(), angles.cos()]).float()
+
+
+def enlarge(
+    features: Float[Tensor, "view channel height width"], size: tuple[int, int]
+) -> Float[Tensor, "view channel new_height new_width"]:
+    """Interpolate linearly, corner to corner."""
+    return functional.interpolate(features, size=size, mode="bilinear", align_corners=True)
+
+
+def _size(features: Tensor) -> tuple[int, int]:
+    return features.shape[-2], features.shape[-1]

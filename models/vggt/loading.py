@@ -1,0 +1,122 @@
+"""Reading a folder of published weights, or saying exactly why that cannot be done."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from models.vggt.config import VGGTConfig
+from utils.errors import UserError
+
+DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
+# Point tracking is no part of this network, but of the published weights.
+DROPPED_PREFIX = "track_head."
+LISTED_KEYS = 3
+
+
+def read_config(folder: Path) -> VGGTConfig:
+    """Read ``config.json`` of a folder.
+
+    Raises:
+        UserError: The folder or file is missing or malformed.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise _error(folder, "no such folder", "a folder with config.json and model.safetensors")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("not a JSON object")
+        return VGGTConfig.from_dict(values)
+    except FileNotFoundError:
+        raise _error(path, "no such file", "the network's sizes") from None
+    except (OSError, ValueError) as error:
+        expected = 'JSON like {"embed_dim": 1024, "img_size": 518, "patch_size": 14}'
+        raise _error(path, str(error), expected) from error
+
+
+def load_weights(network: nn.Module, folder: Path) -> None:
+    """Fill a network, which may be on the meta device, with the weights of a folder.
+
+    Whatever precision the file has, the parameters become float32.
+
+    Raises:
+        UserError: There is no single weights file, or it is not the weights of this network.
+    """
+    path = find_weights(folder)
+    state = _read_tensors(path)
+    state = {key: value for key, value in state.items() if not key.startswith(DROPPED_PREFIX)}
+    _check_matching(state, network.state_dict(), path)
+    # A copy of each tensor: the file's own memory must not back parameters.
+    owned = {key: value.to(torch.float32, copy=True) for key, value in state.items()}
+    network.load_state_dict(owned, strict=True, assign=True)
+
+
+def find_weights(folder: Path) -> Path:
+    """Return ``model.safetensors``, else ``model.pt``, else the only other weights file.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    for name in ("model.safetensors", "model.pt"):
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt")])
+    if len(others) == 1:
+        return others[0]
+    found = ", ".join(path.name for path in others) or "none"
+    expected = "model.safetensors, model.pt, or a single other .safetensors or .pt file"
+    raise _error(folder, f"weights files found: {found}", expected)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    expected = "a complete, plain state dict of tensors"
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Not loaded in any other way: unpickling arbitrary objects can run arbitrary code.
+        problem = "not a readable archive of plain tensors; nothing in it was run"
+        raise _error(path, problem, expected) from error
+    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        summary = str(error).strip().splitlines()[:1]
+        raise _error(path, "".join(summary) or type(error).__name__, expected) from error
+    if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
+        return state
+    raise _error(path, f"it holds something else ({type(state).__name__})", expected)
+
+
+def _check_matching(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    problems = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - wanted.keys()),
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+            for key in sorted(wanted.keys() & state.keys())
+            if state[key].shape != wanted[key].shape
+        ],
+    }
+    found = [
+        f"{len(entries)} {kind} ({', '.join(entries[:LISTED_KEYS])}"
+        f"{', ...' if len(entries) > LISTED_KEYS else ''})"
+        for kind, entries in problems.items()
+        if entries
+    ]
+    if found:
+        expected = f"the {len(wanted)} tensors that its config.json describes"
+        raise _error(path, "tensors " + "; ".join(found), expected)
+
+
+def _error(path: Path, problem: str, expected: str) -> UserError:
+    return UserError(
+        f"{path}: {problem}. Expected {expected}. To get the official weights: {DOWNLOAD}"
+    )

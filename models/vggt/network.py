@@ -1,0 +1,152 @@
+"""The geometry transformer: images of a scene in, cameras, depth and points out.
+
+Wang et al., "VGGT: Visual Geometry Grounded Transformer", CVPR 2025. Predictions are in the frame
+of the first view and in a unit of length that the network chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.vggt.aggregator import Aggregator
+from models.vggt.camera_head import CameraHead
+from models.vggt.config import VGGTConfig
+from models.vggt.dpt_head import DptHead
+from models.vggt.loading import load_weights, read_config
+
+Head = Literal["camera", "depth", "points"]
+ALL_HEADS: tuple[Head, ...] = ("camera", "depth", "points")
+RANGE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class VGGTPrediction:
+    """What the heads say; None where a head was not asked."""
+
+    pose_enc: Float[Tensor, "batch view 9"] | None = None
+    """World-to-camera transforms and fields of view; see ``pose_encoding``."""
+    pose_encodings: tuple[Float[Tensor, "batch view 9"], ...] = ()
+    """Every iteration of the camera head; the last is ``pose_enc``."""
+    depth: Float[Tensor, "batch view height width 1"] | None = None
+    """z-depth."""
+    depth_conf: Float[Tensor, "batch view height width"] | None = None
+    """Confidence, from 1 up."""
+    world_points: Float[Tensor, "batch view height width 3"] | None = None
+    """Points in the first camera's frame."""
+    world_points_conf: Float[Tensor, "batch view height width"] | None = None
+    """Confidence, from 1 up."""
+
+
+class VGGT(nn.Module):
+    """The whole network."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.aggregator = Aggregator(config)
+        self.camera_head = CameraHead(config)
+        self.depth_head = DptHead(config, out=2)
+        self.point_head = DptHead(config, out=4)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> VGGT:
+        """Load ``config.json`` and the weights of a folder, in evaluation mode and float32.
+
+        Raises:
+            UserError: Something is missing, damaged, or not the weights of this network.
+        """
+        config = read_config(Path(folder))
+        with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
+            vggt = cls(config)
+        load_weights(vggt, Path(folder))
+        return vggt.eval()
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        heads: Collection[Head] = ALL_HEADS,
+    ) -> VGGTPrediction:
+        """Predict the geometry that the named heads are for.
+
+        Args:
+            images: RGB in [0, 1], sides multiples of the patch. The first view sets the frame.
+            heads: Which heads to run.
+
+        Raises:
+            ValueError: The images are not as described.
+        """
+        check_images(images, self.config.patch_size)
+        layers, _ = self.aggregator(images)
+        return self.predict(layers, (images.shape[-2], images.shape[-1]), heads)
+
+    def predict(
+        self,
+        layers: Sequence[Float[Tensor, "batch view token channels"]],
+        size: tuple[int, int],
+        heads: Collection[Head] = ALL_HEADS,
+        full_precision: bool = True,
+    ) -> VGGTPrediction:
+        """Run heads on the aggregator's layers.
+
+        Args:
+            layers: First result of ``aggregator(images)``.
+            size: Height and width of those images.
+            heads: Which heads to run.
+            full_precision: Suspend any autocast, as the published network does. Training a small
+                network may prefer speed.
+        """
+        results: dict[str, Tensor | tuple[Tensor, ...]] = {}
+        patches = [layer[:, :, self.config.patch_start :] for layer in layers]
+        with _precision(layers[0].device.type, full_precision):
+            if "camera" in heads:
+                poses = self.camera_head(layers[-1][:, :, 0])
+                results.update(pose_enc=poses[-1], pose_encodings=poses)
+            if "depth" in heads:
+                values, logits = self.depth_head(patches, size).float().split([1, 1], -1)
+                results.update(depth=values.exp(), depth_conf=_confidence(logits))
+            if "points" in heads:
+                values, logits = self.point_head(patches, size).float().split([3, 1], -1)
+                points = values.sign() * values.abs().expm1()
+                results.update(world_points=points, world_points_conf=_confidence(logits))
+        return VGGTPrediction(**results)  # pyright: ignore[reportArgumentType]
+
+
+def check_images(images: Tensor, patch_size: int) -> None:
+    """Refuse what the network would silently misread.
+
+    The range is checked on the CPU only, where reading a value does not stall anything.
+
+    Raises:
+        ValueError: Wrong axes, type, size or range.
+    """
+    if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
+        raise ValueError(
+            "expected floating-point images (batch, view, 3, height, width), got "
+            f"{images.dtype} {tuple(images.shape)}"
+        )
+    height, width = images.shape[-2:]
+    if 0 in images.shape or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"images of height {height} and width {width} (shape {tuple(images.shape)}): both "
+            f"sides must be positive multiples of the patch, {patch_size}"
+        )
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        low, high = images.detach().aminmax()
+        if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
+            raise ValueError(f"images must lie in [0, 1], got [{low:.4g}, {high:.4g}]")
+
+
+def _confidence(logits: Tensor) -> Tensor:
+    return 1 + logits.squeeze(-1).exp()
+
+
+def _precision(device_type: str, full_precision: bool) -> AbstractContextManager[object]:
+    return torch.autocast(device_type, enabled=False) if full_precision else nullcontext()

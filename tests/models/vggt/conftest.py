@@ -1,0 +1,63 @@
+"""Reference vectors of the network at a tiny size; see their README for how they were made."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.vggt import VGGT, VGGTConfig, random_vggt
+
+SHARED = Path(__file__).parents[4] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    folder = SHARED / "vggt_golden"
+    if not folder.is_dir():
+        pytest.skip(f"no reference vectors in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def state_dict_list() -> Path:
+    path = SHARED / "vggt_1b_state_dict.tsv"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden_vggt(golden: Path) -> VGGT:
+    config = json.loads((golden / "config.json").read_text())["config"]
+    vggt = VGGT(VGGTConfig.from_dict(config))
+    vggt.load_state_dict(load_file(golden / "weights.safetensors"))
+    return vggt.eval()
+
+
+@pytest.fixture
+def tiny_config() -> VGGTConfig:
+    return VGGTConfig(
+        embed_dim=16,
+        img_size=28,
+        depth=4,
+        num_heads=2,
+        dino_depth=1,
+        dino_heads=2,
+        trunk_depth=1,
+        camera_heads=2,
+        features=8,
+        out_channels=(4, 4, 4, 4),
+        intermediate_layer_idx=(0, 1, 2, 3),
+    )
+
+
+@pytest.fixture
+def tiny_vggt(tiny_config: VGGTConfig) -> VGGT:
+    return random_vggt(tiny_config, seed=0, layer_scale=1.0).eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(1, 3, 3, 28, 42, generator=torch.Generator().manual_seed(1))

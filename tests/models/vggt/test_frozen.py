@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+from models.vggt import VGGT, FrozenVGGT, VGGTConfig, random_vggt
+from models.vggt.frozen import fingerprint, resize_images
+
+
+class Parent(nn.Module):
+    def __init__(self, backbone: FrozenVGGT) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.layer = nn.Linear(2, 2)
+
+
+@pytest.fixture
+def parent(tiny_vggt: VGGT) -> Parent:
+    return Parent(FrozenVGGT(tiny_vggt))
+
+
+def test_parent_neither_trains_nor_saves_it(parent: Parent):
+    assert {name for name, _ in parent.named_parameters()} == {"layer.weight", "layer.bias"}
+    assert set(parent.state_dict()) == {"layer.weight", "layer.bias"}
+    parent.load_state_dict(parent.state_dict(), strict=True)
+    assert all(not p.requires_grad for p in parent.backbone.network.parameters())
+
+
+def test_train_and_requires_grad_cannot_thaw_it(parent: Parent):
+    parent.train().requires_grad_(True)
+    network = parent.backbone.network
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_moves_with_its_parent(parent: Parent):
+    parent.to("meta")
+    assert all(parameter.is_meta for parameter in parent.backbone.network.parameters())
+
+
+def test_no_graph_and_usable_in_one(parent: Parent):
+    images = torch.rand(1, 2, 3, 30, 41, requires_grad=True)
+    features = parent.backbone(images)
+    assert not any(tokens.requires_grad for tokens in features.tokens)
+    weight = torch.ones((), requires_grad=True)
+    (weight * features.tokens[0]).sum().backward()
+    assert weight.grad is not None
+    assert images.grad is None
+
+
+@pytest.mark.parametrize(("height", "width", "grid"), [(30, 41, (1, 2)), (50, 20, (2, 1))])
+def test_any_image_size(tiny_vggt: VGGT, height: int, width: int, grid: tuple[int, int]):
+    backbone = FrozenVGGT(tiny_vggt)
+    images = torch.rand(2, 3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    features = backbone(images, heads=("depth", "camera"))
+    size = (14 * grid[0], 14 * grid[1])
+    assert features.network_size == size
+    assert [tuple(tokens.shape) for tokens in features.tokens] == [(2, 3, 32, *grid)] * 4
+    expected = tiny_vggt(resize_images(images, size))
+    torch.testing.assert_close(features.depth, expected.depth.squeeze(-1))
+    torch.testing.assert_close(features.depth_conf, expected.depth_conf)
+    torch.testing.assert_close(features.pose_enc, expected.pose_enc)
+    layers, start = tiny_vggt.aggregator(resize_images(images, size))
+    torch.testing.assert_close(features.tokens[2][:, :, :, 0, 0], layers[2][:, :, start])
+    last_patch = features.tokens[2][:, :, :, grid[0] - 1, grid[1] - 1]
+    torch.testing.assert_close(last_patch, layers[2][:, :, -1])
+
+
+def test_heads_can_be_left_out(tiny_vggt: VGGT):
+    features = FrozenVGGT(tiny_vggt, long_side=42)(torch.rand(1, 1, 3, 20, 30), heads=())
+    assert features.network_size == (28, 42)
+    assert features.depth is None
+    assert features.depth_conf is None
+    assert features.pose_enc is None
+
+
+def test_resizing_keeps_the_range_and_flat_colours():
+    checker = (torch.arange(50)[:, None] // 7 + torch.arange(60) // 7) % 2
+    resized = resize_images(checker.float().expand(1, 1, 3, 50, 60), (28, 42))
+    assert resized.min() >= 0
+    assert resized.max() <= 1
+    flat = resize_images(torch.full((1, 1, 3, 50, 60), 0.25), (28, 42))
+    torch.testing.assert_close(flat, torch.full((1, 1, 3, 28, 42), 0.25))
+
+
+def test_fingerprint_tells_weights_and_shapes_apart(tiny_config: VGGTConfig):
+    first = fingerprint(random_vggt(tiny_config, seed=0))
+    assert first == FrozenVGGT(random_vggt(tiny_config, seed=0)).fingerprint
+    assert first != fingerprint(random_vggt(tiny_config, seed=1))
+    assert fingerprint(nn.Linear(2, 3)) != fingerprint(nn.Linear(3, 2))

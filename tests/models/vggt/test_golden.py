@@ -1,0 +1,112 @@
+"""Ours equals the published network, tensor by tensor."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.vggt import VGGT, VGGTConfig
+from models.vggt.pose_encoding import decode_pose, encode_pose
+from models.vggt.preprocess import load_and_preprocess
+from utils.cameras import unproject
+
+pytestmark = pytest.mark.data
+
+CASES = ["case_a_square", "case_b_56x84", "case_c_batch2_56x126", "case_d_single_112x98"]
+LIMIT = 2e-5
+
+
+def assert_equal(actual: torch.Tensor, expected: torch.Tensor, name: str) -> None:
+    assert actual.shape == expected.shape, name
+    error = (actual - expected).abs().max() / expected.abs().max()
+    assert error <= LIMIT, f"{name}: {error:.2e} of the maximum"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_patch_embedding(golden: Path, golden_vggt: VGGT, case: str):
+    expected = load_file(golden / f"{case}.safetensors")
+    aggregator = golden_vggt.aggregator
+    images = expected["images"].flatten(0, 1)
+    grid = (images.shape[-2] // 14, images.shape[-1] // 14)
+    with torch.no_grad():
+        normalised = (images - aggregator.image_mean) / aggregator.image_std
+        tokens = aggregator.patch_embed(normalised)
+        embedding = aggregator.patch_embed.position_embedding(grid)
+    assert_equal(embedding, expected["dino_pos_embed"], "dino_pos_embed")
+    assert_equal(tokens[:, 0], expected["dino_clstoken"], "dino_clstoken")
+    assert_equal(tokens[:, 5:], expected["patch_tokens"], "patch_tokens")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_aggregator_layer(
+    golden: Path, golden_vggt: VGGT, case: str, monkeypatch: pytest.MonkeyPatch
+):
+    expected = load_file(golden / f"{case}.safetensors")
+    monkeypatch.setattr(golden_vggt.aggregator, "kept_layers", range(5))
+    with torch.no_grad():
+        layers, patch_start = golden_vggt.aggregator(expected["images"])
+    assert patch_start == 5
+    for index, layer in enumerate(layers):
+        assert_equal(layer, expected[f"agg_layer_{index:02d}"], f"layer {index}")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predictions(golden: Path, golden_vggt: VGGT, case: str):
+    expected = load_file(golden / f"{case}.safetensors")
+    with torch.no_grad():
+        prediction = golden_vggt(expected["images"])
+    for index, pose in enumerate(prediction.pose_encodings):
+        assert_equal(pose, expected[f"pose_enc_iter{index}"], f"pose iteration {index}")
+    assert_equal(prediction.pose_enc, expected["pose_enc_iter3"], "pose_enc")
+    for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
+        assert_equal(getattr(prediction, name), expected[name], name)
+
+
+def test_the_read_layers_are_the_four_of_the_config(golden: Path, golden_vggt: VGGT):
+    expected = load_file(golden / "case_a_square.safetensors")
+    with torch.no_grad():
+        layers, _ = golden_vggt.aggregator(expected["images"])
+    assert len(layers) == 4
+    for layer, index in zip(layers, (0, 2, 3, 4), strict=True):
+        assert_equal(layer, expected[f"agg_layer_{index:02d}"], f"layer {index}")
+
+
+def test_geometry(golden: Path):
+    expected = load_file(golden / "geometry.safetensors")
+    height, width = expected["image_hw"].tolist()
+    cameras = decode_pose(expected["pose_enc"], height, width)
+    assert_equal(cameras.w2c[..., :3, :], expected["extrinsic"], "extrinsic")
+    assert_equal(cameras.intrinsics, expected["intrinsic"], "intrinsic")
+    again = encode_pose(cameras, height, width)
+    assert_equal(again, expected["pose_enc_roundtrip"], "pose_enc_roundtrip")
+    depth = expected["depth"].squeeze(-1)
+    # The published code counts pixels from integers.
+    rows, columns = torch.meshgrid(
+        torch.arange(depth.shape[-2]), torch.arange(depth.shape[-1]), indexing="ij"
+    )
+    pixels = torch.stack([columns, rows], -1).flatten(0, 1).float().expand(2, 3, -1, -1)
+    points = unproject(pixels, depth.flatten(2), cameras).unflatten(2, depth.shape[-2:])
+    assert_equal(points, expected["world_points_from_depth"], "points")
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+@pytest.mark.parametrize("name", ["landscape", "portrait", "rgba", "tall", "ALL"])
+def test_preprocessing(golden: Path, mode: str, name: str):
+    folder = golden / "preprocess"
+    expected = load_file(folder / "expected.safetensors")
+    names = ["landscape", "portrait", "rgba", "tall"] if name == "ALL" else [name]
+    images = load_and_preprocess([folder / f"{n}.png" for n in names], mode).images  # pyright: ignore
+    assert list(images.shape) == expected[f"{name}.{mode}.shape"].tolist()
+    assert_equal(images[:, :, 3::7, 3::7], expected[f"{name}.{mode}.sub7"], "pixels")
+    total = (255 * images).round().double().sum()
+    assert total == expected[f"{name}.{mode}.sum_u8"].item()
+
+
+def test_state_dict_of_vggt_1b(state_dict_list: Path):
+    lines = [line.split("\t") for line in state_dict_list.read_text().splitlines() if line]
+    listed = {key: shape for key, shape in lines if not key.startswith("track_head.")}
+    with torch.device("meta"):
+        state = VGGT(VGGTConfig()).state_dict()
+    assert {key: str(tuple(value.shape)) for key, value in state.items()} == listed
+    assert sum(value.numel() for value in state.values()) == 1_190_596_120
