@@ -54,6 +54,8 @@ def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
         save_top_k=1,
         auto_insert_metric_name=False,
         enable_version_counter=False,
+        # Right after validation, so that the last.ckpt of the epoch's end knows the new best.
+        save_on_train_epoch_end=False,
     )
 
 

@@ -1,11 +1,13 @@
 """The training script as users run it: what it refuses, before any work and in one line."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import train_vggt_nerf_pl
 
@@ -81,6 +83,23 @@ def test_missing_checkpoint(refused, tiny_flags, tmp_path, name):
 def test_foreign_checkpoint(refused, tiny_flags, tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
     refused([*tiny_flags, "--save_dir", tmp_path, "--ckpt", tmp_path / "x.ckpt"], "x.ckpt")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("flag", ["--ckpt", "--init_ckpt"])
+def test_hostile_checkpoint_runs_no_code(refused, tiny_flags, tmp_path, flag):
+    trap = tmp_path / "trap"
+    torch.save({"state_dict": {"x": Evil(trap)}, "vggt_nerf": {}}, tmp_path / "evil.ckpt")
+    path = tmp_path / "evil.ckpt"
+    refused([*tiny_flags, "--save_dir", tmp_path, flag, path], "evil.ckpt: refused")
+    assert not trap.exists()
 
 
 def test_unreadable_image_names_the_file_without_a_traceback(tiny_flags, tiny_dtu, tmp_path):

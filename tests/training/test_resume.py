@@ -12,8 +12,9 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from models.training import general_run
-from utils.checkpoints import load_safely
+from utils.checkpoints import load_safely, save_atomically
 from utils.config import parse_config
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("default")
@@ -99,6 +100,25 @@ def test_resume_twice(tiny_flags, tmp_path, monkeypatch, uninterrupted):
     _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path), crash_before=12)
     _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
     same_weights(whole_path, path)
+
+
+def test_init_ckpt_starts_a_new_run_from_the_weights(
+    tiny_flags, tmp_path, monkeypatch, uninterrupted
+):
+    _, whole_path = uninterrupted
+    flags = [*tiny_flags, "--init_ckpt", str(whole_path), "--lrate", "1e-12"]
+    record, path = train(flags, tmp_path, monkeypatch)
+    assert min(record.losses) == 0 and max(record.losses) == 14
+    old, new = load_safely(whole_path)["state_dict"], load_safely(path)["state_dict"]
+    assert all(torch.allclose(old[key], new[key], atol=1e-8) for key in old)
+
+
+def test_init_ckpt_of_another_backbone_is_refused(tiny_flags, tmp_path, monkeypatch, uninterrupted):
+    content = load_safely(uninterrupted[1])
+    content["vggt_nerf"]["backbone_fingerprint"] = "0" * 16
+    save_atomically(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="another backbone"):
+        train([*tiny_flags, "--init_ckpt", str(tmp_path / "other.ckpt")], tmp_path, monkeypatch)
 
 
 def start(flags, folder):

@@ -1,0 +1,59 @@
+"""What only shows on a GPU: autocast, memory."""
+
+import pytest
+import torch
+
+from datasets.views import Views
+from models.vggt_nerf import VGGTNeRF
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+]
+
+
+@pytest.fixture
+def on_gpu(tiny_model):
+    model = VGGTNeRF(tiny_model.config, tiny_model.backbone)
+    model.load_state_dict(tiny_model.state_dict())
+    yield model.cuda().eval()
+    tiny_model.cpu()
+
+
+def test_backbone_follows_the_model_and_stays_frozen(on_gpu, make_views):
+    views: Views = make_views(1, 3).to("cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        features = on_gpu.backbone(views.images, heads=("depth", "camera"))
+    assert features.depth.dtype == torch.float32 and not features.depth.requires_grad
+    assert all(tokens.device.type == "cuda" for tokens in features.tokens)
+
+
+def test_bf16_rendering_is_close_to_full_precision(on_gpu, make_views, make_cameras):
+    near_far = torch.tensor([[2.0, 6.0]], device="cuda")
+    camera = make_cameras(1).to("cuda")
+    with torch.no_grad():
+        scene = on_gpu.encode(make_views(1, 3).to("cuda"))
+        full = on_gpu.render_images(scene, camera, near_far, (32, 40))
+        with torch.autocast("cuda", torch.bfloat16):
+            mixed = on_gpu.render_images(scene, camera, near_far, (32, 40))
+    assert (full.rgb - mixed.rgb).abs().mean() < 5e-3
+
+
+def test_memory_depends_on_the_chunk_and_not_on_the_image(on_gpu, make_views, make_cameras):
+    near_far = torch.tensor([[2.0, 6.0]], device="cuda")
+    with torch.no_grad():
+        scene = on_gpu.encode(make_views(1, 3).to("cuda"))
+
+    def peak(size, chunk):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        on_gpu.render_images(scene, make_cameras(1, size=size).to("cuda"), near_far, size, chunk)
+        pixels = size[0] * size[1]
+        # The image itself, its pixel grid and the parts before they are joined.
+        kept = pixels * 4 * (3 + 1 + 1 + 2) * 2
+        return torch.cuda.max_memory_allocated() - before - kept
+
+    small, large = peak((256, 256), 4096), peak((1024, 1024), 4096)
+    assert large < 1.1 * small
+    assert peak((256, 256), 16384) > 2 * small

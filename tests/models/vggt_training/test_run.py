@@ -1,0 +1,168 @@
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.views import Views
+from models.training.checkpointing import TrainingInterrupted
+from models.vggt import VGGT
+from models.vggt_training.held_out import (
+    HeldOutConfig,
+    SceneSource,
+    comparison_table,
+    evaluate_held_out,
+)
+from models.vggt_training.mini_config import MiniTrainingConfig
+from models.vggt_training.mini_module import NonFiniteTrainingError
+from models.vggt_training.mini_run import run_mini_training
+from utils.errors import UserError
+
+SourceFactory = Callable[[torch.device], SceneSource]
+
+
+@pytest.fixture(autouse=True)
+def lightning_may_complain():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        yield
+
+
+def with_run(config: MiniTrainingConfig, **changes: Any) -> MiniTrainingConfig:
+    return replace(config, run=replace(config.run, **changes))
+
+
+def last_checkpoint(config: MiniTrainingConfig) -> Path:
+    return Path(config.run.save_dir) / config.run.expname / "ckpts" / "last.ckpt"
+
+
+def test_trains_exports_and_resumes_to_the_same_bits(
+    training_config: MiniTrainingConfig, plane_source: SourceFactory
+):
+    whole = with_run(training_config, expname="whole")
+    exported = run_mini_training(whole, plane_source)
+    first = with_run(training_config, expname="parts", stop_at=5)
+    run_mini_training(first, plane_source)
+    second = with_run(training_config, expname="parts", ckpt=str(last_checkpoint(first)))
+    run_mini_training(second, plane_source)
+    expected = torch.load(last_checkpoint(whole), weights_only=True)
+    actual = torch.load(last_checkpoint(second), weights_only=True)
+    assert actual["global_step"] == expected["global_step"] == 8
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(actual["state_dict"][key], value), key
+    assert (
+        actual["optimizer_states"][0]["param_groups"][0]["lr"]
+        == (expected["optimizer_states"][0]["param_groups"][0]["lr"])
+    )
+    average = VGGT.from_pretrained(exported).state_dict()
+    for key, value in average.items():
+        torch.testing.assert_close(
+            value, expected["state_dict"][f"average.{key}"], rtol=1e-3, atol=1e-6
+        )
+
+
+def test_learns_the_plane(training_config: MiniTrainingConfig, plane_source: SourceFactory):
+    optimizer = replace(training_config.optimizer, max_steps=60, warmup_steps=5, lrate=3e-3)
+    config = replace(with_run(training_config, val_every=60), optimizer=optimizer)
+    exported = run_mini_training(config, plane_source)
+    metrics = comparison_table(
+        VGGT.from_pretrained(exported), plane_source(torch.device("cpu")), config.held_out
+    )
+    table = {line.split()[0]: line.split()[1:] for line in metrics}
+    assert float(table["auc_30"][0]) > float(table["auc_30"][1])
+    assert float(table["within_125"][0]) > 0.5
+
+
+def poisoned(plane_source: SourceFactory, bad: Callable[[int], bool]) -> SourceFactory:
+    def make(device: torch.device) -> SceneSource:
+        source, calls = plane_source(device), iter(range(10**6))
+
+        def sample(
+            scene_ids: Sequence[int], num_views: int, size: tuple[int, int], difficulty: float
+        ) -> Views:
+            views = source(scene_ids, num_views, size, difficulty)
+            if bad(next(calls)):
+                return replace(views, images=torch.full_like(views.images, torch.nan))
+            return views
+
+        return sample
+
+    return make
+
+
+def test_a_non_finite_step_changes_nothing(
+    training_config: MiniTrainingConfig, plane_source: SourceFactory
+):
+    config = with_run(training_config, stop_at=1, val_every=100)
+    run_mini_training(config, poisoned(plane_source, lambda call: call == 0))
+    state = torch.load(last_checkpoint(config), weights_only=True)["state_dict"]
+    for key, value in state.items():
+        if key.startswith("network."):
+            average = state[key.replace("network.", "average.")]
+            assert value.isfinite().all()
+            torch.testing.assert_close(value, average)
+
+
+def test_repeated_non_finite_steps_stop_the_run(
+    training_config: MiniTrainingConfig, plane_source: SourceFactory
+):
+    config = replace(training_config, optimizer=replace(training_config.optimizer, max_bad_steps=3))
+    with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
+        run_mini_training(config, poisoned(plane_source, lambda call: call > 0))
+
+
+def test_a_signal_saves_before_it_stops(
+    training_config: MiniTrainingConfig, plane_source: SourceFactory
+):
+    def interrupt(call: int) -> bool:
+        if call == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return False
+
+    with pytest.raises(TrainingInterrupted, match="SIGTERM"):
+        run_mini_training(training_config, poisoned(plane_source, interrupt))
+    assert torch.load(last_checkpoint(training_config), weights_only=True)["global_step"] == 2
+
+
+def test_refuses_to_resume_another_network(
+    training_config: MiniTrainingConfig, plane_source: SourceFactory
+):
+    run_mini_training(with_run(training_config, stop_at=1, val_every=100), plane_source)
+    other = replace(training_config, network=replace(training_config.network, features=16))
+    with pytest.raises(UserError, match=r"network\.features=16 \(was 8\)"):
+        run_mini_training(with_run(other, ckpt=str(last_checkpoint(training_config))), plane_source)
+
+
+def test_held_out_scenes_are_shared_out_and_counted_once(plane_source: SourceFactory):
+    config = HeldOutConfig(val_scenes=7, val_batch=2, val_height=28, val_width=42, val_views=2)
+    shared = [scene for rank in range(3) for batch in config.batches(rank, 3) for scene in batch]
+    assert sorted(shared) == list(range(7))
+    seen: list[int] = []
+    source = plane_source(torch.device("cpu"))
+
+    def counting(
+        scene_ids: Sequence[int], num_views: int, size: tuple[int, int], difficulty: float
+    ) -> Views:
+        seen.extend(scene_ids)
+        return source(scene_ids, num_views, size, difficulty)
+
+    def cheat(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+        return views.depths, torch.ones(*views.depths.shape[:2], 9)
+
+    metrics = evaluate_held_out(cheat, counting, config)
+    assert seen == list(range(7))
+    assert metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert metrics["within_103"] == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"val_views": 1}, {"val_scenes": 0}, {"val_scenes": 10**7}, {"val_batch": 0}]
+)
+def test_refuses_held_out_scenes_that_prove_nothing(change: dict):
+    with pytest.raises(ValueError, match="val_"):
+        HeldOutConfig(**change)
