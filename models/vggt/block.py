@@ -89,3 +89,18 @@ class Block(nn.Module):
         """Transform the tokens; positions enter through ``rotations`` alone."""
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotations))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
+
+
+def compile_blocks(network: nn.Module, *, dynamic: bool) -> None:
+    """Compile every block of a network in place; its state dict keeps its keys.
+
+    All blocks of one kind share a graph, so this starts in a fraction of the time that compiling
+    the whole network takes.
+
+    Args:
+        network: Anything that contains blocks.
+        dynamic: Whether one graph should serve all image sizes and numbers of views.
+    """
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.compile(dynamic=dynamic)

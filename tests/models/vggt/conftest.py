@@ -1,6 +1,7 @@
 """Reference vectors of the network at a tiny size; see their README for how they were made."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,15 @@ from safetensors.torch import load_file
 from models.vggt import VGGT, VGGTConfig, random_vggt
 
 SHARED = Path(__file__).parents[4] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -87,3 +87,22 @@ def test_fingerprint_tells_weights_and_shapes_apart(tiny_config: VGGTConfig):
     assert first == FrozenVGGT(random_vggt(tiny_config, seed=0)).fingerprint
     assert first != fingerprint(random_vggt(tiny_config, seed=1))
     assert fingerprint(nn.Linear(2, 3)) != fingerprint(nn.Linear(3, 2))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_a_gpu_in_half_precision_without_stalls(tiny_config: VGGTConfig):
+    images = torch.rand(1, 3, 3, 30, 41, generator=torch.Generator().manual_seed(0))
+    backbone = FrozenVGGT(random_vggt(tiny_config, seed=0, layer_scale=1.0))
+    expected = backbone(images, heads=("depth", "camera"))
+    parent = Parent(backbone).cuda()
+    on_gpu = images.cuda()
+    parent.backbone(on_gpu, heads=("depth", "camera"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        features = parent.backbone(on_gpu, heads=("depth", "camera"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(tokens.dtype == torch.float32 for tokens in features.tokens)
+    torch.testing.assert_close(features.depth.cpu(), expected.depth, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(features.pose_enc.cpu(), expected.pose_enc, rtol=0.05, atol=0.05)

@@ -1,6 +1,6 @@
 """A world that can be checked by hand: a textured plane at z = 4, seen from in front."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,10 +9,11 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.views import Views
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig
-from models.vggt_training.held_out import HeldOutConfig, SceneSource
+from models.vggt_training.held_out import HeldOutConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.mini_config import MiniRunConfig, MiniTrainingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
+from models.vggt_training.scenes import SceneRequest, SceneSource
 from models.vggt_training.targets import pixel_centers
 from utils.cameras import Cameras, pixel_directions
 
@@ -46,19 +47,24 @@ def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) ->
     return Views(images, cameras, depths, depths > 0)
 
 
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
-def plane_source() -> Callable[[torch.device], SceneSource]:
+def plane_source() -> SceneSource:
     """Return an endless supply of planes; the first scene's number decides."""
 
-    def make(device: torch.device) -> SceneSource:
-        def sample(
-            scene_ids: Sequence[int], num_views: int, size: tuple[int, int], difficulty: float
-        ) -> Views:
-            return plane_views(len(scene_ids), num_views, size, seed=scene_ids[0]).to(device)
+    def prepare(request: SceneRequest) -> Views:
+        ids = request.scene_ids
+        return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
 
-        return sample
-
-    return make
+    return SceneSource(prepare, lambda device: lambda views: views.to(device))
 
 
 @pytest.fixture
@@ -87,7 +93,12 @@ def network_config() -> VGGTConfig:
 def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
     return MiniTrainingConfig(
         run=MiniRunConfig(
-            save_dir=str(tmp_path), val_every=4, save_every=3, accelerator="cpu", devices="1"
+            save_dir=str(tmp_path),
+            val_every=4,
+            save_every=3,
+            num_workers=0,
+            accelerator="cpu",
+            devices="1",
         ),
         network=network_config,
         scenes=ProceduralConfig(),

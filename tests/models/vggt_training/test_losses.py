@@ -33,6 +33,7 @@ def perfect(views: Views) -> VGGTPrediction:
 
 def test_the_truth_is_the_optimum(views: Views):
     targets, best = geometry_targets(views), perfect(views)
+    assert best.depth is not None and best.depth_conf is not None
     lowest = geometry_losses(best, targets, CONFIG)
     assert lowest.camera == 0
     worse = replace(best, depth=1.01 * best.depth)

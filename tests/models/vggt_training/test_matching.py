@@ -56,10 +56,9 @@ def test_matching_is_learnt_where_features_tell(views: Views):
     first, second = wall[:, :5].flatten(0, 1), wall[:, 1:].flatten(0, 1)
     layer = torch.stack([first, second])[None]
     heads = MatchingHeads(16, MatchingConfig(matching_dim=16, matching_layers=(1,)))
-    projection = heads.projections[0]
-    assert isinstance(projection, nn.Sequential) and isinstance(projection[1], nn.Linear)
-    with torch.no_grad():
-        projection[1].weight.copy_(torch.eye(16))
+    for module in heads.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.eye_(module.weight)
     right = heads([torch.zeros_like(layer), layer], matches)
     assert right.accuracy == 1
     wrong = heads([torch.zeros_like(layer), layer.flip(2)], matches)

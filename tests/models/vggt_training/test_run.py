@@ -1,7 +1,9 @@
+import itertools
 import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,14 @@ from models.training.checkpointing import TrainingInterrupted
 from models.vggt import VGGT
 from models.vggt_training.held_out import (
     HeldOutConfig,
-    SceneSource,
     comparison_table,
     evaluate_held_out,
 )
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_module import NonFiniteTrainingError
 from models.vggt_training.mini_run import run_mini_training
+from models.vggt_training.scenes import SceneRequest, SceneSource, procedural_source
 from utils.errors import UserError
-
-SourceFactory = Callable[[torch.device], SceneSource]
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def last_checkpoint(config: MiniTrainingConfig) -> Path:
 
 
 def test_trains_exports_and_resumes_to_the_same_bits(
-    training_config: MiniTrainingConfig, plane_source: SourceFactory
+    training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
     whole = with_run(training_config, expname="whole")
     exported = run_mini_training(whole, plane_source)
@@ -66,37 +66,50 @@ def test_trains_exports_and_resumes_to_the_same_bits(
         )
 
 
-def test_learns_the_plane(training_config: MiniTrainingConfig, plane_source: SourceFactory):
+def test_learns_the_plane(training_config: MiniTrainingConfig, plane_source: SceneSource):
     optimizer = replace(training_config.optimizer, max_steps=60, warmup_steps=5, lrate=3e-3)
     config = replace(with_run(training_config, val_every=60), optimizer=optimizer)
     exported = run_mini_training(config, plane_source)
     metrics = comparison_table(
-        VGGT.from_pretrained(exported), plane_source(torch.device("cpu")), config.held_out
+        VGGT.from_pretrained(exported),
+        partial(plane_source.sample, device=torch.device("cpu")),
+        config.held_out,
     )
     table = {line.split()[0]: line.split()[1:] for line in metrics}
     assert float(table["auc_30"][0]) > float(table["auc_30"][1])
     assert float(table["within_125"][0]) > 0.5
 
 
-def poisoned(plane_source: SourceFactory, bad: Callable[[int], bool]) -> SourceFactory:
-    def make(device: torch.device) -> SceneSource:
-        source, calls = plane_source(device), iter(range(10**6))
+def test_half_precision_trains_and_keeps_float32_state(
+    training_config: MiniTrainingConfig, plane_source: SceneSource
+):
+    config = with_run(training_config, network_precision="bf16", stop_at=2, val_every=100)
+    run_mini_training(config, plane_source)
+    state = torch.load(last_checkpoint(config), weights_only=True)["state_dict"]
+    for value in state.values():
+        assert value.dtype == torch.float32
+        assert value.isfinite().all()
 
-        def sample(
-            scene_ids: Sequence[int], num_views: int, size: tuple[int, int], difficulty: float
-        ) -> Views:
-            views = source(scene_ids, num_views, size, difficulty)
+
+def poisoned(source: SceneSource, bad: Callable[[int], bool]) -> SceneSource:
+    """Make the images of some steps not a number."""
+
+    def make(device: torch.device) -> Callable[[Any], Views]:
+        render, calls = source.make_renderer(device), itertools.count()
+
+        def poisoned_render(prepared: Any) -> Views:
+            views = render(prepared)
             if bad(next(calls)):
                 return replace(views, images=torch.full_like(views.images, torch.nan))
             return views
 
-        return sample
+        return poisoned_render
 
-    return make
+    return SceneSource(source.prepare, make)
 
 
 def test_a_non_finite_step_changes_nothing(
-    training_config: MiniTrainingConfig, plane_source: SourceFactory
+    training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
     config = with_run(training_config, stop_at=1, val_every=100)
     run_mini_training(config, poisoned(plane_source, lambda call: call == 0))
@@ -109,7 +122,7 @@ def test_a_non_finite_step_changes_nothing(
 
 
 def test_repeated_non_finite_steps_stop_the_run(
-    training_config: MiniTrainingConfig, plane_source: SourceFactory
+    training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
     config = replace(training_config, optimizer=replace(training_config.optimizer, max_bad_steps=3))
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
@@ -117,7 +130,7 @@ def test_repeated_non_finite_steps_stop_the_run(
 
 
 def test_a_signal_saves_before_it_stops(
-    training_config: MiniTrainingConfig, plane_source: SourceFactory
+    training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
     def interrupt(call: int) -> bool:
         if call == 1:
@@ -130,7 +143,7 @@ def test_a_signal_saves_before_it_stops(
 
 
 def test_refuses_to_resume_another_network(
-    training_config: MiniTrainingConfig, plane_source: SourceFactory
+    training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
     run_mini_training(with_run(training_config, stop_at=1, val_every=100), plane_source)
     other = replace(training_config, network=replace(training_config.network, features=16))
@@ -138,18 +151,26 @@ def test_refuses_to_resume_another_network(
         run_mini_training(with_run(other, ckpt=str(last_checkpoint(training_config))), plane_source)
 
 
-def test_held_out_scenes_are_shared_out_and_counted_once(plane_source: SourceFactory):
-    config = HeldOutConfig(val_scenes=7, val_batch=2, val_height=28, val_width=42, val_views=2)
-    shared = [scene for rank in range(3) for batch in config.batches(rank, 3) for scene in batch]
-    assert sorted(shared) == list(range(7))
-    seen: list[int] = []
-    source = plane_source(torch.device("cpu"))
+def test_workers_plan_the_same_scenes(
+    training_config: MiniTrainingConfig, plane_source: SceneSource
+):
+    results = []
+    for workers in (0, 2):
+        config = with_run(training_config, expname=f"workers{workers}", num_workers=workers)
+        run_mini_training(config, plane_source)
+        results.append(torch.load(last_checkpoint(config), weights_only=True)["state_dict"])
+    assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
 
-    def counting(
-        scene_ids: Sequence[int], num_views: int, size: tuple[int, int], difficulty: float
-    ) -> Views:
-        seen.extend(scene_ids)
-        return source(scene_ids, num_views, size, difficulty)
+
+def test_held_out_scenes_are_shared_out_and_counted_once(plane_source: SceneSource):
+    config = HeldOutConfig(val_scenes=7, val_batch=2, val_height=28, val_width=42, val_views=2)
+    requests = [request for rank in range(3) for request in config.requests(rank, 3)]
+    assert sorted(scene for request in requests for scene in request.scene_ids) == list(range(7))
+    seen: list[int] = []
+
+    def counting(request: SceneRequest) -> Views:
+        seen.extend(request.scene_ids)
+        return plane_source.sample(request, torch.device("cpu"))
 
     def cheat(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
         return views.depths, torch.ones(*views.depths.shape[:2], 9)
@@ -158,6 +179,15 @@ def test_held_out_scenes_are_shared_out_and_counted_once(plane_source: SourceFac
     assert seen == list(range(7))
     assert metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
     assert metrics["within_103"] == 1
+
+
+def test_procedural_scenes_arrive(training_config: MiniTrainingConfig):
+    source = procedural_source(training_config.scenes)
+    request = SceneRequest(range(2), 2, (14, 28), 0.0)
+    views = source.sample(request, torch.device("cpu"))
+    assert views.images.shape == (2, 2, 3, 14, 28)
+    again = source.make_renderer(torch.device("cpu"))(source.prepare(request))
+    assert torch.equal(views.images, again.images)
 
 
 @pytest.mark.parametrize(

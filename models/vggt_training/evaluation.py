@@ -1,0 +1,122 @@
+"""How good predicted depth and cameras are, by the field's common measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from datasets.views import Views
+from models.vggt.pose_encoding import decode_pose
+from utils.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class GeometryMetrics:
+    """One value per scene."""
+
+    abs_rel: Float[Tensor, " scene"]
+    """Mean of |depth - true depth| / true depth, after median scaling."""
+    within_103: Float[Tensor, " scene"]
+    """Share of pixels whose depth is right up to a factor of 1.03, after median scaling."""
+    within_125: Float[Tensor, " scene"]
+    """Share of pixels whose depth is right up to a factor of 1.25, after median scaling."""
+    auc_5: Float[Tensor, " scene"]
+    """Area under the curve of camera accuracy up to 5 degrees."""
+    auc_30: Float[Tensor, " scene"]
+    """Area under the curve of camera accuracy up to 30 degrees."""
+
+    def means(self) -> dict[str, Tensor]:
+        """Return the mean over the scenes, by name."""
+        return {field.name: getattr(self, field.name).mean() for field in fields(self)}
+
+
+@torch.no_grad()
+def geometry_metrics(
+    depth: Float[Tensor, "scene view height width"],
+    pose_enc: Float[Tensor, "scene view 9"],
+    truth: Views,
+) -> GeometryMetrics:
+    """Judge predicted depth and cameras of a batch of scenes."""
+    valid = truth.masks & (truth.depths > 0) & truth.depths.isfinite()
+    ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid.flatten(1))
+    valid = valid.flatten(1)
+    cameras = decode_pose(pose_enc, *truth.size)
+    errors = camera_errors(cameras, truth.cameras)
+    return GeometryMetrics(
+        abs_rel=_masked_mean((ratios - 1).abs(), valid),
+        within_103=_masked_mean(_within(ratios, 1.03), valid),
+        within_125=_masked_mean(_within(ratios, 1.25), valid),
+        auc_5=area_under_curve(errors, 5),
+        auc_30=area_under_curve(errors, 30),
+    )
+
+
+def depth_ratios(
+    depth: Float[Tensor, "scene pixel"],
+    truth: Float[Tensor, "scene pixel"],
+    valid: Bool[Tensor, "scene pixel"],
+) -> Float[Tensor, "scene pixel"]:
+    """Divide depth by true depth, after one factor per scene has made their medians equal.
+
+    Invalid pixels, and all pixels of a scene without valid ones, get a ratio of 1.
+    """
+    nothing = torch.full_like(depth, torch.nan)
+    medians = torch.where(valid, depth, nothing).nanmedian(1, keepdim=True).values
+    true_medians = torch.where(valid, truth, nothing).nanmedian(1, keepdim=True).values
+    ratios = depth / medians * true_medians / truth
+    return torch.where(valid, ratios, 1.0)
+
+
+def camera_errors(predicted: Cameras, truth: Cameras) -> Float[Tensor, "scene pair"]:
+    """Return the larger of rotation and translation-direction error of all pairs, in degrees.
+
+    As Wang et al. ("PoseDiffusion", 2023, and "VGGT", 2025) measure it: relative poses of all
+    pairs of views, so that neither frame nor scale matter. Like theirs, the translation error
+    ignores the sign of the direction. No predicted translation counts as 90 degrees.
+    """
+    rotations, translations = _relative_poses(predicted)
+    true_rotations, true_translations = _relative_poses(truth)
+    # Via the chord, which is accurate for small angles where the arc cosine is not.
+    chord = torch.linalg.matrix_norm(rotations - true_rotations) / 8**0.5
+    rotation_errors = 2 * torch.asin(chord.clamp(max=1.0))
+    direction_errors = _line_angles(translations, true_translations)
+    return torch.rad2deg(torch.maximum(rotation_errors, direction_errors))
+
+
+def area_under_curve(
+    errors: Float[Tensor, "scene pair"], max_degrees: int
+) -> Float[Tensor, " scene"]:
+    """Average, over the thresholds 1, 2, ... ``max_degrees``, the share of pairs below each."""
+    thresholds = torch.arange(1, max_degrees + 1, device=errors.device, dtype=errors.dtype)
+    return (errors[..., None] < thresholds).float().mean((-2, -1))
+
+
+def baseline_prediction(
+    truth: Views,
+) -> tuple[Float[Tensor, "scene view height width"], Float[Tensor, "scene view 9"]]:
+    """Return what knowing nothing gives: one depth everywhere, and identical cameras."""
+    pose = truth.depths.new_tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    return torch.ones_like(truth.depths), pose.expand(*truth.depths.shape[:2], 9)
+
+
+def _relative_poses(cameras: Cameras) -> tuple[Tensor, Tensor]:
+    views = cameras.shape[1]
+    first, second = torch.triu_indices(views, views, offset=1, device=cameras.c2w.device)
+    relative = cameras.w2c[:, second] @ cameras.c2w[:, first]
+    return relative[..., :3, :3], relative[..., :3, 3]
+
+
+def _line_angles(a: Tensor, b: Tensor) -> Tensor:
+    angles = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1).abs())
+    return torch.where(a.norm(dim=-1) > 1e-9, angles, torch.pi / 2)
+
+
+def _within(ratios: Tensor, factor: float) -> Tensor:
+    return (torch.maximum(ratios, 1 / ratios) < factor).float()
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask, values, 0.0).sum(1) / mask.sum(1).clamp_min(1)
