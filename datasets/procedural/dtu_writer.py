@@ -1,0 +1,199 @@
+"""Procedural scenes on disk, in the layout in which users have DTU.
+
+``Cameras/pair.txt``, ``Cameras/train/00000000_cam.txt``, ``Rectified/scan1_train/
+rect_001_3_r5000.png``, ``Depths/scan1_train/depth_map_0000.pfm`` with ``depth_visual_0000.png``,
+``lists/{train,val,test}.txt``. Scenes are numbered from scan1. Lengths are millimetres.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from datasets.pfm import write_pfm
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
+from datasets.procedural.paths import DTU_VIEWS
+from utils.cameras import Cameras
+from utils.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+
+MILLIMETRES = 200.0
+"""Millimetres per world unit: brings the rig to DTU's 608 mm."""
+DEPTH_MIN, DEPTH_INTERVAL = 425.0, 2.5
+COMPLETE, PARTIAL = "procedural.json", "procedural.partial.json"
+"""The marker: written first under the second name, renamed when all is on disk."""
+_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class DtuSettings:
+    """What to write."""
+
+    scene_ids: tuple[int, ...]
+    size: tuple[int, int] = (128, 160)
+    """Height and width of the images; multiples of 4."""
+    num_views: int = DTU_VIEWS
+    lights: tuple[int, ...] = (3,)
+    """Light settings, 0 to 6, as they appear in the names of the images."""
+    held_out: int = 1
+    """So many of the last scenes are listed for validation and test, the others for training."""
+    difficulty: float = 0.5
+
+
+def write_dtu(generator: ProceduralGenerator, folder: Path | str, settings: DtuSettings) -> Path:
+    """Write scenes in DTU layout, seen by the fixed rig that all of them share.
+
+    A complete folder of the same settings is left alone; an interrupted one is written anew.
+
+    Raises:
+        UserError: The folder holds something else, or the settings cannot be met.
+    """
+    folder = Path(folder)
+    _check(generator, settings)
+    marker = _marker(generator, settings)
+    if _is_complete(folder, marker):
+        _LOG.info("%s: already complete, left as it is", folder)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / COMPLETE).unlink(missing_ok=True)
+    (folder / PARTIAL).write_text(marker, encoding="utf-8")
+    for number, scene in enumerate(settings.scene_ids, start=1):
+        _write_scene(generator, folder, settings, (number, scene))
+    _write_lists(folder, settings)
+    (folder / PARTIAL).replace(folder / COMPLETE)
+    _LOG.info("%s: %d scenes in DTU layout are complete", folder, len(settings.scene_ids))
+    return folder
+
+
+def _check(generator: ProceduralGenerator, settings: DtuSettings) -> None:
+    height, width = settings.size
+    if generator.config.rig != "dtu":
+        raise UserError(
+            f"rig {generator.config.rig!r}: all scans of a DTU folder share their cameras; "
+            "choose rig 'dtu'."
+        )
+    if not settings.scene_ids or not 1 <= settings.num_views <= DTU_VIEWS:
+        raise UserError(
+            f"{len(settings.scene_ids)} scenes with {settings.num_views} views: at least one scene "
+            f"and 1 to {DTU_VIEWS} views are needed."
+        )
+    if height % 4 or width % 4 or min(height, width) < 16:
+        raise UserError(f"image size {width}x{height}: both sides must be multiples of 4, from 16.")
+    if not settings.lights or not set(settings.lights) <= set(range(7)):
+        raise UserError(f"lights {settings.lights}: choose from 0 to 6.")
+
+
+def _marker(generator: ProceduralGenerator, settings: DtuSettings) -> str:
+    written = {"generator": asdict(generator.config), "settings": asdict(settings)}
+    return json.dumps(written, indent=1)
+
+
+def _is_complete(folder: Path, marker: str) -> bool:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    complete = folder / COMPLETE
+    if not complete.is_file():
+        if (folder / PARTIAL).is_file():
+            _LOG.info("%s: was interrupted, writing it anew", folder)
+            return False
+        raise UserError(f"{folder}: holds files that are not procedural scenes; choose another.")
+    if complete.read_text(encoding="utf-8") != marker:
+        raise UserError(
+            f"{complete}: the folder holds procedural scenes of other settings; delete it or "
+            "choose another folder."
+        )
+    return True
+
+
+def _write_scene(
+    generator: ProceduralGenerator,
+    folder: Path,
+    settings: DtuSettings,
+    scene: tuple[int, int],
+) -> None:
+    number, scene_id = scene
+    name = f"scan{number}_train"
+    images, depths = folder / "Rectified" / name, folder / "Depths" / name
+    images.mkdir(parents=True, exist_ok=True)
+    depths.mkdir(parents=True, exist_ok=True)
+    for place, light in enumerate(settings.lights):
+        # Light 3 is DTU's own choice for testing: it is the scene as it was designed.
+        prepared = generator.prepare(
+            [scene_id], settings.num_views, settings.size, settings.difficulty, (light + 4) % 7
+        )
+        batch = generator.render(prepared)
+        for view in range(settings.num_views):
+            path = images / f"rect_{view + 1:03d}_{light}_r5000.png"
+            _to_image(batch.views.images[0, view]).save(path)
+        if place == 0:
+            _write_depths(depths, batch)
+            if number == 1:
+                _write_cameras(folder / "Cameras", batch.views.cameras[0])
+    _LOG.info("%s: %d views of scene %d", images, settings.num_views, scene_id)
+
+
+def _to_image(image: Float[Tensor, "3 height width"]) -> Image.Image:
+    values = (image.permute(1, 2, 0) * 255).round().to(torch.uint8)
+    return Image.fromarray(values.cpu().numpy())
+
+
+def _write_depths(folder: Path, batch: ProceduralBatch) -> None:
+    depths = (batch.views.depths[0] * MILLIMETRES).cpu().numpy()
+    for view, depth in enumerate(depths):
+        write_pfm(folder / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
+        mask = Image.fromarray(np.where(depth > 0, 255, 0).astype(np.uint8))
+        mask.save(folder / f"depth_visual_{view:04d}.png")
+
+
+def _write_cameras(folder: Path, cameras: Cameras) -> None:
+    """Write camera files at a quarter of the image size, integer pixel centres, as MVSNet has."""
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    scaled = Cameras(cameras.intrinsics.double().cpu(), cameras.c2w.double().cpu())
+    scaled = scaled.scaled_world(MILLIMETRES)
+    for view in range(scaled.shape[0]):
+        matrix = scaled.intrinsics[view].clone()
+        # The inverse of what the reader does: a quarter pixel is lost when images are halved.
+        matrix[:2, 2] -= 0.25
+        matrix[:2] /= 4
+        text = f"extrinsic\n{_rows(scaled.w2c[view])}\n\nintrinsic\n{_rows(matrix)}\n"
+        text += f"\n{DEPTH_MIN} {DEPTH_INTERVAL}\n"
+        (folder / "train" / f"{view:08d}_cam.txt").write_text(text, encoding="utf-8")
+    (folder / "pair.txt").write_text(_pairs(scaled), encoding="utf-8")
+
+
+def _rows(matrix: Float[Tensor, "row column"]) -> str:
+    return "\n".join(" ".join(f"{value:.9g}" for value in row) for row in matrix.tolist())
+
+
+def _pairs(cameras: Cameras) -> str:
+    """List every view's neighbours, best first; views 5 degrees apart match best (MVSNet)."""
+    ahead = cameras.c2w[:, :3, 2]
+    degrees = torch.rad2deg((ahead @ ahead.T).clamp(-1, 1).acos())
+    width = torch.where(degrees < 5, 1.0, 10.0)
+    scores = 1000 * torch.exp(-((degrees - 5) ** 2) / (2 * width**2))
+    scores.fill_diagonal_(-1)
+    count = min(_PAIRS, len(scores) - 1)
+    best, index = torch.sort(scores, dim=-1, descending=True, stable=True)
+    lines = [str(len(scores))]
+    for view in range(len(scores)):
+        listed = [f"{index[view, k]} {best[view, k]:.6g}" for k in range(count)]
+        lines += [str(view), " ".join([str(count), *listed])]
+    return "\n".join(lines) + "\n"
+
+
+def _write_lists(folder: Path, settings: DtuSettings) -> None:
+    names = [f"scan{number + 1}" for number in range(len(settings.scene_ids))]
+    kept = max(len(names) - settings.held_out, 1)
+    lists = {"train": names[:kept], "val": names[kept:] or names, "test": names[kept:] or names}
+    (folder / "lists").mkdir(exist_ok=True)
+    for split, members in lists.items():
+        (folder / "lists" / f"{split}.txt").write_text("\n".join(members) + "\n", encoding="utf-8")

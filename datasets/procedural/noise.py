@@ -1,0 +1,84 @@
+"""Stateless noise: integer hashes of lattice points, and what is built on them.
+
+32-bit integer arithmetic that wraps is the same on every device, so the same surface looks the
+same wherever it is rendered.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datasets.procedural.fusing import fused
+
+_X, _Y, _Z, _SEED = 374761393, 668265263, 1440662683, 974634777
+_MIX = 1274126177
+
+
+def _finish(state: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    state = (state ^ ((state >> 13) & 0x7FFFF)) * _MIX
+    state = state ^ ((state >> 16) & 0xFFFF)
+    return (state & 0xFFFFFF).float() * (1 / 0x1000000)
+
+
+def hashed(
+    x: Int[Tensor, "*#batch"], y: Int[Tensor, "*#batch"], seed: Int[Tensor, "*#batch"] | int = 0
+) -> Float[Tensor, "*batch"]:
+    """Map lattice points to numbers in [0, 1); all int32."""
+    return _finish(x * _X + y * _Y + seed * _SEED)
+
+
+def whole(values: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+    """Round down to int32."""
+    return values.floor().to(torch.int32)
+
+
+@fused
+def noise_and_slope(
+    points: Float[Tensor, "*batch 3"], seed: Int[Tensor, "*batch"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+    """Smooth value noise in [-1, 1] with unit feature size, and its gradient."""
+    cell = points.floor()
+    fraction = points - cell
+    x, y, z = cell.to(torch.int32).unbind(-1)
+    u, v, w = (fraction * fraction * (3 - 2 * fraction)).unbind(-1)
+    du, dv, dw = (6 * fraction * (1 - fraction)).unbind(-1)
+    x0, y0, z0 = x * _X + seed * _SEED, y * _Y, z * _Z
+    x1, y1, z1 = x0 + _X, y0 + _Y, z0 + _Z
+    a, b = _finish(x0 + y0 + z0), _finish(x1 + y0 + z0)
+    c, d = _finish(x0 + y1 + z0), _finish(x1 + y1 + z0)
+    e, f = _finish(x0 + y0 + z1), _finish(x1 + y0 + z1)
+    g, h = _finish(x0 + y1 + z1), _finish(x1 + y1 + z1)
+    near, far = (a + u * (b - a)), (e + u * (f - e))
+    near_2, far_2 = (c + u * (d - c)), (g + u * (h - g))
+    low, high = near + v * (near_2 - near), far + v * (far_2 - far)
+    along_y = (near_2 - near) + w * ((far_2 - far) - (near_2 - near))
+    slope_near = (b - a) + v * ((d - c) - (b - a))
+    slope_far = (f - e) + v * ((h - g) - (f - e))
+    along_x = slope_near + w * (slope_far - slope_near)
+    value = low + w * (high - low)
+    slope = torch.stack([du * along_x, dv * along_y, dw * (high - low)], -1)
+    return 2 * value - 1, 2 * slope
+
+
+def octaves(
+    points: Float[Tensor, "*batch 3"],
+    seed: Int[Tensor, "*batch"],
+    footprint: Float[Tensor, "*batch"],
+    count: int = 4,
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+    """Sum noise over octaves, each half as strong and twice as fine; also the gradient.
+
+    Octaves finer than a pixel (``footprint`` is its size in units of the first octave) fade out.
+    """
+    total, slope = torch.zeros_like(footprint), torch.zeros_like(points)
+    scale, strength = 1.0, 0.55
+    for octave in range(count):
+        value, gradient = noise_and_slope(points * scale, seed + 31 * octave)
+        kept = strength * (1.6 - 2.0 * scale * footprint).clamp(0, 1)
+        total = total + kept * value
+        slope = slope + (kept * scale)[..., None] * gradient
+        # An irrational ratio keeps the lattices of two octaves from lining up.
+        scale, strength = scale * 2.17, strength * 0.55
+    return total, slope
