@@ -54,7 +54,7 @@ class RadianceField(nn.Module):
         )
         self.density = nn.Linear(width, 1)
         # Mostly empty space at the start: rays reach the surface, and so do the gradients.
-        nn.init.constant_(self.density.bias, -1.0)
+        nn.init.constant_(self.density.bias, -3.0)
         self.blend = _mlp(2 * width + 4, width // 2, 1)
 
     def forward(
@@ -62,7 +62,7 @@ class RadianceField(nn.Module):
         observations: PointObservations,
         positions: Float[Tensor, "batch ray sample"],
     ) -> tuple[Float[Tensor, "batch ray sample"], Float[Tensor, "batch ray sample 3"]]:
-        """Return densities (per scene unit, before any bin width) and colours in [0, 1].
+        """Return densities (of no unit yet, not negative) and colours in [0, 1].
 
         Args:
             observations: What every source view says about each point.

@@ -19,6 +19,14 @@ from utils.cameras import Cameras
 from utils.rays import Rays, pixel_grid, pixel_rays
 
 
+DENSITY_SCALE = 64.0
+"""Density that a field output of 1 stands for, in units of one over the depth range.
+
+It makes the model independent of the scene's unit, and puts surfaces (opaque within a hundredth of
+the range) within easy reach of the field's output.
+"""
+
+
 @dataclass(frozen=True)
 class RenderConfig:
     """How rays are sampled and composited."""
@@ -165,5 +173,6 @@ class VGGTNeRF(nn.Module):
         near, far = near_far[:, 0, None, None], near_far[:, 1, None, None]
         positions = (centers - near) / (far - near)
         densities, colors = self.radiance_field(observations, positions)
+        densities = densities * DENSITY_SCALE / (far - near)
         background = 1.0 if self.config.rendering.white_bkgd else 0.0
         return composite(densities, colors, t_edges, rays.directions, near_far[:, 1:], background)

@@ -1,9 +1,36 @@
-"""What a training script prints: the project's own lines, not the framework's chatter."""
+"""What a training script prints, and how it ends."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+
+from models.training.checkpointing import TrainingInterrupted
+from models.training.gradient_guard import NonFiniteTrainingError
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def run_and_report(job: Callable[[], str]) -> int:
+    """Run a script's job, log what it returns or its one error, and return the exit status.
+
+    0: done. 1: training diverged. 2: bad input. 128 + n: stopped by signal n, having saved.
+    """
+    set_up_console()
+    try:
+        logger.info("%s", job())
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    except NonFiniteTrainingError as error:
+        logger.error("error: %s", error)
+        return 1
+    except TrainingInterrupted as stop:
+        logger.warning("%s", stop)
+        return 128 + stop.signum
+    return 0
 
 
 def set_up_console() -> None:

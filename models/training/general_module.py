@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 
 from datasets.views import Sample
+from models.training.gradient_guard import GradientGuard
 from models.training.losses import LossConfig, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
 from models.training.ray_batches import draw_target_rays
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.metrics import mean_depth_error, psnr, psnr_from_mse
 from utils.seeding import generator_for
-
-
-class NonFiniteTrainingError(RuntimeError):
-    """Gradients stayed non-finite for too many steps."""
 
 
 class GeneralModule(pl.LightningModule):
@@ -53,8 +50,7 @@ class GeneralModule(pl.LightningModule):
         self.loss_config = loss_config
         self.seed = seed
         self.chunk = chunk
-        self.bad_steps = 0
-        self.bad_steps_in_a_row = 0
+        self.guard = GradientGuard(optimizer_config.grad_clip, optimizer_config.max_bad_steps)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render random rays of the targets and compare."""
@@ -109,29 +105,12 @@ class GeneralModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient; leave weights alone in a step whose gradient is not finite.
-
-        Gradients are already reduced over devices here, so every rank decides alike. AdamW passes
-        over parameters without a gradient.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.optimizer_config.grad_clip
-        )
-        learning_rate = optimizer.param_groups[0]["lr"]
-        self.log_dict({"train/grad_norm": norm, "train/lrate": learning_rate})
-        if torch.isfinite(norm):
-            self.bad_steps_in_a_row = 0
-            return
-        optimizer.zero_grad(set_to_none=True)
-        self.bad_steps += 1
-        self.bad_steps_in_a_row += 1
-        self.log("train/bad_steps", float(self.bad_steps), prog_bar=True)
-        if self.bad_steps_in_a_row >= self.optimizer_config.max_bad_steps:
-            raise NonFiniteTrainingError(
-                f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
-                f"step {self.global_step}; weights are those before the first of them. Lower "
-                "--lrate, use --precision 32-true or look at the data, then resume with --ckpt."
-            )
+        """Clip the gradient, or drop it if it is not finite."""
+        norm = self.guard.apply(optimizer, self.global_step)
+        rate = optimizer.param_groups[0]["lr"]
+        self.log_dict({"train/grad_norm": norm, "train/lrate": rate})
+        if self.guard.bad_steps:
+            self.log("train/bad_steps", float(self.guard.bad_steps), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rendering needs, and the counters."""
@@ -139,8 +118,8 @@ class GeneralModule(pl.LightningModule):
             "settings": self.settings,
             "backbone_fingerprint": self.model.backbone.fingerprint,
         }
-        checkpoint["bad_steps"] = [self.bad_steps, self.bad_steps_in_a_row]
+        checkpoint["bad_steps"] = self.guard.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the counters."""
-        self.bad_steps, self.bad_steps_in_a_row = checkpoint["bad_steps"]
+        self.guard.restore(checkpoint["bad_steps"])

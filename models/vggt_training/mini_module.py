@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from datasets.views import Views
+from models.training.gradient_guard import GradientGuard
 from models.vggt.block import compile_blocks
 from models.vggt.network import VGGT, VGGTPrediction
 from models.vggt_training.ema import averaged_copy, update_average
@@ -27,10 +28,6 @@ from utils.seeding import generator_for
 
 # Apart from the streams of shapes and weights, which use the seed alone.
 COLOUR_STREAM = 1
-
-
-class NonFiniteTrainingError(RuntimeError):
-    """Gradients stayed non-finite for too many steps."""
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -61,7 +58,7 @@ class VGGTMiniModule(pl.LightningModule):
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
-        self.bad_steps_in_a_row = 0
+        self.guard = GradientGuard(config.optimizer.grad_clip, config.optimizer.max_bad_steps)
         if config.run.compile_blocks:
             compile_blocks(network, dynamic=True)
 
@@ -120,24 +117,9 @@ class VGGTMiniModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient; leave the weights alone in a step whose gradient is not finite.
-
-        Gradients are already reduced over devices here, so every rank decides alike.
-        """
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.grad_clip)
-        self.log("train/grad_norm", norm)
+        """Clip the gradient, or drop it if it is not finite."""
+        self.log("train/grad_norm", self.guard.apply(optimizer, self.global_step))
         self.log("train/lrate", optimizer.param_groups[0]["lr"])
-        if torch.isfinite(norm):
-            self.bad_steps_in_a_row = 0
-            return
-        optimizer.zero_grad(set_to_none=True)
-        self.bad_steps_in_a_row += 1
-        if self.bad_steps_in_a_row >= self.config.optimizer.max_bad_steps:
-            raise NonFiniteTrainingError(
-                f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
-                f"step {self.global_step}. Resume with --ckpt and a lower --lrate."
-            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Update the weights, then their average, before anything can be saved."""

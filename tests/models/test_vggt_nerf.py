@@ -65,6 +65,19 @@ def test_scenes_of_a_batch_do_not_mix(tiny_model, make_views, make_cameras):
     torch.testing.assert_close(together.rgb[1:], alone.rgb, atol=1e-5, rtol=0)
 
 
+def test_unit_of_length_does_not_matter(tiny_model, make_views, make_cameras):
+    views, rays = make_views(1, 3), target_rays(make_cameras)
+    scaled = Views(
+        views.images, views.cameras.scaled_world(0.005), views.depths * 0.005, views.masks
+    )
+    with torch.no_grad():
+        one = tiny_model.render(tiny_model.encode(views), rays, NEAR_FAR).fine
+        small_rays = Rays(rays.origins * 0.005, rays.directions)
+        other = tiny_model.render(tiny_model.encode(scaled), small_rays, NEAR_FAR * 0.005).fine
+    torch.testing.assert_close(one.rgb, other.rgb, atol=1e-3, rtol=0)
+    torch.testing.assert_close(one.depth * 0.005, other.depth, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("white", [False, True])
 def test_rays_that_no_view_sees_show_the_background(tiny_model, make_views, make_cameras, white):
     camera = make_cameras(1)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from models.training.general_module import GeneralModule, NonFiniteTrainingError
+from models.training.general_module import GeneralModule
+from models.training.gradient_guard import NonFiniteTrainingError
 from models.training.losses import LossConfig, TargetRays, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
 from models.vggt_nerf import Rendering, VGGTNeRF
@@ -47,9 +48,9 @@ def test_bad_gradients_leave_the_weights_alone_and_stop_the_run(step):
     for value in (float("nan"), float("inf")):
         step(module, optimizer, [value, 0.0, 0.0])
     assert torch.equal(module.model.weight, before)
-    assert module.bad_steps == module.bad_steps_in_a_row == 2
+    assert module.guard.bad_steps == module.guard.bad_steps_in_a_row == 2
     step(module, optimizer, [1.0, 0.0, 0.0])
-    assert module.bad_steps_in_a_row == 0 and not torch.equal(module.model.weight, before)
+    assert module.guard.bad_steps_in_a_row == 0 and not torch.equal(module.model.weight, before)
     before = module.model.weight.detach().clone()
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
         for _ in range(3):

@@ -12,6 +12,7 @@ import torch
 
 from datasets.views import Views
 from models.training.checkpointing import TrainingInterrupted
+from models.training.gradient_guard import NonFiniteTrainingError
 from models.vggt import VGGT
 from models.vggt_training.held_out import (
     HeldOutConfig,
@@ -19,7 +20,6 @@ from models.vggt_training.held_out import (
     evaluate_held_out,
 )
 from models.vggt_training.mini_config import MiniTrainingConfig
-from models.vggt_training.mini_module import NonFiniteTrainingError
 from models.vggt_training.mini_run import run_mini_training
 from models.vggt_training.scenes import SceneRequest, SceneSource, procedural_source
 from utils.errors import UserError
