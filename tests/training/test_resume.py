@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import imageio.v3 as imageio
 import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.training import general_run
 from utils.checkpoints import load_safely, save_atomically
@@ -62,6 +64,22 @@ def train(flags, folder, monkeypatch, *extra, crash_before=None):
 def uninterrupted(tiny_flags, tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield train(tiny_flags, tmp_path_factory.mktemp("whole"), monkeypatch)
+
+
+def test_a_run_leaves_what_the_readme_says(uninterrupted):
+    _, path = uninterrupted
+    folder = path.parent.parent
+    assert len(list((folder / "ckpts").glob("epoch=*/*.ckpt"))) == 1
+    pictures = sorted((folder / "pictures").glob("*.png"))
+    assert [picture.name[:12] for picture in pictures] == [
+        f"step={step:07d}" for step in (5, 10, 15)
+    ]
+    # Two or three sources of 80x64, truth, prediction, error, depth and true depth in a row.
+    assert imageio.imread(pictures[0]).shape == (64, 8 * 80, 3)
+    events = EventAccumulator(str(folder / "logs"))
+    events.Reload()
+    assert {"val/PSNR", "val/depth_error"} <= set(events.Tags()["scalars"])
+    assert "val/scan2_view004" in events.Tags()["images"]
 
 
 def same_weights(one, other):
