@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from datasets.procedural import fusing
+
 EPSILON = 1e-4
 """Hits nearer than this along the ray do not count."""
 FAR = 1e4
@@ -24,7 +26,7 @@ def one_by_one(rays: Float[Tensor, "scene ray ..."]) -> bool:
 
     Elsewhere it would make the host wait for the device, and give every batch another shape.
     """
-    return rays.device.type == "cpu" and len(rays) == 1
+    return fusing.on_host(rays) and len(rays) == 1
 
 
 def dot(first: Float[Tensor, "*#batch 3"], second: Float[Tensor, "*#batch 3"]) -> Tensor:

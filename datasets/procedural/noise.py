@@ -34,7 +34,6 @@ def whole(values: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     return values.floor().to(torch.int32)
 
 
-@fused
 def noise_and_slope(
     points: Float[Tensor, "*batch 3"], seed: Int[Tensor, "*batch"]
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
@@ -62,6 +61,7 @@ def noise_and_slope(
     return 2 * value - 1, 2 * slope
 
 
+@fused
 def octaves(
     points: Float[Tensor, "*batch 3"],
     seed: Int[Tensor, "*batch"],

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.procedural.fusing import fused
 from datasets.procedural.intersect import dot, one_by_one
-from datasets.procedural.marching import distance
 from datasets.procedural.materials import COLUMN
 from datasets.procedural.noise import octaves
+from datasets.procedural.openness import openness
 from datasets.procedural.tables import SceneTables
 from datasets.procedural.textures import surface_colour
 from datasets.procedural.tracing import Hits, pick, visibility
@@ -37,10 +37,10 @@ class LightSamples:
 
 @fused
 def backdrop_colour(
-    backdrop: Float[Tensor, "scene 5 3"], directions: Float[Tensor, "scene ray 3"]
+    backdrop: Float[Tensor, "scene 1 5 3"], directions: Float[Tensor, "scene ray 3"]
 ) -> Float[Tensor, "scene ray 3"]:
     """Colour of the surroundings along unit directions."""
-    zenith, horizon, ground, extra, _ = backdrop[:, None].unbind(-2)
+    zenith, horizon, ground, extra, _ = backdrop.unbind(-2)
     up = directions[..., 2]
     rise = up.clamp(0, 1).sqrt()[..., None]
     sky = horizon + rise * (zenith - horizon)
@@ -83,14 +83,15 @@ def shade(
     reflection = material[..., COLUMN["reflection"], None]
     grazing = (1 - slanted.clamp(0, 1))[..., None] ** 5
     share = reflection + (reflection > 0) * 0.4 * (1 - reflection) * grazing
-    surroundings = backdrop_colour(scene.backdrop, mirrored) + scene.backdrop[:, None, 4] * 0.3
+    around = scene.backdrop[:, None]
+    surroundings = backdrop_colour(around, mirrored) + around[..., 4, :] * 0.3
     # Metals tint what they mirror, everything else does not.
     tint = torch.where(reflection > 0.15, colour.albedo, 1.0)
     light = colour.albedo * (diffuse + material[..., COLUMN["emission"], None]) * (1 - share)
     light = light + share * tint * surroundings + shine * torch.where(reflection > 0.15, tint, 1.0)
-    background = backdrop_colour(scene.backdrop, viewdirs)
-    haze = 1 - torch.exp(-scene.backdrop[:, None, 3, 1] * hits.t * speed)
-    light = light + haze[..., None] * (scene.backdrop[:, None, 1] - light)
+    background = backdrop_colour(around, viewdirs)
+    haze = 1 - torch.exp(-around[..., 3, 1] * hits.t * speed)
+    light = light + haze[..., None] * (around[..., 1, :] - light)
     return torch.where((number >= 0)[..., None], light, background)
 
 
@@ -109,27 +110,51 @@ def _direct_light(
     gloss = 0.04 * material[..., COLUMN["gloss"]] * (sharpness + 8) / 8
     first_card = scene.convex_affine.shape[1]
     on_card = (hits.slot >= first_card) & (hits.slot < first_card + scene.card_affine.shape[1])
+    lit = _Lit(normals, hits.normals, hits.points, viewdirs, sharpness, gloss, on_card)
     for number, lamp in enumerate(samples.lights.unbind(1)):
-        to_light = lamp[:, None, :3] - hits.points
-        gap = to_light.norm(dim=-1).clamp_min(1e-3)
-        unit = to_light / gap[..., None]
-        falloff = (lamp[:, 7:] / gap.square()).clamp_max(4)
-        facing = dot(normals, unit)
-        outside = dot(hits.normals, unit) > 0
-        # Thin sheets let a third of the light through.
-        received = torch.where(
-            on_card & (facing < 0), -0.35 * facing, facing.clamp_min(0) * (outside | on_card)
-        )
-        half = torch.nn.functional.normalize(unit - viewdirs, dim=-1)
-        highlight = gloss * dot(normals, half).clamp_min(0) ** sharpness * (received > 0)
+        received, highlight = _received(lit, lamp[:, None])
         if number < SHADOW_LIGHTS:
             test = _lamp_seen if number == 0 else _lamp_seen_by_pixel
             seen = test(scene, hits, lamp, samples, shadow_steps, received)
             received, highlight = received * seen, highlight * seen
-        strength = lamp[:, None, 4:7] * falloff[..., None]
-        diffuse = diffuse + strength * received[..., None]
-        shine = shine + strength * highlight[..., None]
+        diffuse = diffuse + lamp[:, None, 4:7] * received[..., None]
+        shine = shine + lamp[:, None, 4:7] * highlight[..., None]
     return diffuse, shine
+
+
+@dataclass(frozen=True)
+class _Lit:
+    """What lamps shine on."""
+
+    normals: Float[Tensor, "scene ray 3"]
+    """With the relief."""
+    smooth: Float[Tensor, "scene ray 3"]
+    """Without it."""
+    points: Float[Tensor, "scene ray 3"]
+    viewdirs: Float[Tensor, "scene ray 3"]
+    sharpness: Float[Tensor, "scene ray"]
+    gloss: Float[Tensor, "scene ray"]
+    on_card: Bool[Tensor, "scene ray"]
+
+
+@fused
+def _received(
+    lit: _Lit, lamp: Float[Tensor, "scene 1 8"]
+) -> tuple[Float[Tensor, "scene ray"], Float[Tensor, "scene ray"]]:
+    """Share of a lamp's colour that comes back diffuse and as highlight, shadows left out."""
+    to_light = lamp[..., :3] - lit.points
+    gap = to_light.norm(dim=-1).clamp_min(1e-3)
+    unit = to_light / gap[..., None]
+    falloff = (lamp[..., 7] / gap.square()).clamp_max(4)
+    facing = dot(lit.normals, unit)
+    outside = dot(lit.smooth, unit) > 0
+    # Thin sheets let a third of the light through.
+    received = torch.where(
+        lit.on_card & (facing < 0), -0.35 * facing, facing.clamp_min(0) * (outside | lit.on_card)
+    )
+    half = torch.nn.functional.normalize(unit - lit.viewdirs, dim=-1)
+    highlight = lit.gloss * dot(lit.normals, half).clamp_min(0) ** lit.sharpness * (received > 0)
+    return received * falloff, highlight * falloff
 
 
 def _lamp_seen_by_pixel(
@@ -194,65 +219,7 @@ def _ambient_light(
     upward = 0.5 + 0.5 * normals[..., 2:]
     bounced = torch.where(scene.backdrop[:, None, 2] > 0, 0.65, 0.45)
     light = ambient * (bounced + (1 - bounced) * upward)
-    return light * (_openness(scene, hits) * _corner_openness(scene, hits))[..., None]
-
-
-def _openness(scene: SceneTables, hits: Hits) -> Float[Tensor, "scene ray"]:
-    near_bodies = _openness_near_bodies(scene, hits.points, hits.normals, hits.slot)
-    return near_bodies * _march_openness(scene, hits)
-
-
-def _openness_near_bodies(
-    scene: SceneTables,
-    points: Float[Tensor, "scene ray 3"],
-    normals: Float[Tensor, "scene ray 3"],
-    slot: Int[Tensor, "scene ray"],
-) -> Float[Tensor, "scene ray"]:
-    """Stand-in for ambient occlusion: bodies count as spheres, marched bodies by distance."""
-    offset = [scene.convex_sphere[:, None, :, axis] - points[..., None, axis] for axis in range(3)]
-    squared = offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2 + 1e-6
-    along = sum(value * normals[..., None, axis] for axis, value in enumerate(offset))
-    radius = scene.convex_shade[:, None]
-    slots = torch.arange(scene.convex_shade.shape[1], device=slot.device)
-    other = slots != slot[..., None]
-    taken = (along * squared.rsqrt()).clamp_min(0) * (radius**2 / squared).clamp_max(0.6) * other
-    return torch.exp(-1.1 * taken.sum(-1))
-
-
-def _march_openness(scene: SceneTables, hits: Hits) -> Float[Tensor, "scene ray"]:
-    near = _near_marched(scene, hits)
-    if not one_by_one(hits.points):
-        return torch.where(near, _gap_openness(scene, hits.points, hits.normals), 1.0)
-    index = near[0].nonzero()[:, 0]
-    share = torch.ones_like(hits.t)
-    if len(index):
-        share[:, index] = _gap_openness(scene, hits.points[:, index], hits.normals[:, index])
-    return share
-
-
-def _near_marched(scene: SceneTables, hits: Hits) -> Bool[Tensor, "scene ray"]:
-    low, high = scene.marched_box[:, None].unbind(-2)
-    return ((hits.points > low - 0.2) & (hits.points < high + 0.2)).all(-1)
-
-
-def _gap_openness(
-    scene: SceneTables, points: Float[Tensor, "scene ray 3"], normals: Float[Tensor, "scene ray 3"]
-) -> Float[Tensor, "scene ray"]:
-    taken = torch.zeros_like(points[..., 0])
-    for reach, weight in ((0.05, 3.0), (0.16, 1.6)):
-        gap = distance(scene, points + reach * normals)
-        taken = taken + weight * (reach - gap).clamp_min(0)
-    return (1 - taken).clamp(0.25, 1)
-
-
-def _corner_openness(scene: SceneTables, hits: Hits) -> Float[Tensor, "scene ray"]:
-    """Darken towards the walls, floor and ceiling that meet at a corner."""
-    low, high = scene.shell_box[:, None].unbind(-2)
-    solid = scene.slot_material[:, None, -6:] >= 0
-    gaps = torch.cat([hits.points - low, high - hits.points], -1).clamp_min(0)
-    lean = torch.cat([1 - hits.normals, 1 + hits.normals], -1).clamp(0, 1)
-    taken = 0.45 * torch.exp(-gaps / 0.25) * lean * solid
-    return (1 - taken).prod(-1)
+    return light * openness(scene, hits)[..., None]
 
 
 def lamp_disc(

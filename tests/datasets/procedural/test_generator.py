@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ SIZE = (32, 40)
 
 
 def sample(scenes, views=2, size=SIZE, **settings) -> ProceduralBatch:
-    config = ProceduralConfig(**({"samples": 2} | settings))
+    config = replace(ProceduralConfig(samples=2), **settings)
     return ProceduralGenerator(config).sample(scenes, views, size, 0.5)
 
 
