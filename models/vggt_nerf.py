@@ -18,7 +18,6 @@ from models.volume_rendering import Composite, composite
 from utils.cameras import Cameras
 from utils.rays import Rays, pixel_grid, pixel_rays
 
-
 DENSITY_SCALE = 64.0
 """Density that a field output of 1 stands for, in units of one over the depth range.
 
