@@ -63,27 +63,19 @@ class SceneDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableDataLoader:
         """Return the loader of this rank's part of the training data."""
-        config = self._config
-        rank, world_size = self._place()
-        sampler = SceneBatchSampler(
-            len(self.train_dataset),
-            scenes_per_batch=config.scenes_per_batch,
-            seed=self._seed,
-            rank=rank,
-            world_size=world_size,
-            sources_range=(config.min_sources, config.max_sources),
-            batches_per_epoch=config.batches_per_epoch,
-        )
         loader = ResumableDataLoader(
-            self.train_dataset,
-            sampler,
-            num_workers=config.num_workers,
+            self.train_dataset, self._train_sampler(), num_workers=self._config.num_workers
         )
         if self._place_in_data is not None:
             loader.load_state_dict(self._place_in_data)
             self._place_in_data = None
         self._train_loader = loader
         return loader
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of an epoch on this rank; asking does not touch the place in the data."""
+        return len(self._train_sampler())
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         """Return the place in the training data, for the checkpoint."""
@@ -104,6 +96,19 @@ class SceneDataModule(pl.LightningDataModule):
             self.val_dataset,
             sampler=self._val_requests()[rank::world_size],
             num_workers=min(self._config.num_workers, 2),
+        )
+
+    def _train_sampler(self) -> SceneBatchSampler:
+        config = self._config
+        rank, world_size = self._place()
+        return SceneBatchSampler(
+            len(self.train_dataset),
+            scenes_per_batch=config.scenes_per_batch,
+            seed=self._seed,
+            rank=rank,
+            world_size=world_size,
+            sources_range=(config.min_sources, config.max_sources),
+            batches_per_epoch=config.batches_per_epoch,
         )
 
     def _val_requests(self) -> list[SampleRequest]:

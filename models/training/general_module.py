@@ -95,9 +95,8 @@ class GeneralModule(pl.LightningModule):
     def _total_steps(self) -> int:
         # Not `estimated_stepping_batches`: it makes Lightning set up the data before it has
         # restored the loader's place, and that place would then be forgotten.
-        trainer = self.trainer
-        per_epoch = len(trainer.datamodule.train_dataloader())  # pyright: ignore
-        return per_epoch * int(trainer.max_epochs or 1)
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        return data.batches_per_epoch * int(self.trainer.max_epochs or 1)
 
     def configure_gradient_clipping(
         self,
