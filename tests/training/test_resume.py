@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import pytest
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.training import general_run
@@ -44,7 +44,9 @@ def train(flags, folder, monkeypatch, *extra, crash_before=None):
 
     def build_recording(*args):
         trainer = build(*args)
-        trainer.callbacks.insert(0, record)
+        # An abandoned progress bar would print after the test runner's closing line.
+        bars = [bar for bar in trainer.callbacks if isinstance(bar, ProgressBar)]
+        trainer.callbacks[:] = [record, *(c for c in trainer.callbacks if c not in bars)]
         return trainer
 
     monkeypatch.setattr(general_run, "build_trainer", build_recording)
