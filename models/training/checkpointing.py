@@ -120,6 +120,7 @@ class LastCheckpoint(Callback):
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
             return
+        # Of saving: optimiser and loops too. Loading is always weights-only.
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
