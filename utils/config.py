@@ -14,7 +14,7 @@ import inspect
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
@@ -53,18 +53,6 @@ def build_parser(config_class: type, description: str = "") -> configargparse.Ar
     parser.add_argument("--config", is_config_file=True, help="file of `name = value` lines")
     _add_fields(parser, config_class, seen=set())
     return parser
-
-
-def config_from_dict(config_class: type[ConfigT], values: dict[str, Any], origin: str) -> ConfigT:
-    """Rebuild a config from ``dataclasses.asdict``, as checkpoints store it.
-
-    Raises:
-        UserError: A key is unknown or missing, or a value is refused; names ``origin``.
-    """
-    try:
-        return _from_nested(config_class, values)
-    except (TypeError, ValueError, KeyError, UserError) as error:
-        raise UserError(f"{origin}: its settings do not fit this version: {error}") from error
 
 
 def differing_settings(
@@ -143,38 +131,15 @@ def _parse_bool(text: str) -> bool:
 
 
 def _construct(config_class: type[ConfigT], flat: dict[str, Any]) -> ConfigT:
-    def leaf(name: str, hint: Any) -> Any:  # noqa: ANN401
-        value = flat[name]
-        return tuple(value) if isinstance(value, list) else value
-
-    return _build(config_class, leaf, lambda _, hint: _construct(hint, flat))
-
-
-def _from_nested(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
-    unknown = set(values) - {field.name for field in dataclasses.fields(config_class)}  # pyright: ignore
-    if unknown:
-        raise KeyError(f"unknown setting {sorted(unknown)[0]!r}")
-
-    def leaf(name: str, hint: Any) -> Any:  # noqa: ANN401
-        return tuple(values[name]) if isinstance(values[name], list) else values[name]
-
-    return _build(config_class, leaf, lambda name, hint: _from_nested(hint, values[name]))
-
-
-def _build(
-    config_class: type[ConfigT],
-    leaf: Callable[[str, Any], Any],
-    group: Callable[[str, Any], Any],
-) -> ConfigT:
-    hints = typing.get_type_hints(config_class)
-    return config_class(
-        **{
-            field.name: (group if dataclasses.is_dataclass(hints[field.name]) else leaf)(
-                field.name, hints[field.name]
-            )
-            for field in dataclasses.fields(config_class)  # pyright: ignore[reportArgumentType]
-        }
-    )
+    hints, values = typing.get_type_hints(config_class), {}
+    for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            values[field.name] = _construct(typing.cast(type, hint), flat)
+        else:
+            value = flat[field.name]
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**values)
 
 
 def _flags(config_class: type) -> list[str]:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 
 def save_image(path: str | Path, image: Float[Tensor, "3 height width"]) -> None:
-    """Write an RGB image in [0, 1]; the suffix chooses the format."""
+    """Write an RGB image in [0, 1], whole or not at all; the suffix chooses the format."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image.detach().float().clamp(0, 1) * 255).round().byte()
-    imageio.imwrite(path, pixels.permute(1, 2, 0).cpu().numpy())
+    partial = path.with_name(f".partial-{path.name}")
+    imageio.imwrite(partial, pixels.permute(1, 2, 0).cpu().numpy())
+    partial.replace(path)
 
 
 def colorize(

@@ -32,12 +32,6 @@ def along(direction: Vector, roll: Number = 0.0) -> Rotation:
     return turned(yaw, pitch, roll)
 
 
-def upwards_along(direction: Vector) -> Rotation:
-    """Turn the local z axis into a direction."""
-    rows = along(direction)
-    return tuple((-row[2], row[1], row[0]) for row in rows)  # pyright: ignore[reportReturnType]
-
-
 def product(left: Rotation, right: Rotation) -> Rotation:
     """Multiply two rotations."""
     columns = tuple(zip(*right, strict=True))

@@ -3,8 +3,7 @@ from typing import Literal
 
 import pytest
 
-from utils.config import config_from_dict, differing_settings, parse_config
-from utils.errors import UserError
+from utils.config import differing_settings, parse_config
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,6 @@ def test_refuses_unknown_config_key(tmp_path, capsys):
         parse_config(Whole, ["--config", str(file)])
     assert stop.value.code == 2
     assert "wdith" in capsys.readouterr().err
-
-
-def test_dict_round_trip_and_refusal():
-    config = Whole(Part(3, "b", (9,)), "n", True)
-    plain = asdict(config)
-    plain["part"]["sizes"] = list(plain["part"]["sizes"])
-    assert config_from_dict(Whole, plain, "file") == config
-    plain["extra"] = 1
-    with pytest.raises(UserError, match="file.*extra"):
-        config_from_dict(Whole, plain, "file")
 
 
 def test_differing_settings_names_leaves():
