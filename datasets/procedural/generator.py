@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -137,13 +137,18 @@ class ProceduralGenerator:
         seeds: Int[Tensor, "scene view"],
         size: tuple[int, int],
     ) -> tuple[Rendering, list[Float[Tensor, "pixel 2"]]]:
-        """Render view by view, all scenes at once."""
-        chunks = pixel_chunks(size, cameras.shape[0], self._quality, self.device)
-        images = [
-            self._image(scenes, cameras[:, view], lights[:, view], seeds[:, view], chunks)
-            for view in range(cameras.shape[1])
-        ]
-        return _join(images, stacked=True), chunks
+        """Render all views of all scenes at once, each view as a scene of its own."""
+        count, views = cameras.shape
+        each = {f.name: getattr(scenes, f.name) for f in fields(scenes)}
+        repeated = replace(
+            scenes, **{name: table.repeat_interleave(views, 0) for name, table in each.items()}
+        )
+        chunks = pixel_chunks(size, count * views, self._quality, self.device)
+        flat = Cameras(cameras.intrinsics.flatten(0, 1), cameras.c2w.flatten(0, 1))
+        images = self._image(repeated, flat, lights.flatten(0, 1), seeds.flatten(), chunks)
+        parts = {f.name: getattr(images, f.name) for f in fields(images)}
+        unflat = {name: part.unflatten(0, (count, views)) for name, part in parts.items()}
+        return Rendering(**unflat), chunks
 
     def _render_on_cpu(
         self,

@@ -35,7 +35,6 @@ class LightSamples:
     """The rays of a pixel lie side by side."""
 
 
-@fused
 def backdrop_colour(
     backdrop: Float[Tensor, "scene 1 5 3"], directions: Float[Tensor, "scene ray 3"]
 ) -> Float[Tensor, "scene ray 3"]:

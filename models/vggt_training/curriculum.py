@@ -71,9 +71,9 @@ class StepPlan:
     max_scenes: int
     """Most scenes that any step of the run can have."""
 
-    def scene_ids(self, step: int, rank: int, world_size: int) -> range:
-        """Return scenes that no other step and no other device sees."""
-        first = FIRST_TRAINING_SCENE + (step * world_size + rank) * self.max_scenes
+    def scene_ids(self, batch: int, rank: int, world_size: int) -> range:
+        """Return scenes that no other batch and no other device sees."""
+        first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * self.max_scenes
         return range(first, first + self.num_scenes)
 
 

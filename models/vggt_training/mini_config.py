@@ -13,6 +13,7 @@ from models.vggt_training.jitter import JitterConfig
 from models.vggt_training.losses import GeometryLossConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
+from models.vggt_training.replay import ReplayConfig
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class MiniRunConfig:
     """folder of all runs"""
     ckpt: str | None = None
     """resume this run exactly"""
+    init_weights: str | None = None
+    """start a new run from this folder of weights, as training exports them"""
     evaluate: str | None = None
     """train nothing: print the metrics of this folder of weights on the held-out scenes"""
     training_seed: int = 0
@@ -67,6 +70,7 @@ class MiniTrainingConfig:
     network: VGGTConfig = field(default_factory=VGGTConfig)
     scenes: ProceduralConfig = field(default_factory=ProceduralConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     loss: GeometryLossConfig = field(default_factory=GeometryLossConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)

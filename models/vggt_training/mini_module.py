@@ -23,6 +23,8 @@ from models.vggt_training.losses import geometry_losses
 from models.vggt_training.matching import MatchingHeads, find_matches
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.optimization import build_mini_optimizer
+from models.vggt_training.replay import ORDER_STREAM, RenderedBatches, reordered
+from models.vggt_training.scenes import StepPlans
 from models.vggt_training.targets import geometry_targets
 from utils.seeding import generator_for
 
@@ -55,6 +57,7 @@ class VGGTMiniModule(pl.LightningModule):
         self.network = network
         self.average: VGGT = averaged_copy(network)  # pyright: ignore[reportAttributeAccessIssue]
         self.matching = MatchingHeads(network.config.token_dim, config.matching)
+        self.rendered = RenderedBatches(config.replay)
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
@@ -68,13 +71,14 @@ class VGGTMiniModule(pl.LightningModule):
             self._renderer = self._make_renderer(self.device)
         return self._renderer(prepared)
 
-    def training_step(self, batch: tuple[int, Any], batch_idx: int) -> Tensor:
+    def training_step(self, batch: StepPlans, batch_idx: int) -> Tensor:
         """Render scenes, look at them and compare."""
-        step, prepared = batch
+        step, plans = batch
         assert step == self.global_step, "the loader has lost step with the run"
-        config, views = self.config, self.render(prepared)
-        key = (config.run.training_seed, COLOUR_STREAM, step, self.global_rank)
-        generator = generator_for(self.device, *key)
+        config, seed = self.config, self.config.run.training_seed
+        views = self.rendered.take(step, seed, plans, self.render)
+        views = reordered(views, generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank))
+        generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
         images = jitter_colours(views.images, config.jitter, generator)
         prediction, layers = self.predict(images)
         losses = geometry_losses(prediction, geometry_targets(views), config.loss)
@@ -94,9 +98,9 @@ class VGGTMiniModule(pl.LightningModule):
         prediction = replace(dense, pose_enc=camera.pose_enc, pose_encodings=camera.pose_encodings)
         return prediction, tuple(layer[:, :, patch_start:] for layer in layers)
 
-    def validation_step(self, batch: tuple[int, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Judge the averaged weights on held-out scenes."""
-        views = self.render(batch[1])
+        views = self.render(batch)
         metrics = geometry_metrics(*network_predictor(self.average)(views), views)
         for name, value in metrics.means().items():
             on_bar = name in ("abs_rel", "auc_30")

@@ -24,6 +24,7 @@ from models.vggt_training.held_out import comparison_table
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_module import VGGTMiniModule
 from models.vggt_training.scenes import (
+    PreparedBatches,
     PreparedScenes,
     SceneRequest,
     SceneSource,
@@ -55,7 +56,7 @@ def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = N
     run = config.run
     folder = check_writable(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config) if run.ckpt else None
-    network = random_vggt(config.network, run.training_seed, run.layer_scale)
+    network = _initial_network(config)
     source = source or procedural_source(config.scenes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.training_seed)
@@ -89,30 +90,62 @@ class MiniData(pl.LightningDataModule):
         assert self.trainer is not None
         trainer, run = self.trainer, self._config.run
         request = partial(_training_request, self._config, trainer.global_rank, trainer.world_size)
-        steps = StepSampler(lambda: trainer.global_step, run.val_every)
-        return scene_loader(PreparedScenes(request, self._prepare), steps, run.num_workers)
+        module = trainer.lightning_module
+        assert isinstance(module, VGGTMiniModule)
+        steps = StepSampler(
+            lambda: trainer.global_step,
+            run.val_every,
+            self._config.replay.missing_batches,
+            lambda: module.rendered.numbers,
+        )
+        return scene_loader(PreparedBatches(request, self._prepare), steps, run.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         """Return this rank's share of the held-out scenes."""
         assert self.trainer is not None
         held_out = self._config.held_out
         requests = held_out.requests(self.trainer.global_rank, self.trainer.world_size)
-        scenes = PreparedScenes(requests.__getitem__, self._prepare)
+        scenes = PreparedScenes(requests, self._prepare)
         return scene_loader(scenes, range(len(requests)), min(1, self._config.run.num_workers))
 
     def transfer_batch_to_device(
-        self, batch: tuple[int, Any], device: torch.device, dataloader_idx: int
-    ) -> tuple[int, Any]:
+        self,
+        batch: Any,  # noqa: ANN401
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
         """Leave plans to the renderer, which knows what to move."""
         return batch
 
 
+def _initial_network(config: MiniTrainingConfig) -> VGGT:
+    """Return random weights, or those of a folder.
+
+    Raises:
+        UserError: The folder's weights are missing, or of another network than the settings'.
+    """
+    run = config.run
+    if run.init_weights is None:
+        return random_vggt(config.network, run.training_seed, run.layer_scale)
+    if run.ckpt is not None:
+        raise UserError("give ckpt to resume a run, or init_weights to start one, but not both")
+    network = VGGT.from_pretrained(run.init_weights)
+    differing = differing_settings(asdict(config.network), asdict(network.config))
+    if differing:
+        name, ours, theirs = differing[0]
+        raise UserError(
+            f"{run.init_weights}: has {name}={theirs!r}, but the settings say {ours!r}; "
+            "give the settings that these weights were trained with"
+        )
+    return network.train().requires_grad_(True)
+
+
 def _training_request(
-    config: MiniTrainingConfig, rank: int, world_size: int, step: int
+    config: MiniTrainingConfig, rank: int, world_size: int, batch: int
 ) -> SceneRequest:
     patch, seed = config.network.patch_size, config.run.training_seed
-    plan = plan_step(config.curriculum, step, patch, seed)
-    ids = plan.scene_ids(step, rank, world_size)
+    plan = plan_step(config.curriculum, batch * config.replay.visits, patch, seed)
+    ids = plan.scene_ids(batch, rank, world_size)
     return SceneRequest(ids, plan.num_views, plan.size, plan.difficulty)
 
 

@@ -1,0 +1,121 @@
+"""One scene with known cameras, whatever format it was read from.
+
+Evaluation and fine-tuning use single scenes through ``PosedScene`` alone; readers of single scenes
+return one. Cameras, image sizes and near/far are known at once, pixels are read when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from datasets.images import Size
+from datasets.views import Sample, Views
+from utils.cameras import Cameras
+from utils.errors import UserError
+
+_HOLD_OUT_EVERY = 8
+
+
+@dataclass(frozen=True)
+class ViewPixels:
+    """What is read of one view."""
+
+    image: Float32[np.ndarray, "height width 3"]
+    """RGB in [0, 1]."""
+    depth: Float32[np.ndarray, "height width"]
+    """z-depth in the units of the cameras; 0 where it is unknown."""
+    mask: Bool[np.ndarray, "height width"]
+    """Pixels that losses and metrics may count."""
+
+
+@dataclass(frozen=True)
+class PosedScene:
+    """A scene, its views numbered from 0 in the order of their file names."""
+
+    name: str
+    view_ids: tuple[int, ...]
+    view_names: tuple[str, ...]
+    """The image files as the scene itself names them, in the order of ``view_ids``."""
+    cameras: Cameras
+    """Batch axes ``(view,)`` in the order of ``view_ids``; intrinsics at ``image_size``."""
+    near_far: Float[Tensor, " 2"]
+    """Nearest and farthest z-depth of the scene, in the units of the cameras."""
+    image_size: Size
+    """Height and width of every view."""
+    read_view: Callable[[int], ViewPixels]
+    """Read one view by its id, at ``image_size``. Can be pickled, for worker processes."""
+
+    def load_views(self, ids: Sequence[int]) -> Views:
+        """Read chosen views, in the order given.
+
+        Raises:
+            UserError: There is no such view, or a file is damaged.
+        """
+        places = [self._place(view) for view in ids]
+        pixels = [self.read_view(view) for view in ids]
+        images = torch.from_numpy(np.stack([view.image for view in pixels]))
+        return Views(
+            images=images.permute(0, 3, 1, 2).contiguous(),
+            cameras=self.cameras[places],
+            depths=torch.from_numpy(np.stack([view.depth for view in pixels])),
+            masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
+        )
+
+    def nearest(self, target: int, pool: Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the views of ``pool`` nearest to the target, nearest first, never itself.
+
+        The distance is the L1 distance of camera centres; of equally near views the first counts.
+
+        Raises:
+            UserError: The pool holds too few views, or there is no such view.
+        """
+        others = sorted(set(pool) - {target})
+        if not 1 <= count <= len(others):
+            raise UserError(
+                f"Scene {self.name!r}: {count} source views are wanted for view {target}, but "
+                f"there are {len(others)} to choose from; ask for 1 to {len(others)}."
+            )
+        centers = self.cameras.centers.double()
+        center = centers[self._place(target)]
+        places = [self._place(view) for view in others]
+        distances = (centers[places] - center).abs().sum(-1).tolist()
+        ranked = sorted(zip(distances, others, strict=True))
+        return tuple(view for _, view in ranked[:count])
+
+    def sample(self, target: int, pool: Sequence[int], num_sources: int) -> Sample:
+        """Read one view to be predicted and the views of ``pool`` nearest to it.
+
+        Raises:
+            UserError: The pool holds too few views, there is no such view, or a file is damaged.
+        """
+        sources = self.nearest(target, pool, num_sources)
+        return Sample(
+            sources=self.load_views(sources),
+            targets=self.load_views([target]),
+            near_far=self.near_far.clone(),
+            scene=self.name,
+            source_ids=sources,
+            target_ids=(target,),
+        )
+
+    def _place(self, view: int) -> int:
+        if view not in self.view_ids:
+            raise UserError(
+                f"Scene {self.name!r} has no view {view}; its views are "
+                f"{self.view_ids[0]} to {self.view_ids[-1]}."
+            )
+        return self.view_ids.index(view)
+
+
+def held_out_views(scene: PosedScene, every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
+    """Return the views to test on where nothing else is agreed: the first of every eight.
+
+    That is the usual split of forward-facing scenes (Mildenhall et al., NeRF, ECCV 2020).
+    """
+    return scene.view_ids[::every]

@@ -1,0 +1,155 @@
+"""The reader of scenes in the layout of instant-ngp and nerfstudio: photos with a JSON file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from datasets.images import Size
+from datasets.near_far import estimate_near_far, given_near_far
+from datasets.photo_files import (
+    IMAGE_SUFFIXES,
+    Photo,
+    PhotoReader,
+    check_wanted_size,
+    common_size,
+    list_images,
+    read_sizes,
+)
+from datasets.posed_scene import PosedScene
+from datasets.transforms_file import TransformsFile, frame_lens, read_transforms_file
+from utils.cameras import Cameras, resize_intrinsics
+from utils.errors import UserError
+
+_LOG = logging.getLogger(__name__)
+_FILE_NAME = "transforms.json"
+_NAMES_SHOWN = 3
+
+
+def read_transforms(
+    folder_or_json: str | Path,
+    size: Size | None = None,
+    *,
+    near_far: tuple[float, float] | None = None,
+) -> PosedScene:
+    """Read a scene with a ``transforms.json``; pixels are read when asked for.
+
+    Lens distortion is undone on reading, with the same focal length and principal point; pixels
+    that a photo does not show then, or that its ``mask_path`` blackens, leave the mask.
+
+    Args:
+        folder_or_json: The JSON file, or the folder that holds ``transforms.json``.
+        size: Height and width to resize to, whatever the aspect; None: as the photos are.
+        near_far: Nearest and farthest z-depth, in units of the camera positions; before the
+            file's ``near`` and ``far``. Without either they are estimated, see
+            ``datasets.near_far.estimate_near_far``.
+
+    Raises:
+        UserError: A file is missing or malformed, or images and cameras do not go together.
+    """
+    if size is not None:
+        check_wanted_size(size)
+    path = _find_file(Path(folder_or_json))
+    file = read_transforms_file(path)
+    chosen = near_far or file.near_far
+    known = None if chosen is None else given_near_far(*chosen, str(path))
+    images = _find_images(file)
+    masks = _find_masks(file)
+    sizes = read_sizes(images)
+    lenses = [frame_lens(frame, own) for frame, own in zip(file.frames, sizes, strict=True)]
+    image_size = common_size(images, sizes) if size is None else size
+    intrinsics = [
+        resize_intrinsics(lens.intrinsics, image_size[1] / width, image_size[0] / height)
+        for lens, (height, width) in zip(lenses, sizes, strict=True)
+    ]
+    cameras = Cameras(
+        torch.stack(intrinsics).float(),
+        torch.stack([frame.c2w for frame in file.frames]).float(),
+    )
+    _report_unlisted(images, path)
+    photos = zip(images, sizes, lenses, masks, strict=True)
+    return PosedScene(
+        name=path.resolve().parent.name,
+        view_ids=tuple(range(len(images))),
+        view_names=tuple(frame.file_path for frame in file.frames),
+        cameras=cameras,
+        near_far=estimate_near_far(cameras, str(path)) if known is None else known,
+        image_size=image_size,
+        read_view=PhotoReader(tuple(Photo(*photo) for photo in photos), image_size),
+    )
+
+
+def _find_file(given: Path) -> Path:
+    if not given.is_dir():
+        if not os.path.isfile(given):
+            raise UserError(f"{given}: no such folder or file; give the folder of {_FILE_NAME}.")
+        return given
+    if (given / _FILE_NAME).is_file():
+        return given / _FILE_NAME
+    others = sorted(entry.name for entry in given.glob("*.json"))[:_NAMES_SHOWN]
+    advice = f"give the path of one of {', '.join(others)}" if others else "it holds no JSON at all"
+    raise UserError(f"{given}: the folder holds no {_FILE_NAME}; {advice}.")
+
+
+def _find_images(file: TransformsFile) -> list[Path]:
+    """Find the photo of every frame.
+
+    Raises:
+        UserError: Counts those that are missing and names the first.
+    """
+    found = [_find_image(file.path.parent, frame.file_path) for frame in file.frames]
+    missing = [
+        frame.file_path for frame, path in zip(file.frames, found, strict=True) if path is None
+    ]
+    if missing:
+        names = ", ".join(repr(name[:80]) for name in missing[:_NAMES_SHOWN])
+        raise UserError(
+            f"{file.path}: the images of {len(missing)} of {len(found)} frames are missing "
+            f"({names}{', ...' if len(missing) > _NAMES_SHOWN else ''}), looked for from "
+            f"{file.path.parent}. Restore them, or remove their frames from the file."
+        )
+    images = [path for path in found if path is not None]
+    by_image = dict(zip(images, file.frames, strict=True))
+    if len(by_image) < len(images):
+        twice = next(path for path in images if images.count(path) > 1)
+        raise UserError(f"{file.path}: {twice} belongs to two frames; remove one.")
+    return images
+
+
+def _find_masks(file: TransformsFile) -> list[Path | None]:
+    masks: list[Path | None] = []
+    for frame in file.frames:
+        mask = None
+        if frame.mask_path is not None:
+            mask = _find_image(file.path.parent, frame.mask_path)
+            if mask is None:
+                raise UserError(f"{frame.source}: the mask {frame.mask_path[:80]!r} is missing.")
+        masks.append(mask)
+    read_sizes(mask for mask in masks if mask is not None)
+    return masks
+
+
+def _find_image(folder: Path, name: str) -> Path | None:
+    """Return the file of a name that may lack its extension."""
+    candidates = [folder / name, *(folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)]
+    return next((path for path in candidates if os.path.isfile(path)), None)
+
+
+def _report_unlisted(images: list[Path], path: Path) -> None:
+    """Say how many photos have no camera: structure from motion often leaves some out."""
+    listed = {image.resolve() for image in images}
+    beside = [
+        image for folder in {image.parent for image in images} for image in list_images(folder)
+    ]
+    unlisted = sorted(image.name for image in beside if image.resolve() not in listed)
+    if unlisted:
+        _LOG.warning(
+            "%s: %d images beside those of its frames have no camera and are left out: %s%s",
+            path,
+            len(unlisted),
+            ", ".join(unlisted[:_NAMES_SHOWN]),
+            ", ..." if len(unlisted) > _NAMES_SHOWN else "",
+        )
