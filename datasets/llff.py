@@ -9,6 +9,7 @@ principal point is its centre. Images go with rows in the order of their names.
 from __future__ import annotations
 
 import re
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from datasets.photo_files import (
     PhotoReader,
     check_wanted_size,
     common_size,
+    list_folder,
     list_images,
     read_sizes,
 )
@@ -41,6 +43,17 @@ _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
 """Focal lengths, in image widths, beyond which a file cannot be right."""
 _MAX_BYTES = 1 << 24
+_PARSE_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+"""What numpy raises on damaged headers."""
 _MAX_ASPECT_PIXELS = 2.0
 """By how much the sides of a shrunk image may be rounded, together."""
 
@@ -100,7 +113,7 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
             f"{path}: the file is missing. LLFF's cameras come with the data set, or from LLFF's "
             "imgs2poses.py."
         ) from error
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except _PARSE_ERRORS as error:
         raise UserError(
             f"{path}: cannot read the cameras ({_first_line(error)}). Copy the file again."
         ) from error
@@ -149,13 +162,14 @@ def _intrinsics(rows: Float64[np.ndarray, "view 17"], size: Size) -> Float64[Ten
 
 def _choose_images(root: Path, size: Size | None) -> Path:
     """Choose the smallest images that need not be enlarged, else the largest."""
+    entries = list_folder(root)
     folders = [
         entry
-        for entry in sorted(root.iterdir())
+        for entry in entries
         if _IMAGE_FOLDER.fullmatch(entry.name) and entry.is_dir() and list_images(entry)
     ]
     if not folders:
-        found = ", ".join(sorted(entry.name for entry in root.iterdir())[:8])
+        found = ", ".join(entry.name for entry in entries[:8])
         raise UserError(
             f"{root}: neither images/ nor images_4/ or the like holds images; the folder holds "
             f"{found}."

@@ -62,13 +62,25 @@ class PhotoReader:
         )
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """List a folder by name; hidden files are passed over.
+
+    Raises:
+        UserError: The folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot list the folder ({error.strerror}).") from error
+
+
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder by name; hidden files are passed over."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    """List the image files of a folder by name.
+
+    Raises:
+        UserError: The folder cannot be read.
+    """
+    return [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:

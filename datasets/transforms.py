@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from datasets.photo_files import (
     PhotoReader,
     check_wanted_size,
     common_size,
+    list_folder,
     list_images,
     read_sizes,
 )
@@ -54,31 +56,24 @@ def read_transforms(
         check_wanted_size(size)
     path = _find_file(Path(folder_or_json))
     file = read_transforms_file(path)
-    chosen = near_far or file.near_far
-    known = None if chosen is None else given_near_far(*chosen, str(path))
-    images = _find_images(file)
-    masks = _find_masks(file)
-    sizes = read_sizes(images)
-    lenses = [frame_lens(frame, own) for frame, own in zip(file.frames, sizes, strict=True)]
-    image_size = common_size(images, sizes) if size is None else size
-    intrinsics = [
-        resize_intrinsics(lens.intrinsics, image_size[1] / width, image_size[0] / height)
-        for lens, (height, width) in zip(lenses, sizes, strict=True)
-    ]
-    cameras = Cameras(
-        torch.stack(intrinsics).float(),
-        torch.stack([frame.c2w for frame in file.frames]).float(),
-    )
+    if near_far is not None:
+        known = given_near_far(*near_far, f"{path}, with the given range")
+    else:
+        known = None if file.near_far is None else given_near_far(*file.near_far, str(path))
+    photos = _find_photos(file)
+    images = [photo.path for photo in photos]
+    image_size = common_size(images, [photo.size for photo in photos]) if size is None else size
+    cameras = _cameras(file, photos, image_size)
+    near_and_far = estimate_near_far(cameras, str(path)) if known is None else known
     _report_unlisted(images, path)
-    photos = zip(images, sizes, lenses, masks, strict=True)
     return PosedScene(
         name=path.resolve().parent.name,
-        view_ids=tuple(range(len(images))),
+        view_ids=tuple(range(len(photos))),
         view_names=tuple(frame.file_path for frame in file.frames),
         cameras=cameras,
-        near_far=estimate_near_far(cameras, str(path)) if known is None else known,
+        near_far=near_and_far,
         image_size=image_size,
-        read_view=PhotoReader(tuple(Photo(*photo) for photo in photos), image_size),
+        read_view=PhotoReader(photos, image_size),
     )
 
 
@@ -89,9 +84,32 @@ def _find_file(given: Path) -> Path:
         return given
     if (given / _FILE_NAME).is_file():
         return given / _FILE_NAME
-    others = sorted(entry.name for entry in given.glob("*.json"))[:_NAMES_SHOWN]
+    others = [entry.name for entry in list_folder(given) if entry.suffix == ".json"][:_NAMES_SHOWN]
     advice = f"give the path of one of {', '.join(others)}" if others else "it holds no JSON at all"
     raise UserError(f"{given}: the folder holds no {_FILE_NAME}; {advice}.")
+
+
+def _find_photos(file: TransformsFile) -> tuple[Photo, ...]:
+    """Find photo, mask and lens of every frame; only headers of images are read."""
+    images, masks = _find_images(file), _find_masks(file)
+    sizes = read_sizes(images)
+    return tuple(
+        Photo(image, size, frame_lens(frame, size), mask)
+        for frame, image, size, mask in zip(file.frames, images, sizes, masks, strict=True)
+    )
+
+
+def _cameras(file: TransformsFile, photos: Sequence[Photo], size: Size) -> Cameras:
+    intrinsics = [
+        resize_intrinsics(
+            frame_lens(frame, photo.size).intrinsics,
+            size[1] / photo.size[1],
+            size[0] / photo.size[0],
+        )
+        for frame, photo in zip(file.frames, photos, strict=True)
+    ]
+    c2w = [frame.c2w for frame in file.frames]
+    return Cameras(torch.stack(intrinsics).float(), torch.stack(c2w).float())
 
 
 def _find_images(file: TransformsFile) -> list[Path]:

@@ -115,8 +115,10 @@ def llff_scene(spec: str, num_views: int) -> RealScene:
         UserError: The folder or a file in it is missing or malformed, or has too few views.
     """
     folder, names = split_spec(spec)
+    targets = _view_numbers(names, spec)
     scene = _read_at_size(read_llff, folder)
-    targets = _view_numbers(names, spec) or (FERN_TARGETS if scene.name == "fern" else ())
+    if not targets and scene.name == "fern":
+        targets = FERN_TARGETS
     return _posed_scene(scene, targets, num_views, _colmap_points(folder, scene))
 
 
@@ -127,8 +129,8 @@ def transforms_scene(spec: str, num_views: int) -> RealScene:
         UserError: The folder or a file in it is missing or malformed, or has too few views.
     """
     folder, names = split_spec(spec)
-    scene = _read_at_size(read_transforms, folder)
-    return _posed_scene(scene, _view_numbers(names, spec), num_views, {})
+    targets = _view_numbers(names, spec)
+    return _posed_scene(_read_at_size(read_transforms, folder), targets, num_views, {})
 
 
 def split_spec(spec: str) -> tuple[Path, list[str]]:
@@ -144,9 +146,7 @@ def _spread(views: Sequence[int], count: int) -> list[int]:
     return [views[(2 * place + 1) * len(views) // (2 * count)] for place in range(count)]
 
 
-def _dtu_scene(
-    dataset: DTUDataset, scan: Scan, all_centers: Centers, num_views: int
-) -> RealScene:
+def _dtu_scene(dataset: DTUDataset, scan: Scan, all_centers: Centers, num_views: int) -> RealScene:
     centers = {view: all_centers[view] for view in scan.views}
     protocol = set(PROTOCOL_TARGETS + PROTOCOL_POOL) <= set(scan.views)
     targets, pool = (PROTOCOL_TARGETS, PROTOCOL_POOL) if protocol else ((), ())

@@ -1,0 +1,196 @@
+"""The common container of single scenes, on cameras whose order can be seen by eye."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.near_far import estimate_near_far, given_near_far
+from datasets.photo_files import check_wanted_size, list_images
+from datasets.pose_checks import rigid_c2w
+from datasets.posed_scene import PosedScene, ViewPixels, held_out_views
+from utils.cameras import Cameras
+from utils.errors import UserError
+
+CENTERS = [[0.0, 0, 0], [1.0, 0, 0], [0.9, 0.9, 0], [-1.0, 0, 0], [0, 0, 0.5]]
+
+
+def read_constant(view):
+    """Pixels that show which view they belong to."""
+    return ViewPixels(
+        image=np.full((4, 6, 3), view / 10, np.float32),
+        depth=np.full((4, 6), view, np.float32),
+        mask=np.full((4, 6), view % 2 == 0),
+    )
+
+
+def make_scene(centers):
+    count = len(centers)
+    c2w = torch.eye(4).repeat(count, 1, 1)
+    c2w[:, :3, 3] = torch.tensor(centers)
+    intrinsics = torch.diag(torch.tensor([5.0, 5.0, 1.0])).repeat(count, 1, 1)
+    intrinsics[:, 0, 2] = torch.arange(count)
+    return PosedScene(
+        name="row",
+        view_ids=tuple(range(count)),
+        view_names=tuple(f"{view}.png" for view in range(count)),
+        cameras=Cameras(intrinsics, c2w),
+        near_far=torch.tensor([1.0, 2.0]),
+        image_size=(4, 6),
+        read_view=read_constant,
+    )
+
+
+@pytest.fixture
+def scene():
+    return make_scene(CENTERS)
+
+
+def test_nearest_is_by_l1_distance_and_ties_by_id(scene):
+    # View 2 is nearer than 1 by no norm but the largest coordinate; 1 and 3 are equally near.
+    assert scene.nearest(0, scene.view_ids, 4) == (4, 1, 3, 2)
+    assert scene.nearest(0, [3, 1], 2) == (1, 3)
+    assert scene.nearest(0, [3, 3, 0, 2], 2) == (3, 2)
+
+
+def test_load_views_keeps_order_and_belongings(scene):
+    views = scene.load_views([3, 1])
+    assert views.images.shape == (2, 3, 4, 6)
+    assert views.images.is_contiguous()
+    torch.testing.assert_close(views.images[:, 0, 0, 0], torch.tensor([0.3, 0.1]))
+    torch.testing.assert_close(views.cameras.intrinsics[:, 0, 2], torch.tensor([3.0, 1.0]))
+    torch.testing.assert_close(views.cameras.centers[0], torch.tensor(CENTERS[3]))
+    torch.testing.assert_close(views.depths[:, 0, 0], torch.tensor([3.0, 1.0]))
+    assert not views.masks.any()
+
+
+def test_sample_takes_the_nearest_sources(scene):
+    sample = scene.sample(0, [1, 2, 3, 4], 2)
+    assert (sample.scene, sample.source_ids, sample.target_ids) == ("row", (4, 1), (0,))
+    torch.testing.assert_close(sample.sources.depths[:, 0, 0], torch.tensor([4.0, 1.0]))
+    assert sample.targets.images.shape == (1, 3, 4, 6)
+    torch.testing.assert_close(sample.near_far, scene.near_far)
+    sample.near_far[0] = 7.0
+    assert scene.near_far[0] == 1.0
+
+
+def test_scene_goes_to_worker_processes(scene):
+    copy = pickle.loads(pickle.dumps(scene.read_view))
+    assert copy(2).depth[0, 0] == 2
+
+
+def test_every_eighth_view_is_held_out():
+    assert held_out_views(make_scene([[float(n), 0, 0] for n in range(20)])) == (0, 8, 16)
+    assert held_out_views(make_scene(CENTERS)) == (0,)
+    assert held_out_views(make_scene(CENTERS), every=2) == (0, 2, 4)
+
+
+@pytest.mark.parametrize("count", [0, 3, -1])
+def test_too_many_or_no_sources(scene, count):
+    with pytest.raises(UserError, match=rf"'row': {count} source views.*view 1.*ask for 1 to 2"):
+        scene.nearest(1, [0, 1, 2], count)
+
+
+def test_unknown_views(scene):
+    for ask in (
+        lambda: scene.load_views([0, 5]),
+        lambda: scene.nearest(5, [0, 1], 1),
+        lambda: scene.nearest(0, [1, 5], 1),
+        lambda: scene.sample(0, [1, 5], 1),
+    ):
+        with pytest.raises(UserError, match=r"no view 5; its views are 0 to 4"):
+            ask()
+
+
+def orbit(count, radius, height=0.0):
+    """Cameras on a circle that look at the origin."""
+    angles = torch.arange(count) * 0.5
+    outward = torch.stack([angles.cos(), angles.sin(), torch.full_like(angles, height)], -1)
+    forward = -outward / outward.norm(dim=-1, keepdim=True)
+    right = torch.linalg.cross(forward, torch.tensor([0.0, 0, 1]).expand_as(forward))
+    right = right / right.norm(dim=-1, keepdim=True)
+    c2w = torch.eye(4).repeat(count, 1, 1)
+    c2w[:, :3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
+    c2w[:, :3, 3] = radius * outward
+    return Cameras(torch.eye(3).repeat(count, 1, 1), c2w)
+
+
+def test_estimated_range_lies_about_the_focus():
+    near_far = estimate_near_far(orbit(6, radius=4.0), "x.json")
+    torch.testing.assert_close(near_far, torch.tensor([0.3 * 4, 2.5 * 4]))
+    shifted = orbit(6, radius=4.0)
+    shifted.c2w[:, :3, 3] += torch.tensor([100.0, -50.0, 20.0])
+    torch.testing.assert_close(
+        estimate_near_far(shifted, "x.json"), torch.tensor([1.2, 10.0]), rtol=1e-3, atol=0
+    )
+
+
+def test_no_range_without_a_common_focus():
+    parallel = Cameras(torch.eye(3).repeat(3, 1, 1), make_scene(CENTERS[:3]).cameras.c2w)
+    outward = orbit(6, radius=4.0)
+    outward.c2w[:, :3, 0] *= -1
+    outward.c2w[:, :3, 2] *= -1
+    panorama = orbit(6, radius=0.0)
+    for cameras in (parallel, outward, panorama, parallel[:1]):
+        with pytest.raises(UserError, match=r"x\.json.*common place.*Give near and far"):
+            estimate_near_far(cameras, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("near", "far"),
+    [
+        (0.0, 1.0),
+        (2.0, 1.0),
+        (1.0, 1.0),
+        (float("nan"), 2.0),
+        (1.0, float("inf")),
+        (1.0, 1e300),
+        (1e-300, 1.0),
+        (-2.0, -1.0),
+    ],
+)
+def test_impossible_ranges(near, far):
+    with pytest.raises(UserError, match=r"x\.json: near is .* 0 < near < far"):
+        given_near_far(near, far, "x.json")
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, -1), (5, 1 << 20)])
+def test_impossible_sizes(size):
+    with pytest.raises(UserError, match=rf"resized to {size[1]}x{size[0]}"):
+        check_wanted_size(size)
+
+
+def test_rounding_is_taken_out_of_a_rotation():
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    rotation = (rotation * torch.linalg.det(rotation)).double()
+    pose = torch.cat([rotation, torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)], 1)
+    rounded = (pose * 1e4).round() / 1e4
+    c2w = rigid_c2w(rounded, "x.json")
+    assert (c2w[:3, :3] @ c2w[:3, :3].T - torch.eye(3)).abs().max() < 1e-12
+    torch.testing.assert_close(c2w[:3], pose, atol=1e-4, rtol=0)
+
+
+def test_poses_that_are_none():
+    pose = torch.eye(4, dtype=torch.float64)[:3]
+    mirrored, scaled, infinite, enormous = (pose.clone() for _ in range(4))
+    mirrored[0, 0] = -1
+    scaled[:, :3] *= 1.1
+    infinite[1, 3] = float("inf")
+    enormous[0, 0] = 1e30
+    for bad, problem in [
+        (mirrored, "mirror image"),
+        (scaled, "orthonormal.*0.21"),
+        (infinite, "not finite"),
+        (enormous, "orthonormal"),
+    ]:
+        with pytest.raises(UserError, match=rf"x\.json.*{problem}"):
+            rigid_c2w(bad, "x.json")
+
+
+def test_only_visible_images_are_listed(tmp_path):
+    for name in ["b.JPG", "a.png", "._a.png", "notes.txt", "ä ö.jpeg"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG", "ä ö.jpeg"]
+    with pytest.raises(UserError, match=r"notes\.txt: cannot list the folder"):
+        list_images(tmp_path / "notes.txt")
