@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datasets.procedural.fusing import fused
 from datasets.procedural.noise import hashed, whole
 
 Ray = Float[Tensor, "scene ray"]
@@ -233,7 +232,7 @@ def _floral(spot: Spot) -> Layers:
     return blend, _faded(leaves * (1 - flower) * shown, 0.1, spot.footprint)
 
 
-_PATTERNS: dict[str, Callable[[Spot], Layers]] = {
+PATTERN_CODE: dict[str, Callable[[Spot], Layers]] = {
     "plain": plain,
     "marble": _marble,
     "wood": _wood,
@@ -253,5 +252,3 @@ _PATTERNS: dict[str, Callable[[Spot], Layers]] = {
     "floral": _floral,
     "photo": _collage,
 }
-
-PATTERN_CODE = {name: fused(pattern) for name, pattern in _PATTERNS.items()}

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.procedural.fusing import fused
 from datasets.procedural.intersect import dot, one_by_one
 from datasets.procedural.materials import COLUMN
 from datasets.procedural.noise import octaves
@@ -136,7 +135,6 @@ class _Lit:
     on_card: Bool[Tensor, "scene ray"]
 
 
-@fused
 def _received(
     lit: _Lit, lamp: Float[Tensor, "scene 1 8"]
 ) -> tuple[Float[Tensor, "scene ray"], Float[Tensor, "scene ray"]]:

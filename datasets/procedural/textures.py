@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.procedural.fusing import fused
 from datasets.procedural.intersect import one_by_one
 from datasets.procedural.materials import COLUMN, PATTERNS
 from datasets.procedural.noise import octaves
@@ -16,7 +15,6 @@ from datasets.procedural.patterns import PATTERN_CODE, Layers, Ray, Spot, plain
 from datasets.procedural.photos import photo_colour
 
 
-@fused
 def surface_coordinates(
     solid: Float[Tensor, "scene ray 3"],
     normal: Float[Tensor, "scene ray 3"],

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from datasets.procedural.fusing import fused
 from datasets.procedural.intersect import FAR, dot, enter_box, hit_shell, one_by_one
 from datasets.procedural.marching import march, soft_visibility, surface_normal
 from datasets.procedural.nearest import nearest_closed_form
@@ -144,7 +143,6 @@ def _convex_normal(
     return (inner[..., None] * rows[..., :3]).sum(-2)
 
 
-@fused
 def _card_normal(
     affine: Float[Tensor, "scene ray 12"],
     shape: Float[Tensor, "scene ray 9"],
