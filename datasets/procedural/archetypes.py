@@ -52,7 +52,7 @@ def studio(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         _ring(scene, dice, company)
     studio_backdrop(scene, dice)
     studio_lights(scene, dice, DTU_SUBJECT, 4.0)
-    spread = baseline(dice, difficulty, 0.8)
+    spread = baseline(dice, difficulty, 1.1)
     path = CameraPath(
         subject=DTU_SUBJECT,
         distance=dice.uniform(2.2, 3.4),
@@ -100,7 +100,7 @@ def courtyard(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         any_hero(scene, dice, Frame((dice.uniform(-1, 1), -1.2, 0.0), dice.normal(0.5), 0.7))
     subject: Vector = (0.0, 0.0, dice.uniform(0.5, 1.1))
     daylight(scene, dice, subject)
-    spread = baseline(dice, difficulty, 0.5)
+    spread = baseline(dice, difficulty, 0.8)
     path = CameraPath(
         subject=subject,
         distance=dice.uniform(3.0, 6.5),

@@ -40,7 +40,7 @@ def table(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
     _behind_table(scene, dice, half)
     subject: Vector = (0.0, back - 0.05, height + 0.12)
     room_lights(scene, dice, subject)
-    spread = baseline(dice, difficulty, 0.6)
+    spread = baseline(dice, difficulty, 0.95)
     path = CameraPath(
         subject=subject,
         distance=dice.uniform(0.7, 1.4),
@@ -85,7 +85,7 @@ def room(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
     _by_the_walls(scene, dice, half, side)
     subject: Vector = (dice.normal(0.3), half[1] - 1.0, dice.uniform(0.5, 1.1))
     room_lights(scene, dice, subject)
-    spread = baseline(dice, difficulty, 0.45)
+    spread = baseline(dice, difficulty, 0.7)
     path = CameraPath(
         subject=subject,
         distance=dice.uniform(1.6, half[1] * 1.7 - 0.9),
@@ -152,7 +152,7 @@ def plants(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
     else:
         subject = _wall_of_shelves(scene, dice, depth)
     room_lights(scene, dice, subject)
-    spread = baseline(dice, difficulty, 0.3)
+    spread = baseline(dice, difficulty, 0.6)
     path = CameraPath(
         subject=subject,
         distance=dice.uniform(1.1, 1.9),

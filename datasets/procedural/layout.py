@@ -24,8 +24,9 @@ class World:
 
 
 def baseline(dice: Dice, difficulty: Number, widest: Number) -> float:
-    """Draw how far cameras spread: mostly moderate; ``widest`` only at full difficulty."""
-    return dice.log_uniform(0.12, 1.0) * widest * (0.35 + 0.65 * difficulty)
+    """Draw how far cameras spread: now and then hardly; ``widest`` only at full difficulty."""
+    narrowest = 0.08 if dice.chance(0.15) else 0.35
+    return dice.log_uniform(narrowest, 1.0) * widest * (0.4 + 0.6 * difficulty)
 
 
 def with_lens(path: CameraPath, dice: Dice, degrees: tuple[Number, Number]) -> CameraPath:

@@ -1,7 +1,8 @@
 """VGGT's losses, bounded so that no pixel can blow up a run.
 
 Wang et al., "VGGT", 2025, section 3.3: a Huber loss on the pose encoding, and for depth and point
-maps ``|c * e| + |c * grad e| - alpha * log c`` with the predicted confidence c. Three departures:
+maps ``|c * e| + |c * grad e| - alpha * log c`` with the predicted confidence c. Departures, beside
+that of ``camera_loss``:
 
 * Errors are relative to the true depth. In the unit of the mean distance, a scene with a far
   background would leave the objects in front of it next to no say, and depth is judged by its
@@ -42,8 +43,12 @@ class GeometryLossConfig:
     """distances in pixels over which that gradient is taken"""
     iteration_decay: float = 0.6
     """weight of each iteration of the camera head, relative to the next one"""
-    huber_delta: float = 0.05
-    """error of a pose entry from which on the camera loss is linear"""
+    huber_delta: float = 0.01
+    """weighted error of a pose entry from which on the camera loss is linear"""
+    translation_weight: float = 0.25
+    """weight of the cameras' translations, relative to their mean distance from the first"""
+    least_baseline: float = 0.03
+    """that distance is taken to be no smaller than this, in units of the mean point distance"""
     fov_weight: float = 0.5
     """weight of the fields of view within the camera loss"""
     confidence_alpha: float = 0.2
@@ -55,7 +60,8 @@ class GeometryLossConfig:
 
     def __post_init__(self) -> None:
         """Refuse bounds that bound nothing."""
-        for name in ("huber_delta", "confidence_alpha", "max_confidence", "error_limit"):
+        bounds = ("huber_delta", "confidence_alpha", "max_confidence", "error_limit")
+        for name in (*bounds, "least_baseline"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
 
@@ -94,13 +100,20 @@ def camera_loss(
     truth: Float[Tensor, "batch view 9"],
     config: GeometryLossConfig,
 ) -> Float[Tensor, ""]:
-    """Huber loss, with slope 1, of every iteration; the last one has weight 1."""
-    entry_weights = truth.new_ones(9)
-    entry_weights[7:] = config.fov_weight
+    """Huber loss, with slope 1, of every iteration; the last one has weight 1.
+
+    Translations count relative to the cameras' distances from each other. In the unit of the mean
+    point distance, cameras that stand close together before a far background would have nothing
+    to learn from.
+    """
+    baseline = truth[..., :3].norm(dim=-1).mean(1).clamp_min(config.least_baseline)
+    weights = truth.new_ones(len(truth), 1, 9)
+    weights[..., :3] = config.translation_weight / baseline[:, None, None]
+    weights[..., 7:] = config.fov_weight
     total = truth.new_zeros(())
     for index, pose in enumerate(reversed(pose_encodings)):
-        errors = functional.smooth_l1_loss(pose, truth, reduction="none", beta=config.huber_delta)
-        total = total + config.iteration_decay**index * (errors * entry_weights).mean()
+        error = functional.smooth_l1_loss(pose * weights, truth * weights, beta=config.huber_delta)
+        total = total + config.iteration_decay**index * error
     return total
 
 

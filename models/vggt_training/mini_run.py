@@ -137,7 +137,7 @@ def _initial_network(config: MiniTrainingConfig) -> VGGT:
             f"{run.init_weights}: has {name}={theirs!r}, but the settings say {ours!r}; "
             "give the settings that these weights were trained with"
         )
-    return network.train().requires_grad_(True)
+    return network.train()
 
 
 def _training_request(

@@ -11,10 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from datasets.procedural import ProceduralConfig, ProceduralGenerator, fusing
 from datasets.procedural.generator import PreparedBatch
-from datasets.procedural.marching import distance
+from datasets.procedural.marching import distance, relief_distance
 from datasets.procedural.nearest import nearest_closed_form
 from datasets.procedural.render import Rendering
-from datasets.procedural.shading import backdrop_colour
 from datasets.procedural.tables import SceneTables
 
 # The limits are no multiples of what one kernel takes.
@@ -142,7 +141,7 @@ def test_pieces_are_compiled_for_one_scene_and_for_many(graphs, monkeypatch):
         single = [prepared_scenes(1, 1, (8, 8)), prepared_scenes(1, 2, (9, 7))]
     for batch in many:
         render_together(batch)
-    assert len(graphs) > 20 and set(graphs.values()) == {1}, graphs
+    assert len(graphs) > 8 and set(graphs.values()) == {1}, graphs
     for batch in single:
         render_together(batch)
     assert max(graphs.values()) <= 3, graphs
@@ -150,10 +149,11 @@ def test_pieces_are_compiled_for_one_scene_and_for_many(graphs, monkeypatch):
 
 def test_a_piece_takes_slices_and_expanded_tensors(graphs):
     for scenes, rays in ((2, 5), (3, 3), (4, 9), (12, 20), (5, 6), (6, 2)):
-        backdrops = torch.rand(2 * scenes, 1, 5, 3)[::2]
-        directions = torch.rand(1, rays, 3).expand(scenes, -1, -1)
-        assert backdrop_colour(backdrops, directions).shape == (scenes, rays, 3)
-    assert graphs["backdrop_colour"] == 1
+        waves = torch.rand(2 * scenes, 1, 5, 4)[::2]
+        points = torch.rand(1, rays, 3).expand(scenes, -1, -1)
+        level = torch.rand(scenes, 1, 2) + 0.5
+        assert relief_distance(points, waves, level).shape == (scenes, rays)
+    assert graphs["relief_distance"] == 1
 
 
 def test_marching_is_compiled_for_one_scene_and_for_many(graphs, monkeypatch):

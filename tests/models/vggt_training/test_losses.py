@@ -44,15 +44,24 @@ def test_the_truth_is_the_optimum(views: Views):
 
 
 def test_camera_loss_by_hand():
-    truth = torch.zeros(1, 1, 9)
+    truth = torch.zeros(1, 2, 9)
+    truth[0, 1, 0] = 0.4  # Mean distance from the first camera: 0.2.
     off = truth.clone()
-    off[..., 0] = 1.05  # Beyond delta 0.05: slope 1, minus half of delta.
-    off[..., 8] = 0.01  # Within: quadratic, and at half weight.
-    expected = ((1.05 - 0.025) + 0.5 * 0.5 * 0.01**2 / 0.05) / 9
+    off[0, 0, 0] = 1.0  # Weight 0.25 / 0.2. Beyond delta 0.01: slope 1, minus half of delta.
+    off[0, 1, 8] = 0.01  # Within: quadratic, and at half weight.
+    expected = ((1.25 - 0.005) + 0.5 * 0.005**2 / 0.01) / 18
     single = camera_loss([off], truth, CONFIG)
     torch.testing.assert_close(single, torch.tensor(expected))
     iterated = camera_loss([off, truth, truth], truth, CONFIG)
     torch.testing.assert_close(iterated, torch.tensor(0.36 * expected))
+
+
+def test_camera_loss_of_near_cameras_is_bounded():
+    truth = torch.zeros(1, 2, 9)
+    off = truth.clone()
+    off[0, 1, :3] = 0.03
+    expected = 3 * (0.25 - 0.005) / 18
+    torch.testing.assert_close(camera_loss([off], truth, CONFIG), torch.tensor(expected))
 
 
 def test_dense_loss_by_hand():

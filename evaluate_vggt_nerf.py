@@ -1,0 +1,25 @@
+"""Measure a model on views that it was not shown.
+
+For example: python evaluate_vggt_nerf.py --ckpt runs_new/NAME/ckpts/last.ckpt --dataset_name dtu
+--datadir data/dtu --out results/dtu.json
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from models.evaluation.config import EvaluationConfig
+from models.evaluation.run import run_evaluation
+from models.training.console import run_and_report
+from utils.config import parse_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(EvaluationConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_evaluation(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

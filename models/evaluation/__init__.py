@@ -1,0 +1,1 @@
+"""Judging a trained model on views that it was not shown."""

@@ -1,0 +1,82 @@
+"""LPIPS, if the weights that it needs are on the machine. Nothing is ever downloaded here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import lpips
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from utils.checkpoints import load_safely
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+VGG_FILE = "vgg16-397923af.pth"
+"""Torchvision's ImageNet weights of VGG-16, as PyTorch names the file in its cache."""
+_DOWNLOAD = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""
+
+
+class PerceptualDistance:
+    """LPIPS with VGG features (Zhang et al., CVPR 2018), as in the tables of MVSNeRF."""
+
+    def __init__(self, weights: str | Path, device: torch.device | str = "cpu") -> None:
+        """Build the metric from weights on disk.
+
+        Raises:
+            UserError: The file is missing or does not hold VGG-16's weights.
+        """
+        features = load_safely(weights)
+        metric = _untrained_metric()
+        wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
+        try:
+            metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"{weights}: not the weights of torchvision's VGG-16. To get them: {_DOWNLOAD}"
+            ) from error
+        self._metric = metric.to(device).eval()
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(
+        self, prediction: Float[Tensor, "3 height width"], truth: Float[Tensor, "3 height width"]
+    ) -> float:
+        """Compare two images in [0, 1]."""
+        pair = [image.float()[None].to(self._device) for image in (prediction, truth)]
+        return float(self._metric(*pair, normalize=True))
+
+
+def find_perceptual_weights(given: str | None = None) -> Path | None:
+    """Return the weights' file, or say how to get it.
+
+    Args:
+        given: A file to use; by default the one in PyTorch's cache, if it is there.
+
+    Raises:
+        UserError: The given file does not exist.
+    """
+    if given is not None:
+        if not Path(given).is_file():
+            raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
+        return Path(given)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
+    if cached.is_file():
+        return cached
+    logger.info("LPIPS is left out: there is no %s. To get it once: %s", cached, _DOWNLOAD)
+    return None
+
+
+def _untrained_metric() -> lpips.LPIPS:
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # How lpips asks torchvision for a network without weights.
+        for message in (
+            "The parameter 'pretrained' is deprecated",
+            "Arguments other than a weight",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)

@@ -1,0 +1,152 @@
+"""What is measured of one rendered view, as the field's tables define it.
+
+All but LPIPS is computed in double precision on the CPU, whatever rendered the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from utils.metrics import mean_depth_error, psnr
+
+Scores = dict[str, float | None]
+"""By name; ``None`` where there is nothing to measure."""
+
+ImageDistance = Callable[[Float[Tensor, "3 height width"], Float[Tensor, "3 height width"]], float]
+"""Compares a prediction in [0, 1] with the truth."""
+
+DEPTH_THRESHOLDS = (0.01, 0.05, 0.1)
+"""In scene units, which for DTU are 200 mm: those of MVSNeRF (Chen et al., ICCV 2021)."""
+SCORES = (
+    "psnr",
+    "ssim",
+    "lpips",
+    "depth_abs_err",
+    "depth_rel_err",
+    *(f"depth_within_{threshold:g}" for threshold in DEPTH_THRESHOLDS),
+    "empty_opacity",
+)
+MAX_PSNR = 100.0
+"""Stands for a perfect image, whose ratio is infinite."""
+_SSIM_WINDOW = 7
+
+
+@dataclass(frozen=True)
+class Region:
+    """Which pixels of a data set's images count."""
+
+    border: float = 0.0
+    """Share of width and height that is cut away at every side."""
+    known_depth_only: bool = False
+    """Where a view has true depth, pixels without it do not count."""
+    depth_is_complete: bool = False
+    """Where there is no true depth, there is no surface."""
+
+
+@dataclass(frozen=True)
+class ViewImages:
+    """One view, predicted and true."""
+
+    rgb: Float[Tensor, "3 height width"]
+    depth: Float[Tensor, "height width"]
+    opacity: Float[Tensor, "height width"]
+    true_rgb: Float[Tensor, "3 height width"]
+    true_depth: Float[Tensor, "height width"]
+    """0 where it is unknown."""
+    mask: Bool[Tensor, "height width"]
+    """Pixels that may count."""
+
+    def cropped(self, border: float) -> ViewImages:
+        """Cut a share of width and height away at every side."""
+        height, width = self.depth.shape
+        # A hair more than the product, which may lie below a whole number that it stands for.
+        rows, columns = int(height * border + 1e-6), int(width * border + 1e-6)
+        inner = (..., slice(rows, height - rows), slice(columns, width - columns))
+        return ViewImages(
+            self.rgb[inner],
+            self.depth[inner],
+            self.opacity[inner],
+            self.true_rgb[inner],
+            self.true_depth[inner],
+            self.mask[inner],
+        )
+
+
+def view_scores(
+    images: ViewImages, region: Region, perceptual: ImageDistance | None = None
+) -> Scores:
+    """Measure one view.
+
+    PSNR counts the pixels of the region alone. SSIM and LPIPS, which see neighbourhoods, compare
+    whole images in which all other pixels are black.
+    """
+    view = images.cropped(region.border)
+    counted = counted_pixels(view, region)
+    prediction, truth = view.rgb.double().clamp(0, 1), view.true_rgb.double()
+    black = prediction.new_zeros(())
+    shown, expected = (torch.where(counted, image, black) for image in (prediction, truth))
+    values = {
+        "psnr": psnr(prediction, truth, counted).clamp(max=MAX_PSNR).item(),
+        "ssim": _ssim(shown, expected) if counted.any() else None,
+        "lpips": perceptual(shown, expected) if perceptual and counted.any() else None,
+        **_depth_scores(view.depth.double(), torch.where(counted, view.true_depth.double(), 0)),
+        "empty_opacity": None,
+    }
+    if region.depth_is_complete:
+        empty = view.opacity.double()[view.mask & (view.true_depth <= 0)]
+        values["empty_opacity"] = empty.mean().item()
+    return {name: _finite(values[name]) for name in SCORES}
+
+
+def counted_pixels(view: ViewImages, region: Region) -> Bool[Tensor, "height width"]:
+    """Return the pixels that count: with true depth if only these do and there is any."""
+    known = view.true_depth > 0
+    return known if region.known_depth_only and known.any() else view.mask
+
+
+def describe_region(images: ViewImages, region: Region) -> str:
+    """Say in words which pixels count."""
+    view = images.cropped(region.border)
+    if region.known_depth_only and (view.true_depth > 0).any():
+        text = "pixels with true depth"
+    else:
+        text = "full frame" if view.mask.all() else "pixels inside the mask"
+    return f"{text}, {region.border:.0%} border left out" if region.border else text
+
+
+def _ssim(
+    prediction: Float[Tensor, "3 height width"], truth: Float[Tensor, "3 height width"]
+) -> float | None:
+    if min(truth.shape[-2:]) < _SSIM_WINDOW:
+        return None
+    images = [image.permute(1, 2, 0).numpy() for image in (prediction, truth)]
+    similarity: Any = structural_similarity(*images, channel_axis=-1, data_range=1.0)
+    return float(similarity)
+
+
+def _depth_scores(
+    depth: Float[Tensor, "height width"], truth: Float[Tensor, "height width"]
+) -> Scores:
+    known = truth > 0
+    errors = (depth - truth).abs()[known]
+    shares = {
+        f"depth_within_{threshold:g}": (errors < threshold).double().mean().item()
+        for threshold in DEPTH_THRESHOLDS
+    }
+    return {
+        "depth_abs_err": mean_depth_error(depth, truth).item(),
+        "depth_rel_err": (errors / truth[known]).mean().item(),
+        **shares,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """Turn the mean of nothing, which is NaN, into ``None``."""
+    return None if value is None or value != value else value
