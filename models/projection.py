@@ -10,18 +10,50 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from models.geometry_prior import GeometryPrior
+from models.sampling import DepthPlanes
 from utils.cameras import Cameras, project
 from utils.rays import Rays
+
+VISIBLE_BEHIND = 1.0
+"""Planes behind a view's surface up to which a point still counts as visible from there."""
 
 
 @dataclass(frozen=True)
 class SceneFeatures:
-    """A set of source views, encoded. All that rendering needs."""
+    """A set of source views, encoded. All that rendering needs. Maps cover the whole image."""
 
     images: Float[Tensor, "batch view 3 height width"]
     features: Float[Tensor, "batch view channel map_height map_width"]
-    """Feature maps that cover the whole image at any resolution."""
+    """For the samples of a ray."""
+    coarse_features: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
+    """For the volume in front of a target."""
     cameras: Cameras
+    prior: GeometryPrior
+
+
+@dataclass(frozen=True)
+class SourcePixels:
+    """Where points lie in the source views."""
+
+    grid: Float[Tensor, "batch view ray sample 2"]
+    """Position in the image, both axes from -1 to 1; 0 for points that are not valid."""
+    depths: Float[Tensor, "batch view ray sample"]
+    """z-depth in the source camera; may be negative."""
+    valid: Bool[Tensor, "batch view ray sample"]
+    """The point lies in front of the source camera and inside its (padded) image."""
+
+
+@dataclass(frozen=True)
+class PriorCues:
+    """A point beside the surface that each view's prior puts on the same line of sight."""
+
+    residuals: Float[Tensor, "batch view ray sample"]
+    """How far behind that surface the point lies, in plane spacings, squashed to (-1, 1)."""
+    trust: Float[Tensor, "batch view ray sample"]
+    """In [0, 1]; 0 where there is no prior."""
+    visibility: Float[Tensor, "batch view ray sample"]
+    """From 1 in front of a trusted surface to 0 behind it."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +65,15 @@ class PointObservations:
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
+    cues: PriorCues
     valid: Bool[Tensor, "batch view ray sample"]
-    """The point lies in front of the source camera and inside its (padded) image."""
 
 
 def observe(
     scene: SceneFeatures,
     rays: Rays,
     t: Float[Tensor, "batch ray sample"],
+    planes: DepthPlanes,
     pad: float = 0.0,
 ) -> PointObservations:
     """Project ray points into every source view and read what is there.
@@ -49,23 +82,62 @@ def observe(
         scene: The encoded sources.
         rays: Rays of the target, ``(batch, ray)``.
         t: z-depths of the points along the rays.
+        planes: The unit of depth residuals.
         pad: Points up to this many pixels outside an image still count as seen; they read its
             border.
     """
     points = rays.at(t)
-    flat = rearrange(points, "b r s c -> b 1 (r s) c")
-    pixels, depths = project(flat, scene.cameras)
-    height, width = scene.images.shape[-2:]
-    valid = _inside(pixels, depths, height, width, pad)
-    scale = pixels.new_tensor([2 / width, 2 / height])
-    # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
-    grid = torch.where(valid[..., None], pixels * scale - 1, torch.zeros_like(pixels))
-    rays_samples = {"r": t.shape[1], "s": t.shape[2]}
+    where = locate(scene, points, pad)
     return PointObservations(
-        features=_sample(scene.features, grid, rays_samples),
-        colors=_sample(scene.images, grid, rays_samples),
+        features=read_maps(scene.features, where),
+        colors=read_maps(scene.images, where),
         directions=relative_directions(points, rays, scene.cameras),
-        valid=rearrange(valid, "b v (r s) -> b v r s", **rays_samples),
+        cues=prior_cues(scene.prior, where, planes),
+        valid=where.valid,
+    )
+
+
+def locate(
+    scene: SceneFeatures, points: Float[Tensor, "batch ray sample 3"], pad: float
+) -> SourcePixels:
+    """Project points into every source view."""
+    count = points.shape[2]
+    pixels, depths = project(rearrange(points, "b r s c -> b 1 (r s) c"), scene.cameras)
+    pixels = rearrange(pixels, "b v (r s) c -> b v r s c", s=count)
+    depths = rearrange(depths, "b v (r s) -> b v r s", s=count)
+    height, width = scene.images.shape[-2:]
+    x, y = pixels.unbind(-1)
+    inside = (x >= -pad) & (x <= width + pad) & (y >= -pad) & (y <= height + pad)
+    valid = inside & (depths > 1e-6)
+    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1)
+    # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
+    return SourcePixels(torch.where(valid[..., None], grid, 0), depths, valid)
+
+
+def read_maps(
+    maps: Float[Tensor, "batch view channel height width"], where: SourcePixels
+) -> Float[Tensor, "batch view ray sample channel"]:
+    """Read maps bilinearly, in the precision of the positions: half precision would move them."""
+    sampled = F.grid_sample(
+        maps.flatten(0, 1).to(where.grid.dtype),
+        where.grid.flatten(0, 1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return rearrange(sampled, "(b v) c r s -> b v r s c", b=len(maps))
+
+
+def prior_cues(prior: GeometryPrior, where: SourcePixels, planes: DepthPlanes) -> PriorCues:
+    """Compare points with the prior's surfaces. Neutral (0, 0, 1) where there is no prior."""
+    depth, trust = read_maps(prior.trusted_maps(), where).unbind(-1)
+    behind = planes.coordinates(where.depths) - planes.coordinates(depth)
+    behind = behind.clamp(-1, 1) * planes.count
+    hidden = torch.sigmoid(2 * (behind - VISIBLE_BEHIND))
+    return PriorCues(
+        residuals=torch.where(trust > 0, behind / (1 + behind.abs()), 0),
+        trust=trust,
+        visibility=1 - trust * hidden,
     )
 
 
@@ -78,32 +150,3 @@ def relative_directions(
     target = rays.viewdirs[:, None, :, None].expand_as(source)
     difference = F.normalize(target - source, dim=-1, eps=1e-6)
     return torch.cat([difference, (target * source).sum(-1, keepdim=True)], -1)
-
-
-def _inside(
-    pixels: Float[Tensor, "*batch point 2"],
-    depths: Float[Tensor, "*batch point"],
-    height: int,
-    width: int,
-    pad: float,
-) -> Bool[Tensor, "*batch point"]:
-    x, y = pixels.unbind(-1)
-    inside_x = (x >= -pad) & (x <= width + pad)
-    inside_y = (y >= -pad) & (y <= height + pad)
-    return (depths > 1e-6) & inside_x & inside_y
-
-
-def _sample(
-    maps: Float[Tensor, "batch view channel height width"],
-    grid: Float[Tensor, "batch view point 2"],
-    rays_samples: dict[str, int],
-) -> Float[Tensor, "batch view ray sample channel"]:
-    flat_grid = rearrange(grid, "b v (r s) c -> (b v) r s c", **rays_samples)
-    sampled = F.grid_sample(
-        maps.flatten(0, 1),
-        flat_grid.to(maps.dtype),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
-    return rearrange(sampled, "(b v) c r s -> b v r s c", b=grid.shape[0])

@@ -1,14 +1,65 @@
-"""Where to look along a ray: stratified bins first, then bins where the first pass found mass.
+"""Where to look along a ray: planes over the whole range, then bins where the planes found mass.
 
-``t_edges`` are fence posts as in ``models.volume_rendering``. Randomness is an argument; without
-a generator every function is deterministic.
+Edges are fence posts as in ``models.volume_rendering``. Randomness is an argument; without a
+generator every function is deterministic.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DepthPlanes:
+    """Bins that divide [near, far] evenly in depth, or in inverse depth when ``lindisp``.
+
+    Coordinates run from 0 at near to 1 at far and are free of the scene's unit.
+    """
+
+    near_far: Float[Tensor, "batch 2"]
+    count: int
+    lindisp: bool = False
+
+    def coordinates(self, depths: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Return the coordinates of z-depths; below 0 or above 1 outside the range."""
+        near, far = self._near_far(depths.ndim)
+        if self.lindisp:
+            # Nearer than a tenth of near, inverse depths grow beyond any use.
+            depths = depths.maximum(near / 10)
+            return (1 / near - 1 / depths) / (1 / near - 1 / far)
+        return (depths - near) / (far - near)
+
+    def depths(self, coordinates: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Return the z-depths at coordinates in [0, 1]."""
+        near, far = self._near_far(coordinates.ndim)
+        if self.lindisp:
+            return 1 / (coordinates / far + (1 - coordinates) / near)
+        return near + coordinates * (far - near)
+
+    def slopes(self, depths: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """Return how fast the coordinate grows with the depth."""
+        near, far = self._near_far(depths.ndim)
+        if self.lindisp:
+            return 1 / (depths.maximum(near / 10).square() * (1 / near - 1 / far))
+        return torch.ones_like(depths) / (far - near)
+
+    def edges(self) -> Float[Tensor, "batch edge"]:
+        """Return the ``count + 1`` borders of the bins."""
+        steps = torch.linspace(0, 1, self.count + 1, device=self.near_far.device)
+        return self.depths(steps.expand(len(self.near_far), -1))
+
+    def centers(self) -> Float[Tensor, "batch plane"]:
+        """Return the planes: the middle of each bin."""
+        steps = torch.arange(self.count, device=self.near_far.device) + 0.5
+        return self.depths((steps / self.count).expand(len(self.near_far), -1))
+
+    def _near_far(self, axes: int) -> tuple[Tensor, Tensor]:
+        shape = (-1,) + (1,) * (axes - 1)
+        return self.near_far[:, 0].reshape(shape), self.near_far[:, 1].reshape(shape)
 
 
 def bin_centers(t_edges: Float[Tensor, "*batch edge"]) -> Float[Tensor, "*batch sample"]:
@@ -16,51 +67,37 @@ def bin_centers(t_edges: Float[Tensor, "*batch edge"]) -> Float[Tensor, "*batch 
     return (t_edges[..., 1:] + t_edges[..., :-1]) / 2
 
 
-def stratified_edges(
-    near_far: Float[Tensor, "batch 2"],
-    num_rays: int,
-    num_bins: int,
-    lindisp: bool = False,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch ray edge"]:
-    """Divide [near, far] evenly in depth, or in inverse depth when ``lindisp``.
-
-    With a generator, every inner edge moves at random by up to half a bin, each ray on its own.
-    """
-    steps = torch.linspace(0, 1, num_bins + 1, device=near_far.device, dtype=near_far.dtype)
-    steps = steps.expand(near_far.shape[0], num_rays, -1)
-    if generator is not None:
-        jitter = _uniform(steps[..., 1:-1], generator) - 0.5
-        steps = torch.cat(
-            [steps[..., :1], steps[..., 1:-1] + jitter / num_bins, steps[..., -1:]], -1
-        )
-    near, far = near_far[:, 0, None, None], near_far[:, 1, None, None]
-    if lindisp:
-        return 1 / (steps / far + (1 - steps) / near)
-    return near + steps * (far - near)
-
-
 def importance_edges(
     t_edges: Float[Tensor, "batch ray edge"],
     weights: Float[Tensor, "batch ray sample"],
     num_bins: int,
-    padding: float = 0.01,
+    floor: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch ray fine_edge"]:
-    """Draw ``num_bins + 1`` sorted edges from the piecewise constant density that weights imply.
+    """Divide the rays into ``num_bins`` bins of equal mass under the density that weights imply.
 
-    Weights are first spread to their neighbours and padded, as in mip-NeRF (Barron et al. 2021,
-    section 3.1), so that a surface between two bins is not missed and no part of the ray is
-    ruled out. Not differentiable: the result is detached.
+    The bins cover the whole of each ray: what is improbable lies in wide bins, but in some.
+    Weights are first spread to their neighbours, as in mip-NeRF (Barron et al. 2021, section
+    3.1), so that a surface between two bins is not missed. Not differentiable: the result is
+    detached.
+
+    Args:
+        t_edges: Borders of the bins that the weights belong to.
+        weights: Not negative.
+        num_bins: Bins to return.
+        floor: Share of the mass that is spread evenly over the given bins whatever the weights
+            say. No new bin then covers more than ``1 / (floor * num_bins)`` of the range.
+        generator: Moves each inner edge at random, on the device of the weights.
     """
-    weights = _spread(weights.detach()) + padding
-    pdf = weights / weights.sum(-1, keepdim=True)
+    weights = _spread(weights.detach()) + 1e-6
+    pdf = (1 - floor) * weights / weights.sum(-1, keepdim=True) + floor / weights.shape[-1]
     cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
-    count = num_bins + 1
-    quantiles = (torch.arange(count, device=pdf.device, dtype=pdf.dtype) + 0.5) / count
-    quantiles = quantiles.expand(*pdf.shape[:-1], count)
+    steps = torch.arange(num_bins + 1, device=pdf.device, dtype=pdf.dtype) / num_bins
+    quantiles = steps.expand(*pdf.shape[:-1], num_bins + 1)
     if generator is not None:
-        quantiles = quantiles + (_uniform(quantiles, generator) - 0.5) / count
+        inner = quantiles[..., 1:-1]
+        inner = inner + (_uniform(inner, generator) - 0.5) / num_bins
+        quantiles = torch.cat([quantiles[..., :1], inner, quantiles[..., -1:]], -1)
     return _invert_cdf(t_edges.detach(), cdf, quantiles)
 
 

@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import torch
 
-from models.projection import SceneFeatures, observe
+from models.geometry_prior import GeometryPrior, absent_prior
+from models.projection import SceneFeatures, locate, observe, prior_cues
+from models.sampling import DepthPlanes
 from utils.cameras import Cameras
 from utils.rays import Rays
+
+NEAR_FAR = torch.tensor([[2.0, 6.0]])
+PLANES = DepthPlanes(NEAR_FAR, 40)
 
 
 def one_ray(point, origin=(0.0, 0.0, -4.0)):
@@ -21,12 +28,13 @@ def scene_of(cameras, height=32, width=40):
     )
     images = image.expand(1, count, -1, -1, -1)
     batched = Cameras(cameras.intrinsics[None], cameras.c2w[None])
-    return SceneFeatures(images, images[:, :, :, ::2, ::2].repeat(1, 1, 2, 1, 1), batched)
+    maps = images[:, :, :, ::2, ::2].repeat(1, 1, 2, 1, 1)
+    return SceneFeatures(images, maps, maps, batched, absent_prior(images, NEAR_FAR))
 
 
 def test_reads_the_colour_at_the_projected_pixel(make_cameras):
     rays, t = one_ray((0.2, -0.1, 0.0))
-    seen = observe(scene_of(make_cameras(1)), rays, t)
+    seen = observe(scene_of(make_cameras(1)), rays, t, PLANES)
     # u = 40 * 0.2 / 4 + 20 = 22, v = 40 * -0.1 / 4 + 16 = 15.
     torch.testing.assert_close(
         seen.colors.flatten(), torch.tensor([22 / 40, 15 / 32, 0.0]), atol=1e-5, rtol=0
@@ -38,7 +46,7 @@ def test_feature_maps_of_any_size_cover_the_same_field_of_view(make_cameras):
     scene = scene_of(make_cameras(1))
     low = torch.nn.functional.avg_pool2d(scene.images[0], 4)[None]
     rays, t = one_ray((0.2, -0.1, 0.0))
-    seen = observe(SceneFeatures(scene.images, low, scene.cameras), rays, t)
+    seen = observe(replace(scene, features=low), rays, t, PLANES)
     torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
 
 
@@ -46,7 +54,7 @@ def test_points_behind_or_outside_are_invalid_and_finite(make_cameras):
     scene = scene_of(make_cameras(2))
     for point in [(0.0, 0.0, -9.0), (0.0, 0.0, -4.0), (30.0, 0.0, 0.0), (0.0, -30.0, 0.0)]:
         rays, t = one_ray(point, origin=(0.0, 0.0, -12.0))
-        seen = observe(scene, rays, t)
+        seen = observe(scene, rays, t, PLANES)
         assert not seen.valid.any(), point
         assert seen.features.isfinite().all() and seen.directions.isfinite().all()
 
@@ -55,22 +63,57 @@ def test_pad_widens_what_counts_as_seen(make_cameras):
     # u = 40 * 2.2 / 4 + 20 = 42: two pixels to the right of a 40 pixel wide image.
     rays, t = one_ray((2.2, 0.0, 0.0))
     scene = scene_of(make_cameras(1))
-    assert not observe(scene, rays, t, pad=1.5).valid.any()
-    seen = observe(scene, rays, t, pad=2.5)
+    assert not observe(scene, rays, t, PLANES, pad=1.5).valid.any()
+    seen = observe(scene, rays, t, PLANES, pad=2.5)
     assert seen.valid.all()
     torch.testing.assert_close(float(seen.colors[..., 0]), 39.5 / 40)
 
 
 def test_relative_direction_vanishes_when_target_is_the_source(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
-    directions = observe(scene_of(make_cameras(1)), rays, t).directions.flatten()
+    directions = observe(scene_of(make_cameras(1)), rays, t, PLANES).directions.flatten()
     torch.testing.assert_close(float(directions[3]), 1.0)
 
 
-def test_does_not_suffer_from_autocast(make_cameras):
+def test_half_precision_maps_are_read_at_exact_positions(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
-    scene = scene_of(make_cameras(2))
-    plain = observe(scene, rays, t)
+    scene = scene_of(make_cameras(2), 320, 400)
+    plain = observe(scene, rays, t, PLANES)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = observe(scene, rays, t)
+        mixed = observe(replace(scene, features=scene.features.bfloat16()), rays, t, PLANES)
     torch.testing.assert_close(plain.colors, mixed.colors)
+    # Values are rounded to one in 256; a position in bfloat16 would be off by more than a pixel.
+    torch.testing.assert_close(plain.features, mixed.features, atol=1e-3, rtol=0)
+
+
+def with_prior(scene, depth, confidence=1.0, reliability=1.0):
+    shape = (*scene.images.shape[:2], 8, 10)
+    return replace(
+        scene,
+        prior=GeometryPrior(
+            torch.full(shape, depth), torch.full(shape, confidence), torch.tensor([reliability])
+        ),
+    )
+
+
+def cues_at(scene, z):
+    points = torch.tensor([0.0, 0.0, z - 4.0]).reshape(1, 1, 1, 3)
+    cues = prior_cues(scene.prior, locate(scene, points, 0.0), PLANES)
+    return [float(value) for value in (cues.residuals, cues.trust, cues.visibility)]
+
+
+def test_depth_residuals_are_signed_and_in_units_of_the_planes(make_cameras):
+    scene = with_prior(scene_of(make_cameras(1)), 4.0)
+    # Planes are 0.1 apart: 0.3 behind the surface is three planes, squashed to 3 / 4.
+    residual, trust, visibility = cues_at(scene, 4.3)
+    assert abs(residual - 0.75) < 1e-4 and trust == 1 and visibility < 0.03
+    residual, _, visibility = cues_at(scene, 3.7)
+    assert abs(residual + 0.75) < 1e-4 and visibility > 0.99
+
+
+def test_an_unreliable_prior_hides_nothing(make_cameras):
+    for scene in (
+        scene_of(make_cameras(1)),
+        with_prior(scene_of(make_cameras(1)), 4.0, reliability=0.0),
+    ):
+        assert cues_at(scene, 5.0) == [0.0, 0.0, 1.0]

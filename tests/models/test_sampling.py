@@ -1,59 +1,80 @@
+import pytest
 import torch
 
-from models.sampling import bin_centers, importance_edges, stratified_edges
+from models.sampling import DepthPlanes, bin_centers, importance_edges
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [1.0, 3.0]])
 
 
-def test_even_edges_without_a_generator():
-    edges = stratified_edges(NEAR_FAR, 3, 4)
-    torch.testing.assert_close(edges[0, 1], torch.tensor([2.0, 3, 4, 5, 6]))
-    torch.testing.assert_close(bin_centers(edges)[1, 0], torch.tensor([1.25, 1.75, 2.25, 2.75]))
+def edges_of(count, rays=1):
+    return DepthPlanes(NEAR_FAR[:1], count).edges()[:, None].expand(-1, rays, -1)
+
+
+def test_planes_divide_the_range_evenly():
+    planes = DepthPlanes(NEAR_FAR, 4)
+    torch.testing.assert_close(planes.edges()[0], torch.tensor([2.0, 3, 4, 5, 6]))
+    torch.testing.assert_close(planes.centers()[1], torch.tensor([1.25, 1.75, 2.25, 2.75]))
+    torch.testing.assert_close(bin_centers(planes.edges()), planes.centers())
 
 
 def test_inverse_depth_spacing():
-    edges = stratified_edges(NEAR_FAR[:1], 1, 2, lindisp=True)
-    torch.testing.assert_close(edges[0, 0], torch.tensor([2.0, 3.0, 6.0]))
+    planes = DepthPlanes(NEAR_FAR[:1], 2, lindisp=True)
+    torch.testing.assert_close(planes.edges()[0], torch.tensor([2.0, 3.0, 6.0]))
 
 
-def test_jittered_edges_stay_sorted_inside_and_differ_by_ray():
-    edges = stratified_edges(NEAR_FAR, 50, 16, generator=torch.Generator().manual_seed(0))
-    assert (edges.diff(dim=-1) >= 0).all()
-    torch.testing.assert_close(edges[..., 0], NEAR_FAR[:, :1].expand(2, 50))
-    torch.testing.assert_close(edges[..., -1], NEAR_FAR[:, 1:].expand(2, 50))
-    assert not torch.equal(edges[0, 0], edges[0, 1])
+@pytest.mark.parametrize("lindisp", [False, True])
+def test_coordinates_invert_depths_and_slopes_are_their_derivative(lindisp):
+    planes = DepthPlanes(NEAR_FAR.double(), 8, lindisp)
+    coordinates = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0)).double()
+    depths = planes.depths(coordinates).requires_grad_()
+    again = planes.coordinates(depths)
+    torch.testing.assert_close(again, coordinates)
+    (slopes,) = torch.autograd.grad(again.sum(), depths)
+    torch.testing.assert_close(planes.slopes(depths), slopes)
+
+
+@pytest.mark.parametrize("lindisp", [False, True])
+def test_coordinates_are_finite_behind_the_camera(lindisp):
+    planes = DepthPlanes(NEAR_FAR[:1], 8, lindisp)
+    assert planes.coordinates(torch.tensor([[-5.0, 0.0, 1e-9, 1e9]])).isfinite().all()
 
 
 def test_importance_follows_the_mass():
-    edges = stratified_edges(NEAR_FAR[:1], 1, 40)
     weights = torch.zeros(1, 1, 40)
     weights[..., 25] = 0.9
-    fine = importance_edges(edges, weights, 32)
+    fine = importance_edges(edges_of(40), weights, 32)
     near_surface = ((fine > 4.3) & (fine < 4.8)).float().mean()
-    assert near_surface > 0.6
+    assert near_surface > 0.8
     assert (fine.diff(dim=-1) >= 0).all() and fine.min() >= 2 and fine.max() <= 6
 
 
+@pytest.mark.parametrize("count", [8, 16, 32])
+def test_a_wrong_proposal_rules_out_no_depth(count):
+    weights = torch.zeros(1, 1, 48)
+    weights[..., 3] = 1.0
+    fine = importance_edges(edges_of(48), weights, count, floor=0.15)
+    torch.testing.assert_close(fine[0, 0, [0, -1]], NEAR_FAR[0])
+    # No bin is wider than what the evenly spread share of the mass allows.
+    assert fine.diff(dim=-1).max() <= 4 / (0.15 * count) + 1e-4
+
+
 def test_no_mass_falls_back_to_even_coverage():
-    edges = stratified_edges(NEAR_FAR[:1], 1, 8)
-    fine = importance_edges(edges, torch.zeros(1, 1, 8), 16)
+    fine = importance_edges(edges_of(8), torch.zeros(1, 1, 8), 16)
     torch.testing.assert_close(
-        fine.diff(dim=-1), torch.full((1, 1, 16), 4 / 17), rtol=1e-4, atol=1e-5
+        fine.diff(dim=-1), torch.full((1, 1, 16), 4 / 16), rtol=1e-4, atol=1e-5
     )
 
 
 def test_quantiles_match_the_distribution_in_the_long_run():
-    edges = stratified_edges(NEAR_FAR[:1], 4000, 4)
     weights = torch.tensor([0.1, 0.1, 0.1, 0.7]).expand(1, 4000, 4)
-    fine = importance_edges(
-        edges, weights, 7, padding=0.0, generator=torch.Generator().manual_seed(0)
-    )
-    # Spread weights: (0.1, 0.1, 0.4, 0.7), so the last bin holds 0.7 / 1.3 of the draws.
-    share = (fine > 5).float().mean()
-    assert abs(float(share) - 0.7 / 1.3) < 0.01
+    generator = torch.Generator().manual_seed(0)
+    fine = importance_edges(edges_of(4, 4000), weights, 7, floor=0.2, generator=generator)
+    # Spread weights: (0.1, 0.1, 0.4, 0.7), so the last bin holds 0.7 / 1.3 of the draws that
+    # follow the weights, and a quarter of the others.
+    share = (fine[..., 1:-1] > 5).float().mean()
+    assert abs(float(share) - (0.8 * 0.7 / 1.3 + 0.05)) < 0.01
 
 
 def test_importance_is_detached():
-    edges = stratified_edges(NEAR_FAR, 2, 4)
-    weights = torch.rand(2, 2, 4, requires_grad=True)
-    assert not importance_edges(edges, weights, 4).requires_grad
+    weights = torch.rand(1, 2, 4, requires_grad=True)
+    assert not importance_edges(edges_of(4, 2), weights, 4).requires_grad

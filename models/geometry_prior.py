@@ -1,0 +1,137 @@
+"""The backbone's depth of every source view, in the unit of the given cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from models.prior_scale import PredictedGeometry, fit_scale, predicted_centers, view_grid
+from models.vggt.frozen import BackboneFeatures
+from utils.cameras import Cameras, full_precision, project, unproject
+from utils.rays import pixel_grid
+
+SHRINK = 4
+"""Source pixels per pixel of the prior, along each side."""
+AGREEMENT = 0.03
+"""Relative depth difference of two views that halves (nearly) the confidence."""
+OCCLUSION = 0.1
+"""Relative depth beyond another view's surface from which on that view has no say."""
+DOUBT = 0.25
+"""Weight of the assumption, beside the other views' evidence, that a depth is half right."""
+
+
+@dataclass(frozen=True)
+class GeometryPrior:
+    """Where the backbone believes the surfaces to be."""
+
+    depth: Float[Tensor, "batch view rows columns"]
+    """z-depth within [near, far]; the maps cover the whole image."""
+    confidence: Float[Tensor, "batch view rows columns"]
+    """In [0, 1]: the backbone's own, times the other views' consent."""
+    reliability: Float[Tensor, " batch"]
+    """In [0, 1]: whether the depth's scale is known. 0 means that the maps mean nothing."""
+
+    def trusted_maps(self) -> Float[Tensor, "batch view 2 rows columns"]:
+        """Stack depth and the confidence that is left once the scale is doubted."""
+        trust = self.confidence * self.reliability[:, None, None, None]
+        return torch.stack([self.depth, trust], 2)
+
+
+def absent_prior(
+    images: Float[Tensor, "batch view 3 height width"], near_far: Float[Tensor, "batch 2"]
+) -> GeometryPrior:
+    """Return the prior of a model that has none."""
+    batch, views = images.shape[:2]
+    middle = near_far.float().prod(-1).sqrt()[:, None, None, None]
+    return GeometryPrior(
+        depth=middle.expand(batch, views, 1, 1),
+        confidence=middle.new_zeros(batch, views, 1, 1),
+        reliability=middle.new_zeros(batch),
+    )
+
+
+@torch.no_grad()
+def geometry_prior(
+    backbone: BackboneFeatures,
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+    near_far: Float[Tensor, "batch 2"],
+) -> GeometryPrior:
+    """Scale the backbone's depth to the given cameras and ask the views about each other.
+
+    Never NaN, whatever the backbone says, and never waits for the device.
+
+    Args:
+        backbone: With depth and, if there are any, cameras.
+        images: Source images.
+        cameras: Their given cameras.
+        near_far: Depth range, in the unit of the cameras.
+    """
+    if backbone.depth is None or backbone.depth_conf is None:
+        return absent_prior(images, near_far)
+    with full_precision(images):
+        near_far = near_far.float()
+        size = (-(-images.shape[-2] // SHRINK), -(-images.shape[-1] // SHRINK))
+        geometry = _predicted(backbone, size)
+        fit = fit_scale(geometry, images, cameras, near_far)
+        near, far = (near_far[:, i, None, None, None] for i in (0, 1))
+        scaled = geometry.depth * fit.scale[:, None, None, None]
+        depth = scaled.maximum(near).minimum(far)
+        consent = _consent(depth, geometry.confidence, cameras, images.shape[-2:])
+        # A depth that had to be clamped is no measurement.
+        inside = (scaled >= near * 0.9) & (scaled <= far * 1.1)
+        confidence = geometry.confidence * consent * inside
+        return GeometryPrior(depth, confidence, torch.nan_to_num(fit.reliability))
+
+
+def _predicted(backbone: BackboneFeatures, size: tuple[int, int]) -> PredictedGeometry:
+    """Bring the maps to one size and make everything finite."""
+    if backbone.depth is None or backbone.depth_conf is None:
+        raise ValueError("the backbone was not asked for depth")
+    depth, raw = backbone.depth.float(), backbone.depth_conf.float()
+    usable = depth.isfinite() & (depth > 1e-6) & (depth < 1e6) & ~raw.isnan()
+    depth = torch.where(usable, depth, 1.0)
+    # Confidence runs from 1 up; this maps it to [0, 1), whatever its unit.
+    confidence = torch.where(usable, 1 - 1 / raw.clamp_min(1.0), 0.0)
+    depth = F.interpolate(depth, size, mode="nearest-exact")
+    confidence = F.interpolate(confidence, size, mode="nearest-exact")
+    batch, views = depth.shape[:2]
+    centers = depth.new_zeros(batch, views, 3)
+    if backbone.pose_enc is not None:
+        centers = predicted_centers(backbone.pose_enc.float()).nan_to_num(0.0, 0.0, 0.0)
+    return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6))
+
+
+def _consent(
+    depth: Float[Tensor, "batch view rows columns"],
+    confidence: Float[Tensor, "batch view rows columns"],
+    cameras: Cameras,
+    image_size: tuple[int, int] | torch.Size,
+) -> Float[Tensor, "batch view rows columns"]:
+    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell."""
+    views, (rows, columns) = depth.shape[1], depth.shape[-2:]
+    size = (image_size[0], image_size[1])
+    y, x = size[0] / rows, size[1] / columns
+    cells = pixel_grid(rows, columns, depth.device)
+    pixels = torch.stack([cells[:, 0] * x, cells[:, 1] * y], -1)
+    points = unproject(pixels, depth.flatten(2), cameras)
+    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
+    seen, z = project(points[:, :, None], others)
+    grid = view_grid(seen, size)
+    inside = (grid.abs() <= 1).all(-1) & (z > 1e-6)
+    inside = inside & ~torch.eye(views, dtype=torch.bool, device=z.device)[:, :, None]
+    grid = rearrange(torch.where(inside[..., None], grid, 0), "b v o p c -> (b o) v p c")
+    maps = torch.stack([depth, confidence], 2).flatten(0, 1)
+    read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)
+    difference = (z - theirs) / theirs
+    evidence = trust * inside * (difference < OCCLUSION)
+    agreement = torch.exp(-(difference / AGREEMENT).square() / 2)
+    total = evidence.sum(2) + DOUBT
+    consent = ((evidence * agreement).sum(2) + DOUBT / 2) / total
+    return consent.unflatten(-1, (rows, columns))
