@@ -1,0 +1,160 @@
+"""What the sources say about the frustum of one target camera, at an eighth of its resolution.
+
+The radiance field judges ray by ray. Here neighbouring rays are judged together, as in MuRF (Xu et
+al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): a coarse volume of the views' mutual
+similarity and of the geometry prior, smoothed by a 3D network. It says where along each ray to
+sample, and hands its context to the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.aggregation import groupwise_similarity, masked_mean_variance
+from models.prior_scale import view_grid
+from models.projection import PriorCues, SceneFeatures, locate, prior_cues, read_maps
+from models.sampling import DepthPlanes
+from models.volume_network import VolumeNetwork
+from utils.cameras import Cameras
+from utils.rays import pixel_grid, pixel_rays
+
+SHRINK = 8
+"""Target pixels per ray of the volume, along each side."""
+CUE_CHANNELS = 4
+PLACE_CHANNELS = 2
+
+
+@dataclass(frozen=True)
+class TargetVolumeConfig:
+    """Size of the volume in front of a target camera."""
+
+    volume_channels: int = 8
+    """channels of context that the volume hands to the samples of a ray"""
+    volume_widths: tuple[int, ...] = (16, 24, 32)
+    """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
+    volume_groups: int = 8
+    """channel groups of the volume's cross-view similarity; divides feature_channels"""
+
+    def __post_init__(self) -> None:
+        """Refuse widths that the network's norms cannot split."""
+        if not self.volume_widths or any(width % 8 or width < 8 for width in self.volume_widths):
+            raise ValueError(f"volume_widths={self.volume_widths} must be multiples of 8")
+
+
+@dataclass(frozen=True)
+class TargetVolume:
+    """A target camera, and what the sources say about what it sees. One per scene of a batch."""
+
+    cameras: Cameras
+    """Batch axes ``(batch,)``."""
+    size: tuple[int, int]
+    """Height and width of the target image, which the volume covers."""
+    planes: DepthPlanes
+    weights: Float[Tensor, "batch plane row column"]
+    """Share of a ray's light that comes from each plane; the rest comes from nowhere."""
+    features: Float[Tensor, "batch channel plane row column"]
+
+    def plane_weights(
+        self, pixels: Float[Tensor, "batch ray 2"]
+    ) -> Float[Tensor, "batch ray plane"]:
+        """Interpolate the planes' weights at pixel positions."""
+        grid = view_grid(pixels, self.size)[:, :, None]
+        read = F.grid_sample(self.weights, grid, padding_mode="border", align_corners=False)
+        return rearrange(read, "b p r 1 -> b r p")
+
+    def read_features(
+        self, pixels: Float[Tensor, "batch ray 2"], t: Float[Tensor, "batch ray sample"]
+    ) -> Float[Tensor, "batch ray sample channel"]:
+        """Interpolate the features at z-depths ``t`` along the rays through pixels."""
+        across = view_grid(pixels, self.size)[:, :, None].expand(-1, -1, t.shape[-1], -1)
+        along = self.planes.coordinates(t)[..., None] * 2 - 1
+        grid = torch.cat([across, along], -1)[:, None]
+        read = F.grid_sample(self.features, grid, padding_mode="border", align_corners=False)
+        return rearrange(read, "b c 1 r s -> b r s c")
+
+
+class TargetVolumeBuilder(nn.Module):
+    """Gather the sources' evidence in a target's frustum and smooth it."""
+
+    def __init__(self, config: TargetVolumeConfig, feature_channels: int) -> None:
+        super().__init__()
+        self.groups = config.volume_groups
+        evidence = 2 * (feature_channels + 3) + self.groups
+        self.network = VolumeNetwork(
+            evidence + CUE_CHANNELS + PLACE_CHANNELS,
+            config.volume_widths,
+            1 + config.volume_channels,
+        )
+        self.nothing = nn.Parameter(torch.full((1,), -2.0))
+
+    def forward(
+        self,
+        scene: SceneFeatures,
+        cameras: Cameras,
+        planes: DepthPlanes,
+        size: tuple[int, int],
+        pad: float = 0.0,
+    ) -> TargetVolume:
+        """Look at a scene from one target camera per scene.
+
+        Args:
+            scene: The encoded sources, one or more.
+            cameras: Target cameras, ``(batch,)``.
+            planes: Depths of the volume.
+            size: Height and width of the target images.
+            pad: As in ``observe``.
+        """
+        rows, columns = -(-size[0] // SHRINK), -(-size[1] // SHRINK)
+        cells = pixel_grid(rows, columns, planes.near_far.device)
+        x, y = cells.unbind(-1)
+        pixels = torch.stack([x * (size[1] / columns), y * (size[0] / rows)], -1)
+        rays = pixel_rays(cameras, pixels)
+        t = planes.centers()[:, None].expand(-1, len(cells), -1)
+        evidence = self._evidence(scene, rays.at(t), planes, pad)
+        volume = rearrange(evidence, "b (h w) p c -> b c p h w", h=rows)
+        out = self.network(volume).float()
+        nothing = self.nothing.expand(len(out), 1, rows, columns)
+        shares = torch.softmax(torch.cat([out[:, 0], nothing], 1), 1)
+        return TargetVolume(cameras, size, planes, shares[:, :-1], out[:, 1:])
+
+    def _evidence(
+        self,
+        scene: SceneFeatures,
+        points: Float[Tensor, "batch ray plane 3"],
+        planes: DepthPlanes,
+        pad: float,
+    ) -> Float[Tensor, "batch ray plane channel"]:
+        where = locate(scene, points, pad)
+        features = read_maps(scene.coarse_features, where)
+        small = F.interpolate(
+            scene.images.flatten(0, 1), scene.coarse_features.shape[-2:], mode="area"
+        ).unflatten(0, scene.images.shape[:2])
+        seen = torch.cat([features, read_maps(small, where)], -1)
+        mean, variance = masked_mean_variance(seen, where.valid)
+        similarity = groupwise_similarity(features, where.valid, self.groups)
+        cues = pooled_cues(prior_cues(scene.prior, where, planes), where.valid)
+        reliability = scene.prior.reliability[:, None, None, None].expand_as(cues[..., :1])
+        count = where.valid.sum(1)[..., None]
+        steps = (torch.arange(planes.count, device=points.device) + 0.5) / planes.count
+        place = [count / (1 + count), steps[:, None].expand_as(count)]
+        return torch.cat([mean, variance, similarity, cues, reliability, *place], -1)
+
+
+def pooled_cues(
+    cues: PriorCues, valid: Float[Tensor, "batch view ray plane"] | Tensor
+) -> Float[Tensor, "batch ray plane 3"]:
+    """Pool the views' residuals: trusted mean, nearest surface, mean trust.
+
+    The second is 0 where a fully trusted surface is and 1 where no view has one.
+    """
+    trust = cues.trust * valid
+    count = valid.sum(1).clamp_min(1)
+    mean = (trust * cues.residuals).sum(1) / count
+    nearest = (1 - trust * (1 - cues.residuals.abs())).amin(1)
+    return torch.stack([mean, nearest, trust.sum(1) / count], -1)
