@@ -1,15 +1,20 @@
-"""Which VGGT looks at the source views."""
+"""Which VGGT looks at the source views, if any."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from models.vggt.frozen import FrozenVGGT
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.initialization import random_vggt
 from models.vggt.loading import read_config
-from models.vggt.network import VGGT
+from models.vggt.network import VGGT, Head
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +29,8 @@ class BackboneConfig:
     """longer side, in pixels, of the images that the backbone sees"""
     random_backbone: bool = False
     """use the sizes in vggt_path with random weights: for trying things, it knows no geometry"""
+    backbone: Literal["vggt", "none"] = "vggt"
+    """none: the model sees the images alone, without tokens or depth of a VGGT (an ablation)"""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no patch grid fits."""
@@ -31,12 +38,33 @@ class BackboneConfig:
             raise ValueError(f"backbone_size={self.backbone_size} is too small, take at least 28")
 
 
-def load_backbone(config: BackboneConfig) -> FrozenVGGT:
+class NoBackbone(nn.Module):
+    """Stands where a backbone would and says nothing."""
+
+    fingerprint = "none"
+    token_channels = 0
+    num_layers = 0
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        heads: Collection[Head] = (),
+    ) -> BackboneFeatures:
+        """Return neither tokens nor geometry."""
+        return BackboneFeatures(tokens=(), network_size=(images.shape[-2], images.shape[-1]))
+
+
+Backbone = FrozenVGGT | NoBackbone
+
+
+def load_backbone(config: BackboneConfig) -> Backbone:
     """Load the backbone, or draw random weights and say so.
 
     Raises:
         UserError: The folder, its config or its weights are missing or wrong.
     """
+    if config.backbone == "none":
+        return NoBackbone()
     if not config.random_backbone:
         return FrozenVGGT(VGGT.from_pretrained(config.vggt_path), config.backbone_size)
     logger.warning(

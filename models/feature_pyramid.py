@@ -11,6 +11,16 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class PyramidMaps:
+    """Feature maps of every view, in single precision: samplers need exact positions with them."""
+
+    fine: Float[Tensor, "batch view channel map_height map_width"]
+    """At half the size of the images (rounded up)."""
+    coarse: Float[Tensor, "batch view channel coarse_height coarse_width"]
+    """At a quarter of their size."""
+
+
+@dataclass(frozen=True)
 class FeaturePyramidConfig:
     """Size of the trainable feature pyramid."""
 
@@ -25,7 +35,8 @@ class FeaturePyramid(nn.Module):
 
     Tokens come at 1/14 of the backbone's resolution: they carry geometry and context, not detail.
     Each layer is normalised and projected, their sum enters at 1/8 size, and a top-down path adds
-    the image branch back, as in feature pyramid networks (Lin et al. 2017).
+    the image branch back, as in feature pyramid networks (Lin et al. 2017). Without a backbone
+    there are no tokens, and the image branch is alone.
     """
 
     def __init__(self, config: FeaturePyramidConfig, token_channels: int, num_layers: int) -> None:
@@ -35,27 +46,32 @@ class FeaturePyramid(nn.Module):
         self.token_projections = nn.ModuleList(
             nn.Linear(token_channels, width) for _ in range(num_layers)
         )
-        self.token_mixer = ResidualBlock(width)
+        self.token_mixer = ResidualBlock(width) if num_layers else None
         self.stems = nn.ModuleList(
             [_downsample(3, width // 2), _downsample(width // 2, width), _downsample(width, width)]
         )
         self.laterals = nn.ModuleList([nn.Conv2d(width // 2, width, 1), nn.Conv2d(width, width, 1)])
         self.merges = nn.ModuleList([ResidualBlock(width) for _ in range(3)])
         self.output = nn.Conv2d(width, config.feature_channels, 3, padding=1)
+        self.coarse_output = nn.Conv2d(width, config.feature_channels, 3, padding=1)
 
     def forward(
         self,
         images: Float[Tensor, "batch view 3 height width"],
         tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...],
-    ) -> Float[Tensor, "batch view channel map_height map_width"]:
-        """Return maps at half the size of the images (rounded up)."""
+    ) -> PyramidMaps:
+        """Return maps for the samples of a ray and for the volume in front of a target."""
         levels = self._image_levels(images.flatten(0, 1))
-        x = levels[2] + _resize_like(self._fuse_tokens(tokens), levels[2])
+        x = levels[2]
+        if self.token_mixer is not None:
+            x = x + _resize_like(self.token_mixer(self._fuse_tokens(tokens)), x)
         x = self.merges[2](x)
-        for level in (1, 0):
-            x = _resize_like(x, levels[level]) + self.laterals[level](levels[level])
-            x = self.merges[level](x)
-        return self.output(x).unflatten(0, images.shape[:2])
+        middle = _resize_like(x, levels[1]) + self.laterals[1](levels[1])
+        middle = self.merges[1](middle)
+        x = _resize_like(middle, levels[0]) + self.laterals[0](levels[0])
+        fine, coarse = self.output(self.merges[0](x)), self.coarse_output(middle)
+        views = images.shape[:2]
+        return PyramidMaps(fine.float().unflatten(0, views), coarse.float().unflatten(0, views))
 
     def _image_levels(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         levels, x = [], images * 2 - 1
@@ -72,7 +88,7 @@ class FeaturePyramid(nn.Module):
             project(norm(layer.flatten(0, 1).permute(0, 2, 3, 1)))
             for layer, norm, project in layers
         ]
-        return self.token_mixer(torch.stack(fused).sum(0).permute(0, 3, 1, 2))
+        return torch.stack(fused).sum(0).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

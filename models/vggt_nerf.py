@@ -1,4 +1,4 @@
-"""The model: ``encode`` source views once, ``render`` any rays from what was encoded."""
+"""The model: ``encode`` sources, ``look`` from a target camera, ``render`` any of its pixels."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datasets.views import Views
+from models.backbone import Backbone
+from models.coarse_pass import coarse_composite
 from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
+from models.geometry_prior import geometry_prior
 from models.projection import SceneFeatures, observe
 from models.radiance_field import RadianceField, RadianceFieldConfig
-from models.sampling import bin_centers, importance_edges, stratified_edges
-from models.vggt.frozen import FrozenVGGT
+from models.sampling import DepthPlanes, bin_centers, importance_edges
+from models.target_volume import TargetVolume, TargetVolumeBuilder, TargetVolumeConfig
 from models.volume_rendering import Composite, composite
 from utils.cameras import Cameras
 from utils.rays import Rays, pixel_grid, pixel_rays
 
-DENSITY_SCALE = 64.0
-"""Density that a field output of 1 stands for, in units of one over the depth range.
+DENSITY_SCALE = 128.0
+"""Density that a field output of 1 stands for, per unit of ``DepthPlanes``' coordinate.
 
-It makes the model independent of the scene's unit, and puts surfaces (opaque within a hundredth of
-the range) within easy reach of the field's output.
+It makes the model independent of the scene's unit, puts surfaces (opaque within a hundredth of the
+range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
+as they are coarsely sampled.
 """
 
 
@@ -30,24 +34,32 @@ the range) within easy reach of the field's output.
 class RenderConfig:
     """How rays are sampled and composited."""
 
-    N_samples: int = 64
-    """coarse samples on each ray, stratified between near and far"""
-    N_importance: int = 32
-    """fine samples on each ray, drawn where the coarse pass found mass"""
+    N_planes: int = 48
+    """depth planes of the coarse volume in front of a target camera"""
+    N_samples: int = 16
+    """samples on each ray, drawn where the coarse volume found mass"""
+    sampling_floor: float = 0.15
+    """share of the samples that is spread over the whole range whatever the volume says"""
     lindisp: bool = False
-    """space the coarse samples evenly in inverse depth (for unbounded scenes)"""
+    """space the planes evenly in inverse depth (for unbounded scenes)"""
     white_bkgd: bool = False
     """what passes through the scene is white instead of black"""
     pad: float = 4.0
     """points up to this many pixels outside a source image still count as seen by it"""
 
     def __post_init__(self) -> None:
-        """Refuse sample counts that leave nothing to render."""
-        if self.N_samples < 2 or self.N_importance < 1:
+        """Refuse counts that leave nothing to render."""
+        if self.N_planes < 2 or self.N_samples < 2:
             raise ValueError(
-                f"N_samples={self.N_samples} and N_importance={self.N_importance}: "
-                "need at least 2 coarse samples and 1 fine one"
+                f"N_planes={self.N_planes} and N_samples={self.N_samples}: need at least 2 of each"
             )
+        if not 0 < self.sampling_floor <= 1:
+            raise ValueError(f"sampling_floor={self.sampling_floor} must lie in (0, 1]")
+
+    @property
+    def background(self) -> float:
+        """Grey value of what lies behind everything."""
+        return 1.0 if self.white_bkgd else 0.0
 
 
 @dataclass(frozen=True)
@@ -55,24 +67,31 @@ class ModelConfig:
     """The trainable part of the model. The backbone has settings of its own."""
 
     pyramid: FeaturePyramidConfig = field(default_factory=FeaturePyramidConfig)
+    volume: TargetVolumeConfig = field(default_factory=TargetVolumeConfig)
     radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
     rendering: RenderConfig = field(default_factory=RenderConfig)
 
     def __post_init__(self) -> None:
         """Refuse groups that do not divide the channels."""
-        channels, groups = self.pyramid.feature_channels, self.radiance_field.similarity_groups
-        if channels % groups:
-            raise ValueError(
-                f"feature_channels={channels} is not a multiple of similarity_groups={groups}"
-            )
+        channels = self.pyramid.feature_channels
+        for name, groups in (
+            ("similarity_groups", self.radiance_field.similarity_groups),
+            ("volume_groups", self.volume.volume_groups),
+        ):
+            if channels % groups:
+                raise ValueError(
+                    f"feature_channels={channels} is not a multiple of {name}={groups}"
+                )
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """Both passes over the same rays."""
+    """Rays as the field sees them and, if asked for, as the coarse volume does."""
 
-    coarse: Composite
     fine: Composite
+    t_edges: Float[Tensor, "*batch ray edge"]
+    """Borders of the fine bins, from 0 at near to 1 at far."""
+    coarse: Composite | None = None
 
 
 @dataclass(frozen=True)
@@ -91,41 +110,80 @@ class VGGTNeRF(nn.Module):
     trained and the backbone's fingerprint.
     """
 
-    def __init__(self, config: ModelConfig, backbone: FrozenVGGT) -> None:
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
-        sizes = backbone.network.config
-        self.pyramid = FeaturePyramid(
-            config.pyramid, sizes.token_dim, len(sizes.intermediate_layer_idx)
+        channels = config.pyramid.feature_channels
+        self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
+        self.volume = TargetVolumeBuilder(config.volume, channels)
+        self.radiance_field = RadianceField(
+            config.radiance_field, channels, config.volume.volume_channels
         )
-        self.radiance_field = RadianceField(config.radiance_field, config.pyramid.feature_channels)
 
-    def encode(self, sources: Views) -> SceneFeatures:
-        """Turn source views ``(batch, view)`` into what rendering needs. Once per source set."""
-        tokens = self.backbone(sources.images, heads=()).tokens
-        features = self.pyramid(sources.images, tokens)
-        return SceneFeatures(sources.images, features, sources.cameras)
+    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
+        """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
+
+        Args:
+            sources: One view or more.
+            near_far: Depth range of each scene, where the backbone's depth is to lie.
+        """
+        seen = self.backbone(sources.images, heads=("camera", "depth"))
+        maps = self.pyramid(sources.images, seen.tokens)
+        prior = geometry_prior(seen, sources.images, sources.cameras, near_far)
+        return SceneFeatures(sources.images, maps.fine, maps.coarse, sources.cameras, prior)
+
+    def look(
+        self,
+        scene: SceneFeatures,
+        cameras: Cameras,
+        near_far: Float[Tensor, "batch 2"],
+        size: tuple[int, int],
+    ) -> TargetVolume:
+        """Gather what the sources say about one target camera per scene. Once per image.
+
+        Args:
+            scene: The encoded sources.
+            cameras: Target cameras, ``(batch,)``.
+            near_far: Depth range of each scene.
+            size: Height and width of the target images.
+        """
+        settings = self.config.rendering
+        planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
+        return self.volume(scene, cameras, planes, size, settings.pad)
 
     def render(
         self,
         scene: SceneFeatures,
-        rays: Rays,
-        near_far: Float[Tensor, "batch 2"],
+        target: TargetVolume,
+        pixels: Float[Tensor, "batch ray 2"],
         generator: torch.Generator | None = None,
+        with_coarse: bool = False,
     ) -> Rendering:
-        """Render rays ``(batch, ray)`` of new cameras: a coarse pass, then one where mass is.
+        """Render pixel positions of the target cameras.
 
         Deterministic without a generator. Memory grows with the number of rays; see
         ``render_images`` for whole images.
+
+        Args:
+            scene: The encoded sources.
+            target: What ``look`` made of them.
+            pixels: Positions in the target images.
+            generator: Moves the samples at random.
+            with_coarse: Also composite the volume's own opinion, which training needs.
         """
         settings = self.config.rendering
-        edges = stratified_edges(
-            near_far, rays.origins.shape[1], settings.N_samples, settings.lindisp, generator
+        rays = pixel_rays(target.cameras, pixels)
+        weights = target.plane_weights(pixels)
+        borders = target.planes.edges()[:, None].expand(-1, pixels.shape[1], -1)
+        edges = importance_edges(
+            borders, weights, settings.N_samples, settings.sampling_floor, generator
         )
-        coarse = self._pass(scene, rays, edges, near_far)
-        edges = importance_edges(edges, coarse.weights, settings.N_importance, generator=generator)
-        return Rendering(coarse, self._pass(scene, rays, edges, near_far))
+        coarse = None
+        if with_coarse:
+            coarse = coarse_composite(scene, target, rays, weights, settings.background)
+        fine = self._fine(scene, target, rays, pixels, edges)
+        return Rendering(fine, target.planes.coordinates(edges), coarse)
 
     @torch.no_grad()
     def render_images(
@@ -145,12 +203,10 @@ class VGGTNeRF(nn.Module):
             size: Height and width of the images.
             chunk: Rays per scene in one go; bounds the memory whatever the image's size.
         """
-        height, width = size
-        pixels = pixel_grid(height, width, near_far.device)
+        target = self.look(scene, cameras, near_far, size)
+        pixels = pixel_grid(*size, near_far.device)
         parts = [
-            self.render(
-                scene, pixel_rays(cameras, part.expand(len(near_far), -1, -1)), near_far
-            ).fine
+            self.render(scene, target, part.expand(len(near_far), -1, -1)).fine
             for part in pixels.split(chunk)
         ]
         rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
@@ -160,18 +216,20 @@ class VGGTNeRF(nn.Module):
             opacity=torch.cat([part.opacity for part in parts], 1).unflatten(-1, size),
         )
 
-    def _pass(
+    def _fine(
         self,
         scene: SceneFeatures,
+        target: TargetVolume,
         rays: Rays,
+        pixels: Float[Tensor, "batch ray 2"],
         t_edges: Float[Tensor, "batch ray edge"],
-        near_far: Float[Tensor, "batch 2"],
     ) -> Composite:
+        settings = self.config.rendering
         centers = bin_centers(t_edges)
-        observations = observe(scene, rays, centers, self.config.rendering.pad)
-        near, far = near_far[:, 0, None, None], near_far[:, 1, None, None]
-        positions = (centers - near) / (far - near)
-        densities, colors = self.radiance_field(observations, positions)
-        densities = densities * DENSITY_SCALE / (far - near)
-        background = 1.0 if self.config.rendering.white_bkgd else 0.0
-        return composite(densities, colors, t_edges, rays.directions, near_far[:, 1:], background)
+        observations = observe(scene, rays, centers, target.planes, settings.pad)
+        context = target.read_features(pixels, centers)
+        positions = target.planes.coordinates(centers)
+        densities, colors = self.radiance_field(observations, context, positions)
+        densities = densities * (DENSITY_SCALE * target.planes.slopes(centers))
+        far = target.planes.near_far[:, 1:]
+        return composite(densities, colors, t_edges, rays.directions, far, settings.background)

@@ -53,6 +53,16 @@ class FrozenVGGT(nn.Module):
         self.long_side = network.config.img_size if long_side is None else long_side
         self.fingerprint = fingerprint(network)
 
+    @property
+    def token_channels(self) -> int:
+        """Channels of the token maps."""
+        return self.network.config.token_dim
+
+    @property
+    def num_layers(self) -> int:
+        """Number of the token maps."""
+        return len(self.network.config.intermediate_layer_idx)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenVGGT:
         super()._apply(fn, recurse)
         self.network._apply(fn, recurse)

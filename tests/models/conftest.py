@@ -4,6 +4,7 @@ import torch
 from datasets.views import Views
 from models.feature_pyramid import FeaturePyramidConfig
 from models.radiance_field import RadianceFieldConfig
+from models.target_volume import TargetVolumeConfig
 from models.vggt.config import VGGTConfig
 from models.vggt.frozen import FrozenVGGT
 from models.vggt.initialization import random_vggt
@@ -64,7 +65,8 @@ def tiny_model():
     torch.manual_seed(0)
     config = ModelConfig(
         FeaturePyramidConfig(feature_channels=16, pyramid_width=16),
-        RadianceFieldConfig(field_width=16, similarity_groups=4, ray_heads=2),
-        RenderConfig(N_samples=12, N_importance=8, pad=0.0),
+        TargetVolumeConfig(volume_channels=4, volume_widths=(8, 16), volume_groups=4),
+        RadianceFieldConfig(field_width=16, view_width=8, similarity_groups=4, ray_heads=2),
+        RenderConfig(N_planes=12, N_samples=8, pad=0.0),
     )
     return VGGTNeRF(config, FrozenVGGT(random_vggt(TINY_VGGT, seed=0), 56)).eval()

@@ -32,7 +32,7 @@ def test_bf16_rendering_is_close_to_full_precision(on_gpu, make_views, make_came
     near_far = torch.tensor([[2.0, 6.0]], device="cuda")
     camera = make_cameras(1).to("cuda")
     with torch.no_grad():
-        scene = on_gpu.encode(make_views(1, 3).to("cuda"))
+        scene = on_gpu.encode(make_views(1, 3).to("cuda"), near_far)
         full = on_gpu.render_images(scene, camera, near_far, (32, 40))
         with torch.autocast("cuda", torch.bfloat16):
             mixed = on_gpu.render_images(scene, camera, near_far, (32, 40))
@@ -42,7 +42,7 @@ def test_bf16_rendering_is_close_to_full_precision(on_gpu, make_views, make_came
 def test_memory_depends_on_the_chunk_and_not_on_the_image(on_gpu, make_views, make_cameras):
     near_far = torch.tensor([[2.0, 6.0]], device="cuda")
     with torch.no_grad():
-        scene = on_gpu.encode(make_views(1, 3).to("cuda"))
+        scene = on_gpu.encode(make_views(1, 3).to("cuda"), near_far)
 
     def peak(size, chunk):
         torch.cuda.empty_cache()
@@ -57,3 +57,16 @@ def test_memory_depends_on_the_chunk_and_not_on_the_image(on_gpu, make_views, ma
     small, large = peak((256, 256), 4096), peak((1024, 1024), 4096)
     assert large < 1.1 * small
     assert peak((256, 256), 16384) > 2 * small
+
+
+def test_nothing_waits_for_the_device(on_gpu, make_views, make_cameras):
+    near_far = torch.tensor([[2.0, 6.0]], device="cuda")
+    views, camera = make_views(1, 3).to("cuda"), make_cameras(1).to("cuda")
+    with torch.no_grad():
+        on_gpu.render_images(on_gpu.encode(views, near_far), camera, near_far, (32, 40))
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            scene = on_gpu.encode(views, near_far)
+            on_gpu.render_images(scene, camera, near_far, (32, 40))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
