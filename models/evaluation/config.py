@@ -98,9 +98,7 @@ class ModelChoice:
     vggt_path: str | None = None
     """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
     N_samples: int | None = None
-    """Coarse samples on each ray; as the checkpoint has it unless given"""
-    N_importance: int | None = None
-    """Fine samples on each ray; as the checkpoint has it unless given"""
+    """Samples on each ray; as the checkpoint has it unless given"""
     chunk: int = 8192
     """Rays in one go: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

@@ -30,16 +30,7 @@ class PerceptualDistance:
         Raises:
             UserError: The file is missing or does not hold VGG-16's weights.
         """
-        features = load_safely(weights)
-        metric = _untrained_metric()
-        wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
-        try:
-            metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"{weights}: not the weights of torchvision's VGG-16. To get them: {_DOWNLOAD}"
-            ) from error
-        self._metric = metric.to(device).eval()
+        self._metric = load_metric(weights).to(device)
         self._device = device
 
     @torch.no_grad()
@@ -49,6 +40,24 @@ class PerceptualDistance:
         """Compare two images in [0, 1]."""
         pair = [image.float()[None].to(self._device) for image in (prediction, truth)]
         return float(self._metric(*pair, normalize=True))
+
+
+def load_metric(weights: str | Path) -> lpips.LPIPS:
+    """Return the frozen network behind LPIPS.
+
+    Raises:
+        UserError: The file is missing or does not hold VGG-16's weights.
+    """
+    features = load_safely(weights)
+    metric = _untrained_metric()
+    wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
+    try:
+        metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{weights}: not the weights of torchvision's VGG-16. To get them: {_DOWNLOAD}"
+        ) from error
+    return metric.requires_grad_(False).eval()
 
 
 def find_perceptual_weights(given: str | None = None) -> Path | None:

@@ -60,7 +60,7 @@ class Renderer:
             torch.cuda.set_device(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             started = self._now()
-            scene = self.model.encode(batch.sources)
+            scene = self.model.encode(batch.sources, batch.near_far)
             encoded = self._now()
             target = batch.targets
             images = self.model.render_images(

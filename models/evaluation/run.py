@@ -37,9 +37,7 @@ def run_evaluation(config: EvaluationConfig) -> str:
         check_output(Path(pictures) / "picture", "--save_images")
     devices = choose_devices(config.model)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
-        config.model.vggt_path,
-        N_samples=config.model.N_samples,
-        N_importance=config.model.N_importance,
+        config.model.vggt_path, N_samples=config.model.N_samples
     )
     tasks = _tasks(config, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)

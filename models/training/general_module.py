@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,12 +11,21 @@ from torch import Tensor
 
 from datasets.views import Sample
 from models.training.gradient_guard import GradientGuard
-from models.training.losses import LossConfig, rendering_losses
+from models.training.losses import LossConfig, PatchDistance, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
-from models.training.ray_batches import draw_target_rays
+from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.metrics import mean_depth_error, psnr, psnr_from_mse
 from utils.seeding import generator_for
+
+
+@dataclass(frozen=True)
+class StepConfig:
+    """What a training step draws, minimises and changes."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
 
 
 class GeneralModule(pl.LightningModule):
@@ -27,48 +37,56 @@ class GeneralModule(pl.LightningModule):
     def __init__(
         self,
         model: VGGTNeRF,
-        optimizer_config: OptimizerConfig,
-        loss_config: LossConfig,
+        step: StepConfig,
         settings: dict[str, Any],
         seed: int,
         chunk: int,
+        perceptual: PatchDistance | None = None,
     ) -> None:
         """Wire a run.
 
         Args:
             model: What is trained.
-            optimizer_config: Optimiser, schedule and rays per step.
-            loss_config: Weights of the loss terms.
+            step: Optimiser, schedule, rays and losses.
             settings: All settings of the run as a plain dict; checkpoints carry them.
             seed: Seeds the choice of rays and samples.
             chunk: Rays in one go at validation.
+            perceptual: LPIPS as a loss, if its weights are there.
         """
         super().__init__()
         self.settings = settings
         self.model = model
-        self.optimizer_config = optimizer_config
-        self.loss_config = loss_config
+        self.step = step
         self.seed = seed
         self.chunk = chunk
-        self.guard = GradientGuard(optimizer_config.grad_clip, optimizer_config.max_bad_steps)
+        self.perceptual = perceptual
+        self.guard = GradientGuard(step.optimizer.grad_clip, step.optimizer.max_bad_steps)
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render random rays of the targets and compare."""
         generator = generator_for(self.device, self.seed, self.global_step, self.global_rank)
-        rays_per_scene = self.optimizer_config.batch_size // len(batch.near_far)
-        rays, truth = draw_target_rays(batch.targets, rays_per_scene, generator)
-        scene = self.model.encode(batch.sources)
-        rendering = self.model.render(scene, rays, batch.near_far, generator)
-        losses = rendering_losses(rendering, truth, batch.near_far, self.loss_config)
+        targets, near_far = batch.targets, batch.near_far
+        images = targets.images.shape[0] * targets.images.shape[1]
+        rays_per_target = self.step.optimizer.batch_size // images
+        drawn = draw_target_rays(targets, rays_per_target, self.step.rays, generator)
+        scene = self.model.encode(batch.sources, near_far)
+        rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
+        lindisp = self.model.config.rendering.lindisp
+        losses = rendering_losses(
+            rendering, drawn, near_far, self.step.loss, lindisp, self.perceptual
+        )
         self.log("train/loss", losses.total, prog_bar=True)
         self.log("train/PSNR", psnr_from_mse(losses.fine.detach()), prog_bar=True)
         self.log("train/coarse_PSNR", psnr_from_mse(losses.coarse.detach()))
         self.log("train/depth_error", losses.depth)
+        self.log("train/plane_entropy", losses.planes)
+        self.log("train/dissimilarity", losses.ssim)
+        self.log("train/prior_reliability", scene.prior.reliability.mean())
         return losses.total
 
     def validation_step(self, batch: Sample, batch_idx: int) -> RenderedImages:
         """Render the first target of each scene whole."""
-        scene = self.model.encode(batch.sources)
+        scene = self.model.encode(batch.sources, batch.near_far)
         target = batch.targets
         images = self.model.render_images(
             scene, target.cameras[:, 0], batch.near_far, target.size, self.chunk
@@ -85,7 +103,7 @@ class GeneralModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on what is trainable, scheduled per step."""
         optimizer, scheduler = build_optimizer(
-            self.model.parameters(), self.optimizer_config, self._total_steps()
+            self.model.parameters(), self.step.optimizer, self._total_steps()
         )
         return {
             "optimizer": optimizer,

@@ -15,10 +15,12 @@ from datasets.data_config import DataConfig
 from datasets.data_module import SceneDataModule
 from models.backbone import BackboneConfig, load_backbone
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
-from models.training.general_module import GeneralModule
+from models.training.general_module import GeneralModule, StepConfig
 from models.training.losses import LossConfig
 from models.training.optimization import OptimizerConfig
+from models.training.perceptual_loss import perceptual_loss
 from models.training.progress import Throughput, ValidationPictures
+from models.training.ray_batches import RayBatchConfig
 from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
 from utils.config import differing_settings
@@ -77,6 +79,7 @@ class GeneralTrainingConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
@@ -147,11 +150,11 @@ def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
         _initialise(model, resolve_checkpoint(config.run.init_ckpt))
     return GeneralModule(
         model,
-        config.optimizer,
-        config.loss,
+        StepConfig(config.optimizer, config.rays, config.loss),
         settings=asdict(config),
         seed=config.run.seed,
         chunk=config.run.val_chunk,
+        perceptual=perceptual_loss() if config.loss.lpips_weight else None,
     )
 
 

@@ -41,8 +41,11 @@ def tiny_flags(tiny_dtu, tiny_backbone):
         "field_width": 8,
         "similarity_groups": 2,
         "ray_heads": 2,
-        "N_samples": 8,
-        "N_importance": 4,
+        "view_width": 8,
+        "volume_channels": 2,
+        "volume_groups": 2,
+        "N_planes": 8,
+        "N_samples": 4,
         "batch_size": 32,
         "num_workers": 0,
         "num_nearest": 4,
@@ -56,4 +59,5 @@ def tiny_flags(tiny_dtu, tiny_backbone):
         "accelerator": "cpu",
         "devices": 1,
     }
-    return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+    widths = ["--volume_widths", "8", "8"]
+    return widths + [text for name, value in flags.items() for text in (f"--{name}", str(value))]

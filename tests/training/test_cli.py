@@ -62,7 +62,7 @@ def test_unknown_key_in_a_config_file(refused, tmp_path):
 def test_impossible_combinations(refused, tmp_path):
     refused(["--ckpt", "a", "--init_ckpt", "b"], "give only one")
     refused(["--batch_size", "10", "--scenes_per_batch", "3"], "cannot be shared evenly")
-    refused(["--N_importance", "0"], "N_importance=0")
+    refused(["--N_planes", "0"], "N_planes=0")
 
 
 def test_missing_backbone_names_the_download(refused, tiny_flags, tmp_path):

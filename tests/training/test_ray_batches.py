@@ -1,8 +1,8 @@
 import torch
 
 from datasets.views import Views
-from models.training.ray_batches import draw_target_rays
-from utils.cameras import Cameras, project
+from models.training.ray_batches import RayBatchConfig, draw_target_rays
+from utils.cameras import Cameras
 
 
 def coded_views(batch=2, targets=2, height=6, width=8):
@@ -21,25 +21,45 @@ def coded_views(batch=2, targets=2, height=6, width=8):
     )
 
 
-def test_rays_and_truth_belong_to_the_same_pixel():
+CONFIG = RayBatchConfig(patch_size=3, patch_share=0.5)
+
+
+def test_pixels_and_truth_belong_together():
     views = coded_views()
-    rays, truth = draw_target_rays(views, 20, torch.Generator().manual_seed(0))
-    assert rays.origins.shape == (2, 20, 3) and truth.rgb.shape == (2, 20, 3)
+    truth = draw_target_rays(views, 20, CONFIG, torch.Generator().manual_seed(0))
+    assert truth.pixels.shape == (2, 2, 20, 2) and truth.rgb.shape == (2, 2, 20, 3)
     for scene in range(2):
-        for ray in range(20):
-            target = 0 if ray < 10 else 1
-            camera = Cameras(
-                views.cameras.intrinsics[scene, target], views.cameras.c2w[scene, target]
-            )
-            point = rays.origins[scene, ray] + 2 * rays.directions[scene, ray]
-            pixel, _ = project(point[None], camera)
-            column, row = (pixel[0] - 0.5).round().int().tolist()
-            torch.testing.assert_close(pixel[0] - 0.5, pixel[0].sub(0.5).round(), atol=1e-4, rtol=0)
-            assert torch.equal(truth.rgb[scene, ray], views.images[scene, target, :, row, column])
-            assert truth.depth[scene, ray] == views.depths[scene, target, row, column]
-            assert truth.valid[scene, ray] == views.masks[scene, target, row, column]
+        for target in range(2):
+            for ray in range(20):
+                pixel = truth.pixels[scene, target, ray] - 0.5
+                column, row = pixel.int().tolist()
+                assert pixel.tolist() == [column, row]
+                place = (scene, target, ray)
+                expected = views.images[scene, target, :, row, column]
+                assert torch.equal(truth.rgb[place], expected)
+                assert truth.depth[place] == views.depths[scene, target, row, column]
+                assert truth.valid[place] == views.masks[scene, target, row, column]
 
 
 def test_draws_cover_the_image():
-    _, truth = draw_target_rays(coded_views(1, 2), 2000, torch.Generator().manual_seed(0))
-    assert len(set(truth.depth.flatten().tolist())) == 48
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.0, 1.0):
+        truth = draw_target_rays(coded_views(1, 2), 1800, RayBatchConfig(3, share), generator)
+        assert truth.num_patches == (200 if share else 0)
+        assert len(set(truth.depth.flatten().tolist())) == 48
+
+
+def test_patches_are_contiguous_squares():
+    truth = draw_target_rays(coded_views(), 20, CONFIG, torch.Generator().manual_seed(0))
+    assert truth.num_patches == 1
+    patches = truth.patches(truth.rgb)
+    assert patches.shape == (4, 3, 3, 3)
+    torch.testing.assert_close(patches[:, 0].diff(dim=2), torch.full((4, 3, 2), 1 / 8))
+    torch.testing.assert_close(patches[:, 1].diff(dim=1), torch.full((4, 2, 3), 1 / 6))
+    assert not truth.whole_patches().any()
+
+
+def test_small_images_have_no_patches():
+    config = RayBatchConfig(patch_size=16, patch_share=1.0)
+    truth = draw_target_rays(coded_views(), 512, config, torch.Generator().manual_seed(0))
+    assert truth.num_patches == 0 and truth.pixels.shape[2] == 512

@@ -30,7 +30,9 @@ def test_model_is_the_one_that_was_saved(tiny_checkpoint, tiny_model, make_views
     assert not any(parameter.requires_grad for parameter in model.parameters())
     views = make_views(1, 3)
     with torch.no_grad():
-        torch.testing.assert_close(model.encode(views), tiny_model.encode(views), rtol=0, atol=0)
+        near_far = torch.tensor([[2.0, 6.0]])
+        ours, theirs = (m.encode(views, near_far) for m in (model, tiny_model))
+        torch.testing.assert_close(asdict(ours), asdict(theirs), rtol=0, atol=0)
 
 
 def test_newest_checkpoint_of_a_folder(tiny_checkpoint):
@@ -39,11 +41,11 @@ def test_newest_checkpoint_of_a_folder(tiny_checkpoint):
 
 def test_sampling_can_be_chosen_and_nothing_else_changes(tiny_checkpoint):
     checkpoint = read_checkpoint(str(tiny_checkpoint))
-    same = checkpoint.with_overrides(None, N_samples=None, N_importance=None)
+    same = checkpoint.with_overrides(None, N_samples=None)
     assert same.model_config == checkpoint.model_config
-    fewer = checkpoint.with_overrides(None, N_samples=5, N_importance=None).build_model()
+    fewer = checkpoint.with_overrides(None, N_samples=5).build_model()
     assert fewer.config.rendering.N_samples == 5
-    assert fewer.config.rendering.N_importance == checkpoint.model_config.rendering.N_importance
+    assert fewer.config.rendering.N_planes == checkpoint.model_config.rendering.N_planes
     with pytest.raises(UserError, match="N_samples"):
         checkpoint.with_overrides(None, N_samples=-1)
 

@@ -73,9 +73,9 @@ def test_procedural_worlds_need_no_data(evaluate):
 
 
 def test_samples_per_ray_can_be_chosen(evaluate):
-    status, figures = evaluate("--targets", 2, "--N_samples", 4, "--N_importance", 3)
+    status, figures = evaluate("--targets", 2, "--N_samples", 4)
     rendering = figures["settings"]["checkpoint"]["model"]["rendering"]
-    assert status == 0 and (rendering["N_samples"], rendering["N_importance"]) == (4, 3)
+    assert status == 0 and rendering["N_samples"] == 4
 
 
 @pytest.mark.parametrize(

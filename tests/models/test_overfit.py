@@ -1,0 +1,42 @@
+"""The whole model learns one small scene: every part pulls its weight."""
+
+import pytest
+import torch
+
+from datasets.dtu import DTUDataset
+from datasets.views import SampleRequest, collate_samples
+from models.training.losses import LossConfig, rendering_losses
+from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
+from models.vggt_nerf import VGGTNeRF
+from utils.metrics import psnr
+
+
+def learn(model, sample, steps, loss):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        drawn = draw_target_rays(sample.targets, 512, RayBatchConfig(8, 0.5), generator)
+        scene = model.encode(sample.sources, sample.near_far)
+        out = render_targets(model, scene, sample.targets, sample.near_far, drawn, generator)
+        losses = rendering_losses(out, drawn, sample.near_far, loss)
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+
+
+@pytest.mark.slow
+def test_learns_a_scene_and_its_depth(tiny_model, tiny_dtu):
+    dataset = DTUDataset(tiny_dtu, "test", max_sources=3)
+    sample = collate_samples([dataset[SampleRequest(0, 0, 3)]])
+    torch.manual_seed(0)
+    model = VGGTNeRF(tiny_model.config, tiny_model.backbone)
+    learn(model, sample, 120, LossConfig())
+    scene = model.encode(sample.sources, sample.near_far)
+    target = sample.targets
+    images = model.render_images(scene, target.cameras[:, 0], sample.near_far, target.size)
+    quality = float(psnr(images.rgb, target.images[:, 0]))
+    known = target.depths[:, 0] > 0
+    extent = (sample.near_far[:, 1] - sample.near_far[:, 0]).item()
+    error = float((images.depth - target.depths[:, 0]).abs()[known].mean()) / extent
+    assert quality > 24, (quality, error)
+    assert error < 0.05, (quality, error)
