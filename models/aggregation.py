@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def masked_mean_variance(
+@dataclass(frozen=True)
+class ViewStatistics:
+    """What the views that see a point have in common; zeros where none does."""
+
+    mean: Float[Tensor, "batch ray sample channel"]
+    variance: Float[Tensor, "batch ray sample channel"]
+    count: Float[Tensor, "batch ray sample"]
+    """Views that see the point."""
+
+    def similarity(self, groups: int) -> Float[Tensor, "batch ray sample group"]:
+        """Return the mean product of all pairs of different views, for groups of channels.
+
+        It follows from the other statistics: the mean over all pairs is ``|mean|^2``, and pairs
+        of a view with itself have ``|mean|^2 + variance``. Zero where fewer than two views see
+        the point. Of unit vectors this is their cosine.
+        """
+        square = self.mean.square().unflatten(-1, (groups, -1)).sum(-1)
+        variance = self.variance.unflatten(-1, (groups, -1)).sum(-1)
+        others = (self.count - 1).clamp_min(1)[..., None].to(square.dtype)
+        several = (self.count > 1)[..., None]
+        return torch.where(several, square - variance / others, 0)
+
+
+def view_statistics(
     values: Float[Tensor, "batch view ray sample channel"],
     valid: Bool[Tensor, "batch view ray sample"],
-) -> tuple[Float[Tensor, "batch ray sample channel"], Float[Tensor, "batch ray sample channel"]]:
-    """Return mean and variance over the views that see a point; zeros where none does."""
-    weights = valid[..., None].to(values.dtype)
-    count = weights.sum(1).clamp_min(1)
-    mean = (values * weights).sum(1) / count
-    variance = ((values - mean[:, None]).square() * weights).sum(1) / count
-    return mean, variance
-
-
-def groupwise_similarity(
-    features: Float[Tensor, "batch view ray sample channel"],
-    valid: Bool[Tensor, "batch view ray sample"],
-    groups: int,
-) -> Float[Tensor, "batch ray sample group"]:
-    """Return the mean cosine similarity over all pairs of valid views, for groups of channels.
-
-    The sum over pairs follows from the norm of the sum, ``|sum f|^2 - sum |f|^2``, so the cost is
-    linear in the number of views. Zero where fewer than two views see the point.
-    """
-    grouped = rearrange(features, "b v r s (g c) -> b v r s g c", g=groups)
-    unit = torch.nn.functional.normalize(grouped, dim=-1, eps=1e-4)
-    unit = unit * valid[..., None, None].to(unit.dtype)
-    pairs = unit.sum(1).square().sum(-1) - unit.square().sum(-1).sum(1)
-    count = valid.sum(1).to(unit.dtype)
-    return pairs / (count * (count - 1)).clamp_min(1)[..., None]
+) -> ViewStatistics:
+    """Average over the views that see each point."""
+    count = valid.sum(1)
+    share = (valid / count.clamp_min(1)[:, None]).to(values.dtype)[..., None]
+    mean = (values * share).sum(1)
+    variance = ((values - mean[:, None]).square() * share).sum(1)
+    return ViewStatistics(mean, variance, count.to(torch.float32))
 
 
 def masked_softmax(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.aggregation import masked_mean_variance
+from models.aggregation import view_statistics
 from models.projection import SceneFeatures, locate, read_maps
 from models.target_volume import TargetVolume
 from models.volume_rendering import Composite
@@ -32,8 +32,8 @@ def coarse_composite(
         background: Grey value of the light that comes from nowhere.
     """
     t = target.planes.centers()[:, None].expand_as(weights)
-    where = locate(scene, rays.at(t), pad=0.0)
-    colors, _ = masked_mean_variance(read_maps(scene.images, where), where.valid)
+    where = locate(scene, rays, t, pad=0.0)
+    colors = view_statistics(read_maps(scene.images, where), where.valid).mean
     # Where no view sees a plane, the scene's average is the best guess.
     average = scene.images.float().mean((1, 3, 4))[:, None, None]
     colors = torch.where(where.valid.any(1)[..., None], colors, average)

@@ -9,6 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+GROUP = 4
+"""Channels whose common length is bounded."""
+
 
 @dataclass(frozen=True)
 class PyramidMaps:
@@ -25,9 +28,14 @@ class FeaturePyramidConfig:
     """Size of the trainable feature pyramid."""
 
     feature_channels: int = 32
-    """channels of the feature maps that ray points read"""
+    """channels of the feature maps that ray points read; a multiple of 4"""
     pyramid_width: int = 64
     """channels inside the pyramid"""
+
+    def __post_init__(self) -> None:
+        """Refuse channels that do not form groups."""
+        if self.feature_channels % GROUP:
+            raise ValueError(f"feature_channels={self.feature_channels} is no multiple of {GROUP}")
 
 
 class FeaturePyramid(nn.Module):
@@ -71,7 +79,9 @@ class FeaturePyramid(nn.Module):
         x = _resize_like(middle, levels[0]) + self.laterals[0](levels[0])
         fine, coarse = self.output(self.merges[0](x)), self.coarse_output(middle)
         views = images.shape[:2]
-        return PyramidMaps(fine.float().unflatten(0, views), coarse.float().unflatten(0, views))
+        return PyramidMaps(
+            bounded(fine.float()).unflatten(0, views), bounded(coarse.float()).unflatten(0, views)
+        )
 
     def _image_levels(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         levels, x = [], images * 2 - 1
@@ -108,6 +118,17 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n width h w"]) -> Float[Tensor, "n width h w"]:
         """Add the block's output to its input."""
         return x + self.body(x)
+
+
+def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channel h w"]:
+    """Shorten groups of channels to less than unit length; short ones stay nearly as they are.
+
+    Products of such features are cosines where there is something to see, and small where there
+    is not. Done once per map, it spares normalising at every point of every ray.
+    """
+    grouped = features.unflatten(1, (-1, GROUP))
+    length = (1 + grouped.square().sum(2, keepdim=True)).rsqrt()
+    return (grouped * length).flatten(1, 2)
 
 
 def _downsample(inputs: int, outputs: int) -> nn.Sequential:

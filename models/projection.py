@@ -12,9 +12,11 @@ from torch import Tensor
 
 from models.geometry_prior import GeometryPrior
 from models.sampling import DepthPlanes
-from utils.cameras import Cameras, project
+from utils.cameras import Cameras, full_precision, to_camera
 from utils.rays import Rays
 
+MIN_DEPTH = 1e-6
+"""Points nearer than this to a camera's plane, or behind it, are not seen."""
 VISIBLE_BEHIND = 1.0
 """Planes behind a view's surface up to which a point still counts as visible from there."""
 
@@ -86,32 +88,54 @@ def observe(
         pad: Points up to this many pixels outside an image still count as seen; they read its
             border.
     """
-    points = rays.at(t)
-    where = locate(scene, points, pad)
+    where = locate(scene, rays, t, pad)
     return PointObservations(
         features=read_maps(scene.features, where),
         colors=read_maps(scene.images, where),
-        directions=relative_directions(points, rays, scene.cameras),
+        directions=relative_directions(rays, t, scene.cameras),
         cues=prior_cues(scene.prior, where, planes),
         valid=where.valid,
     )
 
 
 def locate(
-    scene: SceneFeatures, points: Float[Tensor, "batch ray sample 3"], pad: float
+    scene: SceneFeatures, rays: Rays, t: Float[Tensor, "batch ray sample"], pad: float
 ) -> SourcePixels:
-    """Project points into every source view."""
-    count = points.shape[2]
-    pixels, depths = project(rearrange(points, "b r s c -> b 1 (r s) c"), scene.cameras)
-    pixels = rearrange(pixels, "b v (r s) c -> b v r s c", s=count)
-    depths = rearrange(depths, "b v (r s) -> b v r s", s=count)
+    """Project ray points into every source view.
+
+    A ray is projected once, its points by a step along its image: ``numerator / depth``, both
+    linear in t.
+    """
     height, width = scene.images.shape[-2:]
-    x, y = pixels.unbind(-1)
-    inside = (x >= -pad) & (x <= width + pad) & (y >= -pad) & (y <= height + pad)
-    valid = inside & (depths > 1e-6)
-    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], -1)
+    start, step = _homogeneous(rays, scene.cameras, (height, width))
+    along = t[:, None, ..., None]
+    # Rows of the product: x and y (from -1 to 1 across the image) times the depth, and the depth.
+    places = torch.addcmul(start[..., None, :], along, step[..., None, :])
+    depths = places[..., 2]
+    grid = places[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None]
+    x, y = grid.unbind(-1)
+    inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
+    valid = inside & (depths > MIN_DEPTH)
     # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
     return SourcePixels(torch.where(valid[..., None], grid, 0), depths, valid)
+
+
+def _homogeneous(
+    rays: Rays, cameras: Cameras, size: tuple[int, int]
+) -> tuple[Float[Tensor, "batch view ray 3"], Float[Tensor, "batch view ray 3"]]:
+    """Return where each ray starts in each view and how it moves, in homogeneous coordinates."""
+    rotation = cameras.w2c[..., :3, :3].transpose(-1, -2)
+    with full_precision(rays.origins):
+        start = to_camera(rays.origins[:, None], cameras) @ cameras.intrinsics.transpose(-1, -2)
+        step = rays.directions[:, None] @ rotation @ cameras.intrinsics.transpose(-1, -2)
+    return _across_the_image(start, size), _across_the_image(step, size)
+
+
+def _across_the_image(
+    places: Float[Tensor, "*batch 3"], size: tuple[int, int]
+) -> Float[Tensor, "*batch 3"]:
+    x, y, depth = places.unbind(-1)
+    return torch.stack([x * (2 / size[1]) - depth, y * (2 / size[0]) - depth, depth], -1)
 
 
 def read_maps(
@@ -142,11 +166,23 @@ def prior_cues(prior: GeometryPrior, where: SourcePixels, planes: DepthPlanes) -
 
 
 def relative_directions(
-    points: Float[Tensor, "batch ray sample 3"], rays: Rays, cameras: Cameras
+    rays: Rays, t: Float[Tensor, "batch ray sample"], cameras: Cameras
 ) -> Float[Tensor, "batch view ray sample 4"]:
-    """Compare the direction from which the target sees each point with each source's."""
-    to_point = points[:, None] - cameras.centers[:, :, None, None]
-    source = F.normalize(to_point, dim=-1)
-    target = rays.viewdirs[:, None, :, None].expand_as(source)
-    difference = F.normalize(target - source, dim=-1, eps=1e-6)
-    return torch.cat([difference, (target * source).sum(-1, keepdim=True)], -1)
+    """Compare the direction from which the target sees each point with each source's.
+
+    From a source the point lies at ``offset + t * direction``, so that all it takes for each
+    sample are two factors of the ray's own vectors.
+    """
+    offset = rays.origins[:, None] - cameras.centers[:, :, None]
+    length = rays.directions.norm(dim=-1)[:, None, :, None]
+    viewdirs = rays.viewdirs[:, None].expand_as(offset)
+    ahead = (offset * viewdirs).sum(-1, keepdim=True)
+    travelled = t[:, None] * length
+    distance = travelled * (travelled + 2 * ahead) + offset.square().sum(-1, keepdim=True)
+    inverse = distance.clamp_min(1e-12).rsqrt()
+    cosine = ((ahead + travelled) * inverse).clamp(-1, 1)
+    # The difference of two unit vectors is as long as this.
+    scale = (2 - 2 * cosine).clamp_min(1e-10).rsqrt()
+    own, other = (1 - travelled * inverse) * scale, inverse * scale
+    difference = own[..., None] * viewdirs[..., None, :] - other[..., None] * offset[..., None, :]
+    return torch.cat([difference.clamp(-1, 1), cosine[..., None]], -1)

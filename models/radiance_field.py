@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.aggregation import groupwise_similarity, masked_mean_variance, masked_softmax
+from models.aggregation import masked_softmax, view_statistics
 from models.projection import PointObservations
 from models.ray_attention import RayAttention, mlp
 
@@ -61,7 +61,8 @@ class RadianceField(nn.Module):
         self.groups = config.similarity_groups
         seen = feature_channels + 3
         statistics = 2 * seen + self.groups + 1 + context_channels
-        self.view_input = nn.Linear(seen + DIRECTIONS + CUES, narrow)
+        self.view_input = nn.Linear(feature_channels, narrow)
+        self.pose_input = nn.Linear(3 + DIRECTIONS + CUES, narrow, bias=False)
         # What all views share enters once per point, not once per view.
         self.shared_input = nn.Linear(statistics, narrow, bias=False)
         self.view_hidden = nn.Linear(narrow, narrow)
@@ -73,7 +74,8 @@ class RadianceField(nn.Module):
         self.density = nn.Linear(width, 1)
         # Mostly empty space at the start: rays reach the surface, and so do the gradients.
         nn.init.constant_(self.density.bias, -4.0)
-        self.blend_view = nn.Linear(narrow + DIRECTIONS + CUES, narrow)
+        self.blend_view = nn.Linear(narrow, narrow)
+        self.blend_pose = nn.Linear(3 + DIRECTIONS + CUES, narrow, bias=False)
         self.blend_point = nn.Linear(width, narrow, bias=False)
         self.blend_score = nn.Linear(narrow, 1)
         self.regressed = mlp(width, narrow, 3 + 1)
@@ -91,19 +93,12 @@ class RadianceField(nn.Module):
             context: What the target's volume says about it.
             positions: Place of each sample between near (0) and far (1).
         """
-        valid = observations.valid
+        valid, cues = observations.valid, observations.cues
         features = _working_precision(observations.features)
-        seen = torch.cat([features, observations.colors.to(features.dtype)], -1)
-        statistics = self._statistics(seen, features, valid, context)
-        cues = observations.cues
-        pose = torch.cat(
-            [
-                observations.directions,
-                torch.stack([cues.residuals, cues.trust, cues.visibility], -1),
-            ],
-            -1,
-        ).to(features.dtype)
-        views = self.view_input(torch.cat([seen, pose], -1))
+        cues = torch.stack([cues.residuals, cues.trust, cues.visibility], -1)
+        pose = torch.cat([observations.colors, observations.directions, cues], -1)
+        statistics = self._statistics(features, observations, context)
+        views = self.view_input(features) + self.pose_input(pose)
         views = F.gelu(views + self.shared_input(statistics)[:, None])
         views = F.gelu(self.view_hidden(views))
         attention = masked_softmax(self.view_score(views)[..., 0], valid)
@@ -112,28 +107,32 @@ class RadianceField(nn.Module):
         for layer in self.ray_layers:
             points = layer(points, positions)
         densities = F.softplus(self.density(points)[..., 0].float())
-        return densities, self._blend(points, torch.cat([views, pose], -1), observations)
+        return densities, self._blend(points, views, pose, observations)
 
     def _statistics(
         self,
-        seen: Float[Tensor, "batch view ray sample channel"],
         features: Float[Tensor, "batch view ray sample feature"],
-        valid: Bool[Tensor, "batch view ray sample"],
+        observations: PointObservations,
         context: Float[Tensor, "batch ray sample context"],
     ) -> Float[Tensor, "batch ray sample statistic"]:
-        mean, variance = masked_mean_variance(seen, valid)
-        similarity = groupwise_similarity(features, valid, self.groups)
-        count = valid.sum(1)[..., None]
-        share = (count / (1 + count)).to(mean.dtype)
-        return torch.cat([mean, variance, similarity, share, context.to(mean.dtype)], -1)
+        seen = view_statistics(features, observations.valid)
+        colors = view_statistics(observations.colors, observations.valid)
+        count = seen.count[..., None]
+        parts = [
+            *(seen.mean, seen.variance, colors.mean, colors.variance),
+            *(seen.similarity(self.groups), count / (1 + count), context),
+        ]
+        return torch.cat([part.to(features.dtype) for part in parts], -1)
 
     def _blend(
         self,
         points: Float[Tensor, "batch ray sample width"],
         views: Float[Tensor, "batch view ray sample view_width"],
+        pose: Float[Tensor, "batch view ray sample pose"],
         observations: PointObservations,
     ) -> Float[Tensor, "batch ray sample 3"]:
-        hidden = F.gelu(self.blend_view(views) + self.blend_point(points)[:, None])
+        hidden = self.blend_view(views) + self.blend_pose(pose)
+        hidden = F.gelu(hidden + self.blend_point(points)[:, None])
         scores = self.blend_score(hidden)[..., 0].float()
         own = self.regressed(points).float()
         logits = torch.cat([scores, own[:, None, ..., 3]], 1)

@@ -16,9 +16,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.aggregation import groupwise_similarity, masked_mean_variance
+from models.aggregation import view_statistics
 from models.prior_scale import view_grid
-from models.projection import PriorCues, SceneFeatures, locate, prior_cues, read_maps
+from models.projection import PriorCues, SceneFeatures, SourcePixels, locate, prior_cues, read_maps
 from models.sampling import DepthPlanes
 from models.volume_network import VolumeNetwork
 from utils.cameras import Cameras
@@ -116,7 +116,8 @@ class TargetVolumeBuilder(nn.Module):
         pixels = torch.stack([x * (size[1] / columns), y * (size[0] / rows)], -1)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(cells), -1)
-        evidence = self._evidence(scene, rays.at(t), planes, pad)
+        where = locate(scene, rays, t, pad)
+        evidence = self._evidence(scene, where, planes)
         volume = rearrange(evidence, "b (h w) p c -> b c p h w", h=rows)
         out = self.network(volume).float()
         nothing = self.nothing.expand(len(out), 1, rows, columns)
@@ -124,26 +125,21 @@ class TargetVolumeBuilder(nn.Module):
         return TargetVolume(cameras, size, planes, shares[:, :-1], out[:, 1:])
 
     def _evidence(
-        self,
-        scene: SceneFeatures,
-        points: Float[Tensor, "batch ray plane 3"],
-        planes: DepthPlanes,
-        pad: float,
+        self, scene: SceneFeatures, where: SourcePixels, planes: DepthPlanes
     ) -> Float[Tensor, "batch ray plane channel"]:
-        where = locate(scene, points, pad)
-        features = read_maps(scene.coarse_features, where)
         small = F.interpolate(
             scene.images.flatten(0, 1), scene.coarse_features.shape[-2:], mode="area"
         ).unflatten(0, scene.images.shape[:2])
-        seen = torch.cat([features, read_maps(small, where)], -1)
-        mean, variance = masked_mean_variance(seen, where.valid)
-        similarity = groupwise_similarity(features, where.valid, self.groups)
+        features = view_statistics(read_maps(scene.coarse_features, where), where.valid)
+        colors = view_statistics(read_maps(small, where), where.valid)
+        similarity = features.similarity(self.groups)
         cues = pooled_cues(prior_cues(scene.prior, where, planes), where.valid)
         reliability = scene.prior.reliability[:, None, None, None].expand_as(cues[..., :1])
-        count = where.valid.sum(1)[..., None]
-        steps = (torch.arange(planes.count, device=points.device) + 0.5) / planes.count
+        count = features.count[..., None]
+        steps = (torch.arange(planes.count, device=count.device) + 0.5) / planes.count
         place = [count / (1 + count), steps[:, None].expand_as(count)]
-        return torch.cat([mean, variance, similarity, cues, reliability, *place], -1)
+        seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
+        return torch.cat([*seen, similarity, cues, reliability, *place], -1)
 
 
 def pooled_cues(

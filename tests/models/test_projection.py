@@ -3,9 +3,9 @@ from dataclasses import replace
 import torch
 
 from models.geometry_prior import GeometryPrior, absent_prior
-from models.projection import SceneFeatures, locate, observe, prior_cues
+from models.projection import SceneFeatures, locate, observe, prior_cues, relative_directions
 from models.sampling import DepthPlanes
-from utils.cameras import Cameras
+from utils.cameras import Cameras, project
 from utils.rays import Rays
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
@@ -69,6 +69,42 @@ def test_pad_widens_what_counts_as_seen(make_cameras):
     torch.testing.assert_close(float(seen.colors[..., 0]), 39.5 / 40)
 
 
+def oblique_rays():
+    """Rays in all directions, from places of their own."""
+    generator = torch.Generator().manual_seed(0)
+    origins = torch.randn(1, 30, 3, generator=generator) + torch.tensor([0.0, 0.0, -5.0])
+    directions = torch.randn(1, 30, 3, generator=generator)
+    t = torch.rand(1, 30, 7, generator=generator) * 5
+    return Rays(origins, directions), t
+
+
+def test_points_are_projected_as_the_cameras_say(make_cameras):
+    scene = scene_of(make_cameras(3))
+    rays, t = oblique_rays()
+    where = locate(scene, rays, t, pad=1.0)
+    pixels, depths = project(rays.at(t).flatten(1, 2)[:, None], scene.cameras)
+    inside = ((pixels >= -1) & (pixels <= torch.tensor([41.0, 33.0]))).all(-1) & (depths > 1e-6)
+    assert torch.equal(where.valid.flatten(2), inside) and inside.any() and not inside.all()
+    torch.testing.assert_close(where.depths.flatten(2), depths, atol=1e-4, rtol=1e-4)
+    expected = pixels / torch.tensor([20.0, 16.0]) - 1
+    torch.testing.assert_close(
+        where.grid.flatten(2, 3)[inside], expected[inside], atol=1e-4, rtol=0
+    )
+
+
+def test_relative_directions_by_their_definition(make_cameras):
+    cameras = make_cameras(3)
+    batched = Cameras(cameras.intrinsics[None], cameras.c2w[None])
+    rays, t = oblique_rays()
+    source = rays.at(t)[:, None] - batched.centers[:, :, None, None]
+    source = torch.nn.functional.normalize(source, dim=-1)
+    target = rays.viewdirs[:, None, :, None].expand_as(source)
+    difference = torch.nn.functional.normalize(target - source, dim=-1)
+    cosine = (source * target).sum(-1, keepdim=True)
+    result = relative_directions(rays, t, batched)
+    torch.testing.assert_close(result, torch.cat([difference, cosine], -1), atol=1e-3, rtol=0)
+
+
 def test_relative_direction_vanishes_when_target_is_the_source(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
     directions = observe(scene_of(make_cameras(1)), rays, t, PLANES).directions.flatten()
@@ -97,8 +133,8 @@ def with_prior(scene, depth, confidence=1.0, reliability=1.0):
 
 
 def cues_at(scene, z):
-    points = torch.tensor([0.0, 0.0, z - 4.0]).reshape(1, 1, 1, 3)
-    cues = prior_cues(scene.prior, locate(scene, points, 0.0), PLANES)
+    rays, t = one_ray((0.0, 0.0, z - 4.0))
+    cues = prior_cues(scene.prior, locate(scene, rays, t, 0.0), PLANES)
     return [float(value) for value in (cues.residuals, cues.trust, cues.visibility)]
 
 

@@ -47,6 +47,38 @@ def test_any_number_of_samples_renders(tiny_model, make_views, make_cameras, sam
     assert out.weights.shape[-1] == samples and out.rgb.isfinite().all()
 
 
+def test_a_wrong_prior_rules_out_no_depth(tiny_model, make_views, make_cameras):
+    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
+    prior = GeometryPrior(
+        torch.full_like(scene.prior.depth, 2.5),
+        torch.ones_like(scene.prior.confidence),
+        torch.ones(1),
+    )
+    with torch.no_grad():
+        out = render(tiny_model, replace(scene, prior=prior), make_cameras(1))
+    edges, settings = out.t_edges, tiny_model.config.rendering
+    torch.testing.assert_close(edges[..., 0], torch.zeros(1, 35), atol=1e-5, rtol=0)
+    torch.testing.assert_close(edges[..., -1], torch.ones(1, 35), atol=1e-5, rtol=0)
+    widest = 1 / (settings.sampling_floor * settings.N_samples)
+    assert edges.diff(dim=-1).max() <= widest + 1e-5
+
+
+def test_a_prior_is_used_only_as_far_as_it_is_reliable(tiny_model, make_views, make_cameras):
+    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
+
+    def rendered(reliability, depth):
+        prior = GeometryPrior(
+            torch.full_like(scene.prior.depth, depth),
+            torch.ones_like(scene.prior.confidence),
+            torch.full((1,), reliability),
+        )
+        with torch.no_grad():
+            return render(tiny_model, replace(scene, prior=prior), make_cameras(1)).fine.rgb
+
+    assert torch.equal(rendered(0.0, 2.5), rendered(0.0, 5.0))
+    assert not torch.equal(rendered(1.0, 2.5), rendered(1.0, 5.0))
+
+
 def shuffled(scene, order):
     prior = scene.prior
     return SceneFeatures(
