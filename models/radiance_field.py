@@ -61,8 +61,7 @@ class RadianceField(nn.Module):
         self.groups = config.similarity_groups
         seen = feature_channels + 3
         statistics = 2 * seen + self.groups + 1 + context_channels
-        self.view_input = nn.Linear(feature_channels, narrow)
-        self.pose_input = nn.Linear(3 + DIRECTIONS + CUES, narrow, bias=False)
+        self.view_input = nn.Linear(seen + DIRECTIONS + CUES, narrow)
         # What all views share enters once per point, not once per view.
         self.shared_input = nn.Linear(statistics, narrow, bias=False)
         self.view_hidden = nn.Linear(narrow, narrow)
@@ -75,7 +74,6 @@ class RadianceField(nn.Module):
         # Mostly empty space at the start: rays reach the surface, and so do the gradients.
         nn.init.constant_(self.density.bias, -4.0)
         self.blend_view = nn.Linear(narrow, narrow)
-        self.blend_pose = nn.Linear(3 + DIRECTIONS + CUES, narrow, bias=False)
         self.blend_point = nn.Linear(width, narrow, bias=False)
         self.blend_score = nn.Linear(narrow, 1)
         self.regressed = mlp(width, narrow, 3 + 1)
@@ -96,10 +94,10 @@ class RadianceField(nn.Module):
         valid, cues = observations.valid, observations.cues
         features = _working_precision(observations.features)
         cues = torch.stack([cues.residuals, cues.trust, cues.visibility], -1)
-        pose = torch.cat([observations.colors, observations.directions, cues], -1)
+        parts = [features, observations.colors, observations.directions, cues]
+        seen = torch.cat([part.to(features.dtype) for part in parts], -1)
         statistics = self._statistics(features, observations, context)
-        views = self.view_input(features) + self.pose_input(pose)
-        views = F.gelu(views + self.shared_input(statistics)[:, None])
+        views = F.gelu(self.view_input(seen) + self.shared_input(statistics)[:, None])
         views = F.gelu(self.view_hidden(views))
         attention = masked_softmax(self.view_score(views)[..., 0], valid)
         pooled = (attention[..., None] * views).sum(1)
@@ -107,7 +105,7 @@ class RadianceField(nn.Module):
         for layer in self.ray_layers:
             points = layer(points, positions)
         densities = F.softplus(self.density(points)[..., 0].float())
-        return densities, self._blend(points, views, pose, observations)
+        return densities, self._blend(points, views, observations)
 
     def _statistics(
         self,
@@ -128,11 +126,9 @@ class RadianceField(nn.Module):
         self,
         points: Float[Tensor, "batch ray sample width"],
         views: Float[Tensor, "batch view ray sample view_width"],
-        pose: Float[Tensor, "batch view ray sample pose"],
         observations: PointObservations,
     ) -> Float[Tensor, "batch ray sample 3"]:
-        hidden = self.blend_view(views) + self.blend_pose(pose)
-        hidden = F.gelu(hidden + self.blend_point(points)[:, None])
+        hidden = F.gelu(self.blend_view(views) + self.blend_point(points)[:, None])
         scores = self.blend_score(hidden)[..., 0].float()
         own = self.regressed(points).float()
         logits = torch.cat([scores, own[:, None, ..., 3]], 1)

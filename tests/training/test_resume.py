@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from models.evaluation.checkpoint import read_checkpoint
 from models.training import general_run
 from utils.checkpoints import load_safely, save_atomically
 from utils.config import parse_config
@@ -139,6 +140,17 @@ def test_init_ckpt_of_another_backbone_is_refused(tiny_flags, tmp_path, monkeypa
     save_atomically(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="another backbone"):
         train([*tiny_flags, "--init_ckpt", str(tmp_path / "other.ckpt")], tmp_path, monkeypatch)
+
+
+def test_the_ablation_without_a_backbone_trains_and_comes_back(tiny_flags, tmp_path, monkeypatch):
+    flags = [*tiny_flags, "--backbone", "none", "--num_epochs", "1", "--vggt_path", "absent"]
+    record, path = train(flags, tmp_path, monkeypatch)
+    assert len(record.losses) == 5
+    checkpoint = read_checkpoint(str(path))
+    assert checkpoint.backbone_config.backbone == "none"
+    assert checkpoint.build_model().backbone.fingerprint == "none"
+    with pytest.raises(UserError, match="another (backbone|model)"):
+        train([*tiny_flags, "--init_ckpt", str(path)], tmp_path, monkeypatch)
 
 
 def start(flags, folder):

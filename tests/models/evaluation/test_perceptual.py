@@ -7,6 +7,7 @@ import torch
 from torchvision.models.vgg import cfgs, make_layers
 
 from models.evaluation.perceptual import VGG_FILE, PerceptualDistance, find_perceptual_weights
+from models.training.perceptual_loss import perceptual_loss
 from utils.errors import UserError
 
 
@@ -32,6 +33,16 @@ def test_the_weights_of_the_file_are_used(weights):
     assert 0 < distance(near.double(), image.double()) < distance(far, image)
 
 
+def test_as_a_loss_it_has_gradients_and_agrees_with_the_metric(weights):
+    loss = perceptual_loss(str(weights))
+    ours, theirs = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    values = loss(ours.requires_grad_(), theirs)
+    expected = [PerceptualDistance(weights)(*pair) for pair in zip(ours, theirs, strict=True)]
+    torch.testing.assert_close(values.detach(), torch.tensor(expected))
+    values.sum().backward()
+    assert ours.grad.isfinite().all() and ours.grad.abs().sum() > 0
+
+
 def test_weights_of_something_else(tmp_path):
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match="not the weights of torchvision's VGG-16"):
@@ -42,6 +53,7 @@ def test_found_where_pytorch_keeps_them_else_a_note(weights, tmp_path, monkeypat
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with caplog.at_level(logging.INFO):
         assert find_perceptual_weights() is None
+        assert perceptual_loss() is None
     assert "LPIPS is left out" in caplog.text and VGG_FILE in caplog.text
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / VGG_FILE).write_bytes(b"")
