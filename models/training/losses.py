@@ -25,7 +25,7 @@ PatchDistance = Callable[
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms; a term of weight 0 is not computed."""
+    """Weights of the loss terms."""
 
     coarse_weight: float = 0.2
     """weight of the coarse volume's colour error, relative to the fine pass"""
@@ -46,10 +46,22 @@ class LossConfig:
             if value < 0:
                 raise ValueError(f"{name}={value} must not be negative")
 
+    def by_term(self) -> dict[str, float]:
+        """Return the weight of every term."""
+        return {
+            "fine": 1.0,
+            "coarse": self.coarse_weight,
+            "depth": self.depth_weight,
+            "planes": self.plane_weight,
+            "ssim": self.ssim_weight,
+            "lpips": self.lpips_weight,
+            "distortion": self.distortion_weight,
+        }
+
 
 @dataclass(frozen=True)
 class RenderingLosses:
-    """Loss terms, before weighting, and their weighted sum. Terms not computed are 0."""
+    """Loss terms, before weighting, and their weighted sum."""
 
     fine: Float[Tensor, ""]
     coarse: Float[Tensor, ""]
@@ -72,7 +84,8 @@ def rendering_losses(
     """Compare a rendering with the truth.
 
     Depth errors are in units of the scene's depth range, so their weight means the same in every
-    data set. Terms without a single valid ray are 0.
+    data set. Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their
+    weight is.
 
     Args:
         rendering: Axes ``(batch, target, ray)``, with the coarse pass.
@@ -85,36 +98,21 @@ def rendering_losses(
     coarse = rendering.coarse
     if coarse is None:
         raise ValueError("training needs the coarse pass")
-    zero = rendering.fine.rgb.new_zeros(())
     known = truth.valid & (truth.depth > 0)
     extent = (near_far[:, 1] - near_far[:, 0])[:, None, None]
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
-    entropy = zero
-    if config.plane_weight:
-        planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
-        entropy = plane_entropy(coarse.weights, truth.depth, known, planes)
-    spread = zero
-    if config.distortion_weight:
-        spread = _masked_mean(distortion(rendering.fine.weights, rendering.t_edges), truth.valid)
+    planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
+    spread = distortion(rendering.fine.weights, rendering.t_edges)
     terms = {
         "fine": _color_error(rendering.fine.rgb, truth),
         "coarse": _color_error(coarse.rgb, truth),
         "depth": _masked_mean(depth_error, known),
-        "planes": entropy,
-        "distortion": spread,
+        "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
+        "distortion": _masked_mean(spread, truth.valid),
         **_patch_terms(rendering.fine.rgb, truth, config, perceptual),
     }
-    weights = {
-        "fine": 1.0,
-        "coarse": config.coarse_weight,
-        "depth": config.depth_weight,
-        "planes": config.plane_weight,
-        "ssim": config.ssim_weight,
-        "lpips": config.lpips_weight,
-        "distortion": config.distortion_weight,
-    }
-    total = torch.stack([weights[name] * terms[name] for name in weights]).sum()
-    return RenderingLosses(**terms, total=total)
+    weighted = [weight * terms[name] for name, weight in config.by_term().items()]
+    return RenderingLosses(**terms, total=torch.stack(weighted).sum())
 
 
 def plane_entropy(
@@ -124,7 +122,8 @@ def plane_entropy(
     planes: DepthPlanes,
 ) -> Float[Tensor, ""]:
     """Return the cross-entropy with the two planes that a true depth lies between."""
-    place = planes.coordinates(torch.where(known, depth, near_of(planes))) * planes.count - 0.5
+    near = planes.near_far[:, :1, None]
+    place = planes.coordinates(torch.where(known, depth, near)) * planes.count - 0.5
     known = known & (place > -1) & (place < planes.count)
     place = place.clamp(0, planes.count - 1)
     lower = place.floor().clamp(max=planes.count - 2)
@@ -133,11 +132,6 @@ def plane_entropy(
     logs = (weights.float() + 1e-5).log()
     pair = logs.gather(-1, index) * (1 - share) + logs.gather(-1, index + 1) * share
     return _masked_mean(-pair[..., 0], known)
-
-
-def near_of(planes: DepthPlanes) -> Float[Tensor, "batch 1 1"]:
-    """Return the near depths, to stand in for unknown ones."""
-    return planes.near_far[:, :1, None]
 
 
 def distortion(
