@@ -19,7 +19,7 @@ class PyramidMaps:
 
     fine: Float[Tensor, "batch view channel map_height map_width"]
     """At half the size of the images (rounded up)."""
-    coarse: Float[Tensor, "batch view channel coarse_height coarse_width"]
+    coarse: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
     """At a quarter of their size."""
 
 
@@ -28,14 +28,17 @@ class FeaturePyramidConfig:
     """Size of the trainable feature pyramid."""
 
     feature_channels: int = 32
-    """channels of the feature maps that ray points read; a multiple of 4"""
+    """channels of the feature maps that the samples of rays read; a multiple of 4"""
+    coarse_channels: int = 32
+    """channels of the feature maps that the target's volume reads; a multiple of 4"""
     pyramid_width: int = 64
     """channels inside the pyramid"""
 
     def __post_init__(self) -> None:
         """Refuse channels that do not form groups."""
-        if self.feature_channels % GROUP:
-            raise ValueError(f"feature_channels={self.feature_channels} is no multiple of {GROUP}")
+        for name in ("feature_channels", "coarse_channels"):
+            if getattr(self, name) % GROUP:
+                raise ValueError(f"{name}={getattr(self, name)} is no multiple of {GROUP}")
 
 
 class FeaturePyramid(nn.Module):
@@ -61,7 +64,7 @@ class FeaturePyramid(nn.Module):
         self.laterals = nn.ModuleList([nn.Conv2d(width // 2, width, 1), nn.Conv2d(width, width, 1)])
         self.merges = nn.ModuleList([ResidualBlock(width) for _ in range(3)])
         self.output = nn.Conv2d(width, config.feature_channels, 3, padding=1)
-        self.coarse_output = nn.Conv2d(width, config.feature_channels, 3, padding=1)
+        self.coarse_output = nn.Conv2d(width, config.coarse_channels, 3, padding=1)
 
     def forward(
         self,

@@ -39,7 +39,7 @@ class TargetVolumeConfig:
     volume_widths: tuple[int, ...] = (16, 24, 32)
     """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
     volume_groups: int = 8
-    """channel groups of the volume's cross-view similarity; divides feature_channels"""
+    """channel groups of the volume's cross-view similarity; divides coarse_channels"""
 
     def __post_init__(self) -> None:
         """Refuse widths that the network's norms cannot split."""

@@ -73,14 +73,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse groups that do not divide the channels."""
-        channels = self.pyramid.feature_channels
-        for name, groups in (
-            ("similarity_groups", self.radiance_field.similarity_groups),
-            ("volume_groups", self.volume.volume_groups),
+        for channels, groups in (
+            ("feature_channels", "similarity_groups"),
+            ("coarse_channels", "volume_groups"),
         ):
-            if channels % groups:
+            values = {**vars(self.pyramid), **vars(self.radiance_field), **vars(self.volume)}
+            if values[channels] % values[groups]:
                 raise ValueError(
-                    f"feature_channels={channels} is not a multiple of {name}={groups}"
+                    f"{channels}={values[channels]} is not a multiple of {groups}={values[groups]}"
                 )
 
 
@@ -116,7 +116,7 @@ class VGGTNeRF(nn.Module):
         self.backbone = backbone
         channels = config.pyramid.feature_channels
         self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
-        self.volume = TargetVolumeBuilder(config.volume, channels)
+        self.volume = TargetVolumeBuilder(config.volume, config.pyramid.coarse_channels)
         self.radiance_field = RadianceField(
             config.radiance_field, channels, config.volume.volume_channels
         )

@@ -5,6 +5,7 @@ import torch
 
 from datasets.views import Views
 from models.backbone import NoBackbone
+from models.feature_pyramid import FeaturePyramidConfig
 from models.geometry_prior import GeometryPrior
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceFieldConfig
@@ -223,5 +224,9 @@ def test_impossible_settings_are_refused():
         RenderConfig(sampling_floor=0.0)
     with pytest.raises(ValueError, match="similarity_groups"):
         ModelConfig(radiance_field=RadianceFieldConfig(similarity_groups=5))
+    with pytest.raises(ValueError, match="coarse_channels=20 is not a multiple of volume_groups=8"):
+        ModelConfig(FeaturePyramidConfig(coarse_channels=20))
+    with pytest.raises(ValueError, match="feature_channels=6"):
+        FeaturePyramidConfig(feature_channels=6)
     with pytest.raises(ValueError, match="volume_widths"):
         TargetVolumeConfig(volume_widths=(16, 20))

@@ -37,6 +37,7 @@ def tiny_flags(tiny_dtu, tiny_backbone):
         "random_backbone": "true",
         "backbone_size": 56,
         "feature_channels": 8,
+        "coarse_channels": 8,
         "pyramid_width": 16,
         "field_width": 8,
         "similarity_groups": 2,
