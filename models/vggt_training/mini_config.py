@@ -85,5 +85,10 @@ class MiniTrainingConfig:
                 f"val_height={self.held_out.val_height} and val_width={self.held_out.val_width} "
                 f"must be multiples of patch_size={patch}"
             )
-        if not all(0 <= layer < 4 for layer in self.matching.matching_layers):
-            raise ValueError("matching_layers must lie in 0..3: the four layers that are read")
+        for name in ("matching_layers", "shift_layers"):
+            if not all(0 <= layer < 4 for layer in getattr(self.matching, name)):
+                raise ValueError(f"{name} must lie in 0..3: the four layers that are read")
+        if not all(0 <= block < self.network.depth for block in self.matching.attention_blocks):
+            raise ValueError(f"attention_blocks must lie in 0..{self.network.depth - 1}")
+        if not 1 <= self.matching.attention_heads <= self.network.num_heads:
+            raise ValueError(f"attention_heads must lie in 1..{self.network.num_heads}")

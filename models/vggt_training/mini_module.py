@@ -15,12 +15,18 @@ from datasets.views import Views
 from models.training.gradient_guard import GradientGuard
 from models.vggt.block import compile_blocks
 from models.vggt.network import VGGT, VGGTPrediction
+from models.vggt_training.attention import AttentionTeacher
 from models.vggt_training.ema import averaged_copy, update_average
 from models.vggt_training.evaluation import geometry_metrics
 from models.vggt_training.held_out import network_predictor
 from models.vggt_training.jitter import jitter_colours
 from models.vggt_training.losses import geometry_losses
-from models.vggt_training.matching import MatchingHeads, find_matches
+from models.vggt_training.matching import (
+    MatchingHeads,
+    find_matches,
+    next_views,
+    reference_views,
+)
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.optimization import build_mini_optimizer
 from models.vggt_training.replay import ORDER_STREAM, RenderedBatches, reordered
@@ -57,6 +63,7 @@ class VGGTMiniModule(pl.LightningModule):
         self.network = network
         self.average: VGGT = averaged_copy(network)  # pyright: ignore[reportAttributeAccessIssue]
         self.matching = MatchingHeads(network.config.token_dim, config.matching)
+        self.teacher = AttentionTeacher(network.aggregator, config.matching)
         self.rendered = RenderedBatches(config.replay)
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
@@ -136,15 +143,29 @@ class VGGTMiniModule(pl.LightningModule):
         checkpoint["vggt_mini"] = asdict(self.config)
 
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
-        weight = self.config.matching.weight(self.global_step)
-        if weight == 0:
+        config = self.config.matching
+        presence = config.presence(self.global_step)
+        if presence == 0:
+            self.teacher.forget()
             # Distributed training wants every parameter in every step.
             return 0.0 * torch.stack([p.sum() for p in self.matching.parameters()]).sum()
-        patch, tolerance = self.config.network.patch_size, self.config.matching.matching_tolerance
-        result = self.matching(layers, find_matches(views, patch, tolerance))
-        self.log("train/matching", result.loss)
-        self.log("train/matched", result.accuracy, prog_bar=True)
-        return weight * result.loss
+        patch, count = self.config.network.patch_size, views.images.shape[1]
+        found = find_matches(views, next_views(count), patch, config.matching_tolerance)
+        matching = self.matching.match(layers, found.patches)
+        others = reference_views(count)
+        found = find_matches(views, others, patch, config.matching_tolerance)
+        attention = self.teacher.judge(found.patches, others)
+        shift = self.matching.tell_shifts(layers, found)
+        self.log("train/matching", matching.loss)
+        self.log("train/matched", matching.accuracy, prog_bar=True)
+        self.log("train/attention", attention.loss)
+        self.log("train/attended", attention.accuracy, prog_bar=True)
+        self.log("train/shift", shift)
+        return presence * (
+            config.matching_weight * matching.loss
+            + config.attention_weight * attention.loss
+            + config.shift_weight * shift
+        )
 
     def _uses_bf16(self) -> bool:
         precision = self.config.run.network_precision

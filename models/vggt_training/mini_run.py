@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -38,8 +38,14 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+LOG_EVERY = 20
 # Settings that decide what the saved state means.
-STRUCTURAL = ("network.", "matching.matching_dim", "matching.matching_layers")
+STRUCTURAL = (
+    "network.",
+    "matching.matching_dim",
+    "matching.matching_layers",
+    "matching.shift_layers",
+)
 
 
 def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = None) -> Path:
@@ -176,11 +182,13 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         max_steps=last_step if run.stop_at < 0 else min(run.stop_at, last_step),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=20,
+        log_every_n_steps=LOG_EVERY,
         logger=TensorBoardLogger(folder, name="", version="logs"),
         callbacks=[
             LastCheckpoint(folder / "ckpts", run.save_every),
             ExportAverage(folder / "export"),
+            # Showing a number waits for the device.
+            TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,

@@ -114,6 +114,6 @@ def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
         ),
         held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42, val_batch=2),
         replay=ReplayConfig(visits=2, replay_batches=3),
-        matching=MatchingConfig(matching_until=6, matching_dim=8),
+        matching=MatchingConfig(matching_until=6, matching_dim=8, attention_blocks=(1,)),
         optimizer=MiniOptimizerConfig(warmup_steps=2, max_steps=8, ema_decay=0.5),
     )
