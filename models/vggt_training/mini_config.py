@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datasets.procedural.config import ProceduralConfig
+from datasets.replay import ReplayConfig
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig
 from models.vggt_training.held_out import HeldOutConfig
@@ -13,7 +14,6 @@ from models.vggt_training.jitter import JitterConfig
 from models.vggt_training.losses import GeometryLossConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
-from models.vggt_training.replay import ReplayConfig
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from datasets.planned_scenes import StepPlans
+from datasets.replay import RenderedBatches
 from datasets.views import Views
 from models.training.gradient_guard import GradientGuard
 from models.vggt.block import compile_blocks
@@ -29,13 +31,12 @@ from models.vggt_training.matching import (
 )
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.optimization import build_mini_optimizer
-from models.vggt_training.replay import ORDER_STREAM, RenderedBatches, reordered
-from models.vggt_training.scenes import StepPlans
 from models.vggt_training.targets import geometry_targets
 from utils.seeding import generator_for
 
-# Apart from the streams of shapes and weights, which use the seed alone.
+# Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
 COLOUR_STREAM = 1
+ORDER_STREAM = 3
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -64,7 +65,7 @@ class VGGTMiniModule(pl.LightningModule):
         self.average: VGGT = averaged_copy(network)  # pyright: ignore[reportAttributeAccessIssue]
         self.matching = MatchingHeads(network.config.token_dim, config.matching)
         self.teacher = AttentionTeacher(network.aggregator, config.matching)
-        self.rendered = RenderedBatches(config.replay)
+        self.rendered: RenderedBatches[Views] = RenderedBatches(config.replay)
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
@@ -84,7 +85,8 @@ class VGGTMiniModule(pl.LightningModule):
         assert step == self.global_step, "the loader has lost step with the run"
         config, seed = self.config, self.config.run.training_seed
         views = self.rendered.take(step, seed, plans, self.render)
-        views = reordered(views, generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank))
+        order = generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank)
+        views = views.take(torch.randperm(views.images.shape[1], generator=order).tolist())
         generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
         images = jitter_colours(views.images, config.jitter, generator)
         prediction, layers = self.predict(images)

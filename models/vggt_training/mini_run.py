@@ -15,6 +15,13 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from datasets.planned_scenes import (
+    PreparedBatches,
+    PreparedScenes,
+    SceneRequest,
+    StepSampler,
+    scene_loader,
+)
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
 from models.vggt.initialization import random_vggt
 from models.vggt.network import VGGT
@@ -23,15 +30,7 @@ from models.vggt_training.export import export_vggt
 from models.vggt_training.held_out import comparison_table
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_module import VGGTMiniModule
-from models.vggt_training.scenes import (
-    PreparedBatches,
-    PreparedScenes,
-    SceneRequest,
-    SceneSource,
-    StepSampler,
-    procedural_source,
-    scene_loader,
-)
+from models.vggt_training.scenes import SceneSource, procedural_source
 from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.errors import UserError

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from datasets.planned_scenes import SceneRequest
 from datasets.procedural.config import ProceduralConfig
+from datasets.replay import ReplayConfig
 from datasets.views import Views
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig
@@ -13,8 +15,7 @@ from models.vggt_training.held_out import HeldOutConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.mini_config import MiniRunConfig, MiniTrainingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
-from models.vggt_training.replay import ReplayConfig
-from models.vggt_training.scenes import SceneRequest, SceneSource
+from models.vggt_training.scenes import SceneSource
 from models.vggt_training.targets import pixel_centers
 from utils.cameras import Cameras, pixel_directions
 

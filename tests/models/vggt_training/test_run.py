@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from datasets.planned_scenes import SceneRequest
 from datasets.views import Views
 from models.training.checkpointing import TrainingInterrupted
 from models.training.gradient_guard import NonFiniteTrainingError
@@ -21,7 +22,7 @@ from models.vggt_training.held_out import (
 )
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_run import run_mini_training
-from models.vggt_training.scenes import SceneRequest, SceneSource, procedural_source
+from models.vggt_training.scenes import SceneSource, procedural_source
 from utils.errors import UserError
 
 
