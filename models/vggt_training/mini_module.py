@@ -71,7 +71,9 @@ class VGGTMiniModule(pl.LightningModule):
         self.config = config
         self.guard = GradientGuard(config.optimizer.grad_clip, config.optimizer.max_bad_steps)
         if config.run.compile_blocks:
-            compile_blocks(network, dynamic=True)
+            blocks = network.aggregator.global_blocks
+            taught = [blocks[index] for index in config.matching.attention_blocks]
+            compile_blocks(network, dynamic=True, except_for=taught)
 
     def render(self, prepared: Any) -> Views:  # noqa: ANN401
         """Render planned scenes on this process's device."""
