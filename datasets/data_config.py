@@ -12,8 +12,8 @@ from utils.errors import UserError
 class DataConfig:
     """Where the data lies and how samples are drawn from it."""
 
-    dataset_name: Literal["dtu"] = "dtu"
-    """Format of the data."""
+    dataset_name: Literal["dtu", "procedural"] = "dtu"
+    """Format of the data; procedural worlds are made while training, and need no datadir."""
     datadir: str = "data/dtu"
     """Folder of the data set."""
     image_scale: float = 1.0
@@ -31,7 +31,8 @@ class DataConfig:
     scenes_per_batch: int = 1
     """Samples in a batch, on each device."""
     batches_per_epoch: int = 0
-    """Batches of an epoch on each device; 0: as many as show every target view once."""
+    """Batches of an epoch on each device; 0: as many as show every target view once (procedural:
+    1000)."""
     val_views: int = 8
     """Target views to validate on, spread evenly over the validation scans; 0: all."""
     num_workers: int = 4

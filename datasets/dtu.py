@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from datasets.dtu_frames import load_depth, load_image, load_mask, native_size, 
 from datasets.dtu_index import Scan, index_scans
 from datasets.dtu_layout import find_camera_files
 from datasets.images import Size, read_image_size
+from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.view_selection import (
     Split,
     choose_held_out,
@@ -135,13 +137,40 @@ class DTUDataset(Dataset[Sample]):
         Raises:
             UserError: There is no such scan or view, or a file is damaged.
         """
-        scan = next((scan for scan in self._scans if scan.name == scan_name), None)
-        if scan is None:
-            raise UserError(f"No scan {scan_name!r} here; there are {', '.join(self.scan_names)}.")
+        scan = self._scan(scan_name)
         absent = [view for view in views if view not in scan.views]
         if absent:
             raise UserError(f"{scan.files.image_dir}: there is no view {absent[0]}.")
         return self._load_views(scan, views, scan.lights[0])
+
+    def posed_scene(self, scan_name: str) -> PosedScene:
+        """Return a scan as a scene of its own, under the light of the tests.
+
+        Raises:
+            UserError: There is no such scan.
+        """
+        scan = self._scan(scan_name)
+        names = scan.files.images[scan.lights[0]]
+        return PosedScene(
+            name=scan.name,
+            view_ids=scan.views,
+            view_names=tuple(names[view].name for view in scan.views),
+            cameras=self._cameras(scan.views),
+            near_far=self._near_far.clone(),
+            image_size=self.image_size,
+            read_view=partial(self._read_view, scan),
+        )
+
+    def _scan(self, name: str) -> Scan:
+        for scan in self._scans:
+            if scan.name == name:
+                return scan
+        raise UserError(f"No scan {name!r} here; there are {', '.join(self.scan_names)}.")
+
+    def _read_view(self, scan: Scan, view: int) -> ViewPixels:
+        views = self._load_views(scan, [view], scan.lights[0])
+        image = views.images[0].permute(1, 2, 0)
+        return ViewPixels(image.numpy(), views.depths[0].numpy(), views.masks[0].numpy())
 
     def _scan_items(self, scan: Scan, pairs: dict[int, list[int]], max_sources: int) -> list[_Item]:
         centers = {view: self._c2w[view][:3, 3] for view in scan.views}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -29,6 +30,18 @@ class Views:
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self.images.shape[-2], self.images.shape[-1]
+
+    def take(self, order: Sequence[int]) -> Views:
+        """Return chosen views, in the order given."""
+        cameras = Cameras(
+            self.cameras.intrinsics[..., order, :, :], self.cameras.c2w[..., order, :, :]
+        )
+        return Views(
+            self.images[..., order, :, :, :],
+            cameras,
+            self.depths[..., order, :, :],
+            self.masks[..., order, :, :],
+        )
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""

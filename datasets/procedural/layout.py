@@ -37,7 +37,8 @@ def with_lens(path: CameraPath, dice: Dice, degrees: tuple[Number, Number]) -> C
         field_of_view=math.radians(dice.uniform(*degrees)),
         center_shift=(dice.normal(shift), dice.normal(shift)),
         roll=dice.uniform(0.0, 0.035),
-        aim=dice.uniform(0.01, 0.06),
+        # Some hold the subject in the middle, some look around.
+        aim=dice.log_uniform(0.015, 0.15),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.dtu import DTUDataset
 from datasets.llff import FERN_POOL, FERN_TARGETS, read_llff
-from datasets.posed_scene import PosedScene, ViewPixels, held_out_views
+from datasets.posed_scene import PosedScene, held_out_views
 from datasets.transforms import read_transforms
 from datasets.view_selection import choose_held_out
 from models.evaluation.config import DataChoice
@@ -25,33 +25,6 @@ _FOX_TARGETS, _FOX_SIZE, _FOX_NEAR_FAR = (5, 15, 25, 35), (640, 360), (1.2, 9.0)
 """How this project measures instant-ngp's fox, for which the field has no protocol."""
 
 
-class DTUScenes(DTUDataset):
-    """The test scans of a DTU folder as scenes of their own."""
-
-    def posed_scene(self, name: str) -> PosedScene:
-        """Return a scan, under the light and the masks of the tests."""
-        scan = next(scan for scan in self._scans if scan.name == name)
-
-        def read_view(view: int) -> ViewPixels:
-            views = self.load_views(name, [view])
-            return ViewPixels(
-                image=views.images[0].permute(1, 2, 0).numpy(),
-                depth=views.depths[0].numpy(),
-                mask=views.masks[0].numpy(),
-            )
-
-        lit = scan.files.images[scan.lights[0]]
-        return PosedScene(
-            name=name,
-            view_ids=scan.views,
-            view_names=tuple(lit[view].name for view in scan.views),
-            cameras=self._cameras(scan.views),
-            near_far=self._near_far.clone(),
-            image_size=self.image_size,
-            read_view=read_view,
-        )
-
-
 def dtu_tasks(choice: DataChoice) -> list[SceneTask]:
     """Return the test scans of a DTU folder, or those that are named.
 
@@ -61,7 +34,7 @@ def dtu_tasks(choice: DataChoice) -> list[SceneTask]:
     root, scan = split_scan(Path(choice.datadir))
     named = [name.strip() for name in choice.scans.split(",") if name.strip()]
     names = ([scan] if scan else named) or None
-    dataset = DTUScenes(
+    dataset = DTUDataset(
         root, "test", image_scale=choice.image_scale, max_sources=choice.n_views, scans=names
     )
     tasks = []

@@ -15,6 +15,8 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from utils.checkpoints import load_safely, save_atomically
 
 LAST = "last.ckpt"
+# To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
+AGREE_EVERY = 10
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -70,9 +72,9 @@ class TrainingInterrupted(Exception):  # noqa: N818
 class LastCheckpoint(Callback):
     """Write ``last.ckpt`` every so many steps, at the end, and on SIGTERM or Ctrl-C.
 
-    A signal is honoured at the end of the step under way, where the state is whole; a second one
-    of the same kind acts at once. During validation the run stops after the picture under way:
-    the step before it is already saved.
+    A signal is honoured at the end of the step under way, where the state is whole (with several
+    ranks: within ``AGREE_EVERY`` steps); a second one of the same kind acts at once. During
+    validation the run stops after the picture under way: the step before it is already saved.
     """
 
     def __init__(self, folder: Path, every_n_steps: int) -> None:
@@ -137,6 +139,8 @@ class LastCheckpoint(Callback):
         """Return the signal that any rank has received, so that all stop at the same step."""
         if trainer.world_size == 1:
             return self._signum
+        if trainer.training and trainer.global_step % AGREE_EVERY:
+            return 0
         received = torch.tensor(self._signum, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
         return int(received)

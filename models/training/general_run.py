@@ -13,6 +13,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.data_config import DataConfig
 from datasets.data_module import SceneDataModule
+from datasets.replay import ReplayConfig
+from datasets.worlds_config import WorldsConfig
+from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
 from models.training.general_module import GeneralModule, StepConfig
@@ -76,6 +79,8 @@ class GeneralTrainingConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    worlds: WorldsConfig = field(default_factory=WorldsConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -101,12 +106,19 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     """
     folder = check_writable(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
-    data = SceneDataModule(config.data, config.run.seed)
-    data.setup("fit")
+    data = _build_data(config)
     module = _build_module(config)
     trainer = build_trainer(config, folder)
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return folder / "ckpts"
+
+
+def _build_data(config: GeneralTrainingConfig) -> SceneDataModule | WorldsModule:
+    if config.data.dataset_name == "procedural":
+        return WorldsModule(config.data, config.worlds, config.replay, config.run.seed)
+    data = SceneDataModule(config.data, config.run.seed)
+    data.setup("fit")
+    return data
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:

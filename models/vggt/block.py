@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -91,7 +93,9 @@ class Block(nn.Module):
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
 
 
-def compile_blocks(network: nn.Module, *, dynamic: bool) -> None:
+def compile_blocks(
+    network: nn.Module, *, dynamic: bool, except_for: Collection[nn.Module] = ()
+) -> None:
     """Compile every block of a network in place; its state dict keeps its keys.
 
     All blocks of one kind share a graph, so this starts in a fraction of the time that compiling
@@ -100,7 +104,8 @@ def compile_blocks(network: nn.Module, *, dynamic: bool) -> None:
     Args:
         network: Anything that contains blocks.
         dynamic: Whether one graph should serve all image sizes and numbers of views.
+        except_for: Blocks to leave as they are: hooks inside a compiled one are not called.
     """
     for module in network.modules():
-        if isinstance(module, Block):
+        if isinstance(module, Block) and module not in except_for:
             module.compile(dynamic=dynamic)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.planned_scenes import FIRST_TRAINING_SCENE
 from utils.seeding import generator_for
-
-# Held-out scenes have the numbers below this one, training scenes those above.
-FIRST_TRAINING_SCENE = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,14 @@ def depth_ratios(
 
 
 def camera_errors(predicted: Cameras, truth: Cameras) -> Float[Tensor, "scene pair"]:
-    """Return the larger of rotation and translation-direction error of all pairs, in degrees.
+    """Return the larger of rotation and translation-direction error of all pairs, in degrees."""
+    return torch.maximum(*pair_errors(predicted, truth))
+
+
+def pair_errors(
+    predicted: Cameras, truth: Cameras
+) -> tuple[Float[Tensor, "scene pair"], Float[Tensor, "scene pair"]]:
+    """Return rotation and translation-direction errors of all pairs of views, in degrees.
 
     As Wang et al. ("PoseDiffusion", 2023, and "VGGT", 2025) measure it: relative poses of all
     pairs of views, so that neither frame nor scale matter. Like theirs, the translation error
@@ -83,7 +90,7 @@ def camera_errors(predicted: Cameras, truth: Cameras) -> Float[Tensor, "scene pa
     chord = torch.linalg.matrix_norm(rotations - true_rotations) / 8**0.5
     rotation_errors = 2 * torch.asin(chord.clamp(max=1.0))
     direction_errors = _line_angles(translations, true_translations)
-    return torch.rad2deg(torch.maximum(rotation_errors, direction_errors))
+    return torch.rad2deg(rotation_errors), torch.rad2deg(direction_errors)
 
 
 def area_under_curve(

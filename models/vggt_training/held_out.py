@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datasets.planned_scenes import FIRST_TRAINING_SCENE, SceneRequest
 from datasets.views import Views
 from models.vggt.network import VGGT
-from models.vggt_training.curriculum import FIRST_TRAINING_SCENE
 from models.vggt_training.evaluation import baseline_prediction, geometry_metrics
-from models.vggt_training.scenes import SceneRequest
 
 Prediction = tuple[Float[Tensor, "scene view height width"], Float[Tensor, "scene view 9"]]
 

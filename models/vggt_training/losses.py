@@ -31,7 +31,7 @@ from models.vggt_training.targets import GeometryTargets
 class GeometryLossConfig:
     """Weights and bounds of the loss terms."""
 
-    camera_weight: float = 5.0
+    camera_weight: float = 2.0
     """weight of the camera loss"""
     depth_weight: float = 1.0
     """weight of the depth loss"""

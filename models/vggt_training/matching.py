@@ -1,9 +1,11 @@
-"""An auxiliary task that teaches cross-view correspondence early in training.
+"""Auxiliary tasks that teach cross-view correspondence early in training.
 
-Which patches of two views show the same surface is known exactly from depth and cameras. Features
-of corresponding patches are pulled together and all others of the same view pushed apart (InfoNCE,
-van den Oord et al., 2018). The projections live here and not in the network, whose state stays
-that of VGGT; they are thrown away after training.
+Which patches of two views show the same surface is known exactly from depth and cameras. Three
+losses build on each other: features of corresponding patches are pulled together and all others of
+the same view pushed apart (InfoNCE, van den Oord et al., 2018); ``attention.py`` teaches heads to
+look where like features are; and patches have to tell where in the frame of reference they are
+seen, which makes what the heads find useful. From such shifts, cameras follow. What is learnt here
+beside the network is thrown away after training; the network's state stays that of VGGT.
 """
 
 from __future__ import annotations
@@ -37,38 +39,56 @@ class MatchingConfig:
     """which of the four layers that the heads read are matched"""
     matching_temperature: float = 0.07
     """scale of the cosine similarities"""
+    attention_weight: float = 1.0
+    """weight of the attention loss, which fades out like the matching loss"""
+    attention_blocks: tuple[int, ...] = (2, 4)
+    """blocks of attention between views in which heads are taught to look at corresponding
+    patches"""
+    attention_heads: int = 1
+    """how many heads of each such block are taught"""
+    shift_weight: float = 1.0
+    """weight of the loss on shifts, which fades out likewise"""
+    shift_layers: tuple[int, ...] = (1, 2)
+    """which of the four layers that the heads read tell shifts"""
     matching_tolerance: float = 0.03
     """relative depth difference up to which a surface point counts as seen by the other view"""
 
-    def weight(self, step: int) -> float:
-        """Return the weight at a step: full for the first half, then falling to zero."""
+    def presence(self, step: int) -> float:
+        """Return how much the losses count at a step: fully for the first half, then less."""
         if self.matching_until <= 0:
             return 0.0
-        remaining = 2 * (1 - step / self.matching_until)
-        return self.matching_weight * min(1.0, max(0.0, remaining))
+        return min(1.0, max(0.0, 2 * (1 - step / self.matching_until)))
 
 
 @dataclass(frozen=True)
 class MatchingResult:
-    """The loss, and the share of patches that were matched right."""
+    """A loss, and the share of patches that were matched right."""
 
     loss: Float[Tensor, ""]
     accuracy: Float[Tensor, ""]
 
 
+@dataclass(frozen=True)
+class Matches:
+    """Where the surface in each patch of a view is seen in another view."""
+
+    patches: Int[Tensor, "batch view patch"]
+    """The patch of the other view, or ``NO_MATCH``."""
+    shifts: Float[Tensor, "batch view patch 2"]
+    """How far to the right and down the surface is seen there, in patches; 0 without a match."""
+
+
 class MatchingHeads(nn.Module):
-    """One projection per matched layer, and the loss."""
+    """Projections of patch tokens, and the losses on them."""
 
     def __init__(self, token_dim: int, config: MatchingConfig) -> None:
         super().__init__()
-        self.layers = config.matching_layers
+        self.layers, self.shift_layers = config.matching_layers, config.shift_layers
         self.temperature = config.matching_temperature
-        self.projections = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(token_dim), nn.Linear(token_dim, config.matching_dim))
-            for _ in config.matching_layers
-        )
+        self.projections = _projections(token_dim, config.matching_dim, len(self.layers))
+        self.shift_projections = _projections(token_dim, 2, len(self.shift_layers))
 
-    def forward(
+    def match(
         self,
         layers: Sequence[Float[Tensor, "batch view patch channel"]],
         matches: Int[Tensor, "batch view patch"],
@@ -77,7 +97,7 @@ class MatchingHeads(nn.Module):
 
         Args:
             layers: Patch tokens of the layers that the heads read.
-            matches: As ``find_matches`` returns them.
+            matches: As ``find_matches`` returns them for ``next_views``.
         """
         losses, accuracies = [], []
         matched = matches != NO_MATCH
@@ -93,13 +113,31 @@ class MatchingHeads(nn.Module):
             accuracies.append(((logits.argmax(-1) == matches) & matched).sum() / count)
         return MatchingResult(torch.stack(losses).mean(), torch.stack(accuracies).mean())
 
+    def tell_shifts(
+        self, layers: Sequence[Float[Tensor, "batch view patch channel"]], matches: Matches
+    ) -> Float[Tensor, ""]:
+        """Return the Huber loss, in patches, of the shifts that patch tokens tell."""
+        matched = (matches.patches != NO_MATCH)[..., None]
+        total = matches.shifts.new_zeros(())
+        for index, projection in zip(self.shift_layers, self.shift_projections, strict=True):
+            told = projection(layers[index]).float()
+            errors = functional.smooth_l1_loss(told, matches.shifts, reduction="none", beta=0.5)
+            total = total + (errors * matched).sum() / matched.sum().clamp_min(1)
+        return total / len(self.shift_layers)
+
+
+def _projections(inputs: int, outputs: int, count: int) -> nn.ModuleList:
+    return nn.ModuleList(
+        nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, outputs)) for _ in range(count)
+    )
+
 
 @torch.no_grad()
-def find_matches(views: Views, patch: int, tolerance: float) -> Int[Tensor, "batch view patch"]:
-    """Return for each patch of a view the patch of the next view that shows the same surface.
+def find_matches(views: Views, others: Sequence[int], patch: int, tolerance: float) -> Matches:
+    """Find for each patch of view v where view ``others[v]`` shows the same surface.
 
     The surface point is the one under the patch's central pixel. ``NO_MATCH`` stands where it has
-    no known depth, leaves the next view, or is hidden there: its depth differs from the next
+    no known depth, leaves the other view, or is hidden there: its depth differs from the other
     view's own by more than ``tolerance``, relatively.
     """
     height, width = views.size
@@ -109,13 +147,28 @@ def find_matches(views: Views, patch: int, tolerance: float) -> Int[Tensor, "bat
     depths = torch.where(views.masks, views.depths, 0.0)
     own = depths[..., middle, middle].flatten(2)
     points = unproject(centers[middle, middle].flatten(0, 1), own, views.cameras)
-    following = Cameras(views.cameras.intrinsics.roll(-1, 1), views.cameras.c2w.roll(-1, 1))
-    pixels, expected = project(points, following)
+    cameras = views.cameras
+    there = Cameras(cameras.intrinsics[:, others], cameras.c2w[:, others])
+    pixels, expected = project(points, there)
     size = pixels.new_tensor([width, height])
     inside = ((pixels >= 0) & (pixels < size)).all(-1) & (expected > 0)
     x, y = torch.where(inside[..., None], pixels, 0.0).long().unbind(-1)
-    found = depths.roll(-1, 1).flatten(2).gather(2, y * width + x)
+    found = depths[:, others].flatten(2).gather(2, y * width + x)
     seen = inside & (own > 0) & (found > 0) & ((found - expected).abs() < tolerance * expected)
     # Pixels beyond the last whole patch belong to none.
     seen &= (y < rows * patch) & (x < columns * patch)
-    return torch.where(seen, (y // patch) * columns + x // patch, NO_MATCH)
+    shifts = (pixels - centers[middle, middle].flatten(0, 1)) / patch
+    return Matches(
+        torch.where(seen, (y // patch) * columns + x // patch, NO_MATCH),
+        torch.where(seen[..., None], shifts, 0.0),
+    )
+
+
+def next_views(count: int) -> list[int]:
+    """Return for each view the next; the first follows the last."""
+    return [(view + 1) % count for view in range(count)]
+
+
+def reference_views(count: int) -> list[int]:
+    """Return for each view the frame of reference, the first; for that one, the second."""
+    return [1 % count, *(0 for _ in range(count - 1))]

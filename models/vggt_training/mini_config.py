@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from datasets.procedural.config import ProceduralConfig
+from datasets.replay import ReplayConfig
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig
 from models.vggt_training.held_out import HeldOutConfig
@@ -13,7 +14,6 @@ from models.vggt_training.jitter import JitterConfig
 from models.vggt_training.losses import GeometryLossConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
-from models.vggt_training.replay import ReplayConfig
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,10 @@ class MiniTrainingConfig:
                 f"val_height={self.held_out.val_height} and val_width={self.held_out.val_width} "
                 f"must be multiples of patch_size={patch}"
             )
-        if not all(0 <= layer < 4 for layer in self.matching.matching_layers):
-            raise ValueError("matching_layers must lie in 0..3: the four layers that are read")
+        for name in ("matching_layers", "shift_layers"):
+            if not all(0 <= layer < 4 for layer in getattr(self.matching, name)):
+                raise ValueError(f"{name} must lie in 0..3: the four layers that are read")
+        if not all(0 <= block < self.network.depth for block in self.matching.attention_blocks):
+            raise ValueError(f"attention_blocks must lie in 0..{self.network.depth - 1}")
+        if not 1 <= self.matching.attention_heads <= self.network.num_heads:
+            raise ValueError(f"attention_heads must lie in 1..{self.network.num_heads}")

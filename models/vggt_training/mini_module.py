@@ -11,25 +11,32 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from datasets.planned_scenes import StepPlans
+from datasets.replay import RenderedBatches
 from datasets.views import Views
 from models.training.gradient_guard import GradientGuard
 from models.vggt.block import compile_blocks
 from models.vggt.network import VGGT, VGGTPrediction
+from models.vggt_training.attention import AttentionTeacher
 from models.vggt_training.ema import averaged_copy, update_average
 from models.vggt_training.evaluation import geometry_metrics
 from models.vggt_training.held_out import network_predictor
 from models.vggt_training.jitter import jitter_colours
 from models.vggt_training.losses import geometry_losses
-from models.vggt_training.matching import MatchingHeads, find_matches
+from models.vggt_training.matching import (
+    MatchingHeads,
+    find_matches,
+    next_views,
+    reference_views,
+)
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.optimization import build_mini_optimizer
-from models.vggt_training.replay import ORDER_STREAM, RenderedBatches, reordered
-from models.vggt_training.scenes import StepPlans
 from models.vggt_training.targets import geometry_targets
 from utils.seeding import generator_for
 
-# Apart from the streams of shapes and weights, which use the seed alone.
+# Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
 COLOUR_STREAM = 1
+ORDER_STREAM = 3
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -57,13 +64,16 @@ class VGGTMiniModule(pl.LightningModule):
         self.network = network
         self.average: VGGT = averaged_copy(network)  # pyright: ignore[reportAttributeAccessIssue]
         self.matching = MatchingHeads(network.config.token_dim, config.matching)
-        self.rendered = RenderedBatches(config.replay)
+        self.teacher = AttentionTeacher(network.aggregator, config.matching)
+        self.rendered: RenderedBatches[Views] = RenderedBatches(config.replay)
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
         self.guard = GradientGuard(config.optimizer.grad_clip, config.optimizer.max_bad_steps)
         if config.run.compile_blocks:
-            compile_blocks(network, dynamic=True)
+            blocks = network.aggregator.global_blocks
+            taught = [blocks[index] for index in config.matching.attention_blocks]
+            compile_blocks(network, dynamic=True, except_for=taught)
 
     def render(self, prepared: Any) -> Views:  # noqa: ANN401
         """Render planned scenes on this process's device."""
@@ -77,7 +87,8 @@ class VGGTMiniModule(pl.LightningModule):
         assert step == self.global_step, "the loader has lost step with the run"
         config, seed = self.config, self.config.run.training_seed
         views = self.rendered.take(step, seed, plans, self.render)
-        views = reordered(views, generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank))
+        order = generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank)
+        views = views.take(torch.randperm(views.images.shape[1], generator=order).tolist())
         generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
         images = jitter_colours(views.images, config.jitter, generator)
         prediction, layers = self.predict(images)
@@ -136,15 +147,29 @@ class VGGTMiniModule(pl.LightningModule):
         checkpoint["vggt_mini"] = asdict(self.config)
 
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
-        weight = self.config.matching.weight(self.global_step)
-        if weight == 0:
+        config = self.config.matching
+        presence = config.presence(self.global_step)
+        if presence == 0:
+            self.teacher.forget()
             # Distributed training wants every parameter in every step.
             return 0.0 * torch.stack([p.sum() for p in self.matching.parameters()]).sum()
-        patch, tolerance = self.config.network.patch_size, self.config.matching.matching_tolerance
-        result = self.matching(layers, find_matches(views, patch, tolerance))
-        self.log("train/matching", result.loss)
-        self.log("train/matched", result.accuracy, prog_bar=True)
-        return weight * result.loss
+        patch, count = self.config.network.patch_size, views.images.shape[1]
+        found = find_matches(views, next_views(count), patch, config.matching_tolerance)
+        matching = self.matching.match(layers, found.patches)
+        others = reference_views(count)
+        found = find_matches(views, others, patch, config.matching_tolerance)
+        attention = self.teacher.judge(found.patches, others)
+        shift = self.matching.tell_shifts(layers, found)
+        self.log("train/matching", matching.loss)
+        self.log("train/matched", matching.accuracy, prog_bar=True)
+        self.log("train/attention", attention.loss)
+        self.log("train/attended", attention.accuracy, prog_bar=True)
+        self.log("train/shift", shift)
+        return presence * (
+            config.matching_weight * matching.loss
+            + config.attention_weight * attention.loss
+            + config.shift_weight * shift
+        )
 
     def _uses_bf16(self) -> bool:
         precision = self.config.run.network_precision

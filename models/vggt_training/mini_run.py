@@ -11,10 +11,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from datasets.planned_scenes import (
+    PreparedBatches,
+    PreparedScenes,
+    SceneRequest,
+    StepSampler,
+    scene_loader,
+)
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
 from models.vggt.initialization import random_vggt
 from models.vggt.network import VGGT
@@ -23,23 +30,21 @@ from models.vggt_training.export import export_vggt
 from models.vggt_training.held_out import comparison_table
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_module import VGGTMiniModule
-from models.vggt_training.scenes import (
-    PreparedBatches,
-    PreparedScenes,
-    SceneRequest,
-    SceneSource,
-    StepSampler,
-    procedural_source,
-    scene_loader,
-)
+from models.vggt_training.scenes import SceneSource, procedural_source
 from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+LOG_EVERY = 20
 # Settings that decide what the saved state means.
-STRUCTURAL = ("network.", "matching.matching_dim", "matching.matching_layers")
+STRUCTURAL = (
+    "network.",
+    "matching.matching_dim",
+    "matching.matching_layers",
+    "matching.shift_layers",
+)
 
 
 def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = None) -> Path:
@@ -176,11 +181,13 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         max_steps=last_step if run.stop_at < 0 else min(run.stop_at, last_step),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=20,
+        log_every_n_steps=LOG_EVERY,
         logger=TensorBoardLogger(folder, name="", version="logs"),
         callbacks=[
             LastCheckpoint(folder / "ckpts", run.save_every),
             ExportAverage(folder / "export"),
+            # Showing a number waits for the device.
+            TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,

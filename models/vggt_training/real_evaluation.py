@@ -20,7 +20,12 @@ from datasets.views import Views
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import decode_pose
 from models.vggt.preprocess import PixelMapping, network_size
-from models.vggt_training.evaluation import area_under_curve, baseline_prediction, depth_ratios
+from models.vggt_training.evaluation import (
+    area_under_curve,
+    baseline_prediction,
+    depth_ratios,
+    pair_errors,
+)
 from models.vggt_training.real_scenes import RealScene
 from models.vggt_training.triangulation import triangulate_views
 from utils.cameras import Cameras, project
@@ -136,7 +141,7 @@ def group_errors(
         points: For every view further points where depth is known.
     """
     predicted = decode_pose(pose_enc, *truth.size)
-    rotations, directions = pair_errors(predicted[0], truth.cameras[0])
+    rotations, directions = pair_errors(predicted, truth.cameras)
     focal, true_focal = (
         cameras.intrinsics[0].diagonal(dim1=-2, dim2=-1)[:, :2]
         for cameras in (predicted, truth.cameras)
@@ -147,29 +152,11 @@ def group_errors(
         _at_points(depth[0, view], truth.cameras[0, view], seen) for view, seen in enumerate(points)
     ]
     return GroupErrors(
-        rotations=rotations,
-        directions=directions,
+        rotations=rotations[0],
+        directions=directions[0],
         focals=(focal / true_focal - 1).abs().mean(-1),
         depth_ratios=_scaled_ratios(*torch.cat(samples, 1)),
     )
-
-
-def pair_errors(
-    predicted: Cameras, truth: Cameras
-) -> tuple[Float[Tensor, " pair"], Float[Tensor, " pair"]]:
-    """Return the errors of rotation and of translation direction of all pairs, in degrees.
-
-    Their maximum is ``evaluation.camera_errors``, where the conventions are explained.
-    """
-    first, second = torch.triu_indices(*predicted.shape * 2, offset=1)
-    relative, true_relative = (
-        cameras.w2c[second] @ cameras.c2w[first] for cameras in (predicted, truth)
-    )
-    chords = torch.linalg.matrix_norm(relative[:, :3, :3] - true_relative[:, :3, :3]) / 8**0.5
-    a, b = relative[:, :3, 3], true_relative[:, :3, 3]
-    angles = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1).abs())
-    angles = torch.where(a.norm(dim=-1) > 1e-9, angles, torch.pi / 2)
-    return torch.rad2deg(2 * torch.asin(chords.clamp(max=1.0))), torch.rad2deg(angles)
 
 
 def summarize(groups: Sequence[GroupErrors]) -> Summary:

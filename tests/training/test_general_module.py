@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.sampling import DepthPlanes
+from models.training import gradient_guard
 from models.training.general_module import GeneralModule, StepConfig
 from models.training.gradient_guard import NonFiniteTrainingError
 from models.training.losses import LossConfig, distortion, plane_entropy, rendering_losses
@@ -41,6 +42,24 @@ def step():
         optimizer.step()
 
     return take
+
+
+def test_a_fused_optimizer_skips_bad_gradients_by_itself(step, monkeypatch):
+    monkeypatch.setattr(gradient_guard, "LOOK_EVERY", 3)
+    module = make_module()
+    optimizer = torch.optim.AdamW(module.model.parameters(), lr=0.1, fused=True)
+    step(module, optimizer, [1.0, 0.0, 0.0])
+    before = module.model.weight.detach().clone()
+    step(module, optimizer, [float("nan"), 0.0, 0.0])
+    assert torch.equal(module.model.weight, before)
+    assert module.guard.state() == [1, 1]
+    step(module, optimizer, [1.0, 0.0, 0.0])
+    assert not torch.equal(module.model.weight, before)
+    before = module.model.weight.detach().clone()
+    with pytest.raises(NonFiniteTrainingError, match="5 steps in a row"):
+        for _ in range(6):
+            step(module, optimizer, [float("inf"), 1.0, 0.0])
+    assert torch.equal(module.model.weight, before)
 
 
 def test_bad_gradients_leave_the_weights_alone_and_stop_the_run(step):

@@ -10,6 +10,15 @@ from models.vggt.loading import read_config
 from utils.checkpoints import save_atomically
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Over tensors this small threads only wait for each other, on a busy machine for long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_model, tmp_path_factory):
     """A checkpoint as general training writes it, of a model with random weights."""

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from datasets.planned_scenes import SceneRequest
 from datasets.procedural.config import ProceduralConfig
+from datasets.replay import ReplayConfig
 from datasets.views import Views
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig
@@ -13,8 +15,7 @@ from models.vggt_training.held_out import HeldOutConfig
 from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.mini_config import MiniRunConfig, MiniTrainingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
-from models.vggt_training.replay import ReplayConfig
-from models.vggt_training.scenes import SceneRequest, SceneSource
+from models.vggt_training.scenes import SceneSource
 from models.vggt_training.targets import pixel_centers
 from utils.cameras import Cameras, pixel_directions
 
@@ -114,6 +115,6 @@ def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
         ),
         held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42, val_batch=2),
         replay=ReplayConfig(visits=2, replay_batches=3),
-        matching=MatchingConfig(matching_until=6, matching_dim=8),
+        matching=MatchingConfig(matching_until=6, matching_dim=8, attention_blocks=(1,)),
         optimizer=MiniOptimizerConfig(warmup_steps=2, max_steps=8, ema_decay=0.5),
     )

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.planned_scenes import FIRST_TRAINING_SCENE
 from models.vggt import VGGT, random_vggt
 from models.vggt.config import VGGTConfig
-from models.vggt_training.curriculum import FIRST_TRAINING_SCENE, CurriculumConfig, plan_step
+from models.vggt_training.curriculum import CurriculumConfig, plan_step
 from models.vggt_training.ema import averaged_copy, update_average
 from models.vggt_training.export import export_vggt
 from models.vggt_training.jitter import JitterConfig, jitter_colours

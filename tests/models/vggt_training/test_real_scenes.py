@@ -7,13 +7,11 @@ import torch
 from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
 from datasets.views import Views
 from models.vggt.network import VGGTPrediction
-from models.vggt.pose_encoding import decode_pose, encode_pose
-from models.vggt_training.evaluation import camera_errors
+from models.vggt.pose_encoding import encode_pose
 from models.vggt_training.real_evaluation import (
     evaluate_scene,
     mean_summary,
     network_views,
-    pair_errors,
     summarize,
 )
 from models.vggt_training.real_scenes import RealScene, dtu_scenes, plan_groups, split_spec
@@ -166,17 +164,6 @@ def test_without_reference_there_are_no_figures_of_depth(scene):
     other = summary | {"abs_rel": 0.5, "auc_5": 0.0}
     mean = mean_summary([summary, other])
     assert mean["abs_rel"] == 0.5 and mean["auc_5"] == 0.5 and mean["within_103"] is None
-
-
-def test_errors_of_pairs_are_those_of_the_procedural_evaluation():
-    generator = torch.Generator().manual_seed(0)
-    poses = torch.randn(2, 1, 5, 9, generator=generator)
-    still = poses[0].clone()
-    still[..., :3] = 0
-    truth, moving, turning = (decode_pose(pose, 42, 56) for pose in (poses[1], poses[0], still))
-    for predicted in (moving, turning):
-        both = torch.maximum(*pair_errors(predicted[0], truth[0]))
-        torch.testing.assert_close(both, camera_errors(predicted, truth)[0])
 
 
 def test_the_protocol_chooses_the_groups_of_whole_scans(tmp_path, tiny_scene, write_dtu_scene):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from datasets.planned_scenes import SceneRequest
 from datasets.views import Views
 from models.training.checkpointing import TrainingInterrupted
 from models.training.gradient_guard import NonFiniteTrainingError
@@ -21,7 +22,7 @@ from models.vggt_training.held_out import (
 )
 from models.vggt_training.mini_config import MiniTrainingConfig
 from models.vggt_training.mini_run import run_mini_training
-from models.vggt_training.scenes import SceneRequest, SceneSource, procedural_source
+from models.vggt_training.scenes import SceneSource, procedural_source
 from utils.errors import UserError
 
 
@@ -146,7 +147,11 @@ def test_a_non_finite_step_changes_nothing(
 def test_repeated_non_finite_steps_stop_the_run(
     training_config: MiniTrainingConfig, plane_source: SceneSource
 ):
-    config = replace(training_config, optimizer=replace(training_config.optimizer, max_bad_steps=3))
+    config = replace(
+        training_config,
+        optimizer=replace(training_config.optimizer, max_bad_steps=3),
+        replay=replace(training_config.replay, visits=1),
+    )
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
         run_mini_training(config, poisoned(plane_source, lambda call: call > 0))
 
@@ -161,7 +166,8 @@ def test_a_signal_saves_before_it_stops(
 
     with pytest.raises(TrainingInterrupted, match="SIGTERM"):
         run_mini_training(training_config, poisoned(plane_source, interrupt))
-    assert torch.load(last_checkpoint(training_config), weights_only=True)["global_step"] == 2
+    # The second batch of scenes is rendered in the third step, and that step is finished.
+    assert torch.load(last_checkpoint(training_config), weights_only=True)["global_step"] == 3
 
 
 def test_refuses_to_resume_another_network(

@@ -1,25 +1,24 @@
 """Training several times on each rendered batch: planning and rendering cost more than a step.
 
 What a step trains on stays a function of the step alone. Every ``visits`` steps a new batch comes
-in; the steps between go back to one of the last ``replay_batches``. Their views come in another
-order each time, so that another camera is the frame of reference, and in other colours.
+in; the steps between go back to one of the last ``replay_batches``, and look at it otherwise: from
+another camera, in other colours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from datasets.views import Views
-from utils.cameras import Cameras
 from utils.seeding import generator_for
 
-# Apart from the streams of shapes, weights and colours.
+BatchT = TypeVar("BatchT")
+
+# Apart from the streams of whoever trains.
 BATCH_STREAM = 2
-ORDER_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -58,32 +57,24 @@ class ReplayConfig:
         return tuple(number for number in self.kept_batches(step) if number not in held)
 
 
-class RenderedBatches:
+class RenderedBatches(Generic[BatchT]):
     """The batches in use, on the training device."""
 
     def __init__(self, config: ReplayConfig) -> None:
         self._config = config
-        self._views: dict[int, Views] = {}
+        self._batches: dict[int, BatchT] = {}
 
     @property
     def numbers(self) -> Collection[int]:
         """The batches that are held."""
-        return self._views.keys()
+        return self._batches.keys()
 
     def take(
-        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], Views]
-    ) -> Views:
+        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], BatchT]
+    ) -> BatchT:
         """Render what has come in, forget what has had its time, return the step's batch."""
         for number, plan in plans.items():
-            self._views[number] = render(plan)
-        for number in set(self._views).difference(self._config.kept_batches(step)):
-            del self._views[number]
-        return self._views[self._config.batch_of(step, seed)]
-
-
-def reordered(views: Views, generator: torch.Generator) -> Views:
-    """Draw an order of the views, one for all scenes of a batch with axes (scene, view)."""
-    count = views.images.shape[1]
-    order = torch.randperm(count, generator=generator, device=generator.device)
-    cameras = Cameras(views.cameras.intrinsics[:, order], views.cameras.c2w[:, order])
-    return Views(views.images[:, order], cameras, views.depths[:, order], views.masks[:, order])
+            self._batches[number] = render(plan)
+        for number in set(self._batches).difference(self._config.kept_batches(step)):
+            del self._batches[number]
+        return self._batches[self._config.batch_of(step, seed)]

@@ -1,0 +1,61 @@
+"""General training on procedural worlds: no data, and the same run wherever it was cut."""
+
+import pytest
+import torch
+
+from datasets.planned_scenes import StepPlans
+from datasets.worlds_module import WorldsModule
+from models.training.general_run import GeneralTrainingConfig, run_general_training
+from utils.checkpoints import load_safely
+from utils.config import parse_config
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+WORLDS = {
+    "dataset_name": "procedural",
+    "world_heights": "28 20",
+    "world_widths": "36 40",
+    "world_views": 5,
+    "world_rays": 1,
+    "val_worlds": 2,
+    "scenes_per_batch": 2,
+    "visits": 2,
+    "replay_batches": 2,
+    "batches_per_epoch": 4,
+    "num_epochs": 2,
+    "save_every": 3,
+}
+
+
+def train(tiny_flags, folder, *extra):
+    flags = [text for name, value in WORLDS.items() for text in (f"--{name}", *str(value).split())]
+    config = parse_config(
+        GeneralTrainingConfig, [*tiny_flags, *flags, "--save_dir", str(folder), *extra]
+    )
+    return run_general_training(config) / "last.ckpt"
+
+
+@pytest.mark.slow
+def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch):
+    whole = train(tiny_flags, tmp_path / "whole")
+    pictures = sorted(path.name for path in (whole.parent.parent / "pictures").iterdir())
+    assert pictures == [
+        f"step={step:07d}_world{world}_view000.png" for step in (4, 8) for world in (0, 1)
+    ]
+    prepare = WorldsModule.on_after_batch_transfer
+
+    def crash(module, batch, dataloader_idx):
+        if isinstance(batch, StepPlans) and batch.step == 7:
+            raise RuntimeError("crash")
+        return prepare(module, batch, dataloader_idx)
+
+    with monkeypatch.context() as crashing, pytest.raises(RuntimeError, match="crash"):
+        crashing.setattr(WorldsModule, "on_after_batch_transfer", crash)
+        train(tiny_flags, tmp_path / "parts")
+    cut = tmp_path / "parts" / whole.parent.parent.name / "ckpts" / "last.ckpt"
+    assert load_safely(cut)["global_step"] == 6
+    resumed = train(tiny_flags, tmp_path / "parts", "--ckpt", str(cut))
+    expected, actual = load_safely(whole), load_safely(resumed)
+    assert actual["global_step"] == expected["global_step"] == 8
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(actual["state_dict"][key], value), key
