@@ -65,7 +65,8 @@ class RadianceField(nn.Module):
         # What all views share enters once per point, not once per view.
         self.shared_input = nn.Linear(statistics, narrow, bias=False)
         self.view_hidden = nn.Linear(narrow, narrow)
-        self.view_score = nn.Linear(narrow, 1)
+        # A bias would shift all views alike, which a softmax does not see.
+        self.view_score = nn.Linear(narrow, 1, bias=False)
         self.point_encoder = mlp(narrow + statistics, width, width)
         self.ray_layers = nn.ModuleList(
             RayAttention(width, config.ray_heads) for _ in range(config.ray_layers)
