@@ -10,10 +10,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from models.prior_scale import PredictedGeometry, fit_scale, predicted_centers, view_grid
+from models.prior_scale import PredictedGeometry, fit_scale, lift_into_others
 from models.vggt.frozen import BackboneFeatures
-from utils.cameras import Cameras, full_precision, project, unproject
-from utils.rays import pixel_grid
+from models.vggt.pose_encoding import decode_pose
+from utils.cameras import Cameras, full_precision
+from utils.rays import cell_grid
 
 SHRINK = 4
 """Source pixels per pixel of the prior, along each side."""
@@ -103,7 +104,8 @@ def _predicted(backbone: BackboneFeatures, size: tuple[int, int]) -> PredictedGe
     batch, views = depth.shape[:2]
     centers = depth.new_zeros(batch, views, 3)
     if backbone.pose_enc is not None:
-        centers = predicted_centers(backbone.pose_enc.float()).nan_to_num(0.0, 0.0, 0.0)
+        cameras = decode_pose(backbone.pose_enc.float(), *backbone.network_size)
+        centers = cameras.centers.nan_to_num(0.0, 0.0, 0.0)
     return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6))
 
 
@@ -116,16 +118,9 @@ def _consent(
     """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell."""
     views, (rows, columns) = depth.shape[1], depth.shape[-2:]
     size = (image_size[0], image_size[1])
-    y, x = size[0] / rows, size[1] / columns
-    cells = pixel_grid(rows, columns, depth.device)
-    pixels = torch.stack([cells[:, 0] * x, cells[:, 1] * y], -1)
-    points = unproject(pixels, depth.flatten(2), cameras)
-    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
-    seen, z = project(points[:, :, None], others)
-    grid = view_grid(seen, size)
-    inside = (grid.abs() <= 1).all(-1) & (z > 1e-6)
-    inside = inside & ~torch.eye(views, dtype=torch.bool, device=z.device)[:, :, None]
-    grid = rearrange(torch.where(inside[..., None], grid, 0), "b v o p c -> (b o) v p c")
+    pixels = cell_grid((rows, columns), size, depth.device)
+    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size)
+    grid = rearrange(grid, "b v o p c -> (b o) v p c")
     maps = torch.stack([depth, confidence], 2).flatten(0, 1)
     read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)

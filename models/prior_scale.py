@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.vggt.pose_encoding import rotation_from_quaternion
 from utils.cameras import Cameras, project, unproject
+from utils.rays import cell_grid, view_grid
 
 COARSE_CANDIDATES = 64
 FINE_CANDIDATES = 17
@@ -67,12 +67,6 @@ class _Evidence:
     """Logarithm of the depth, then the descriptors."""
     cameras: Cameras
     size: tuple[int, int]
-
-
-def predicted_centers(pose_enc: Float[Tensor, "*batch 9"]) -> Float[Tensor, "*batch 3"]:
-    """Return the camera centres of pose encodings (see ``models.vggt.pose_encoding``)."""
-    rotation = rotation_from_quaternion(pose_enc[..., 3:7])
-    return -(rotation.transpose(-1, -2) @ pose_enc[..., :3, None])[..., 0]
 
 
 def fit_scale(
@@ -136,14 +130,6 @@ def center_scale(
     return torch.where(pairs > 0, middle.exp(), 1), quality
 
 
-def view_grid(
-    pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]
-) -> Float[Tensor, "*batch 2"]:
-    """Turn pixel positions of an image of the given height and width into ``grid_sample``'s."""
-    x, y = pixels.unbind(-1)
-    return torch.stack([x * (2 / size[1]) - 1, y * (2 / size[0]) - 1], -1)
-
-
 def _gather_evidence(
     geometry: PredictedGeometry,
     images: Float[Tensor, "batch view 3 height width"],
@@ -157,10 +143,7 @@ def _gather_evidence(
     )
     maps = torch.cat([depth.log()[:, :, None], descriptors], 2)
     rows, columns = _fit_side(size, QUERY_SIDE)
-    y = (torch.arange(rows, device=depth.device) + 0.5) * (size[0] / rows)
-    x = (torch.arange(columns, device=depth.device) + 0.5) * (size[1] / columns)
-    y, x = torch.meshgrid(y, x, indexing="ij")
-    pixels = torch.stack([x.flatten(), y.flatten()], -1)
+    pixels = cell_grid((rows, columns), size, depth.device)
     grid = view_grid(pixels, size).expand(maps.shape[0] * maps.shape[1], 1, -1, -1)
     weights = geometry.confidence.flatten(0, 1)[:, None]
     with_weights = F.interpolate(weights, maps.shape[-2:], mode="nearest-exact")
@@ -197,6 +180,37 @@ def patch_descriptors(
     return (torch.cat(patches, 1) / 2**0.5).unflatten(0, grey.shape[:2])
 
 
+def lift_into_others(
+    pixels: Float[Tensor, "query 2"],
+    depth: Float[Tensor, "batch view query"],
+    cameras: Cameras,
+    size: tuple[int, int],
+) -> tuple[
+    Float[Tensor, "batch view other query 2"],
+    Float[Tensor, "batch view other query"],
+    Bool[Tensor, "batch view other query"],
+]:
+    """Lift each view's pixels by their depth and project them into all views.
+
+    Args:
+        pixels: Positions, the same in every view.
+        depth: Their z-depth.
+        cameras: Of the views.
+        size: Height and width of their images.
+
+    Returns:
+        Where they are seen, as ``view_grid`` has it (0 where they are not); their z-depth there;
+        and whether they are seen: in front of another view and inside its image.
+    """
+    points = unproject(pixels, depth, cameras)
+    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
+    seen, z = project(points[:, :, None], others)
+    grid = view_grid(seen, size)
+    itself = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
+    inside = (grid.abs() <= 1).all(-1) & (z > 1e-6) & ~itself
+    return torch.where(inside[..., None], grid, 0), z, inside
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """Lifted pixels of every view in every other, for each candidate."""
@@ -216,14 +230,8 @@ def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Co
         evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
     )
     pixels = evidence.pixels.repeat(logs.shape[1], 1)
-    points = unproject(pixels, depth, evidence.cameras)
-    others = Cameras(evidence.cameras.intrinsics[:, None], evidence.cameras.c2w[:, None])
-    seen, z = project(points[:, :, None], others)
-    grid = view_grid(seen, size)
+    grid, z, inside = lift_into_others(pixels, depth, evidence.cameras, size)
     shape = {"b": len(logs), "k": logs.shape[1]}
-    inside = (grid.abs() <= 1).all(-1) & (z > 1e-6)
-    inside = inside & ~torch.eye(count, dtype=torch.bool, device=z.device)[:, :, None]
-    grid = torch.where(inside[..., None], grid, 0)
     read = F.grid_sample(
         evidence.maps.flatten(0, 1),
         rearrange(grid, "b v o p c -> (b o) v p c"),

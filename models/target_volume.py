@@ -17,12 +17,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.aggregation import view_statistics
-from models.prior_scale import view_grid
 from models.projection import PriorCues, SceneFeatures, SourcePixels, locate, prior_cues, read_maps
 from models.sampling import DepthPlanes
 from models.volume_network import VolumeNetwork
 from utils.cameras import Cameras
-from utils.rays import pixel_grid, pixel_rays
+from utils.rays import cell_grid, pixel_rays, view_grid
 
 SHRINK = 8
 """Target pixels per ray of the volume, along each side."""
@@ -111,11 +110,9 @@ class TargetVolumeBuilder(nn.Module):
             pad: As in ``observe``.
         """
         rows, columns = -(-size[0] // SHRINK), -(-size[1] // SHRINK)
-        cells = pixel_grid(rows, columns, planes.near_far.device)
-        x, y = cells.unbind(-1)
-        pixels = torch.stack([x * (size[1] / columns), y * (size[0] / rows)], -1)
+        pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
-        t = planes.centers()[:, None].expand(-1, len(cells), -1)
+        t = planes.centers()[:, None].expand(-1, len(pixels), -1)
         where = locate(scene, rays, t, pad)
         evidence = self._evidence(scene, where, planes)
         volume = rearrange(evidence, "b (h w) p c -> b c p h w", h=rows)

@@ -89,7 +89,10 @@ def resolve_checkpoint(path: str) -> Path:
             raise UserError(f"{path}: a folder without .ckpt files{_nearby(Path(path))}")
         return files[-1]
     if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint{_nearby(Path(path))}")
+        raise UserError(
+            f"{path}: no such checkpoint{_nearby(Path(path))}; "
+            "--ckpt takes a file, or a folder of them"
+        )
     return Path(path)
 
 

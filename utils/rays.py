@@ -27,10 +27,6 @@ class Rays:
         """Points at z-depths ``t``."""
         return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
 
-    def __getitem__(self, index: slice) -> Rays:
-        """Take a range of rays."""
-        return Rays(self.origins[..., index, :], self.directions[..., index, :])
-
 
 def pixel_rays(cameras: Cameras, pixels: Float[Tensor, "*#batch ray 2"]) -> Rays:
     """Cast rays through pixel positions (half-pixel convention of ``utils.cameras``)."""
@@ -44,3 +40,19 @@ def pixel_grid(height: int, width: int, device: torch.device) -> Float[Tensor, "
     columns = torch.arange(width, device=device) + 0.5
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], -1)
+
+
+def cell_grid(
+    cells: tuple[int, int], size: tuple[int, int], device: torch.device
+) -> Float[Tensor, "cell 2"]:
+    """Pixel positions of the centres of (rows, columns) of cells that divide an image evenly."""
+    x, y = pixel_grid(*cells, device).unbind(-1)
+    return torch.stack([x * (size[1] / cells[1]), y * (size[0] / cells[0])], -1)
+
+
+def view_grid(
+    pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]
+) -> Float[Tensor, "*batch 2"]:
+    """Turn pixel positions of an image of the given height and width into ``grid_sample``'s."""
+    x, y = pixels.unbind(-1)
+    return torch.stack([x * (2 / size[1]) - 1, y * (2 / size[0]) - 1], -1)

@@ -59,8 +59,3 @@ class Dice:
             if mark < 0:
                 return option
         return options[-1][1]
-
-    def shuffled(self, items: Sequence[Choice]) -> list[Choice]:
-        """Return the items in random order."""
-        rest = list(items)
-        return [rest.pop(int(self._random() * len(rest))) for _ in range(len(rest))]

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.views import Views
-from models.vggt_training.targets import pixel_centers
 from utils.cameras import Cameras, project, unproject
+from utils.rays import pixel_grid
 
 NO_MATCH = -1
 
@@ -143,7 +143,7 @@ def find_matches(views: Views, others: Sequence[int], patch: int, tolerance: flo
     height, width = views.size
     rows, columns = height // patch, width // patch
     middle = slice(patch // 2, None, patch)
-    centers = pixel_centers(height, width, views.depths.device).unflatten(0, (height, width))
+    centers = pixel_grid(height, width, views.depths.device).unflatten(0, (height, width))
     depths = torch.where(views.masks, views.depths, 0.0)
     own = depths[..., middle, middle].flatten(2)
     points = unproject(centers[middle, middle].flatten(0, 1), own, views.cameras)

@@ -11,6 +11,7 @@ from torch import Tensor
 from datasets.views import Views
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras, unproject
+from utils.rays import pixel_grid
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def geometry_targets(views: Views) -> GeometryTargets:
     valid = views.masks & (views.depths > 0) & views.depths.isfinite()
     depths = torch.where(valid, views.depths, 0.0)
     cameras = first_camera_frame(views.cameras)
-    pixels = pixel_centers(height, width, depths.device)
+    pixels = pixel_grid(height, width, depths.device)
     points = unproject(pixels, depths.flatten(2), cameras).unflatten(2, (height, width))
     distances = torch.where(valid, points.norm(dim=-1), 0.0).sum((1, 2, 3))
     scale = distances / valid.sum((1, 2, 3)).clamp_min(1)
@@ -52,10 +53,3 @@ def geometry_targets(views: Views) -> GeometryTargets:
 def first_camera_frame(cameras: Cameras) -> Cameras:
     """Express cameras with axes (batch, view) in the frame of each batch element's first."""
     return Cameras(cameras.intrinsics, cameras[:, :1].w2c @ cameras.c2w)
-
-
-def pixel_centers(height: int, width: int, device: torch.device) -> Float[Tensor, "pixel 2"]:
-    """Return the (x, y) of all pixel centres, row by row."""
-    rows = torch.arange(height, device=device, dtype=torch.float32) + 0.5
-    columns = torch.arange(width, device=device, dtype=torch.float32) + 0.5
-    return torch.cartesian_prod(rows, columns).flip(-1)

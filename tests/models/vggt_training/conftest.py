@@ -16,8 +16,8 @@ from models.vggt_training.matching import MatchingConfig
 from models.vggt_training.mini_config import MiniRunConfig, MiniTrainingConfig
 from models.vggt_training.optimization import MiniOptimizerConfig
 from models.vggt_training.scenes import SceneSource
-from models.vggt_training.targets import pixel_centers
 from utils.cameras import Cameras, pixel_directions
+from utils.rays import pixel_grid
 
 PLANE_DEPTH = 4.0
 
@@ -37,7 +37,7 @@ def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) 
 
 def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Views:
     cameras = plane_cameras(batch, views, size, seed)
-    pixels = pixel_centers(*size, torch.device("cpu"))
+    pixels = pixel_grid(*size, torch.device("cpu"))
     directions = pixel_directions(pixels.expand(batch, views, -1, -1), cameras.intrinsics)
     directions = directions @ cameras.c2w[..., :3, :3].transpose(-1, -2)
     centers = cameras.centers[:, :, None]

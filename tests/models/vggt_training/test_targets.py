@@ -2,8 +2,9 @@ import torch
 
 from datasets.views import Views
 from models.vggt.pose_encoding import decode_pose
-from models.vggt_training.targets import geometry_targets, pixel_centers
+from models.vggt_training.targets import geometry_targets
 from utils.cameras import unproject
+from utils.rays import pixel_grid
 
 
 def test_points_lie_on_the_plane_in_the_first_cameras_frame(views: Views):
@@ -23,7 +24,7 @@ def test_targets_agree_with_each_other(views: Views):
     cameras = decode_pose(targets.pose_enc, *views.size)
     torch.testing.assert_close(cameras.c2w[:, 0], torch.eye(4).expand(2, 4, 4))
     torch.testing.assert_close(cameras.intrinsics, views.cameras.intrinsics)
-    pixels = pixel_centers(*views.size, torch.device("cpu"))
+    pixels = pixel_grid(*views.size, torch.device("cpu"))
     points = unproject(pixels, targets.depth.flatten(2), cameras)
     torch.testing.assert_close(points, targets.points.flatten(2, 3), rtol=1e-4, atol=1e-5)
 
