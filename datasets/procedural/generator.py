@@ -136,7 +136,7 @@ class ProceduralGenerator:
         lights: Float[Tensor, "scene view light 8"],
         seeds: Int[Tensor, "scene view"],
         size: tuple[int, int],
-    ) -> tuple[Rendering, list[Float[Tensor, "pixel 2"]]]:
+    ) -> tuple[Rendering, list[Float[Tensor, "_pixel 2"]]]:
         """Render all views of all scenes at once, each view as a scene of its own."""
         count, views = cameras.shape
         each = {f.name: getattr(scenes, f.name) for f in fields(scenes)}
@@ -157,7 +157,7 @@ class ProceduralGenerator:
         lights: Float[Tensor, "scene view light 8"],
         seeds: Int[Tensor, "scene view"],
         size: tuple[int, int],
-    ) -> tuple[Rendering, list[Float[Tensor, "pixel 2"]]]:
+    ) -> tuple[Rendering, list[Float[Tensor, "_pixel 2"]]]:
         """Render images one by one: a tile then looks only at surfaces that it may see.
 
         Tiles are too small for parallel kernels, so that each thread takes an image of its own.
@@ -185,7 +185,7 @@ class ProceduralGenerator:
         cameras: Cameras,
         lights: Float[Tensor, "scene light 8"],
         seeds: Int[Tensor, " scene"],
-        chunks: list[Float[Tensor, "pixel 2"]],
+        chunks: list[Float[Tensor, "_pixel 2"]],
     ) -> Rendering:
         parts = [
             render_pixels(scenes, cameras, lights, seeds, pixels, self._quality, self._photos)
@@ -217,7 +217,7 @@ def _join(parts: list[Rendering], axis: int = 1, stacked: bool = False) -> Rende
 
 
 def _pixel_order(
-    chunks: list[Float[Tensor, "pixel 2"]], size: tuple[int, int]
+    chunks: list[Float[Tensor, "_pixel 2"]], size: tuple[int, int]
 ) -> Int[Tensor, " pixel"]:
     """Where each pixel of the image lies among the chunks."""
     column, row = torch.cat(chunks).long().unbind(-1)

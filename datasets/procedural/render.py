@@ -128,7 +128,7 @@ def depth_along(
 
 def pixel_chunks(
     size: tuple[int, int], scenes: int, quality: Quality, device: torch.device
-) -> list[Float[Tensor, "pixel 2"]]:
+) -> list[Float[Tensor, "_pixel 2"]]:
     """Cut an image into bundles of pixel centres: tile by tile on the CPU, elsewhere in bands."""
     height, width = size
     row, column = torch.meshgrid(
