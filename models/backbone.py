@@ -15,6 +15,7 @@ from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.initialization import random_vggt
 from models.vggt.loading import read_config
 from models.vggt.network import VGGT, Head
+from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,17 @@ class BackboneConfig:
     backbone: Literal["vggt", "none"] = "vggt"
     """none: the model sees the images alone, without tokens or depth of a VGGT (an ablation)"""
 
+    tuned_blocks: int = 0
+    """tune the last so many pairs of attention blocks by low-rank additions; 0: all is frozen"""
+    tuned_rank: int = 8
+    """rank of the additions"""
+
     def __post_init__(self) -> None:
         """Refuse sizes that no patch grid fits."""
         if self.backbone_size < 28:
             raise ValueError(f"backbone_size={self.backbone_size} is too small, take at least 28")
+        if self.tuned_blocks < 0 or self.tuned_rank < 1:
+            raise ValueError("tuned_blocks must not be negative, and tuned_rank be positive")
 
 
 class NoBackbone(nn.Module):
@@ -66,11 +74,18 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     if config.backbone == "none":
         return NoBackbone()
     if not config.random_backbone:
-        return FrozenVGGT(VGGT.from_pretrained(config.vggt_path), config.backbone_size)
+        return _frozen(VGGT.from_pretrained(config.vggt_path), config)
     logger.warning(
         "RANDOM BACKBONE: %s is used without its weights. Its features carry no geometry; results "
         "say nothing about VGGT. Set random_backbone = false once the weights are there.",
         config.vggt_path,
     )
-    network = random_vggt(read_config(Path(config.vggt_path)), seed=0)
-    return FrozenVGGT(network, config.backbone_size)
+    return _frozen(random_vggt(read_config(Path(config.vggt_path)), seed=0), config)
+
+
+def _frozen(network: VGGT, config: BackboneConfig) -> FrozenVGGT:
+    if config.tuned_blocks > network.config.depth:
+        raise UserError(
+            f"tuned_blocks={config.tuned_blocks}: {config.vggt_path} has {network.config.depth}"
+        )
+    return FrozenVGGT(network, config.backbone_size, config.tuned_blocks, config.tuned_rank)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.views import Sample
+from models.training.exposure import ExposureConfig, vary_exposure
 from models.training.gradient_guard import GradientGuard
 from models.training.losses import LossConfig, PatchDistance, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
@@ -26,6 +27,7 @@ class StepConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    exposure: ExposureConfig = field(default_factory=ExposureConfig)
 
 
 class GeneralModule(pl.LightningModule):
@@ -65,6 +67,7 @@ class GeneralModule(pl.LightningModule):
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render random rays of the targets and compare."""
         generator = generator_for(self.device, self.seed, self.global_step, self.global_rank)
+        batch = vary_exposure(batch, self.step.exposure, generator)
         targets, near_far = batch.targets, batch.near_far
         images = targets.images.shape[0] * targets.images.shape[1]
         rays_per_target = self.step.optimizer.batch_size // images
@@ -103,7 +106,7 @@ class GeneralModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on what is trainable, scheduled per step."""
         optimizer, scheduler = build_optimizer(
-            self.model.parameters(), self.step.optimizer, self._total_steps()
+            self.model.named_parameters(), self.step.optimizer, self._total_steps()
         )
         return {
             "optimizer": optimizer,

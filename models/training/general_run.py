@@ -18,6 +18,7 @@ from datasets.worlds_config import WorldsConfig
 from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
+from models.training.exposure import ExposureConfig
 from models.training.general_module import GeneralModule, StepConfig
 from models.training.losses import LossConfig
 from models.training.optimization import OptimizerConfig
@@ -86,6 +87,7 @@ class GeneralTrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    exposure: ExposureConfig = field(default_factory=ExposureConfig)
 
     def __post_init__(self) -> None:
         """Refuse rays that cannot be shared evenly."""
@@ -154,15 +156,14 @@ def _precision(run: RunConfig) -> Any:  # noqa: ANN401
 
 
 def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
-    backbone = load_backbone(config.backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        model = VGGTNeRF(config.model, backbone)
+        model = VGGTNeRF(config.model, load_backbone(config.backbone))
     if config.run.init_ckpt:
         _initialise(model, resolve_checkpoint(config.run.init_ckpt))
     return GeneralModule(
         model,
-        StepConfig(config.optimizer, config.rays, config.loss),
+        StepConfig(config.optimizer, config.rays, config.loss, config.exposure),
         settings=asdict(config),
         seed=config.run.seed,
         chunk=config.run.val_chunk,
@@ -177,10 +178,21 @@ def _initialise(model: VGGTNeRF, path: Path) -> None:
     structural = [row for row in differing if not row[0].startswith("rendering.")]
     if structural:
         raise UserError(f"{path}: is of another model: {_describe(structural)}")
-    _check_backbone(checkpoint, model.backbone.fingerprint, path)
+    theirs = checkpoint["vggt_nerf"]["backbone_fingerprint"]
+    if theirs != model.backbone.fingerprint:
+        logger.warning(
+            "%s was trained on another backbone (fingerprint %s, here %s); training has to get "
+            "used to this one",
+            path,
+            theirs,
+            model.backbone.fingerprint,
+        )
     prefix = "model."
-    weights = checkpoint["state_dict"].items()
-    model.load_state_dict({key.removeprefix(prefix): value for key, value in weights})
+    weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its weights do not fit: {error}") from error
 
 
 def _checked_resume(config: GeneralTrainingConfig) -> Path:
@@ -205,15 +217,6 @@ def _settings_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if "vggt_nerf" not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of general training")
     return checkpoint["vggt_nerf"]["settings"]
-
-
-def _check_backbone(checkpoint: dict[str, Any], fingerprint: str, path: Path) -> None:
-    theirs = checkpoint["vggt_nerf"]["backbone_fingerprint"]
-    if theirs != fingerprint:
-        raise UserError(
-            f"{path}: was trained on another backbone (fingerprint {theirs}, here {fingerprint}); "
-            "point --vggt_path at the backbone it was trained on"
-        )
 
 
 def _describe(rows: list[tuple[str, Any, Any]]) -> str:

@@ -25,6 +25,8 @@ class OptimizerConfig:
     """learning rate at the end of training, as a share of lrate"""
     warmup_steps: int = 500
     """steps over which the learning rate rises from 0"""
+    backbone_lrate: float = 0.1
+    """learning rate of what is tuned in the backbone, as a share of lrate"""
     weight_decay: float = 1e-4
     """decoupled weight decay"""
     grad_clip: float = 1.0
@@ -70,11 +72,23 @@ class ResumableWarmup(GradualWarmupScheduler):
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], config: OptimizerConfig, total_steps: int
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, total_steps: int
 ) -> tuple[torch.optim.AdamW, ResumableWarmup]:
-    """Return AdamW and its schedule over ``total_steps`` optimiser steps."""
+    """Return AdamW and its schedule over ``total_steps`` optimiser steps.
+
+    Args:
+        parameters: By name: those of the backbone learn at a rate of their own.
+        config: Rates and schedule.
+        total_steps: Length of the schedule.
+    """
+    own, tuned = [], []
+    for name, parameter in parameters:
+        (tuned if name.startswith("backbone.") else own).append(parameter)
+    groups = [{"params": own, "lr": config.lrate}]
+    if tuned:
+        groups.append({"params": tuned, "lr": config.lrate * config.backbone_lrate})
     optimizer = torch.optim.AdamW(
-        parameters, lr=config.lrate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        groups, lr=config.lrate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
     decay_steps = max(total_steps - warmup, 1)

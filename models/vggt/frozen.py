@@ -1,4 +1,4 @@
-"""The backbone as the radiance field uses it: fixed weights, any image size, no gradients."""
+"""The backbone as the radiance field uses it: fixed weights, any image size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.vggt.low_rank import LowRankTuning
 from models.vggt.network import VGGT, Head
 from models.vggt.preprocess import network_size
 
@@ -34,17 +35,28 @@ class BackboneFeatures:
 
 
 class FrozenVGGT(nn.Module):
-    """A backbone that its parent can move between devices, but neither train nor save."""
+    """A backbone that its parent can move between devices, but neither train nor save.
+
+    What a parent can train and save are low-rank additions, if they are asked for.
+    """
 
     network: VGGT
 
-    def __init__(self, network: VGGT, long_side: int | None = None) -> None:
+    def __init__(
+        self,
+        network: VGGT,
+        long_side: int | None = None,
+        tuned_blocks: int = 0,
+        tuned_rank: int = 8,
+    ) -> None:
         """Wrap a network.
 
         Args:
             network: Frozen in place.
             long_side: Longer side, in pixels, of what the network sees; ``None`` means the size
                 that it was trained at.
+            tuned_blocks: The last so many pairs of attention blocks get low-rank additions.
+            tuned_rank: Their rank.
         """
         super().__init__()
         # Past nn.Module's registration, which would show the weights to the parent's
@@ -52,6 +64,9 @@ class FrozenVGGT(nn.Module):
         object.__setattr__(self, "network", network.requires_grad_(False).eval())
         self.long_side = network.config.img_size if long_side is None else long_side
         self.fingerprint = fingerprint(network)
+        self.tuning = (
+            LowRankTuning(network.aggregator, tuned_blocks, tuned_rank) if tuned_blocks else None
+        )
 
     @property
     def token_channels(self) -> int:
@@ -68,7 +83,6 @@ class FrozenVGGT(nn.Module):
         self.network._apply(fn, recurse)
         return self
 
-    @torch.no_grad()
     def forward(
         self,
         images: Float[Tensor, "batch view 3 height width"],
@@ -76,18 +90,23 @@ class FrozenVGGT(nn.Module):
     ) -> BackboneFeatures:
         """Look at a scene's views.
 
+        Gradients reach low-rank additions through the tokens, and nothing else.
+
         Args:
             images: RGB in [0, 1] of any size; the full picture is resized for the network.
             heads: Heads to run on the tokens.
         """
         patch = self.network.config.patch_size
         size = network_size(images.shape[-2], images.shape[-1], self.long_side, patch)
-        resized = resize_images(images, size)
+        resized = resize_images(images.detach(), size)
         # Normalisation layers and the residual stream stay in float32 under autocast.
         on_gpu = images.device.type == "cuda"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu):
+        learning = self.tuning is not None and torch.is_grad_enabled()
+        precision = torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu)
+        with torch.set_grad_enabled(learning), precision:
             layers, patch_start = self.network.aggregator(resized)
-        prediction = self.network.predict(layers, size, heads)
+        with torch.no_grad():
+            prediction = self.network.predict(layers, size, heads)
         grid = (size[0] // patch, size[1] // patch)
         maps = [layer[:, :, patch_start:].unflatten(2, grid) for layer in layers]
         return BackboneFeatures(

@@ -94,7 +94,9 @@ def test_learning_rate_curve_and_its_resume():
     config = OptimizerConfig(lrate=1.0, lrate_end=0.1, warmup_steps=4)
 
     def run(steps, saved=None):
-        optimizer, schedule = build_optimizer([torch.nn.Parameter(torch.zeros(1))], config, 20)
+        optimizer, schedule = build_optimizer(
+            [("x", torch.nn.Parameter(torch.zeros(1)))], config, 20
+        )
         if saved:
             optimizer.load_state_dict(saved[0])
             schedule.load_state_dict(saved[1])

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from models.evaluation.checkpoint import read_checkpoint
 from models.training import general_run
+from models.training.export import export_checkpoint
 from utils.checkpoints import load_safely, save_atomically
 from utils.config import parse_config
 from utils.errors import UserError
@@ -134,12 +136,36 @@ def test_init_ckpt_starts_a_new_run_from_the_weights(
     assert all(torch.allclose(old[key], new[key], atol=1e-8) for key in old)
 
 
-def test_init_ckpt_of_another_backbone_is_refused(tiny_flags, tmp_path, monkeypatch, uninterrupted):
+def test_init_ckpt_of_another_backbone_says_so_and_goes_on(
+    tiny_flags, tmp_path, monkeypatch, caplog, uninterrupted
+):
     content = load_safely(uninterrupted[1])
     content["vggt_nerf"]["backbone_fingerprint"] = "0" * 16
     save_atomically(content, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="another backbone"):
-        train([*tiny_flags, "--init_ckpt", str(tmp_path / "other.ckpt")], tmp_path, monkeypatch)
+    flags = [*tiny_flags, "--init_ckpt", str(tmp_path / "other.ckpt"), "--num_epochs", "1"]
+    record, _ = train(flags, tmp_path, monkeypatch)
+    assert len(record.losses) == 5
+    assert "another backbone (fingerprint 0000" in caplog.text
+
+
+def test_tuned_blocks_learn_and_come_back(tiny_flags, tmp_path, monkeypatch):
+    flags = [*tiny_flags, "--tuned_blocks", "1", "--num_epochs", "1"]
+    _, path = train(flags, tmp_path, monkeypatch)
+    checkpoint = read_checkpoint(str(path))
+    ups = [value for name, value in checkpoint.weights.items() if ".up." in name]
+    assert ups and any(value.abs().max() > 0 for value in ups)
+    model = checkpoint.build_model()
+    for name, value in checkpoint.weights.items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+
+
+def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):
+    exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped")
+    assert exported.stat().st_size < 0.6 * uninterrupted[1].stat().st_size
+    ours, theirs = read_checkpoint(str(exported)), read_checkpoint(str(uninterrupted[1]))
+    assert replace(ours, path=theirs.path, weights={}) == replace(theirs, weights={})
+    for name, value in theirs.weights.items():
+        torch.testing.assert_close(ours.weights[name], value)
 
 
 def test_the_ablation_without_a_backbone_trains_and_comes_back(tiny_flags, tmp_path, monkeypatch):

@@ -1,0 +1,35 @@
+"""Make a checkpoint small enough to share: without optimiser, with what rendering needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.training.console import run_and_report
+from models.training.export import export_checkpoint
+from utils.config import parse_config
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to share, and where."""
+
+    ckpt: str = "runs_new"
+    """checkpoint of general training; a folder stands for the newest .ckpt in it"""
+    out: str = "exported"
+    """folder to write model.ckpt to"""
+    vggt_path: str | None = None
+    """where those who load it find the backbone; none: where the run found it"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status, as ``run_and_report`` documents it."""
+    config = parse_config(ExportConfig, argv, description=__doc__ or "")
+    return run_and_report(
+        lambda: f"wrote {export_checkpoint(config.ckpt, config.out, config.vggt_path)}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What others need of a general checkpoint: its weights and settings, without the optimiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
+from utils.errors import UserError
+
+KEPT = ("vggt_nerf", "state_dict", "global_step")
+RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
+"""Paths of whoever trained: of no use to others."""
+
+
+def export_checkpoint(ckpt: Path | str, folder: Path | str, vggt_path: str | None = None) -> Path:
+    """Write ``folder/model.ckpt`` and return its path.
+
+    Args:
+        ckpt: A checkpoint of general training, as ``resolve_checkpoint`` takes it.
+        folder: Made if need be.
+        vggt_path: Where those who load it will find its backbone; ``None`` keeps the run's path.
+
+    Raises:
+        UserError: There is no such checkpoint, or it is of another kind.
+    """
+    source = resolve_checkpoint(str(ckpt))
+    content = load_safely(source)
+    if not all(name in content for name in KEPT):
+        raise UserError(f"{source}: is not a checkpoint of general training")
+    kept: dict[str, Any] = {name: content[name] for name in KEPT}
+    settings = kept["vggt_nerf"]["settings"]
+    settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
+    if vggt_path is not None:
+        settings["backbone"]["vggt_path"] = vggt_path
+    target = Path(folder) / "model.ckpt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_atomically(kept, target)
+    return target
