@@ -24,6 +24,8 @@ class WorldsConfig:
     """views that are rendered of a world; each visit draws targets and sources among them"""
     world_rays: int = 4
     """rays for each pixel"""
+    world_photos: str | None = None
+    """folder of photographs (JPEG or PNG) that some surfaces wear; none: all is painted"""
     rays_per_chunk: int = 2_000_000
     """rays that are traced at once; bounds the memory on a GPU"""
     start_difficulty: float = 0.2
@@ -66,7 +68,10 @@ class WorldsConfig:
     def generator_config(self) -> ProceduralConfig:
         """Return the settings of the generator."""
         return ProceduralConfig(
-            seed=self.world_seed, samples=self.world_rays, rays_per_chunk=self.rays_per_chunk
+            seed=self.world_seed,
+            samples=self.world_rays,
+            texture_folder=self.world_photos,
+            rays_per_chunk=self.rays_per_chunk,
         )
 
     def difficulty_at(self, step: int) -> float:

@@ -99,6 +99,8 @@ class ModelChoice:
     """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
     N_samples: int | None = None
     """Samples on each ray; as the checkpoint has it unless given"""
+    sampling_floor: float | None = None
+    """Share of the samples that ignores the coarse volume; 1 spreads all of them evenly"""
     chunk: int = 8192
     """Rays in one go: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

@@ -37,7 +37,9 @@ def run_evaluation(config: EvaluationConfig) -> str:
         check_output(Path(pictures) / "picture", "--save_images")
     devices = choose_devices(config.model)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
-        config.model.vggt_path, N_samples=config.model.N_samples
+        config.model.vggt_path,
+        N_samples=config.model.N_samples,
+        sampling_floor=config.model.sampling_floor,
     )
     tasks = _tasks(config, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)
