@@ -1,4 +1,4 @@
-"""What the sources say about the frustum of one target camera, at an eighth of its resolution.
+"""What the sources say about the frustum of one target camera, on a coarse grid of rays.
 
 The radiance field judges ray by ray. Here neighbouring rays are judged together, as in MuRF (Xu et
 al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): a coarse volume of the views' mutual
@@ -8,6 +8,7 @@ sample, and hands its context to the samples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +24,11 @@ from models.volume_network import VolumeNetwork
 from utils.cameras import Cameras
 from utils.rays import cell_grid, pixel_rays, view_grid
 
-SHRINK = 8
-"""Target pixels per ray of the volume, along each side."""
+CELLS = 80
+"""Rays of the volume along the longer side of an image of usual size."""
+CELL_SIZES = (4.0, 8.0)
+"""Least and most pixels between them, along each side: finer than that, the features have nothing
+to say; coarser, things are lost."""
 CUE_CHANNELS = 4
 PLACE_CHANNELS = 2
 
@@ -109,7 +113,7 @@ class TargetVolumeBuilder(nn.Module):
             size: Height and width of the target images.
             pad: As in ``observe``.
         """
-        rows, columns = -(-size[0] // SHRINK), -(-size[1] // SHRINK)
+        rows, columns = volume_grid(size)
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
@@ -137,6 +141,13 @@ class TargetVolumeBuilder(nn.Module):
         place = [count / (1 + count), steps[:, None].expand_as(count)]
         seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
         return torch.cat([*seen, similarity, cues, reliability, *place], -1)
+
+
+def volume_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the volume's rays for an image of (height, width)."""
+    least, most = CELL_SIZES
+    cell = min(max(max(size) / CELLS, least), most)
+    return math.ceil(size[0] / cell), math.ceil(size[1] / cell)
 
 
 def pooled_cues(

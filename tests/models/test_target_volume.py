@@ -6,7 +6,7 @@ import torch
 from models.geometry_prior import GeometryPrior
 from models.projection import PriorCues
 from models.sampling import DepthPlanes
-from models.target_volume import TargetVolume, pooled_cues
+from models.target_volume import TargetVolume, pooled_cues, volume_grid
 from models.volume_network import VolumeNetwork
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
@@ -18,10 +18,19 @@ def look(model, scene, camera, near_far=NEAR_FAR):
         return model.look(scene, camera, near_far, SIZE)
 
 
-def test_covers_the_image_at_an_eighth_rounded_up(tiny_model, make_views, make_cameras):
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [((33, 40), (9, 10)), ((240, 320), (60, 80)), ((300, 400), (60, 80)), ((640, 960), (80, 120))],
+)
+def test_eighty_cells_of_four_to_eight_pixels(size, grid):
+    assert volume_grid(size) == grid
+
+
+def test_covers_the_image(tiny_model, make_views, make_cameras):
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
     volume = look(tiny_model, scene, make_cameras(1))
-    assert volume.weights.shape == (1, 12, 5, 5) and volume.features.shape == (1, 4, 12, 5, 5)
+    grid = volume_grid(SIZE)
+    assert volume.weights.shape == (1, 12, *grid) and volume.features.shape == (1, 4, 12, *grid)
     assert (volume.weights >= 0).all() and (volume.weights.sum(1) < 1).all()
 
 
