@@ -23,6 +23,7 @@ from datasets.photo_files import (
     Photo,
     PhotoReader,
     check_wanted_size,
+    choose_image_folder,
     common_size,
     list_folder,
     list_images,
@@ -175,13 +176,7 @@ def _choose_images(root: Path, size: Size | None) -> Path:
             f"{found}."
         )
     sizes = dict(zip(folders, read_sizes(list_images(entry)[0] for entry in folders), strict=True))
-    ordered = sorted(folders, key=lambda entry: sizes[entry][0] * sizes[entry][1])
-    if size is None:
-        return ordered[-1]
-    enough = [
-        entry for entry in ordered if sizes[entry][0] >= size[0] and sizes[entry][1] >= size[1]
-    ]
-    return enough[0] if enough else ordered[-1]
+    return choose_image_folder(sizes, size)
 
 
 def _check_count(images: list[Path], count: int, path: Path) -> None:
