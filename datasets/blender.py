@@ -8,6 +8,7 @@ the image in the house convention.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _SPHERE_RADIUS = (3.5, 4.6)
 """NeRF's own scenes are seen from a sphere of radius 4.03; they are rendered from 2 to 6."""
 _SPHERE_RANGE = (2.0, 6.0)
 _NUMBERS = re.compile(r"(\d+)")
+_MAX_DIGITS = 20
 _NAMES_SHOWN = 3
 
 
@@ -71,8 +73,10 @@ def read_blender(
     root = Path(folder)
     if size is not None:
         check_wanted_size(size)
-    files = {split: file for split in SPLITS if (file := _read_split(root, split))}
-    views = {split: _find_views(file) for split, file in files.items()}
+    files: dict[Split, TransformsFile] = {
+        split: file for split in SPLITS if (file := _read_split(root, split))
+    }
+    views: dict[Split, list[_View]] = {split: _find_views(file) for split, file in files.items()}
     together = [view for found in views.values() for view in found]
     _check_distinct(together, root)
     images = [view.image for view in together]
@@ -80,7 +84,6 @@ def read_blender(
     image_size = common_size(images, sizes) if size is None else size
     photos = tuple(map(Photo, images, sizes))
     cameras = _cameras(together, photos, image_size)
-    ids = iter(range(len(together)))
     return PosedScene(
         name=root.resolve().name,
         view_ids=tuple(range(len(together))),
@@ -89,7 +92,7 @@ def read_blender(
         near_far=_near_far(near_far, files["train"], cameras),
         image_size=image_size,
         read_view=PhotoReader(photos, image_size, background),
-        splits={split: tuple(next(ids) for _ in found) for split, found in views.items()},
+        splits=_splits(views),
     )
 
 
@@ -121,6 +124,15 @@ def _find_views(file: TransformsFile) -> list[_View]:
 def _find_image(folder: Path, name: str) -> Path | None:
     candidates = [*(folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES), folder / name]
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _splits(views: Mapping[Split, Sequence[_View]]) -> dict[Split, tuple[int, ...]]:
+    splits: dict[Split, tuple[int, ...]] = {}
+    first = 0
+    for split, found in views.items():
+        splits[split] = tuple(range(first, first + len(found)))
+        first += len(found)
+    return splits
 
 
 def _check_distinct(views: list[_View], root: Path) -> None:
@@ -158,5 +170,7 @@ def _near_far(
 def _by_number(name: str) -> list[tuple[int, str]]:
     """Let r_2 come before r_10."""
     return [
-        (int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(name) if part
+        (int(part), "") if part.isdecimal() and len(part) < _MAX_DIGITS else (-1, part)
+        for part in _NUMBERS.split(name)
+        if part
     ]

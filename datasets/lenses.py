@@ -20,8 +20,9 @@ LensModel = Literal["perspective", "fisheye"]
 class Lens:
     """A camera's intrinsics with its distortion, in pixels of the original image.
 
-    Perspective coefficients are OpenCV's ``k1 k2 p1 p2 k3 [k4 k5 k6]`` (Brown, 1966), fisheye coefficients
-    its ``k1 k2 k3 k4`` (Kannala and Brandt, 2006). The principal point follows ``utils.cameras``.
+    Perspective coefficients are OpenCV's ``k1 k2 p1 p2 k3 [k4 k5 k6]`` (Brown, 1966), fisheye
+    coefficients its ``k1 k2 k3 k4`` (Kannala and Brandt, 2006). The principal point follows
+    ``utils.cameras``.
     """
 
     model: LensModel

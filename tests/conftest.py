@@ -116,9 +116,9 @@ def _render(w2c: np.ndarray, intrinsics: np.ndarray, phase: float) -> tuple[np.n
     return (colour * 255 + 0.5).astype(np.uint8), depth.astype(np.float32)
 
 
-def make_tiny_scene(phase: float) -> DTUScene:
+def make_tiny_scene(phase: float, center: tuple[float, float] = (41.0, 31.0)) -> DTUScene:
     """Eight views of a textured sphere on a textured plane, 80x64, with exact depth."""
-    intrinsics = np.array([[96.0, 0.0, 41.0], [0.0, 96.0, 31.0], [0.0, 0.0, 1.0]])
+    intrinsics = np.array([[96.0, 0.0, center[0]], [0.0, 96.0, center[1]], [0.0, 0.0, 1.0]])
     azimuths = 0.25 * (np.arange(TINY_VIEWS) % 4) - 0.375
     elevations = np.where(np.arange(TINY_VIEWS) < 4, 0.9, 1.15)
     w2c = np.stack([_look_at_origin(a, e) for a, e in zip(azimuths, elevations, strict=True)])
@@ -155,3 +155,9 @@ def write_dtu_scene() -> Callable[..., None]:
 def write_dtu_lists() -> Callable[..., None]:
     """``write_dtu_lists(root, {"train": ["scan1"], ...})`` writes the data folder's own lists."""
     return _write_lists
+
+
+@pytest.fixture(scope="session")
+def make_scene() -> Callable[..., DTUScene]:
+    """``make_tiny_scene``, for fixtures of other folders."""
+    return make_tiny_scene
