@@ -142,9 +142,12 @@ class PosedScene:
         return self.view_ids.index(view)
 
 
-def held_out_views(scene: PosedScene, every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
+def held_out_views(
+    scene: PosedScene | Sequence[int], every: int = _HOLD_OUT_EVERY
+) -> tuple[int, ...]:
     """Return the views to test on where nothing else is agreed: the first of every eight.
 
     That is the usual split of forward-facing scenes (Mildenhall et al., NeRF, ECCV 2020).
     """
-    return scene.view_ids[::every]
+    views = scene.view_ids if isinstance(scene, PosedScene) else scene
+    return tuple(views[::every])

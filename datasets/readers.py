@@ -19,7 +19,7 @@ from datasets.images import Size
 from datasets.llff import read_llff
 from datasets.posed_scene import PosedScene
 from datasets.transforms import read_transforms
-from datasets.view_selection import Split, read_scan_list
+from datasets.view_selection import Split, read_scene_list
 from utils.errors import UserError
 
 SceneFormat = Literal["llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
@@ -102,7 +102,7 @@ def split_scenes(name: SceneFormat, folder: Path, split: Split) -> list[Path]:
     path = find_split(folder, split)
     if path is None:
         return find_scenes(name, folder)
-    return [folder / scene for scene in read_scan_list(path)]
+    return [folder / scene for scene in read_scene_list(path)]
 
 
 def _is_scene(name: SceneFormat, folder: Path) -> bool:

@@ -28,6 +28,7 @@ _LISTS = Path(__file__).resolve().parents[1] / "configs" / "lists"
 _DEFAULT_SPLITS = {"train": "dtu_train_88.txt", "val": "dtu_test_16.txt", "test": "dtu_test_16.txt"}
 _SCAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MAX_BYTES = 1 << 24
+_MAX_NAME = 200
 _HOLD_OUT_EVERY = 8
 _BEST_ANGLE, _NARROW, _WIDE = 5.0, 1.0, 10.0
 """Degrees: the triangulation angle that counts fully, and how fast smaller and larger ones fade."""
@@ -41,6 +42,21 @@ def find_scan_list(root: Path, split: Split) -> Path:
     names = ("val", "test") if split == "val" else (split,)
     own = [root / "lists" / f"{name}.txt" for name in names]
     return next((path for path in own if path.is_file()), _LISTS / _DEFAULT_SPLITS[split])
+
+
+def read_scene_list(path: Path) -> list[str]:
+    """Read names of folders, one a line; ``#`` begins a comment.
+
+    Raises:
+        UserError: The list is unreadable, empty, or leads out of its data set.
+    """
+    lines = _content_lines(path)
+    for number, line in lines:
+        if len(line) > _MAX_NAME or Path(line).is_absolute() or ".." in Path(line).parts:
+            raise UserError(f"{path}, line {number}: expected a folder, found {line[:80]!r}.")
+    if not lines:
+        raise UserError(f"{path}: the list names no scene.")
+    return list(dict.fromkeys(line for _, line in lines))
 
 
 def read_scan_list(path: Path) -> list[str]:
