@@ -36,7 +36,7 @@ def read_image_size(path: Path) -> Size:
     Raises:
         UserError: The file is missing or no image.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         return image.height, image.width
 
 
@@ -53,7 +53,7 @@ def read_image(
     Raises:
         UserError: The file is missing, empty, truncated, no image, or not of 8 bits per channel.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
             raise UserError(
                 f"{path}: the image has mode {image.mode!r}; convert it to 8-bit RGB first."
@@ -73,7 +73,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     Raises:
         UserError: The file is missing, empty, truncated or no image.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         pixels = np.asarray(image.convert("L"))
     return pixels > _MASK_THRESHOLD
 
@@ -116,8 +116,12 @@ def resize_centered(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong while it is open is the file's fault and says so.
+
+    Raises:
+        UserError: The file is missing, empty, truncated or no image.
+    """
     try:
         with Image.open(path) as image:
             yield image
