@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
-import imageio.v3 as imageio
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -20,11 +19,10 @@ from datasets.images import Size, opened_image
 from datasets.photo_files import list_images
 from utils.errors import UserError
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 _LOG = logging.getLogger(__name__)
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 means upright."""
-_VIDEO_ERRORS = (OSError, ValueError, RuntimeError, IndexError, KeyError, StopIteration)
 _MAX_FRAMES = 1 << 20
 
 ItemT = TypeVar("ItemT")
@@ -119,17 +117,31 @@ def _read_upright(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 def _write_frames(video: Path, out: Path, count: int) -> list[Path]:
     """Write frames that are spread evenly over a video."""
-    try:
-        total = sum(1 for _, _ in zip(imageio.imiter(video), range(_MAX_FRAMES), strict=False))
-        chosen = set(_spread(range(total), count))
-        paths = []
-        for number, frame in zip(range(total), imageio.imiter(video), strict=False):
-            if number in chosen:
-                paths.append(out / f"frame_{number:06d}.png")
-                _save(Image.fromarray(frame[..., :3]), paths[-1])
-    except _VIDEO_ERRORS as error:
-        raise UserError(f"{video}: cannot read the video ({str(error)[:120]}).") from error
+    total = _count_frames(video)
+    if not total:
+        raise UserError(f"{video}: cannot read the video; it is damaged or of an unknown kind.")
+    chosen = set(_spread(range(total), count))
+    paths = []
+    capture = cv2.VideoCapture(str(video))
+    for number in range(total):
+        if not capture.grab():
+            break
+        if number in chosen:
+            frame = capture.retrieve()[1]
+            paths.append(out / f"frame_{number:06d}.png")
+            _save(Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)), paths[-1])
+    capture.release()
     return paths
+
+
+def _count_frames(video: Path) -> int:
+    """Count by going through the video: what its header says is often wrong."""
+    capture = cv2.VideoCapture(str(video))
+    total = 0
+    while total < _MAX_FRAMES and capture.grab():
+        total += 1
+    capture.release()
+    return total
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -172,7 +172,7 @@ def _whole_photo(
     """Bring intrinsics from the network's image to the photo that it is a part of."""
     top, left, rows, columns = crop
     own = resize_intrinsics(intrinsics, columns / seen[1], rows / seen[0])
-    return crop_intrinsics(own, -left, -top)
+    return crop_intrinsics(own, float(-left), float(-top))
 
 
 def _depth_range(features: BackboneFeatures) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.inspection.conventions import Evidence, Verdict, judge
+from datasets.inspection.conventions import Evidence, Verdict, Writing, judge
 from datasets.inspection.features import match_pair
 from datasets.inspection.two_views import fit_pair
 from datasets.posed_scene import PosedScene
@@ -35,8 +35,13 @@ class SceneChecks:
     """The pair of views with the most matches."""
 
 
-def check_scene(scene: PosedScene, num_pairs: int) -> SceneChecks:
+def check_scene(scene: PosedScene, num_pairs: int, written: Writing) -> SceneChecks:
     """Check intrinsics, poses, and both against matched features.
+
+    Args:
+        scene: At a size that is quick to look at.
+        num_pairs: How many pairs of views are matched.
+        written: How the format writes poses.
 
     Raises:
         UserError: An image is damaged.
@@ -57,7 +62,7 @@ def check_scene(scene: PosedScene, num_pairs: int) -> SceneChecks:
             "checked. Are the images textureless, or far apart?"
         )
         return SceneChecks(tuple(facts), tuple(warnings), (), None)
-    verdict = judge(list(evidence.values()), scene.image_size)
+    verdict = judge(list(evidence.values()), scene.image_size, written)
     facts.append(
         f"matches: {total} in {len(evidence)} pairs; median distance to epipolar lines "
         f"{verdict.epipolar:.2f} pixels; {verdict.in_front:.0%} of points in front of the cameras"

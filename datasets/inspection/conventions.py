@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -21,10 +22,13 @@ GOOD_PIXELS = 1.5
 """Median epipolar distance, for an image whose longer side is a thousand pixels, that is fine."""
 _MUCH_BETTER = 0.4
 """A repair has to bring the distance down to this share of what it was."""
+_CERTAIN = 1 / 3
+"""Share of the limit below which no repair is considered."""
 _MIN_IN_FRONT = 0.7
 _FLIP = (1.0, -1.0, -1.0, 1.0)
 
 GivenCameras = Callable[[Cameras, Size], Cameras]
+Writing = Literal["opengl", "llff", "opencv"]
 
 
 @dataclass(frozen=True)
@@ -106,38 +110,7 @@ def _focal_times(factor: float) -> GivenCameras:
     return repair
 
 
-HYPOTHESES = (
-    Hypothesis(
-        "OpenCV axes where OpenGL's are expected, or the other way round",
-        "negate the second and third column of every camera-to-world matrix",
-        _flipped,
-    ),
-    Hypothesis(
-        "world-to-camera matrices where camera-to-world are expected, or the other way round",
-        "invert every matrix",
-        _inverted,
-    ),
-    Hypothesis(
-        "inverted matrices (world-to-camera against camera-to-world) and the wrong axes (OpenGL "
-        "against OpenCV)",
-        "invert every matrix, then negate its second and third column",
-        _inverted_and_flipped,
-    ),
-    Hypothesis(
-        "LLFF's axes (down, right, backwards) where OpenGL's (right, up, backwards) are expected",
-        "put the second column first and the negated first column second",
-        _first_axes_swapped,
-    ),
-    Hypothesis(
-        "OpenGL's axes (right, up, backwards) where LLFF's (down, right, backwards) are expected",
-        "put the negated second column first and the first column second",
-        _opengl_read_as_llff,
-    ),
-    Hypothesis(
-        "OpenCV's axes (right, down, forwards) where LLFF's (down, right, backwards) are expected",
-        "swap the first two columns and negate the third",
-        _opencv_read_as_llff,
-    ),
+_INTRINSICS = (
     Hypothesis(
         "a swapped principal point (cx belongs to the width, cy to the height)",
         "swap cx and cy",
@@ -155,27 +128,85 @@ HYPOTHESES = (
         _focal_times(0.25),
     ),
 )
+_CAMERA_TO_WORLD = (
+    Hypothesis(
+        "OpenCV axes where OpenGL's are expected (camera-to-world is right)",
+        "negate the second and third column of every matrix",
+        _flipped,
+    ),
+    Hypothesis(
+        "world-to-camera matrices where camera-to-world are expected (the axes are right)",
+        "invert every matrix",
+        _inverted_and_flipped,
+    ),
+    Hypothesis(
+        "OpenCV's world-to-camera matrices where OpenGL's camera-to-world are expected",
+        "invert every matrix, then negate its second and third column",
+        _inverted,
+    ),
+    Hypothesis(
+        "LLFF's axes (down, right, backwards) where OpenGL's (right, up, backwards) are expected",
+        "put the second column first and the negated first column second",
+        _first_axes_swapped,
+    ),
+)
+_LLFF = (
+    Hypothesis(
+        "OpenGL's axes (right, up, backwards) where LLFF's (down, right, backwards) are expected",
+        "put the negated second column first and the first column second",
+        _opengl_read_as_llff,
+    ),
+    Hypothesis(
+        "OpenCV's axes (right, down, forwards) where LLFF's (down, right, backwards) are expected",
+        "swap the first two columns and negate the third",
+        _opencv_read_as_llff,
+    ),
+)
+_WORLD_TO_CAMERA = (
+    Hypothesis(
+        "OpenGL axes where OpenCV's are expected (world-to-camera is right)",
+        "negate the second and third row of every matrix",
+        _flipped,
+    ),
+    Hypothesis(
+        "camera-to-world matrices where world-to-camera are expected (the axes are right)",
+        "invert every matrix",
+        _inverted,
+    ),
+    Hypothesis(
+        "OpenGL's camera-to-world matrices where OpenCV's world-to-camera are expected",
+        "negate the second and third column of every matrix, then invert it",
+        _inverted_and_flipped,
+    ),
+)
+_POSES = {"opengl": _CAMERA_TO_WORLD, "llff": _LLFF, "opencv": _WORLD_TO_CAMERA}
+"""By how a format writes its poses: what may have been written instead."""
 
 
-def judge(pairs: Sequence[Evidence], size: Size) -> Verdict:
+def judge(pairs: Sequence[Evidence], size: Size, written: Writing = "opengl") -> Verdict:
     """Say whether cameras explain the matches of several pairs, and if not, what would.
 
     Args:
         pairs: At least one with matches.
         size: Height and width of the images.
+        written: How the format writes poses: camera-to-world with OpenGL's or LLFF's axes, or
+            world-to-camera with OpenCV's.
     """
     limit = GOOD_PIXELS * max(1.0, max(size) / 1000)
     epipolar, in_front = _score(pairs, lambda cameras, _: cameras, size)
-    fine = epipolar <= limit and in_front >= _MIN_IN_FRONT
-    scores = [(_score(pairs, hypothesis.repair, size), hypothesis) for hypothesis in HYPOTHESES]
+    candidates = _POSES[written] + _INTRINSICS
+    scores = [(_score(pairs, hypothesis.repair, size), hypothesis) for hypothesis in candidates]
     likely = [
         (distance, hypothesis)
         for (distance, front), hypothesis in scores
         if front >= _MIN_IN_FRONT and distance <= 3 * limit
     ]
-    best = min(likely, key=lambda row: row[0]) if likely and not fine else None
+    best = min(likely, key=lambda row: row[0], default=None)
+    much_better = best is not None and best[0] <= _MUCH_BETTER * epipolar
+    # Wrong focal lengths can come near enough to look right, until the right ones are tried.
+    fine = epipolar <= (limit * _CERTAIN if much_better else limit) and in_front >= _MIN_IN_FRONT
     # Cameras that look backwards fit their epipolar lines as well as those that look forwards.
-    explains = best is not None and (best[0] <= _MUCH_BETTER * epipolar or in_front < _MIN_IN_FRONT)
+    explains = best is not None and not fine and (much_better or in_front < _MIN_IN_FRONT)
     return Verdict(
         epipolar=epipolar,
         in_front=in_front,

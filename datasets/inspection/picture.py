@@ -18,8 +18,8 @@ from utils.cameras import Cameras, unproject
 from utils.errors import UserError
 from utils.images import colorize
 
-_SIDE = 320
-_NEIGHBOURS = 4
+_SIDE = 240
+_NEIGHBOURS = 3
 _MAX_FRUSTUMS = 200
 
 

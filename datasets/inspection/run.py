@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from datasets.inspection.checks import SceneChecks, check_scene
+from datasets.inspection.conventions import Writing
 from datasets.inspection.picture import draw_scene
 from datasets.inspection.stock import FoundScene, Stock, take_stock
 from datasets.readers import ReadOptions
@@ -78,7 +79,7 @@ def run_inspection(config: InspectionConfig) -> str:
     for found in _spread(stock.scenes, config.scenes):
         _LOG.info("checking %s", found.scene.name)
         reduced = found.reduced()
-        checks = check_scene(reduced, config.pairs)
+        checks = check_scene(reduced, config.pairs, _writing(source.name))
         lines += _check_lines(found, checks)
         problems += [f"{found.scene.name}: {problem}" for problem in checks.problems]
         if checks.pair is not None:
@@ -144,6 +145,12 @@ def _check_lines(found: FoundScene, checks: SceneChecks) -> list[str]:
     lines += [f"    {fact}" for fact in checks.facts]
     lines.append(f"    depth maps: {f'{known:.0%} of the first' if known else 'none'}")
     return lines + [f"    note: {warning}" for warning in checks.warnings]
+
+
+def _writing(name: str) -> Writing:
+    if name == "llff":
+        return "llff"
+    return "opencv" if name in ("dtu", "blendedmvs", "colmap") else "opengl"
 
 
 def _write_index(source: DataSource, stock: Stock) -> str:

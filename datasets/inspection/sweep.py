@@ -11,7 +11,7 @@ from datasets.views import Views
 from utils.cameras import Cameras, project, unproject
 from utils.rays import pixel_grid, view_grid
 
-_PLANES = 64
+_PLANES = 48
 _WINDOW = 7
 
 
