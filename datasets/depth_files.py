@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Float32, Shaped
 from PIL import Image
 
+from datasets.npy import ARRAY_ERRORS
 from datasets.pfm import read_pfm
 from utils.errors import UserError
 
 DEPTH_SUFFIXES = (".pfm", ".png", ".tif", ".tiff", ".npy")
 _IMAGE_MODES = ("I;16", "I;16B", "I", "F", "L")
-_ARRAY_ERRORS = (OSError, ValueError, TypeError, LookupError, EOFError, SyntaxError, MemoryError)
 _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _MAX_VALUES = 1 << 28
 
@@ -53,7 +53,7 @@ def _read_array(path: Path) -> Shaped[np.ndarray, "height width"]:
     try:
         # Mapping compares the promised shape with the file's size before any memory is taken.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _ARRAY_ERRORS as error:
+    except ARRAY_ERRORS as error:
         raise UserError(f"{path}: cannot read the depth map ({str(error)[:120]}).") from error
     if isinstance(values, np.ndarray) and values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
