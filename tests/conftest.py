@@ -340,3 +340,9 @@ def write_layout(centered_scene: TinyScene) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def colmap_quaternion() -> Callable[[np.ndarray], np.ndarray]:
+    """From a rotation to COLMAP's four numbers."""
+    return quaternion
