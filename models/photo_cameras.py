@@ -1,6 +1,6 @@
-"""Cameras for photos that have none: VGGT looks at them, the result is a ``transforms.json``.
+"""Cameras for photos that have none: VGGT or COLMAP looks at them, a ``transforms.json`` results.
 
-Distances are in the backbone's own unit, which is arbitrary.
+Distances are in an arbitrary unit, the backbone's or COLMAP's own.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datasets.lenses import Lens
 from datasets.photo_folder import UprightPhoto, collect_photos, fit_photos
 from datasets.readers import ESTIMATED
+from datasets.structure_from_motion import reconstruct
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
@@ -43,6 +45,9 @@ class PhotoConfig:
     out: str | None = None
     """Folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
     beside a video"""
+    method: Literal["vggt", "colmap"] = "vggt"
+    """Who estimates: the backbone, or COLMAP through pycolmap, which is slower and, where it
+    succeeds, more exact"""
     vggt_path: str = "ckpts/vggt-mini"
     """Folder of the backbone that estimates"""
     backbone_size: int | None = None
@@ -80,7 +85,9 @@ class PhotoCameras:
 
     cameras: Cameras
     """Of the whole photos, each at its own size; one axis."""
-    near_far: tuple[float, float] = field(default=(0.1, 10.0))
+    near_far: tuple[float, float]
+    lenses: tuple[Lens, ...] = ()
+    """With distortion, if that is known; one for each photo."""
 
 
 def run_estimation(config: PhotoConfig) -> str:
@@ -94,9 +101,12 @@ def run_estimation(config: PhotoConfig) -> str:
     if path.exists() and not config.overwrite:
         raise UserError(f"{path}: is there already; --overwrite true replaces it.")
     photos = collect_photos(Path(config.photos), folder, config.max_views)
-    network = VGGT.from_pretrained(config.vggt_path)
-    backbone = FrozenVGGT(network, config.backbone_size).to(_device(config.device))
-    estimated = estimate_cameras(photos, backbone)
+    if config.method == "colmap":
+        photos, estimated = _reconstructed(photos)
+    else:
+        network = VGGT.from_pretrained(config.vggt_path)
+        backbone = FrozenVGGT(network, config.backbone_size).to(_device(config.device))
+        estimated = estimate_cameras(photos, backbone)
     write_transforms(path, photos, estimated)
     sizes = {photo.size for photo in photos}
     advice = "" if len(sizes) == 1 else " --image_size HEIGHT WIDTH (their sizes differ)"
@@ -135,11 +145,14 @@ def write_transforms(path: Path, photos: Sequence[UprightPhoto], estimated: Phot
     """
     cameras = estimated.cameras
     content = {
-        "camera_model": "PINHOLE",
         "near": estimated.near_far[0],
         "far": estimated.near_far[1],
         "frames": [
-            _frame(photo, cameras[place], path.parent) for place, photo in enumerate(photos)
+            {
+                **_frame(photo, cameras[place], path.parent),
+                **(_distortion(estimated.lenses[place]) if estimated.lenses else {}),
+            }
+            for place, photo in enumerate(photos)
         ],
     }
     partial = path.with_name(f".{path.name}.partial")
@@ -164,6 +177,24 @@ def _frame(photo: UprightPhoto, camera: Cameras, folder: Path) -> dict[str, Any]
         "h": photo.size[0],
         "transform_matrix": matrix.tolist(),
     }
+
+
+def _distortion(lens: Lens) -> dict[str, Any]:
+    if lens.model == "fisheye":
+        names, model = ("k1", "k2", "k3", "k4"), "OPENCV_FISHEYE"
+    else:
+        names, model = ("k1", "k2", "p1", "p2", "k3"), "OPENCV"
+    return {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
+
+
+def _reconstructed(
+    photos: Sequence[UprightPhoto],
+) -> tuple[list[UprightPhoto], PhotoCameras]:
+    found = reconstruct(photos)
+    intrinsics = torch.stack([lens.intrinsics for lens in found.lenses]).float()
+    near, far = found.near_far.tolist()
+    cameras = PhotoCameras(Cameras(intrinsics, found.c2w), (near, far), found.lenses)
+    return list(found.photos), cameras
 
 
 def _whole_photo(

@@ -1,6 +1,8 @@
 """Cameras for photos without any: what a network says becomes a file that can be read."""
 
 import json
+import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 
 from datasets.inspection.run import InspectionConfig
+from datasets.lenses import Lens
 from datasets.photo_folder import collect_photos
 from datasets.readers import ReadOptions, open_scene
 from models.photo_cameras import PhotoConfig, estimate_cameras, run_estimation, write_transforms
@@ -92,3 +95,26 @@ def test_photos_without_cameras_say_what_to_do(tmp_path):
         open_scene("photos", tmp_path)
     assert InspectionConfig(dataset_name="photos").source().name == "photos"
     assert PhotoConfig(photos="a/b.mp4").folder.name == "b_estimated"
+
+
+@pytest.mark.slow
+def test_colmap_estimates_too(tmp_path, monkeypatch):
+    pytest.importorskip("pycolmap")
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(generator.integers(0, 255, (96, 128, 3), np.uint8)).save(tmp_path / name)
+    with pytest.raises(UserError, match="COLMAP found no solution"):
+        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(UserError, match="pip install pycolmap"):
+        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+
+
+def test_a_lens_is_written_and_read_again(tmp_path, photos, oracle):
+    cameras = estimate_cameras(photos, oracle)
+    lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
+    lensed = replace(cameras, lenses=(lens,) * 3)
+    write_transforms(tmp_path / "estimated/transforms.json", photos, lensed)
+    scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
+    read = scene.read_view.photos[0].lens
+    assert read.coefficients == lens.coefficients and read.model == "perspective"

@@ -9,6 +9,7 @@ from utils.config import parse_config
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+@pytest.mark.slow
 def test_a_mixture_trains_and_resumes(tiny_flags, tiny_dtu, write_layout, tmp_path):
     write_layout("colmap", tmp_path / "colmap" / "scene")
     write_layout("transforms", tmp_path / "transforms")
