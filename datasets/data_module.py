@@ -7,7 +7,13 @@ import pytorch_lightning as pl
 from datasets.data_config import DataConfig
 from datasets.dtu import DTUDataset
 from datasets.loader import ResumableDataLoader, SampleLoader
+from datasets.mixed_dataset import MixedDataset
+from datasets.pixel_cache import PixelCache
 from datasets.samplers import SceneBatchSampler
+from datasets.sampling_rules import SamplingRules
+from datasets.scene_dataset import SceneDataset
+from datasets.sources import DataSource
+from datasets.view_selection import Split
 from datasets.views import SampleRequest
 
 
@@ -19,8 +25,8 @@ class SceneDataModule(pl.LightningDataModule):
         super().__init__()
         self._config = config
         self._seed = seed
-        self._train: DTUDataset | None = None
-        self._val: DTUDataset | None = None
+        self._train: MixedDataset | None = None
+        self._val: MixedDataset | None = None
         self._train_loader: ResumableDataLoader | None = None
         self._place_in_data: dict[str, int] | None = None
 
@@ -32,30 +38,20 @@ class SceneDataModule(pl.LightningDataModule):
         """
         if self._train is None or self._val is None:
             config = self._config
-            self._train = DTUDataset(
-                config.datadir,
-                "train",
-                image_scale=config.image_scale,
-                num_nearest=config.num_nearest,
-                num_targets=config.num_targets,
-                max_sources=config.max_sources,
-            )
-            self._val = DTUDataset(
-                config.datadir,
-                "val",
-                image_scale=config.image_scale,
-                max_sources=config.num_source_views,
-            )
+            rules = SamplingRules(config.num_nearest, config.num_targets, config.max_sources)
+            self._train = build_dataset(config, "train", rules)
+            held_out = SamplingRules(config.num_nearest, 1, config.num_source_views)
+            self._val = build_dataset(config, "val", held_out)
 
     @property
-    def train_dataset(self) -> DTUDataset:
+    def train_dataset(self) -> MixedDataset:
         """The training split, after ``setup``."""
         if self._train is None:
             raise RuntimeError("call setup() first")
         return self._train
 
     @property
-    def val_dataset(self) -> DTUDataset:
+    def val_dataset(self) -> MixedDataset:
         """The validation split, after ``setup``."""
         if self._val is None:
             raise RuntimeError("call setup() first")
@@ -102,7 +98,7 @@ class SceneDataModule(pl.LightningDataModule):
         config = self._config
         rank, world_size = self._place()
         return SceneBatchSampler(
-            len(self.train_dataset),
+            self.train_dataset.groups,
             scenes_per_batch=config.scenes_per_batch,
             seed=self._seed,
             rank=rank,
@@ -129,3 +125,34 @@ class SceneDataModule(pl.LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def build_dataset(config: DataConfig, split: Split, rules: SamplingRules) -> MixedDataset:
+    """Take stock of all sources of a split.
+
+    Raises:
+        UserError: The data are missing or malformed.
+    """
+    sources = config.sources()
+    share = (config.cache_mb << 20) // max(1, config.num_workers)
+    # Validation reads each of its few images once an epoch.
+    cache = PixelCache(share if split == "train" else 0)
+    parts = [_build_part(source, config, split, rules, cache) for source in sources]
+    return MixedDataset(parts, [source.weight for source in sources])
+
+
+def _build_part(
+    source: DataSource, config: DataConfig, split: Split, rules: SamplingRules, cache: PixelCache
+) -> DTUDataset | SceneDataset:
+    if source.name != "dtu":
+        return SceneDataset(source, split, rules, cache)
+    dataset = DTUDataset(
+        source.folder,
+        split,
+        image_scale=config.image_scale,
+        num_nearest=rules.num_nearest,
+        num_targets=rules.num_targets,
+        max_sources=rules.max_sources,
+    )
+    dataset.cache = cache
+    return dataset

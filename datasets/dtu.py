@@ -18,7 +18,9 @@ from datasets.dtu_frames import load_depth, load_image, load_mask, native_size, 
 from datasets.dtu_index import Scan, index_scans
 from datasets.dtu_layout import find_camera_files
 from datasets.images import Size, read_image_size
+from datasets.pixel_cache import PixelCache
 from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.sampling_rules import ItemGroup
 from datasets.view_selection import (
     Split,
     choose_held_out,
@@ -82,6 +84,8 @@ class DTUDataset(Dataset[Sample]):
         """
         root = Path(datadir)
         self._train = split == "train"
+        self.cache = PixelCache(0)
+        """Keeps decoded images; whoever has memory for that replaces it."""
         self._num_targets = num_targets if self._train else 1
         self._num_nearest = max(num_nearest, max_sources + num_targets - 1)
         files = find_camera_files(root)
@@ -109,6 +113,11 @@ class DTUDataset(Dataset[Sample]):
     def scan_names(self) -> list[str]:
         """The scans that are there."""
         return [scan.name for scan in self._scans]
+
+    @property
+    def groups(self) -> list[ItemGroup]:
+        """All items can be in one batch."""
+        return [ItemGroup(0, len(self._items))]
 
     def __len__(self) -> int:
         """Count scans times targets."""
@@ -168,9 +177,7 @@ class DTUDataset(Dataset[Sample]):
         raise UserError(f"No scan {name!r} here; there are {', '.join(self.scan_names)}.")
 
     def _read_view(self, scan: Scan, view: int) -> ViewPixels:
-        views = self._load_views(scan, [view], scan.lights[0])
-        image = views.images[0].permute(1, 2, 0)
-        return ViewPixels(image.numpy(), views.depths[0].numpy(), views.masks[0].numpy())
+        return self._read_pixels(scan, view, scan.lights[0])
 
     def _scan_items(self, scan: Scan, pairs: dict[int, list[int]], max_sources: int) -> list[_Item]:
         centers = {view: self._c2w[view][:3, 3] for view in scan.views}
@@ -204,21 +211,26 @@ class DTUDataset(Dataset[Sample]):
         return drawn[:num_sources], [item.target, *drawn[num_sources:]], item.scan.lights[light]
 
     def _load_views(self, scan: Scan, views: Sequence[int], light: int) -> Views:
-        files, native, size = scan.files, self._native, self.image_size
-        images = [load_image(files.images[light][view], native, size) for view in views]
-        depths = [
-            load_depth(files.depths[view], native, size)
-            if view in files.depths
-            else np.zeros(size, np.float32)
+        pixels = [
+            self.cache.get((scan.name, light, view), partial(self._read_pixels, scan, view, light))
             for view in views
         ]
-        masks = [self._mask(scan, view, depth) for view, depth in zip(views, depths, strict=True)]
+        images = torch.from_numpy(np.stack([view.image for view in pixels]))
         return Views(
-            images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(),
+            images=images.permute(0, 3, 1, 2).contiguous(),
             cameras=self._cameras(views),
-            depths=torch.from_numpy(np.stack(depths)) * MILLIMETRES_TO_SCENE,
-            masks=torch.from_numpy(np.stack(masks)),
+            depths=torch.from_numpy(np.stack([view.depth for view in pixels])),
+            masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
         )
+
+    def _read_pixels(self, scan: Scan, view: int, light: int) -> ViewPixels:
+        files, native, size = scan.files, self._native, self.image_size
+        image = load_image(files.images[light][view], native, size)
+        depth = np.zeros(size, np.float32)
+        if view in files.depths:
+            depth = load_depth(files.depths[view], native, size)
+        mask = self._mask(scan, view, depth)
+        return ViewPixels(image, depth * np.float32(MILLIMETRES_TO_SCENE), mask)
 
     def _mask(
         self, scan: Scan, view: int, depth: Float[np.ndarray, "height width"]

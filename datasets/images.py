@@ -36,23 +36,35 @@ def read_image_size(path: Path) -> Size:
     Raises:
         UserError: The file is missing or no image.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         return image.height, image.width
 
 
-def read_image(path: Path) -> Float32[np.ndarray, "height width 3"]:
+def read_image(
+    path: Path, background: float | None = None
+) -> Float32[np.ndarray, "height width 3"]:
     """Read an 8-bit image as RGB in [0, 1].
+
+    Args:
+        path: The file.
+        background: Grey that shows through where the image is transparent; None: its alpha, if
+            it has any, is left aside.
 
     Raises:
         UserError: The file is missing, empty, truncated, no image, or not of 8 bits per channel.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
             raise UserError(
                 f"{path}: the image has mode {image.mode!r}; convert it to 8-bit RGB first."
             )
-        pixels = np.asarray(image.convert("RGB"))
-    return pixels.astype(np.float32) / 255.0
+        transparent = background is not None and image.has_transparency_data
+        pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    values = pixels.astype(np.float32) / 255.0
+    if not transparent:
+        return values
+    alpha = values[..., 3:]
+    return values[..., :3] * alpha + np.float32(background or 0.0) * (1 - alpha)
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
@@ -61,7 +73,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     Raises:
         UserError: The file is missing, empty, truncated or no image.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         pixels = np.asarray(image.convert("L"))
     return pixels > _MASK_THRESHOLD
 
@@ -91,9 +103,25 @@ def resize_nearest(
     return values[np.ix_(rows.clip(max=height - 1), columns.clip(max=width - 1))]
 
 
+def resize_centered(
+    values: Shaped[np.ndarray, "height width"], size: Size
+) -> Shaped[np.ndarray, "new_height new_width"]:
+    """Resize a map that must not be averaged: the old pixel under the centre of the new one."""
+    height, width = values.shape
+    if (height, width) == size:
+        return values
+    rows = ((np.arange(size[0]) + 0.5) * (height / size[0])).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * (width / size[1])).astype(int)
+    return values[np.ix_(rows.clip(max=height - 1), columns.clip(max=width - 1))]
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong while it is open is the file's fault and says so.
+
+    Raises:
+        UserError: The file is missing, empty, truncated or no image.
+    """
     try:
         with Image.open(path) as image:
             yield image

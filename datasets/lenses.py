@@ -20,8 +20,9 @@ LensModel = Literal["perspective", "fisheye"]
 class Lens:
     """A camera's intrinsics with its distortion, in pixels of the original image.
 
-    Perspective coefficients are OpenCV's ``k1 k2 p1 p2 k3`` (Brown, 1966), fisheye coefficients
-    its ``k1 k2 k3 k4`` (Kannala and Brandt, 2006). The principal point follows ``utils.cameras``.
+    Perspective coefficients are OpenCV's ``k1 k2 p1 p2 k3 [k4 k5 k6]`` (Brown, 1966), fisheye
+    coefficients its ``k1 k2 k3 k4`` (Kannala and Brandt, 2006). The principal point follows
+    ``utils.cameras``.
     """
 
     model: LensModel
@@ -59,6 +60,17 @@ def undistort(
         mask.astype(np.uint8), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
     )
     return straight, (counted > 0) & _shown(columns, rows)
+
+
+def undistort_nearest(
+    values: Float32[np.ndarray, "height width"], lens: Lens
+) -> Float32[np.ndarray, "height width"]:
+    """Do the same to a map that must not be averaged, such as depth; 0 where nothing is shown."""
+    columns, rows = _origins(lens, (values.shape[0], values.shape[1]))
+    straight = cv2.remap(
+        values, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return np.where(_shown(columns, rows), straight, np.float32(0))
 
 
 def _origins(

@@ -9,7 +9,6 @@ principal point is its centre. Images go with rows in the order of their names.
 from __future__ import annotations
 
 import re
-import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +18,12 @@ from torch import Tensor
 
 from datasets.images import Size
 from datasets.near_far import given_near_far
+from datasets.npy import ARRAY_ERRORS
 from datasets.photo_files import (
     Photo,
     PhotoReader,
     check_wanted_size,
+    choose_image_folder,
     common_size,
     list_folder,
     list_images,
@@ -43,17 +44,6 @@ _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
 """Focal lengths, in image widths, beyond which a file cannot be right."""
 _MAX_BYTES = 1 << 24
-_PARSE_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    EOFError,
-    SyntaxError,
-    tokenize.TokenError,
-)
-"""What numpy raises on damaged headers."""
 _MAX_ASPECT_PIXELS = 2.0
 """By how much the sides of a shrunk image may be rounded, together."""
 
@@ -113,7 +103,7 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
             f"{path}: the file is missing. LLFF's cameras come with the data set, or from LLFF's "
             "imgs2poses.py."
         ) from error
-    except _PARSE_ERRORS as error:
+    except ARRAY_ERRORS as error:
         raise UserError(
             f"{path}: cannot read the cameras ({_first_line(error)}). Copy the file again."
         ) from error
@@ -175,13 +165,7 @@ def _choose_images(root: Path, size: Size | None) -> Path:
             f"{found}."
         )
     sizes = dict(zip(folders, read_sizes(list_images(entry)[0] for entry in folders), strict=True))
-    ordered = sorted(folders, key=lambda entry: sizes[entry][0] * sizes[entry][1])
-    if size is None:
-        return ordered[-1]
-    enough = [
-        entry for entry in ordered if sizes[entry][0] >= size[0] and sizes[entry][1] >= size[1]
-    ]
-    return enough[0] if enough else ordered[-1]
+    return choose_image_folder(sizes, size)
 
 
 def _check_count(images: list[Path], count: int, path: Path) -> None:

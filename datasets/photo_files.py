@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from datasets.images import Size, read_image, read_image_size, read_mask
-from datasets.lenses import Lens, undistort
+from datasets.depth_files import DepthFile, read_depth
+from datasets.images import Size, read_image, read_image_size, read_mask, resize_centered
+from datasets.lenses import Lens, undistort, undistort_nearest
 from datasets.posed_scene import ViewPixels
 from utils.errors import UserError
 
@@ -31,6 +32,7 @@ class Photo:
     lens: Lens | None = None
     """Whose distortion is to be undone."""
     mask_path: Path | None = None
+    depth: DepthFile | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class PhotoReader:
 
     photos: tuple[Photo, ...]
     size: Size
+    background: float | None = None
+    """Grey behind transparent pixels; None leaves transparency aside."""
 
     def __call__(self, view: int) -> ViewPixels:
         """Read one view.
@@ -47,17 +51,21 @@ class PhotoReader:
             UserError: Its file is damaged, or was replaced by one of another size.
         """
         photo = self.photos[view]
-        image = read_image(photo.path)
+        image = read_image(photo.path, self.background)
         _require_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
         mask = np.ones(photo.size, np.bool_)
         if photo.mask_path is not None:
             mask = read_mask(photo.mask_path)
             _require_size(photo.mask_path, (mask.shape[0], mask.shape[1]), photo.size)
+        depth = np.zeros(photo.size, np.float32)
+        if photo.depth is not None:
+            depth = resize_centered(read_depth(photo.depth), photo.size)
         if photo.lens is not None and photo.lens.distorts:
             image, mask = undistort(image, mask, photo.lens)
+            depth = undistort_nearest(depth, photo.lens)
         return ViewPixels(
             image=_resize(image, self.size),
-            depth=np.zeros(self.size, np.float32),
+            depth=resize_centered(depth, self.size),
             mask=_resize(mask.astype(np.float32), self.size) > _FULLY_COVERED,
         )
 
@@ -81,6 +89,24 @@ def list_images(folder: Path) -> list[Path]:
         UserError: The folder cannot be read.
     """
     return [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def choose_image_folder(folders: Mapping[Path, Size], wanted: Size | None) -> Path:
+    """Choose the smallest images that need not be enlarged, else the largest.
+
+    Args:
+        folders: With the size of the images in each.
+        wanted: Height and width; None: the largest.
+    """
+    ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
+    if wanted is None:
+        return ordered[-1]
+    enough = [
+        folder
+        for folder in ordered
+        if folders[folder][0] >= wanted[0] and folders[folder][1] >= wanted[1]
+    ]
+    return enough[0] if enough else ordered[-1]
 
 
 def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:

@@ -6,8 +6,8 @@ return one. Cameras, image sizes and near/far are known at once, pixels are read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from datasets.images import Size
+from datasets.view_selection import Neighbours, Split, rank_by_pose
 from datasets.views import Sample, Views
 from utils.cameras import Cameras
 from utils.errors import UserError
@@ -50,6 +51,12 @@ class PosedScene:
     """Height and width of every view."""
     read_view: Callable[[int], ViewPixels]
     """Read one view by its id, at ``image_size``. Can be pickled, for worker processes."""
+    view_near_far: Float[Tensor, "view 2"] | None = None
+    """The range that each view sees, where the files tell; within ``near_far``."""
+    neighbours: Neighbours = field(default_factory=dict)
+    """Others that go with a view, most useful first: of a pair list, or by common points."""
+    splits: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
+    """Views that the files themselves set apart for training, validation and test."""
 
     def load_views(self, ids: Sequence[int]) -> Views:
         """Read chosen views, in the order given.
@@ -88,6 +95,28 @@ class PosedScene:
         ranked = sorted(zip(distances, others, strict=True))
         return tuple(view for _, view in ranked[:count])
 
+    def ranked_neighbours(self, view: int) -> tuple[int, ...]:
+        """Return all other views, most useful first: as the files say, then by camera pose.
+
+        Raises:
+            UserError: There is no such view.
+        """
+        by_pose = rank_by_pose(self.cameras, self._place(view))
+        known = [other for other in self.neighbours.get(view, ()) if other in self.view_ids]
+        others = dict.fromkeys([*known, *(self.view_ids[place] for place in by_pose)])
+        return tuple(other for other in others if other != view)
+
+    def range_of(self, views: Sequence[int]) -> Float[Tensor, " 2"]:
+        """Return the nearest and farthest z-depth that chosen views see.
+
+        Raises:
+            UserError: There is no such view.
+        """
+        if self.view_near_far is None:
+            return self.near_far.clone()
+        ranges = self.view_near_far[[self._place(view) for view in views]]
+        return torch.stack([ranges[:, 0].min(), ranges[:, 1].max()])
+
     def sample(self, target: int, pool: Sequence[int], num_sources: int) -> Sample:
         """Read one view to be predicted and the views of ``pool`` nearest to it.
 
@@ -113,9 +142,12 @@ class PosedScene:
         return self.view_ids.index(view)
 
 
-def held_out_views(scene: PosedScene, every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
+def held_out_views(
+    scene: PosedScene | Sequence[int], every: int = _HOLD_OUT_EVERY
+) -> tuple[int, ...]:
     """Return the views to test on where nothing else is agreed: the first of every eight.
 
     That is the usual split of forward-facing scenes (Mildenhall et al., NeRF, ECCV 2020).
     """
-    return scene.view_ids[::every]
+    views = scene.view_ids if isinstance(scene, PosedScene) else scene
+    return tuple(views[::every])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from datasets.depth_files import DepthFile
 from datasets.images import Size
 from datasets.near_far import estimate_near_far, given_near_far
 from datasets.photo_files import (
@@ -91,11 +92,13 @@ def _find_file(given: Path) -> Path:
 
 def _find_photos(file: TransformsFile) -> tuple[Photo, ...]:
     """Find photo, mask and lens of every frame; only headers of images are read."""
-    images, masks = _find_images(file), _find_masks(file)
+    images, masks, depths = _find_images(file), _find_masks(file), _find_depths(file)
     sizes = read_sizes(images)
     return tuple(
-        Photo(image, size, frame_lens(frame, size), mask)
-        for frame, image, size, mask in zip(file.frames, images, sizes, masks, strict=True)
+        Photo(image, size, frame_lens(frame, size), mask, depth)
+        for frame, image, size, mask, depth in zip(
+            file.frames, images, sizes, masks, depths, strict=True
+        )
     )
 
 
@@ -148,6 +151,19 @@ def _find_masks(file: TransformsFile) -> list[Path | None]:
         masks.append(mask)
     read_sizes(mask for mask in masks if mask is not None)
     return masks
+
+
+def _find_depths(file: TransformsFile) -> list[DepthFile | None]:
+    depths: list[DepthFile | None] = []
+    for frame in file.frames:
+        path = None if frame.depth_path is None else file.path.parent / frame.depth_path
+        if path is not None and not os.path.isfile(path):
+            raise UserError(
+                f"{frame.source}: the depth map {str(frame.depth_path)[:80]!r} is missing. Restore "
+                "it, or remove depth_file_path."
+            )
+        depths.append(None if path is None else DepthFile(path, frame.depth_scale))
+    return depths
 
 
 def _find_image(folder: Path, name: str) -> Path | None:

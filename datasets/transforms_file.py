@@ -2,6 +2,8 @@
 
 Numbers stand at the top of the file for all frames, or in a frame for that one: ``fl_x fl_y cx cy
 w h``, ``camera_angle_x camera_angle_y`` (radians) in place of focal lengths, ``k1 k2 k3 k4 p1 p2``.
+``depth_file_path`` names a map of z-depths, to be multiplied with ``depth_unit_scale_factor``
+(0.001 unless given, as nerfstudio has it), to give the units of the camera positions.
 ``transform_matrix`` is camera-to-world with OpenGL's axes: right, up, backwards.
 """
 
@@ -43,6 +45,8 @@ class Frame:
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
+    depth_path: str | None
+    depth_scale: float
     c2w: Float64[Tensor, "4 4"]
     """House convention."""
     numbers: Mapping[str, float]
@@ -111,7 +115,7 @@ def frame_lens(frame: Frame, size: Size) -> Lens:
         if not abs(middle / side - 0.5) <= _MAX_CENTER_DEVIATION:
             raise UserError(
                 f"{frame.source}: the principal point ({center[0]:g}, {center[1]:g}) is not near "
-                f"the centre of an image of {width}x{height}. Are cx and cy in pixels of it?"
+                f"the centre of an image of {width}x{height}. {_center_advice(center, size)}"
             )
     return Lens(frame.model, focal, center, _coefficients(frame))
 
@@ -132,11 +136,12 @@ def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Fr
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
-    mask_path = entry.get("mask_path")
+    mask_path, depth_path = entry.get("mask_path"), entry.get("depth_file_path")
     if not isinstance(file_path, str) or not file_path.strip():
         raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
-    if mask_path is not None and not isinstance(mask_path, str):
-        raise UserError(f"{source}: mask_path must name an image, found {reprlib.repr(mask_path)}.")
+    for key, value in (("mask_path", mask_path), ("depth_file_path", depth_path)):
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
     source = f"{source} ({file_path[:80]!r})"
     keys = _NUMBERS + _COEFFICIENTS
     merged = {**shared, **entry}
@@ -144,10 +149,21 @@ def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Fr
         source=source,
         file_path=_common_spelling(file_path),
         mask_path=None if mask_path is None else _common_spelling(mask_path),
+        depth_path=None if depth_path is None else _common_spelling(depth_path),
+        depth_scale=_depth_scale(merged, source),
         c2w=_parse_pose(entry.get("transform_matrix"), source),
         numbers=_parse_numbers(merged, keys, source),
         model=_parse_model(merged, source),
     )
+
+
+def _depth_scale(values: Mapping[str, object], source: str) -> float:
+    """Return what depth files are multiplied with: thousandths unless the file says otherwise."""
+    key = "depth_unit_scale_factor"
+    scale = _parse_numbers(values, (key,), source).get(key, 1e-3)
+    if scale <= 0:
+        raise UserError(f"{source}: {key} must be positive, found {scale:g}.")
+    return scale
 
 
 def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
@@ -211,6 +227,13 @@ def _focal(frame: Frame, axis: str, side: int) -> float | None:
             + (" of a fisheye; give fl_x and fl_y." if frame.model == "fisheye" else ".")
         )
     return side / (2 * math.tan(angle / 2))
+
+
+def _center_advice(center: tuple[float, float], size: Size) -> str:
+    swapped = max(abs(center[1] / size[1] - 0.5), abs(center[0] / size[0] - 0.5))
+    if swapped <= _MAX_CENTER_DEVIATION:
+        return "cx and cy seem to be swapped: cx goes with the width."
+    return "Are cx and cy in pixels of it?"
 
 
 def _coefficients(frame: Frame) -> tuple[float, ...]:

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from utils.cameras import Cameras
 from utils.errors import UserError
 
 Split = Literal["train", "val", "test"]
@@ -25,7 +28,10 @@ _LISTS = Path(__file__).resolve().parents[1] / "configs" / "lists"
 _DEFAULT_SPLITS = {"train": "dtu_train_88.txt", "val": "dtu_test_16.txt", "test": "dtu_test_16.txt"}
 _SCAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MAX_BYTES = 1 << 24
+_MAX_NAME = 200
 _HOLD_OUT_EVERY = 8
+_BEST_ANGLE, _NARROW, _WIDE = 5.0, 1.0, 10.0
+"""Degrees: the triangulation angle that counts fully, and how fast smaller and larger ones fade."""
 
 
 def find_scan_list(root: Path, split: Split) -> Path:
@@ -36,6 +42,21 @@ def find_scan_list(root: Path, split: Split) -> Path:
     names = ("val", "test") if split == "val" else (split,)
     own = [root / "lists" / f"{name}.txt" for name in names]
     return next((path for path in own if path.is_file()), _LISTS / _DEFAULT_SPLITS[split])
+
+
+def read_scene_list(path: Path) -> list[str]:
+    """Read names of folders, one a line; ``#`` begins a comment.
+
+    Raises:
+        UserError: The list is unreadable, empty, or leads out of its data set.
+    """
+    lines = _content_lines(path)
+    for number, line in lines:
+        if len(line) > _MAX_NAME or Path(line).is_absolute() or ".." in Path(line).parts:
+            raise UserError(f"{path}, line {number}: expected a folder, found {line[:80]!r}.")
+    if not lines:
+        raise UserError(f"{path}: the list names no scene.")
+    return list(dict.fromkeys(line for _, line in lines))
 
 
 def read_scan_list(path: Path) -> list[str]:
@@ -122,6 +143,61 @@ def rank_by_distance(
     return sorted(others, key=lambda view: (centers[view] - centers[target]).abs().sum().item())
 
 
+def rank_by_pose(cameras: Cameras, target: int) -> list[int]:
+    """Sort all other cameras by how near they stand to one and how alike they look.
+
+    The cost is the distance of the centres, in units of their spread, plus the angle between the
+    optical axes in radians: whoever stands beside the target but looks elsewhere sees little of it.
+
+    Args:
+        cameras: All views; one batch axis.
+        target: Its place in them.
+    """
+    centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
+    spread = (centers - centers.mean(0)).norm(dim=-1).mean().clamp_min(1e-12)
+    distances = (centers - centers[target]).norm(dim=-1) / spread
+    angles = (axes @ axes[target]).clamp(-1, 1).acos()
+    order = torch.argsort(distances + angles, stable=True).tolist()
+    return [place for place in order if place != target]
+
+
+def rank_by_common_points(
+    positions: Float64[np.ndarray, "point 3"],
+    seen: Sequence[Int[np.ndarray, " _"]],
+    centers: Float64[np.ndarray, "view 3"],
+) -> dict[int, list[int]]:
+    """Rank for each view those that see points in common with it, best first.
+
+    Every common point counts by the angle under which the two views see it, as in MVSNet's view
+    selection (Yao et al., ECCV 2018, supplement): fully at 5 degrees, less below and above.
+
+    Args:
+        positions: Triangulated points.
+        seen: For each view the points that it saw.
+        centers: Camera centres.
+    """
+    views = np.repeat(np.arange(len(seen)), [len(points) for points in seen])
+    points = np.concatenate([np.zeros(0, np.int64), *seen])
+    by_point = np.argsort(points, kind="stable")
+    viewers = views[by_point]
+    starts = np.searchsorted(points[by_point], np.arange(len(positions) + 1))
+    ranked = {}
+    for view, own in enumerate(seen):
+        counts = starts[own + 1] - starts[own]
+        which = np.repeat(own, counts)
+        offsets = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
+        others = viewers[np.repeat(starts[own], counts) + offsets]
+        scores = np.bincount(
+            others,
+            _angle_weights(positions[which], centers[view], centers[others]),
+            minlength=len(seen),
+        )
+        scores[view] = 0.0
+        order = np.argsort(-scores, kind="stable").tolist()
+        ranked[view] = [other for other in order if scores[other] > 0]
+    return ranked
+
+
 def choose_held_out(views: Sequence[int], num_sources: int) -> tuple[list[int], list[int]]:
     """Choose what is rendered and what it may be rendered from, for validation and test.
 
@@ -137,6 +213,19 @@ def choose_held_out(views: Sequence[int], num_sources: int) -> tuple[list[int], 
     ordered = sorted(views)
     targets = ordered[min(_HOLD_OUT_EVERY // 2, len(ordered) // 2) :: _HOLD_OUT_EVERY]
     return targets, [view for view in ordered if view not in targets]
+
+
+def _angle_weights(
+    points: Float64[np.ndarray, "point 3"],
+    center: Float64[np.ndarray, " 3"],
+    others: Float64[np.ndarray, "point 3"],
+) -> Float64[np.ndarray, " point"]:
+    first, second = center - points, others - points
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines = (first * second).sum(1) / np.maximum(lengths, 1e-300)
+    angles = np.rad2deg(np.arccos(cosines.clip(-1, 1)))
+    widths = np.where(angles < _BEST_ANGLE, _NARROW, _WIDE)
+    return np.exp(-((angles - _BEST_ANGLE) ** 2) / (2 * widths**2))
 
 
 def _parse_neighbours(words: Sequence[str]) -> list[int]:

@@ -10,7 +10,9 @@ from typing import Literal
 class DataChoice:
     """What is rendered, from what."""
 
-    dataset_name: Literal["dtu", "llff", "transforms", "procedural"] = "dtu"
+    dataset_name: Literal[
+        "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
+    ] = "dtu"
     """Format of the data; procedural scenes need none"""
     datadir: str = "data/dtu"
     """Folder of the data: for dtu all scans or one (data/dtu/scan2), else a scene or a folder of
@@ -25,11 +27,14 @@ class DataChoice:
     n_views: int = 3
     """Source views of a target"""
     image_size: tuple[int, ...] = ()
-    """Height and width for llff, transforms and procedural; none: those of the protocol"""
+    """Height and width, for all but dtu; none: those of the protocol"""
     image_scale: float = 1.0
     """Shrinks the images of dtu"""
     near_far: tuple[float, ...] = ()
-    """Nearest and farthest depth for transforms, in its own units; none: as the file has them"""
+    """Nearest and farthest depth for transforms, colmap, blender and photos, in the scene's own
+    units; none: as the files have them"""
+    background: Literal["white", "black"] = "white"
+    """What shows through the transparent pixels of blender"""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -48,9 +53,9 @@ class DataChoice:
         repeated = [view for view in self.targets if self.targets.count(view) > 1]
         if repeated:
             raise ValueError(f"targets names view {repeated[0]} twice")
-        only = {"image_size": ("llff", "transforms", "procedural"), "near_far": ("transforms",)}
-        for name, formats in only.items():
-            if getattr(self, name) and self.dataset_name not in formats:
+        never = {"image_size": ("dtu",), "near_far": ("dtu", "llff", "blendedmvs", "procedural")}
+        for name, formats in never.items():
+            if getattr(self, name) and self.dataset_name in formats:
                 raise ValueError(f"{name} cannot be chosen for dataset_name={self.dataset_name}")
 
     @property

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from datasets.dtu import DTUDataset
+from datasets.readers import find_scenes
 from datasets.views import SampleRequest
 from models.evaluation.config import DataChoice
-from models.evaluation.photographs import dtu_tasks, scene_folders, split_scan
+from models.evaluation.photographs import dtu_tasks, split_scan
 from models.evaluation.rendering import task_sample
 from models.evaluation.scores import Region
 from models.evaluation.tasks import Protocol, plan_task
@@ -67,11 +68,11 @@ def test_folders_of_scenes(tmp_path):
         (tmp_path / name / "transforms.json").write_text("{}")
     (tmp_path / "c").mkdir()
     both = [tmp_path / "a", tmp_path / "b"]
-    assert scene_folders(tmp_path, "transforms.json") == both
-    assert scene_folders(tmp_path / "a", "transforms.json") == [tmp_path / "a"]
-    assert scene_folders(tmp_path / "c", "transforms.json") == [tmp_path / "c"]
+    assert find_scenes("transforms", tmp_path) == both
+    assert find_scenes("transforms", tmp_path / "a") == [tmp_path / "a"]
+    assert find_scenes("transforms", tmp_path / "c") == [tmp_path / "c"]
     file = tmp_path / "a" / "transforms.json"
-    assert scene_folders(file, "transforms.json") == [file]
+    assert find_scenes("transforms", file) == [file]
     assert split_scan(tmp_path / "a") == (tmp_path / "a", None)
 
 

@@ -1,0 +1,79 @@
+"""What matched pixels say about a pair of cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from utils.cameras import Cameras, pixel_directions, rotate, to_camera
+
+_MIN_ANGLE = 1.0
+"""Degrees between two rays below which their point's depth is not trusted."""
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """How well a pair of cameras explains matches."""
+
+    epipolar: Float[Tensor, " match"]
+    """Pixels between each match and its epipolar line, the mean of both images."""
+    depths: Float[Tensor, "2 match"]
+    """Triangulated z-depth in both cameras; negative behind a camera."""
+    trusted: Float[Tensor, " match"]
+    """1 where the rays meet at an angle that fixes the depth, else 0."""
+
+    @property
+    def in_front(self) -> float:
+        """Share of the trusted points that lie in front of both cameras; 1 if none is."""
+        count = self.trusted.sum().item()
+        front = (self.depths > 0).all(0).float()
+        return (front * self.trusted).sum().item() / count if count else 1.0
+
+
+def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
+    """Compare matches with cameras; both batch axes are (view,) of length 2."""
+    cameras = Cameras(cameras.intrinsics.double(), cameras.c2w.double())
+    pixels = pixels.double()
+    rays = pixel_directions(pixels, cameras.intrinsics)
+    depths, angles = _triangulate(rotate(rays, cameras), cameras)
+    return PairFit(
+        epipolar=_epipolar_distances(pixels, cameras).float(),
+        depths=depths.float(),
+        trusted=(angles > _MIN_ANGLE).float(),
+    )
+
+
+def _epipolar_distances(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> Tensor:
+    relative = cameras.w2c[1] @ cameras.c2w[0]
+    x, y, z = relative[:3, 3]
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+    inverse = torch.linalg.inv(cameras.intrinsics)
+    fundamental = inverse[1].T @ cross @ relative[:3, :3] @ inverse[0]
+    first, second = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
+    lines_in_second, lines_in_first = first @ fundamental.T, second @ fundamental
+    products = (second * lines_in_second).sum(-1).abs()
+    lengths = [
+        line[:, :2].norm(dim=-1).clamp_min(1e-12) for line in (lines_in_second, lines_in_first)
+    ]
+    return (products / lengths[0] + products / lengths[1]) / 2
+
+
+def _triangulate(
+    directions: Float[Tensor, "2 match 3"], cameras: Cameras
+) -> tuple[Float[Tensor, "2 match"], Float[Tensor, " match"]]:
+    """Return z-depths of the points halfway between the rays, and the rays' angles in degrees."""
+    first, second = torch.nn.functional.normalize(directions, dim=-1)
+    baseline = (cameras.centers[1] - cameras.centers[0]).expand_as(first)
+    cosine = (first * second).sum(-1).clamp(-1, 1)
+    sine_squared = (1 - cosine**2).clamp_min(1e-12)
+    along_first, along_second = (baseline * first).sum(-1), (baseline * second).sum(-1)
+    far_first = (along_first - cosine * along_second) / sine_squared
+    far_second = (cosine * along_first - along_second) / sine_squared
+    middle = (far_first[:, None] * first + far_second[:, None] * second + baseline) / 2
+    points = middle + cameras.centers[0]
+    depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
+    return depths, torch.rad2deg(cosine.acos())

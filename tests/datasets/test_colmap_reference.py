@@ -1,0 +1,82 @@
+"""Our reading of COLMAP's files and cameras against COLMAP's own."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.colmap import read_colmap
+from datasets.colmap_files import MODEL_PARAMETERS, ColmapCamera, read_images, read_points
+from datasets.colmap_lenses import image_lens
+from utils.errors import UserError
+
+pycolmap = pytest.importorskip("pycolmap")
+
+COEFFICIENTS = {
+    "SIMPLE_RADIAL": [-0.1],
+    "RADIAL": [-0.1, 0.03],
+    "OPENCV": [-0.1, 0.03, 0.004, -0.003],
+    "FULL_OPENCV": [-0.1, 0.03, 0.004, -0.003, 0.01, 0.02, -0.01, 0.005],
+    "OPENCV_FISHEYE": [-0.05, 0.02, -0.004, 0.001],
+    "SIMPLE_RADIAL_FISHEYE": [-0.05],
+    "RADIAL_FISHEYE": [-0.05, 0.02],
+}
+ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+POINTS = np.array([[-0.5, 0.3, 1.0], [0.4, 0.35, 1.2], [0.6, -0.4, 1.5], [0.0, 0.1, 1.0]])
+
+
+def parameters(model):
+    focal = [260.0] if model in ONE_FOCAL else [260.0, 250.0]
+    return [*focal, 155.0, 118.0, *COEFFICIENTS.get(model, [])]
+
+
+@pytest.mark.parametrize("model", sorted(set(MODEL_PARAMETERS) - {"FOV", "THIN_PRISM_FISHEYE"}))
+def test_lenses_bend_rays_as_colmap_does(model):
+    theirs = pycolmap.Camera(model=model, width=320, height=240, params=parameters(model))
+    assert len(theirs.params) == MODEL_PARAMETERS[model]
+    ours = image_lens(ColmapCamera(model, 320, 240, tuple(theirs.params)), (240, 320), "x")
+    # OpenCV's projection knows nothing of pixel centres, and COLMAP's convention is ours.
+    matrix, numbers = ours.intrinsics.numpy(), np.array(ours.coefficients)
+    still = np.zeros(3)
+    project = cv2.fisheye.projectPoints if ours.model == "fisheye" else cv2.projectPoints
+    points = POINTS[:, None] if ours.model == "fisheye" else POINTS
+    pixels = project(points, still, still, matrix, numbers)[0].reshape(-1, 2)
+    expected = np.array([theirs.img_from_cam(point) for point in POINTS])
+    np.testing.assert_allclose(pixels, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["FOV", "THIN_PRISM_FISHEYE"])
+def test_lenses_that_cannot_be_undone(model):
+    camera = ColmapCamera(model, 320, 240, (260.0, 250.0, 160.0, 120.0, *([0.1] * 8)))
+    with pytest.raises(UserError, match="image_undistorter"):
+        image_lens(camera, (240, 320), "x")
+
+
+def test_a_model_goes_through_colmap_and_back(tmp_path, write_layout):
+    root = write_layout("colmap", tmp_path / "scene")
+    ours = read_colmap(root)
+    theirs = pycolmap.Reconstruction(str(root / "sparse" / "0"))
+    for image in theirs.images.values():
+        view = ours.view_names.index(image.name)
+        w2c = torch.from_numpy(np.asarray(image.cam_from_world().matrix())).float()
+        torch.testing.assert_close(ours.cameras.w2c[view, :3], w2c, atol=1e-3, rtol=1e-4)
+    for kind in ("text", "binary"):
+        copy = tmp_path / kind
+        (copy / "sparse" / "0").mkdir(parents=True)
+        (copy / "images").symlink_to(root / "images")
+        getattr(theirs, f"write_{kind}")(str(copy / "sparse" / "0"))
+        again = read_colmap(copy)
+        torch.testing.assert_close(again.cameras.c2w, ours.cameras.c2w, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(again.near_far, ours.near_far)
+        assert again.neighbours[0] == ours.neighbours[0]
+
+
+def test_names_with_spaces_and_images_without_features(tmp_path):
+    lines = ["# x", "3 1 0 0 0 0 0 0 1 a b/ü c.png", "", "4 1 0 0 0 0 0 0 1 d", ""]
+    (tmp_path / "images.txt").write_text("\n".join(lines))
+    assert [image.name for image in read_images(tmp_path / "images.txt").values()] == [
+        "a b/ü c.png",
+        "d",
+    ]
+    (tmp_path / "points3D.txt").write_text("# nothing\n")
+    assert read_points(tmp_path / "points3D.txt").positions.shape == (0, 3)

@@ -1,0 +1,210 @@
+"""Every reader on the same scene in its own layout: the same cameras, images and depth."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.posed_scene import PosedScene
+from datasets.readers import SCENE_FORMATS, ReadOptions, find_scenes, open_scene, split_scenes
+from utils.cameras import project, unproject
+from utils.errors import UserError
+from utils.rays import pixel_grid
+
+LAYOUTS = ("llff", "transforms", "blender", "blendedmvs", "colmap")
+LOSSY = {"blendedmvs": 0.05}
+
+
+@pytest.fixture(scope="session")
+def roots(tmp_path_factory, write_layout):
+    folder = tmp_path_factory.mktemp("layouts")
+    return {name: write_layout(name, folder / name) for name in LAYOUTS}
+
+
+@pytest.fixture(scope="session")
+def scenes(roots):
+    return {name: open_scene(name, root) for name, root in roots.items()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_cameras_are_those_that_rendered(scenes, centered_scene, name):
+    scene: PosedScene = scenes[name]
+    truth = torch.from_numpy(centered_scene.c2w)
+    assert scene.image_size == (64, 80) and len(scene.view_ids) == 8
+    torch.testing.assert_close(scene.cameras.c2w.double(), truth, atol=1e-3, rtol=1e-5)
+    intrinsics = torch.tensor([[96.0, 0, 40], [0, 96, 32], [0, 0, 1]])
+    torch.testing.assert_close(scene.cameras.intrinsics, intrinsics.expand(8, 3, 3))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_pixels_are_those_of_the_files(scenes, centered_scene, name):
+    views = scenes[name].load_views([0, 7])
+    truth = torch.from_numpy(centered_scene.images[[0, 7]] / 255).permute(0, 3, 1, 2).float()
+    if name == "blender":
+        assert (views.images[..., :10] == 1).all()
+        views, truth = views.images[..., 10:], truth[..., 10:]
+    else:
+        views = views.images
+    assert (views - truth).abs().mean() <= LOSSY.get(name, 1e-7)
+
+
+@pytest.mark.parametrize("name", ["transforms", "blendedmvs"])
+def test_depth_lifts_a_pixel_to_where_the_neighbour_sees_it(scenes, name):
+    scene = scenes[name]
+    views = scene.load_views([0, 1])
+    pixels = pixel_grid(64, 80, torch.device("cpu"))
+    points = unproject(pixels, views.depths[0].flatten(), views.cameras[0])
+    there, depths = project(points, views.cameras[1])
+    inside = ((there > 1) & (there < torch.tensor([79.0, 63.0]))).all(-1)
+    columns, rows = there[inside].long().unbind(-1)
+    errors = (views.depths[1][rows, columns] / depths[inside] - 1).abs()
+    assert inside.float().mean() > 0.4 and errors.median() < 5e-3
+
+
+def test_colmap_text_is_read_as_binary(tmp_path, write_layout, scenes):
+    scene = open_scene("colmap", write_layout("colmap", tmp_path / "text", text=True))
+    torch.testing.assert_close(scene.cameras.c2w, scenes["colmap"].cameras.c2w)
+    torch.testing.assert_close(scene.view_near_far, scenes["colmap"].view_near_far)
+    assert scene.neighbours == scenes["colmap"].neighbours
+
+
+def test_ranges_come_from_points_camera_files_or_the_file(scenes, centered_scene):
+    points = torch.from_numpy(centered_scene.points(0)).float()
+    depths = project(points, scenes["colmap"].cameras[0])[1]
+    expected = torch.tensor([0.8 * depths.min(), 1.2 * depths.max()])
+    torch.testing.assert_close(scenes["colmap"].range_of([0]), expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(scenes["blendedmvs"].range_of([2, 4]), torch.tensor([302.0, 904]))
+    torch.testing.assert_close(scenes["blendedmvs"].near_far, torch.tensor([300.0, 907]))
+    torch.testing.assert_close(scenes["blender"].range_of([2]), torch.tensor([300.0, 900]))
+
+
+def test_neighbours_come_from_the_files(scenes):
+    assert scenes["blendedmvs"].ranked_neighbours(2)[:3] == (7, 6, 5)
+    assert set(scenes["blendedmvs"].ranked_neighbours(2)) == set(range(8)) - {2}
+    assert set(scenes["colmap"].neighbours[0]) == set(range(1, 8))
+
+
+def test_splits_of_blender(scenes):
+    assert scenes["blender"].splits == {"train": (0, 1, 2, 3, 4), "val": (5,), "test": (6, 7)}
+
+
+def test_blender_on_black(roots):
+    scene = open_scene("blender", roots["blender"], ReadOptions(background=0.0))
+    assert (scene.load_views([3]).images[..., :10] == 0).all()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_another_size_keeps_the_geometry(roots, scenes, name):
+    small = open_scene(name, roots[name], ReadOptions(size=(32, 40)))
+    point = torch.tensor([[10.0, -5.0, 3.0]])
+    full, half = (project(point, scene.cameras)[0] for scene in (scenes[name], small))
+    torch.testing.assert_close(half * 2, full, atol=1e-3, rtol=1e-4)
+    assert small.load_views([1]).images.shape == (1, 3, 32, 40)
+
+
+def test_scenes_of_a_folder_and_its_lists(roots, tmp_path):
+    for scene in ("b c", "ä"):
+        shutil.copytree(roots["colmap"], tmp_path / scene)
+    (tmp_path / "notes").mkdir()
+    assert [path.name for path in find_scenes("colmap", tmp_path)] == ["b c", "ä"]
+    assert find_scenes("colmap", tmp_path / "ä") == [tmp_path / "ä"]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "train.txt").write_text("x\ny\n")
+    assert split_scenes("colmap", tmp_path, "train") == [tmp_path / "x", tmp_path / "y"]
+    assert len(split_scenes("colmap", tmp_path, "val")) == 2
+    assert open_scene("colmap", tmp_path / "ä").load_views([0]).size == (64, 80)
+
+
+def test_nested_folders_of_high_resolution_archives(roots, tmp_path):
+    shutil.copytree(roots["blendedmvs"], tmp_path / "s" / "s" / "s")
+    assert find_scenes("blendedmvs", tmp_path) == [tmp_path / "s"]
+    assert open_scene("blendedmvs", tmp_path / "s").name == "s"
+
+
+@pytest.mark.parametrize("name", SCENE_FORMATS)
+def test_empty_and_missing_folders(name, tmp_path):
+    for folder in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match=str(folder)):
+            open_scene(name, folder)
+
+
+def test_loops_of_links_do_not_hang(roots, tmp_path):
+    root = shutil.copytree(roots["colmap"], tmp_path / "scene")
+    (root / "images" / "again").symlink_to(root)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert find_scenes("colmap", tmp_path) == [tmp_path / "scene"]
+    assert len(open_scene("colmap", root).view_ids) == 8
+
+
+def test_photos_and_cameras_without_each_other_are_reported(roots, tmp_path, caplog):
+    root = shutil.copytree(roots["colmap"], tmp_path / "colmap")
+    (root / "images" / "003.png").rename(root / "images" / "zebra.png")
+    with caplog.at_level(logging.WARNING):
+        scene = open_scene("colmap", root)
+    assert len(scene.view_ids) == 7 and "003.png" in caplog.text and "zebra.png" in caplog.text
+    caplog.clear()
+    root = shutil.copytree(roots["blendedmvs"], tmp_path / "blendedmvs")
+    (root / "cams" / "00000002_cam.txt").unlink()
+    (root / "blended_images" / "00000005.jpg").unlink()
+    with caplog.at_level(logging.WARNING):
+        scene = open_scene("blendedmvs", root)
+    assert len(scene.view_ids) == 6
+    assert "00000002" in caplog.text and "00000005" in caplog.text
+    assert scene.neighbours[0] == [5, 4]
+
+
+def test_shrunk_photos_of_other_names_and_sizes(roots, tmp_path, caplog):
+    root = shutil.copytree(roots["colmap"], tmp_path / "colmap")
+    (root / "images_2").mkdir()
+    for number, path in enumerate(sorted((root / "images").iterdir())):
+        with Image.open(path) as image:
+            image.resize((40, 32)).save(root / "images_2" / f"photo{number}.png")
+    with caplog.at_level(logging.WARNING):
+        scene = open_scene("colmap", root, ReadOptions(size=(32, 40)))
+    assert "order of names" in caplog.text
+    torch.testing.assert_close(scene.cameras.intrinsics[0, 0, 0], torch.tensor(48.0))
+    assert scene.load_views([0]).size == (32, 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged", "content"),
+    [
+        ("colmap", "images/004.png", b""),
+        ("colmap", "images/004.png", b"\x89PNG\r\n\x1a\nbroken"),
+        ("colmap", "sparse/0/images.bin", b"\xff" * 80),
+        ("colmap", "sparse/0/points3D.bin", b""),
+        ("blendedmvs", "cams/00000001_cam.txt", b"extrinsic\nnan"),
+        ("blendedmvs", "cams/pair.txt", b"7\n1\n"),
+        ("blendedmvs", "blended_images/00000003.jpg", b""),
+        ("blender", "transforms_val.json", b"{}"),
+        ("blender", "train/r_0.png", b""),
+        ("transforms", "images/004.png", b""),
+    ],
+)
+def test_damage_is_named_at_once(roots, tmp_path, name, damaged, content):
+    root = shutil.copytree(roots[name], tmp_path / "scene ü")
+    (root / damaged).write_bytes(content)
+    with pytest.raises(UserError, match=damaged.rpartition("/")[2].replace(".", r"\.")):
+        open_scene(name, root)
+
+
+def test_damage_inside_an_image_or_depth_map_is_named_when_it_is_read(roots, tmp_path):
+    root = shutil.copytree(roots["blendedmvs"], tmp_path / "scene")
+    path = root / "rendered_depth_maps" / "00000001.pfm"
+    path.write_bytes(path.read_bytes()[:-8])
+    scene = open_scene("blendedmvs", root)
+    assert scene.load_views([0]).depths.max() > 0
+    with pytest.raises(UserError, match=r"00000001\.pfm"):
+        scene.load_views([1])
+
+
+def test_depth_that_is_infinite_or_negative_is_unknown(roots, tmp_path):
+    root = shutil.copytree(roots["transforms"], tmp_path / "scene")
+    values = np.load(root / "0.npy").astype(np.float64)
+    values[0, :4] = [np.inf, np.nan, -1, 1e300]
+    np.save(root / "0.npy", values)
+    depth = open_scene("transforms", root).load_views([0]).depths[0]
+    assert (depth[0, :4] == 0).all() and (depth[1:] > 0).all()

@@ -1,0 +1,120 @@
+"""Cameras for photos without any: what a network says becomes a file that can be read."""
+
+import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.inspection.run import InspectionConfig
+from datasets.lenses import Lens
+from datasets.photo_folder import collect_photos
+from datasets.readers import ReadOptions, open_scene
+from models.photo_cameras import PhotoConfig, estimate_cameras, run_estimation, write_transforms
+from models.vggt.frozen import BackboneFeatures, FrozenVGGT
+from models.vggt.pose_encoding import encode_pose
+from utils.cameras import Cameras
+from utils.errors import UserError
+
+
+class Oracle(FrozenVGGT):
+    """Answers what it was told, as a backbone would."""
+
+    def __init__(self, cameras, depth):
+        torch.nn.Module.__init__(self)
+        self.long_side = 60
+        self.cameras, self.depth = cameras, depth
+        network = SimpleNamespace(parameters=lambda: iter([torch.zeros(1)]))
+        object.__setattr__(self, "network", network)
+
+    def forward(self, images, heads):
+        height, width = images.shape[-2:]
+        return BackboneFeatures(
+            tokens=(),
+            network_size=(height, width),
+            depth=self.depth.expand(1, len(self.cameras.c2w), height, width),
+            depth_conf=torch.full((1, len(self.cameras.c2w), height, width), 2.0),
+            pose_enc=encode_pose(self.cameras, height, width)[None],
+        )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    noise = np.random.default_rng(0)
+    for name, size in {"a.png": (40, 60), "b.png": (80, 120), "c.png": (40, 80)}.items():
+        Image.fromarray(noise.integers(0, 255, (*size, 3), np.uint8)).save(tmp_path / name)
+    return collect_photos(tmp_path, tmp_path / "estimated", 8)
+
+
+@pytest.fixture
+def oracle():
+    c2w = torch.eye(4).repeat(3, 1, 1)
+    c2w[:, :3, 3] = torch.tensor([[0.0, 0, 0], [1, 0.5, 0], [0, 1, -2]])
+    c2w[1, :3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    intrinsics = torch.tensor([[50.0, 0, 30], [0, 50, 20], [0, 0, 1]])
+    return Oracle(Cameras(intrinsics.repeat(3, 1, 1), c2w), torch.tensor(4.0))
+
+
+def test_the_file_says_what_the_network_said(tmp_path, photos, oracle):
+    write_transforms(
+        tmp_path / "estimated/transforms.json", photos, estimate_cameras(photos, oracle)
+    )
+    content = json.loads((tmp_path / "estimated/transforms.json").read_text())
+    assert content["frames"][0]["file_path"] == "../a.png"
+    # The third photo is wider: its sides were cut away before the network saw it.
+    assert [round(frame["fl_x"]) for frame in content["frames"]] == [50, 100, 50]
+    assert [frame["cx"] for frame in content["frames"]] == pytest.approx([30, 60, 40])
+    scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
+    assert scene.name == tmp_path.name
+    torch.testing.assert_close(scene.cameras.c2w, oracle.cameras.c2w, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scene.near_far, torch.tensor([0.6 * 4, 1.8 * 4]))
+    assert scene.load_views([0, 1, 2]).images.shape == (3, 3, 40, 60)
+
+
+def test_a_network_without_sense(photos, oracle):
+    oracle.cameras = Cameras(oracle.cameras.intrinsics, oracle.cameras.c2w * torch.nan)
+    with pytest.raises(UserError, match="no finite cameras"):
+        estimate_cameras(photos, oracle)
+
+
+def test_a_result_is_not_overwritten(tmp_path):
+    (tmp_path / "estimated").mkdir()
+    (tmp_path / "estimated/transforms.json").write_text("{}")
+    with pytest.raises(UserError, match="--overwrite"):
+        run_estimation(PhotoConfig(photos=str(tmp_path)))
+    with pytest.raises(ValueError, match="max_views"):
+        PhotoConfig(photos="x", max_views=1)
+
+
+def test_photos_without_cameras_say_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"estimate_cameras\.py --photos"):
+        open_scene("photos", tmp_path)
+    assert InspectionConfig(dataset_name="photos").source().name == "photos"
+    assert PhotoConfig(photos="a/b.mp4").folder.name == "b_estimated"
+
+
+@pytest.mark.slow
+def test_colmap_estimates_too(tmp_path, monkeypatch):
+    pytest.importorskip("pycolmap")
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(generator.integers(0, 255, (96, 128, 3), np.uint8)).save(tmp_path / name)
+    with pytest.raises(UserError, match="COLMAP found no solution"):
+        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(UserError, match="pip install pycolmap"):
+        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+
+
+def test_a_lens_is_written_and_read_again(tmp_path, photos, oracle):
+    cameras = estimate_cameras(photos, oracle)
+    lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
+    lensed = replace(cameras, lenses=(lens,) * 3)
+    write_transforms(tmp_path / "estimated/transforms.json", photos, lensed)
+    scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
+    read = scene.read_view.photos[0].lens
+    assert read.coefficients == lens.coefficients and read.model == "perspective"
