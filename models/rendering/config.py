@@ -127,7 +127,8 @@ class VideoChoice:
     depth: bool = False
     """Show the depth beside the picture"""
     fade: int = 12
-    """Frames over which one set of source views fades into the next"""
+    """Frames over which one set of source views fades into the next, fewer where the camera is
+    fast"""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be shown.

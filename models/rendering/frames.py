@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v3 as imageio
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from models.rendering.fading import FrameSources, plan_sources, render_faded
@@ -20,6 +20,9 @@ from models.rendering.scene import Picture, RenderableScene
 from utils.errors import UserError
 from utils.images import save_image
 from utils.videos import as_float
+
+_READ_ERRORS = (OSError, SyntaxError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What Pillow and numpy raise on damaged files."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,12 @@ class FrameStore:
         """
         path = self._picture(frame)
         try:
-            rgb = as_float(imageio.imread(path))
+            with Image.open(path) as image:
+                rgb = as_float(np.asarray(image.convert("RGB")))
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
                 depth = torch.from_numpy(arrays["depth"])
                 opacity = torch.from_numpy(arrays["opacity"]).float()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _READ_ERRORS as error:
             raise UserError(
                 f"{path}: the frame is damaged; delete it and run the same command again"
             ) from error
@@ -100,7 +104,7 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Name of the frames: whatever changes a picture changes it."""
-        digest = hashlib.sha256(self.scene.fingerprint.encode())
+        digest = hashlib.sha256(self.scene.fingerprint().encode())
         for tensor in (self.path.cameras.intrinsics, self.path.cameras.c2w):
             digest.update(tensor.contiguous().numpy().tobytes())
         digest.update(repr((self.path.size, self.sources)).encode())

@@ -7,7 +7,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,6 +40,7 @@ class Picture:
         return self.opacity > _SOLID
 
 
+@runtime_checkable
 class RenderableScene(Protocol):
     """A scene that can be looked at from anywhere.
 
@@ -82,9 +83,8 @@ class RenderableScene(Protocol):
         """The unit in which to show depths."""
         ...
 
-    @property
     def fingerprint(self) -> str:
-        """Differs for scenes that render differently: weights, views and settings go into it."""
+        """Return a text that differs for whatever renders differently: weights, views, settings."""
         ...
 
     def images(self, places: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
@@ -161,7 +161,6 @@ class GeneralScene:
         """As the model's settings have it."""
         return self.model.config.rendering.N_samples
 
-    @property
     def fingerprint(self) -> str:
         """Hash of weights, settings, cameras and names of views."""
         digest = hashlib.sha256()
