@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -60,6 +63,25 @@ def plot_cameras(
             shown = torch.cat([shown, mark[None]])
     _equal_scales(axes, shown)
     axes.set_title(title)
+    return figure
+
+
+def plot_images(
+    images: Float[Tensor, "view 3 height width"], titles: Sequence[str] = (), columns: int = 6
+) -> Figure:
+    """Lay out images in rows, with a title over each if there are titles."""
+    rows = math.ceil(len(images) / columns)
+    columns = min(columns, len(images))
+    height, width = images.shape[-2:]
+    figure = Figure(
+        figsize=(2.2 * columns, (2.2 * height / width + 0.3) * rows), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    for place, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.imshow(image.clamp(0, 1).permute(1, 2, 0).cpu().numpy())
+        axes.set_axis_off()
+        axes.set_title(titles[place] if titles else "", fontsize=8)
     return figure
 
 
