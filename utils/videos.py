@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -66,7 +67,8 @@ def write_video(
     except OSError as error:
         raise UserError(f"{path}: cannot write the video ({error.strerror})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def _feed(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.rendering.scene import Picture, RenderableScene
 from utils.cameras import Cameras
-from utils.trajectories import focus_point
+from utils.surroundings import focus_point
 
 
 @dataclass(frozen=True)

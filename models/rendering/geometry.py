@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from models.rendering.scene import RenderableScene
 from models.rendering.video import frame_store
 from utils.cameras import Cameras
 from utils.errors import UserError
-from utils.trajectories import path_intrinsics, upward
+from utils.surroundings import upward
+from utils.trajectories import path_intrinsics
 
 logger = logging.getLogger(__name__)
 
@@ -182,4 +184,5 @@ def _write(path: Path, export: Callable[[Path], object]) -> None:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

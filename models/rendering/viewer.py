@@ -25,7 +25,7 @@ from models.rendering.scene import Picture, RenderableScene
 from utils.depth_pictures import depth_picture, robust_range
 from utils.errors import UserError
 from utils.pose_interpolation import quaternions, rotation_matrices
-from utils.trajectories import survey
+from utils.surroundings import survey
 
 logger = logging.getLogger(__name__)
 

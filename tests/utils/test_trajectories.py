@@ -7,17 +7,8 @@ import torch
 
 from utils.cameras import Cameras, project
 from utils.pose_interpolation import quaternions, rotation_matrices, slerp, smooth_path
-from utils.trajectories import (
-    ellipse,
-    focus_point,
-    interpolate,
-    look_at,
-    orbit,
-    path_intrinsics,
-    spiral,
-    survey,
-    upward,
-)
+from utils.surroundings import focus_point, look_at, survey, upward
+from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
 
 NEAR_FAR = torch.tensor([2.0, 6.0])
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)

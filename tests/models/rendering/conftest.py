@@ -6,7 +6,7 @@ import torch
 from models.rendering.scene import GeneralScene, Picture, RenderSettings
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
-from utils.trajectories import look_at
+from utils.surroundings import look_at
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from models.rendering.mesh import fuse_mesh, grid_around
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
 from utils.rays import pixel_grid, pixel_rays
-from utils.trajectories import look_at
+from utils.surroundings import look_at
 
 SIZE = (48, 64)
 
