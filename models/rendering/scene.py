@@ -207,6 +207,10 @@ class GeneralScene:
         encoded = self._encoded if same_range else OrderedDict()
         return replace(self, model=model, scene=scene, _encoded=encoded)
 
+    def forget_sources(self) -> None:
+        """Free what was encoded."""
+        self._encoded.clear()
+
     def _encode(self, places: tuple[int, ...], near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
         if places not in self._encoded:
             views = self.scene.load_views([self.pool[place] for place in places]).to(self.device)
