@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from models.rendering.paths import CameraPath
 from models.rendering.scene import Picture, RenderableScene
+from models.rendering.sources import focus_distance, neighbour_distance
 from utils.cameras import Cameras
-from utils.surroundings import focus_point
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ FrameSources = tuple[SourceSet, ...]
 
 
 def plan_sources(
-    path: Cameras, scene: RenderableScene, longest: int, closed: bool = False
+    path: CameraPath, scene: RenderableScene, longest: int
 ) -> tuple[FrameSources, ...]:
     """Choose the sources of every frame of a path.
 
@@ -41,41 +40,46 @@ def plan_sources(
         path: Cameras of the frames.
         scene: Whose sources to choose among.
         longest: Frames between keyframes, at most.
-        closed: After the last frame the first one follows again.
     """
-    sources, ahead = scene.cameras, _focus_distance(scene)
-    keys = keyframes(
-        _apart(path, path, ahead), _neighbour_distance(sources, ahead), longest, closed
-    )
-    distances = source_distances(path, scene)
-    count = len(distances)
-    sets = [nearest_sources(distances[key % count], scene.n_sources) for key in keys]
+    sources, near_far, cameras = scene.cameras, scene.near_far, path.cameras
+    count = len(cameras.c2w)
+    steps = step_lengths(cameras, focus_distance(sources, near_far))
+    keys = keyframes(steps, neighbour_distance(sources, near_far), longest, path.closed)
+    sets = scene.choose_sources(cameras[torch.tensor(keys) % count], path.size)
     plan = []
     for start, end, before, after in zip(keys, keys[1:], sets, sets[1:], strict=False):
         frames = range(start, end)
         plan += [_fade(before, after, (frame - start) / len(frames)) for frame in frames]
-    if not closed:
+    if not path.closed:
         plan.append((SourceSet(sets[-1], 1.0),))
     return tuple(plan)
 
 
-def keyframes(
-    apart: Float[Tensor, "frame frame"], farthest: float, longest: int, closed: bool
-) -> list[int]:
+def step_lengths(cameras: Cameras, ahead: float) -> list[float]:
+    """Return how far each frame is from the next, and the last from the first.
+
+    Both the camera and the point ahead of it move; see ``source_distances``.
+    """
+    centers = cameras.centers.double()
+    looked_at = centers + ahead * cameras.c2w[:, :3, 2].double()
+    both = torch.stack([centers, looked_at], 1)
+    return (both.roll(-1, 0) - both).norm(dim=-1).sum(-1).tolist()
+
+
+def keyframes(steps: Sequence[float], farthest: float, longest: int, closed: bool) -> list[int]:
     """Return the frames at which sources are chosen, the first and the last among them.
 
     Where the camera passes many sources quickly, keyframes follow each other quickly: between two
     of them it comes past one source, or takes a single step.
 
     Args:
-        apart: Distance of any two frames.
-        farthest: Distance of two keyframes, at most.
+        steps: From each frame to the next, and from the last to the first.
+        farthest: Way between two keyframes, at most.
         longest: Frames from one to the next, at most.
-        closed: The first frame follows the last one, as frame number ``len(apart)``.
+        closed: The first frame follows the last one, as frame number ``len(steps)``.
     """
-    count = len(apart)
+    count = len(steps)
     last = count if closed else count - 1
-    steps = apart.roll(-1, 1).diagonal().tolist()
     keys, moved = [0], 0.0
     for frame in range(1, last + 1):
         moved += steps[frame - 1]
@@ -84,21 +88,6 @@ def keyframes(
             keys.append(frame)
             moved = 0.0
     return keys
-
-
-def source_distances(path: Cameras, scene: RenderableScene) -> Float[Tensor, "frame view"]:
-    """Return how far each frame is from each source: apart, and looking elsewhere.
-
-    That is the distance of the centres plus that of the points ahead, as far away as what the
-    sources look at.
-    """
-    return _apart(path, scene.cameras, _focus_distance(scene))
-
-
-def nearest_sources(distances: Float[Tensor, " view"], count: int) -> tuple[int, ...]:
-    """Return the places of the nearest sources, in rising order; of equals the first counts."""
-    order = torch.argsort(distances, stable=True)[:count]
-    return tuple(sorted(order.tolist()))
 
 
 def render_faded(
@@ -117,28 +106,6 @@ def render_faded(
         depth=(weights * depths).sum(0) / weights.sum(0),
         opacity=opacity,
     )
-
-
-def _apart(cameras: Cameras, others: Cameras, ahead: float) -> Float[Tensor, "camera other"]:
-    def places(cameras: Cameras) -> Float[Tensor, "camera 1 2 3"]:
-        centers = cameras.centers.double()
-        looked_at = centers + ahead * cameras.c2w[:, :3, 2].double()
-        return torch.stack([centers, looked_at], 1)[:, None]
-
-    return (places(cameras) - places(others).transpose(0, 1)).norm(dim=-1).sum(-1)
-
-
-def _focus_distance(scene: RenderableScene) -> float:
-    focus = focus_point(scene.cameras, scene.near_far)
-    return (scene.cameras.centers.double() - focus).norm(dim=-1).median().item()
-
-
-def _neighbour_distance(sources: Cameras, ahead: float) -> float:
-    """Return how far apart neighbouring sources usually are."""
-    if len(sources.c2w) == 1:
-        return float("inf")
-    apart = _apart(sources, sources, ahead)
-    return apart.kthvalue(2, dim=1).values.median().item()
 
 
 def _fade(start: tuple[int, ...], end: tuple[int, ...], share: float) -> FrameSources:

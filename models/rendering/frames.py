@@ -113,7 +113,7 @@ class Job:
 
 def plan_frames(scene: RenderableScene, path: CameraPath, fade: int) -> Job:
     """Choose every frame's sources."""
-    return Job(scene, path, plan_sources(path.cameras, scene, fade, path.closed))
+    return Job(scene, path, plan_sources(path, scene, fade))
 
 
 def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:

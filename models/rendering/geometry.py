@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.evaluation.run import check_output
 from models.rendering.config import RendererChoice, SceneChoice
-from models.rendering.fading import SourceSet, nearest_sources, source_distances
+from models.rendering.fading import SourceSet
 from models.rendering.frames import Job, read_frames, render_frames
 from models.rendering.fusion import PointCloud, Renderings, fuse_points
 from models.rendering.mesh import fuse_mesh, grid_around
@@ -123,11 +123,8 @@ def source_job(scene: RenderableScene, size: tuple[int, int], most: int) -> Job:
         for place in places.tolist()
     ]
     cameras = Cameras(torch.stack(intrinsics), sources.c2w[places])
-    sets = [
-        (SourceSet(nearest_sources(row, scene.n_sources), 1.0),)
-        for row in source_distances(cameras, scene)
-    ]
-    return Job(scene, CameraPath(cameras, size, closed=False), tuple(sets))
+    sets = tuple((SourceSet(one, 1.0),) for one in scene.choose_sources(cameras, size))
+    return Job(scene, CameraPath(cameras, size, closed=False), sets)
 
 
 def gather(job: Job, pictures: list) -> Renderings:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.rendering.fading import nearest_sources, source_distances
 from models.rendering.scene import Picture, RenderableScene
 from utils.cameras import Cameras
 
@@ -140,8 +139,8 @@ class LiveRenderer:
 
 
 def render_viewpoint(scene: RenderableScene, viewpoint: Viewpoint, height: int) -> Picture:
-    """Render from the sources nearest to a camera."""
+    """Render from the sources that serve a camera best."""
     camera, size = viewpoint.at(height)
     alone = Cameras(camera.intrinsics[None], camera.c2w[None])
-    places = nearest_sources(source_distances(alone, scene)[0], scene.n_sources)
+    (places,) = scene.choose_sources(alone, size)
     return scene.render(camera, size, places)

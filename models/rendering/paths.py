@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from models.rendering.config import CameraPathChoice
-from models.rendering.fading import nearest_sources, source_distances
 from models.rendering.scene import RenderableScene
+from models.rendering.sources import nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.path_files import read_path_file
 from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
@@ -69,7 +68,8 @@ def _poses(
         return interpolate(sources, scene.near_far, choice.n_frames)
     # As MVSNeRF (Chen et al., ICCV 2021) shows DTU: a loop through three neighbouring views.
     if not chosen:
-        distances = source_distances(sources, scene)
-        middle = distances.sum(0).argmin()
-        sources = sources[torch.tensor(nearest_sources(distances[middle], _LOOPED_VIEWS))]
+        middle = source_distances(sources, sources, scene.near_far).sum(0).argmin().item()
+        here = sources[[middle]]
+        (places,) = nearest_sources(here, sources, scene.near_far, _LOOPED_VIEWS)
+        sources = sources[list(places)]
     return interpolate(sources, scene.near_far, choice.n_frames, closed=True)

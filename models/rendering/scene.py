@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datasets.posed_scene import PosedScene
 from models.projection import SceneFeatures
+from models.rendering.sources import Places, nearest_sources
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
@@ -85,6 +86,15 @@ class RenderableScene(Protocol):
 
     def fingerprint(self) -> str:
         """Return a text that differs for whatever renders differently: weights, views, settings."""
+        ...
+
+    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> Places:
+        """Choose, for each of some cameras, the ``n_sources`` views to read, by their places.
+
+        Args:
+            cameras: One batch axis; intrinsics at ``size``.
+            size: Height and width.
+        """
         ...
 
     def images(self, places: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
@@ -170,6 +180,10 @@ class GeneralScene:
         views = (self.name, self.scene.view_names, self.pool, self.n_sources, self.image_size)
         digest.update(repr((known, views, self.near_far.tolist())).encode())
         return digest.hexdigest()
+
+    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> Places:
+        """Choose the nearest views."""
+        return nearest_sources(cameras, self.cameras, self.near_far, self.n_sources)
 
     def images(self, places: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
         """Read photographs.

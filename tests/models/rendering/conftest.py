@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.rendering.scene import GeneralScene, Picture, RenderSettings
+from models.rendering.sources import nearest_sources
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
 from utils.surroundings import look_at
@@ -46,6 +47,9 @@ class PaintedScene:
 
     def fingerprint(self):
         return f"{self.name} {self.near_far.tolist()}"
+
+    def choose_sources(self, cameras, size):
+        return nearest_sources(cameras, self.cameras, self.near_far, self.n_sources)
 
     def images(self, places):
         return torch.stack([torch.full((3, *self.image_size), place / 8) for place in places])
