@@ -1,100 +1,163 @@
-"""Seconds per view of a general model: python -m benchmarks.render_speed.
+"""How fast videos are rendered, and where the time goes.
 
-On a GPU: --device cuda --size 512 640 --chunk 327680 --bf16.
+For example: python -m benchmarks.render_speed --ckpt runs_new/NAME/ckpts/last.ckpt --datadir
+data/dtu/scan65 --size 512 640 --out results/render_speed.json. Frames per second are measured
+without the stopwatches; these wait for the device at every border, and thus show shares only.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 
-from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
-from models.evaluation.checkpoint import read_checkpoint
+import models.vggt_nerf
+from models.evaluation.run import check_output
+from models.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
+from models.rendering.frames import plan_frames
+from models.rendering.opening import open_scene
+from models.rendering.paths import frame_size, make_path
+from models.rendering.scene import GeneralScene
+from models.training.console import run_and_report
 from models.vggt_nerf import VGGTNeRF
-from utils.rays import pixel_grid
+from utils.config import parse_config
+from utils.videos import write_video
 
-ResultT = TypeVar("ResultT")
+_STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "encode": ((VGGTNeRF, "encode"),),
+    "sample": ((VGGTNeRF, "look"), (models.vggt_nerf, "importance_edges")),
+    "field": ((VGGTNeRF, "_fine"),),
+    "composite": ((models.vggt_nerf, "composite"),),
+}
+"""Which functions belong to which stage; the composite is part of ``_fine`` and taken off it."""
+_WARM_UP = 3
 
 
-class Clock:
-    """Takes the time of each step when the device is done with it."""
+@dataclass(frozen=True)
+class SpeedConfig:
+    """All settings of the benchmark."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds: dict[str, list[float]] = {}
+    scene: SceneChoice = field(default_factory=SceneChoice)
+    model: RendererChoice = field(default_factory=RendererChoice)
+    camera_path: CameraPathChoice = field(default_factory=CameraPathChoice)
+    out: str = "results/render_speed.json"
+    """File for the figures"""
 
-    def __call__(self, name: str, step: Callable[[], ResultT]) -> ResultT:
-        """Run a step and remember how long it took."""
-        self._wait()
+
+@dataclass
+class Stopwatch:
+    """Adds up the seconds spent in stages."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def now(self) -> float:
+        """Read the clock when the device is idle."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def around(self, stage: str, function: Callable) -> Callable:
+        """Return a function that notes how long it takes."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+            started = self.now()
+            result = function(*arguments, **options)
+            self.seconds[stage] += self.now() - started
+            return result
+
+        return timed
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Time the stages of the model meanwhile."""
+        with ExitStack() as stack:
+            for stage, places in _STAGES.items():
+                for owner, name in places:
+                    timed = self.around(stage, getattr(owner, name))
+                    stack.enter_context(patch.object(owner, name, timed))
+            yield
+
+
+def run_benchmark(config: SpeedConfig) -> str:
+    """Measure, write the figures, and return them as a table.
+
+    Raises:
+        UserError: Bad input.
+    """
+    check_output(Path(config.out), "--out")
+    scene = open_scene(config.scene, config.model, frame_size(config.camera_path))
+    assert isinstance(scene, GeneralScene)
+    path = make_path(config.camera_path, scene)
+    places = plan_frames(scene, path, len(path.cameras.c2w)).sources[0][0].places
+    watch = Stopwatch(scene.device)
+
+    def render(frame: int) -> torch.Tensor:
+        return scene.render(path.cameras[frame], path.size, places).rgb
+
+    for _ in range(_WARM_UP):
+        render(0)
+    times, images = [], []
+    for frame in range(len(path.cameras.c2w)):
+        started = watch.now()
+        images.append(render(frame))
+        times.append(watch.now() - started)
+    scene.forget_sources()
+    with watch.installed():
+        for frame in range(len(images)):
+            render(frame)
+    watch.seconds["field"] -= watch.seconds["composite"]
+    with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        result = step()
-        self._wait()
-        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
-        return result
-
-    def table(self) -> list[str]:
-        """Return the median of every step in milliseconds; the first time is for warming up."""
-        return [
-            f"{name:8} {1e3 * statistics.median(values[1:]):9.2f} ms"
-            for name, values in self.seconds.items()
-        ]
-
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        write_video(Path(folder) / "video.mp4", images, 24.0)
+        watch.seconds["encode video"] = time.perf_counter() - started
+    figures = _figures(config, scene, path.size, times, watch)
+    Path(config.out).write_text(json.dumps(figures, indent=1) + "\n")
+    rows = [f"{stage:<24}{value:10.2f} ms" for stage, value in figures["milliseconds"].items()]
+    return "\n".join([f"{figures['frames_per_second']:.2f} frames per second", *rows, config.out])
 
 
-def world(size: tuple[int, int], views: int, device: torch.device) -> ProceduralBatch:
-    """Render a target and its sources."""
-    generator = ProceduralGenerator(ProceduralConfig(samples=1), device)
-    return generator.sample([0], views + 1, size, 0.5)
+def _figures(
+    config: SpeedConfig,
+    scene: GeneralScene,
+    size: tuple[int, int],
+    times: list[float],
+    watch: Stopwatch,
+) -> dict[str, Any]:
+    """Bring the measurements together: per frame, but the encoding of sources per source set."""
+    per_frame = {
+        stage: 1e3 * seconds / (1 if stage == "encode" else len(times))
+        for stage, seconds in watch.seconds.items()
+    }
+    on_gpu = scene.device.type == "cuda"
+    return {
+        "frames_per_second": 1 / statistics.median(times),
+        "milliseconds": {"frame, median": 1e3 * statistics.median(times), **per_frame},
+        "size": size,
+        "sources": scene.n_sources,
+        "samples": scene.n_samples,
+        "precision": config.model.precision,
+        "device": torch.cuda.get_device_name(scene.device) if on_gpu else "cpu",
+        "torch": torch.__version__,
+    }
 
 
-@torch.no_grad()
-def time_steps(model: VGGTNeRF, batch: ProceduralBatch, chunk: int, repeats: int) -> list[str]:
-    """Time what happens once per scene (encode), once per image (look) and for its rays."""
-    views, near_far = batch.views, batch.near_far
-    clock, size = Clock(near_far.device), views.size
-    sources, camera = views.take(list(range(1, views.images.shape[1]))), views.cameras[:, 0]
-    parts = pixel_grid(*size, near_far.device).split(chunk)
-    for _ in range(repeats + 1):
-        scene = clock("encode", lambda: model.encode(sources, near_far))
-        target = clock("look", lambda scene=scene: model.look(scene, camera, near_far, size))
-        clock(
-            "render",
-            lambda scene=scene, target=target: [
-                model.render(scene, target, part[None]).fine.rgb for part in parts
-            ],
-        )
-    return clock.table()
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
-    parser.add_argument("--vggt_path")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
-    parser.add_argument("--n_views", type=int, default=3)
-    parser.add_argument("--chunk", type=int, default=16384)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--bf16", action="store_true")
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
-    model = checkpoint.build_model(device)
-    batch = world(tuple(arguments.size), arguments.n_views, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
-        lines = time_steps(model, batch, arguments.chunk, arguments.repeats)
-    print(f"{arguments.size[1]}x{arguments.size[0]}, {arguments.n_views} sources")
-    print("\n".join(lines))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(SpeedConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_benchmark(config))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

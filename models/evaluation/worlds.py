@@ -57,12 +57,12 @@ def world_tasks(
     for world in range(held_out.num_worlds):
         for subset, generator in generators.items():
             batch = generator.sample([world], held_out.world_views, size, held_out.world_difficulty)
-            scene = _posed_scene(batch, f"world{world:04d}_{subset}")
+            scene = posed_world(batch, f"world{world:04d}_{subset}")
             yield plan_task(scene, protocol, choice, subset)
 
 
-def _posed_scene(batch: ProceduralBatch, name: str) -> PosedScene:
-    """Take the only scene of a batch."""
+def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
+    """Turn the only scene of a rendered batch into a posed scene."""
     batched = batch.views.to("cpu")
     views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
     ids = tuple(range(len(views.images)))

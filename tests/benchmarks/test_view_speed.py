@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_it_times_every_step_of_the_shipped_model():
-    command = [sys.executable, "-m", "benchmarks.render_speed", "--size", "32", "40"]
+    command = [sys.executable, "-m", "benchmarks.view_speed", "--size", "32", "40"]
     result = subprocess.run(
         [*command, "--repeats", "1"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,100 @@
+"""Seconds per view of a general model: python -m benchmarks.view_speed.
+
+On a GPU: --device cuda --size 512 640 --chunk 327680 --bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
+from models.evaluation.checkpoint import read_checkpoint
+from models.vggt_nerf import VGGTNeRF
+from utils.rays import pixel_grid
+
+ResultT = TypeVar("ResultT")
+
+
+class Clock:
+    """Takes the time of each step when the device is done with it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds: dict[str, list[float]] = {}
+
+    def __call__(self, name: str, step: Callable[[], ResultT]) -> ResultT:
+        """Run a step and remember how long it took."""
+        self._wait()
+        started = time.perf_counter()
+        result = step()
+        self._wait()
+        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+        return result
+
+    def table(self) -> list[str]:
+        """Return the median of every step in milliseconds; the first time is for warming up."""
+        return [
+            f"{name:8} {1e3 * statistics.median(values[1:]):9.2f} ms"
+            for name, values in self.seconds.items()
+        ]
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def world(size: tuple[int, int], views: int, device: torch.device) -> ProceduralBatch:
+    """Render a target and its sources."""
+    generator = ProceduralGenerator(ProceduralConfig(samples=1), device)
+    return generator.sample([0], views + 1, size, 0.5)
+
+
+@torch.no_grad()
+def time_steps(model: VGGTNeRF, batch: ProceduralBatch, chunk: int, repeats: int) -> list[str]:
+    """Time what happens once per scene (encode), once per image (look) and for its rays."""
+    views, near_far = batch.views, batch.near_far
+    clock, size = Clock(near_far.device), views.size
+    sources, camera = views.take(list(range(1, views.images.shape[1]))), views.cameras[:, 0]
+    parts = pixel_grid(*size, near_far.device).split(chunk)
+    for _ in range(repeats + 1):
+        scene = clock("encode", lambda: model.encode(sources, near_far))
+        target = clock("look", lambda scene=scene: model.look(scene, camera, near_far, size))
+        clock(
+            "render",
+            lambda scene=scene, target=target: [
+                model.render(scene, target, part[None]).fine.rgb for part in parts
+            ],
+        )
+    return clock.table()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
+    parser.add_argument("--vggt_path")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
+    parser.add_argument("--n_views", type=int, default=3)
+    parser.add_argument("--chunk", type=int, default=16384)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bf16", action="store_true")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
+    model = checkpoint.build_model(device)
+    batch = world(tuple(arguments.size), arguments.n_views, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
+        lines = time_steps(model, batch, arguments.chunk, arguments.repeats)
+    print(f"{arguments.size[1]}x{arguments.size[0]}, {arguments.n_views} sources")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

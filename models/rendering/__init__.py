@@ -1,0 +1,1 @@
+"""Free views of a scene: videos, geometry, and a viewer."""

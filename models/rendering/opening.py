@@ -1,0 +1,179 @@
+"""From a checkpoint and a folder of photographs to a scene that can be rendered."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from datasets.dtu import MILLIMETRES_TO_SCENE, DTUDataset
+from datasets.llff import read_llff
+from datasets.posed_scene import PosedScene
+from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from datasets.transforms import read_transforms
+from models.evaluation.checkpoint import read_checkpoint
+from models.evaluation.config import ModelChoice
+from models.evaluation.photographs import scene_folders, split_scan
+from models.evaluation.run import choose_devices
+from models.evaluation.worlds import posed_world
+from models.rendering.config import Format, RendererChoice, SceneChoice
+from models.rendering.scene import GeneralScene, RenderableScene, RenderSettings
+from utils.depth_pictures import LengthUnit
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+
+WORLD_SIZE: Size = (128, 160)
+"""Height and width of a procedural world's photographs, unless the frames are larger."""
+_LONGEST_SIDE = 960
+"""Photographs are shrunk to this unless frames are to be larger."""
+_MARKERS: dict[str, Format] = {
+    "poses_bounds.npy": "llff",
+    "transforms.json": "transforms",
+    "Cameras": "dtu",
+}
+
+
+def open_scene(
+    choice: SceneChoice, renderer: RendererChoice, frame_size: Size | None = None
+) -> RenderableScene:
+    """Read a checkpoint and a scene.
+
+    Args:
+        choice: The scene.
+        renderer: The checkpoint, and how to render.
+        frame_size: Photographs are read about as large as the frames will be.
+
+    Raises:
+        UserError: Something is missing, malformed or contradictory.
+    """
+    device = choose_devices(ModelChoice(accelerator=renderer.accelerator))[0]
+    checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
+        renderer.vggt_path, N_samples=renderer.N_samples
+    )
+    scene, unit = open_photographs(choice, frame_size, device)
+    pool = choice.sources or scene.view_ids
+    if absent := [view for view in pool if view not in scene.view_ids]:
+        raise UserError(
+            f"--sources {absent[0]}: scene {scene.name!r} has no such view; its views are "
+            f"{scene.view_ids[0]} to {scene.view_ids[-1]}."
+        )
+    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
+    return GeneralScene(checkpoint.build_model(device), scene, pool, settings, unit, device)
+
+
+def open_photographs(
+    choice: SceneChoice, frame_size: Size | None, device: torch.device | str = "cpu"
+) -> tuple[PosedScene, LengthUnit]:
+    """Read cameras and, where they are, photographs of the chosen scene.
+
+    Raises:
+        UserError: The folder is missing, malformed, or of no known format.
+    """
+    unit = LengthUnit()
+    match _format(choice):
+        case "procedural":
+            scene = _read_world(choice, frame_size, device)
+        case "dtu":
+            scene = _read_dtu(choice, frame_size)
+            unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)
+        case "llff":
+            folder = _scene_folder(choice, "poses_bounds.npy")
+            native = read_llff(folder, None).image_size
+            scene = read_llff(folder, _reading_size(native, frame_size))
+        case _:
+            folder = _scene_folder(choice, "transforms.json")
+            range_ = (choice.near_far[0], choice.near_far[1]) if choice.near_far else None
+            native = read_transforms(folder, near_far=range_ or (0.1, 1.0)).image_size
+            scene = read_transforms(folder, _reading_size(native, frame_size), near_far=range_)
+    if choice.near_far:
+        scene = replace(scene, near_far=torch.tensor(choice.near_far))
+    logger.info(
+        "%s: %d views of %dx%d", scene.name, len(scene.view_ids), *reversed(scene.image_size)
+    )
+    return scene, unit
+
+
+def _format(choice: SceneChoice) -> Format:
+    if choice.dataset_name != "auto":
+        if choice.dataset_name != "procedural" and not choice.datadir:
+            raise UserError(f"--dataset_name {choice.dataset_name}: --datadir FOLDER is missing")
+        return choice.dataset_name
+    if not choice.datadir:
+        return "procedural"
+    folder = Path(choice.datadir)
+    if folder.is_file():
+        return "transforms"
+    for place in (folder, folder.parent, *sorted(folder.glob("*/"))):
+        for marker, name in _MARKERS.items():
+            # Of what lies beside a folder only DTU's cameras say anything about it.
+            if (place / marker).exists() and (place != folder.parent or name == "dtu"):
+                return name
+    raise UserError(
+        f"{folder}: neither it nor a folder in it holds {', '.join(_MARKERS)}; give the folder of "
+        "a data set with --datadir, and its --dataset_name if it is unusual"
+    )
+
+
+def _read_world(
+    choice: SceneChoice, frame_size: Size | None, device: torch.device | str
+) -> PosedScene:
+    if choice.datadir:
+        raise UserError(
+            f"--datadir {choice.datadir}: procedural worlds are made, not read; leave it out or "
+            "choose another --dataset_name"
+        )
+    generator = ProceduralGenerator(ProceduralConfig(seed=choice.world_seed), device)
+    batch = generator.sample(
+        [choice.world], choice.world_views, frame_size or WORLD_SIZE, choice.world_difficulty
+    )
+    return posed_world(batch, f"world{choice.world:04d}")
+
+
+def _read_dtu(choice: SceneChoice, frame_size: Size | None) -> PosedScene:
+    root, scan = split_scan(Path(choice.datadir))
+    if scan and choice.scan and scan != choice.scan:
+        raise UserError(f"--datadir {choice.datadir} and --scan {choice.scan} name two scans")
+    name = choice.scan or scan
+    names = [name] if name else None
+    dataset = DTUDataset(root, "test", max_sources=1, scans=names)
+    height, width = dataset.image_size
+    scale = 1.0
+    # Whole halves only: DTU's reader shrinks to nothing else without loss.
+    while frame_size and all(
+        side * scale / 2 >= wanted and side * scale % 2 == 0
+        for side, wanted in zip((height, width), frame_size, strict=True)
+    ):
+        scale /= 2
+    if scale < 1:
+        dataset = DTUDataset(root, "test", max_sources=1, scans=names, image_scale=scale)
+    return dataset.posed_scene(name or dataset.scan_names[0])
+
+
+def _scene_folder(choice: SceneChoice, marker: str) -> Path:
+    """Return the chosen scene's folder, or the file that was given instead."""
+    folders = scene_folders(Path(choice.datadir), marker)
+    if not choice.scan:
+        return folders[0]
+    named = [folder for folder in folders if folder.resolve().name == choice.scan]
+    if not named:
+        found = ", ".join(folder.name for folder in folders)
+        raise UserError(f"--scan {choice.scan}: {choice.datadir} holds {found}")
+    return named[0]
+
+
+def _reading_size(native: Size, frame_size: Size | None) -> Size:
+    """Return the size, in the photographs' own shape, that just covers the frames.
+
+    Reading more would cost time and make fine patterns flicker.
+    """
+    if frame_size is None:
+        scale = _LONGEST_SIDE / max(native)
+    else:
+        scale = max(frame_size[0] / native[0], frame_size[1] / native[1])
+    scale = min(scale, 1.0)
+    return max(round(native[0] * scale), 1), max(round(native[1] * scale), 1)

@@ -1,0 +1,208 @@
+"""Camera paths: where they go, where they look, how fast."""
+
+import math
+
+import pytest
+import torch
+
+from utils.cameras import Cameras, project
+from utils.pose_interpolation import quaternions, rotation_matrices, slerp, smooth_path
+from utils.surroundings import focus_point, look_at, survey, upward
+from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
+
+NEAR_FAR = torch.tensor([2.0, 6.0])
+UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+CENTRE = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+
+
+def cameras_at(centers, target=CENTRE):
+    intrinsics = torch.tensor([[50.0, 0, 40], [0, 50, 30], [0, 0, 1]]).expand(len(centers), 3, 3)
+    return Cameras(intrinsics, look_at(centers, target, UP).float())
+
+
+def on_sphere(azimuths, elevations, radius=4.0):
+    azimuths, elevations = (torch.as_tensor(a, dtype=torch.float64) for a in (azimuths, elevations))
+    level = elevations.cos()
+    parts = [level * azimuths.cos(), level * azimuths.sin(), elevations.sin()]
+    return CENTRE + radius * torch.stack(parts, -1)
+
+
+@pytest.fixture
+def cap():
+    azimuths, elevations = torch.meshgrid(
+        torch.linspace(0.5, 1.7, 5), torch.linspace(0.2, 0.8, 3), indexing="ij"
+    )
+    return cameras_at(on_sphere(azimuths.flatten(), elevations.flatten()))
+
+
+@pytest.fixture
+def ring():
+    azimuths = torch.arange(12) * (2 * math.pi / 12)
+    return cameras_at(on_sphere(azimuths, 0.4 + 0.1 * torch.cos(3 * azimuths)))
+
+
+@pytest.fixture
+def grid():
+    """Twenty parallel cameras that look along y."""
+    x, z = torch.meshgrid(torch.linspace(-1, 1, 5), torch.linspace(-0.5, 0.5, 4), indexing="ij")
+    depth = 0.2 * torch.sin(7 * x + 3 * z)
+    centers = torch.stack([x, depth, z], -1).flatten(0, 1).double()
+    c2w = look_at(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([0, 1.0, 0]).double(), UP)
+    c2w = c2w.repeat(20, 1, 1)
+    c2w[:, :3, 3] = centers
+    return Cameras(torch.eye(3).expand(20, 3, 3), c2w.float())
+
+
+def rigid(path):
+    rotation = path[:, :3, :3].double()
+    identity = torch.eye(3, dtype=torch.float64).expand_as(rotation)
+    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), identity, atol=1e-5, rtol=0)
+    assert (torch.linalg.det(rotation) > 0).all()
+
+
+def steps(path, closed=False):
+    centers = torch.cat([path, path[:1]])[:, :3, 3] if closed else path[:, :3, 3]
+    return centers.diff(dim=0).norm(dim=-1)
+
+
+@pytest.mark.parametrize("make", [spiral, orbit, ellipse])
+@pytest.mark.parametrize("cameras", ["cap", "ring", "grid"])
+def test_paths_are_closed_upright_and_look_at_the_focus(make, cameras, request):
+    cameras = request.getfixturevalue(cameras)
+    path = make(cameras, NEAR_FAR, 40)
+    rigid(path)
+    moves = steps(path, closed=True)
+    assert moves.max() < 0.25 * moves.sum() and moves.sum() > 0.1
+    focus = focus_point(cameras, NEAR_FAR).float()
+    one = Cameras(torch.eye(3).expand(40, 3, 3), path)
+    pixels, depths = project(focus.expand(40, 1, 3), one)
+    assert pixels.abs().max() < 1e-4 and (depths > 0).all()
+    assert (path[:, 2, 1] < 0).all(), "the image's y axis points down"
+    assert path[:, 2, 0].abs().max() < 0.01, "the horizon is level"
+
+
+def test_spiral_stays_within_the_cameras(grid):
+    path, centers = spiral(grid, NEAR_FAR, 60), grid.centers
+    # Along the axis it follows a bowl, and may leave the cameras by a little.
+    slack = torch.tensor([1e-5, 0.1, 1e-5])
+    assert (path[:, :3, 3] <= centers.amax(0) + slack).all()
+    assert (path[:, :3, 3] >= centers.amin(0) - slack).all()
+    assert (path[:, 0, 3].max() - 1.0).abs() < 0.1 and path[:, 1, 3].std() > 0.02
+    twice = spiral(grid, NEAR_FAR, 60, reach=2.0)
+    torch.testing.assert_close(twice[:, :3, 3].mean(0), centers.mean(0), atol=1e-4, rtol=0)
+    assert (twice[:, 0, 3].max() - 2.0).abs() < 0.2
+
+
+def test_spiral_in_front_of_a_cap_follows_the_cap(cap):
+    offsets = spiral(cap, NEAR_FAR, 60)[:, :3, 3].double() - CENTRE
+    assert (offsets.norm(dim=-1) - 4).abs().max() < 0.15
+
+
+def test_spiral_of_three_cameras_stays_in_their_triangle():
+    centers = torch.tensor([[-1.0, -4, 0], [1, -4, 0], [0.2, -4, 1]], dtype=torch.float64)
+    path = spiral(cameras_at(centers), NEAR_FAR, 50)[:, :3, 3].double()
+    edges = torch.stack([centers[[0, 1, 2], 0], centers[[0, 1, 2], 2]], -1)
+    matrix = torch.cat([edges.T, torch.ones(1, 3)]).double()
+    flat = torch.stack([path[:, 0], path[:, 2], torch.ones(50)])
+    assert torch.linalg.solve(matrix, flat).min() > -0.02
+
+
+def test_orbit_of_a_cap_keeps_distance_height_and_range(cap):
+    path = orbit(cap, NEAR_FAR, 48)
+    around = survey(Cameras(cap.intrinsics[:1].expand(48, 3, 3), path), NEAR_FAR)
+    offsets = path[:, :3, 3].double() - CENTRE
+    assert (offsets.norm(dim=-1) - 4).abs().max() < 0.02
+    azimuths = torch.atan2(offsets[:, 1], offsets[:, 0])
+    assert 0.5 - 0.01 < azimuths.min() < 0.6 and 1.6 < azimuths.max() < 1.7 + 0.01
+    assert not around.surrounded and torch.dot(around.up, UP) > 0.999
+    wide = orbit(cap, NEAR_FAR, 48, reach=2.0)[:, :3, 3].double() - CENTRE
+    assert torch.atan2(wide[:, 1], wide[:, 0]).max() > 2.0
+
+
+def test_orbit_goes_all_the_way_round_where_cameras_do(ring):
+    assert survey(ring, NEAR_FAR).surrounded
+    offsets = orbit(ring, NEAR_FAR, 36)[:, :3, 3].double() - CENTRE
+    turned = torch.atan2(offsets[:, 1], offsets[:, 0])
+    assert turned.sort().values.diff().max() < 0.2
+
+
+def test_ellipse_of_a_cap_stays_within_its_directions(cap):
+    offsets = ellipse(cap, NEAR_FAR, 40)[:, :3, 3].double() - CENTRE
+    azimuths = torch.atan2(offsets[:, 1], offsets[:, 0])
+    elevations = torch.asin(offsets[:, 2] / offsets.norm(dim=-1))
+    assert azimuths.min() > 0.48 and azimuths.max() < 1.72
+    assert elevations.min() > 0.18 and elevations.max() < 0.82
+    assert elevations.max() - elevations.min() > 0.4
+
+
+def test_up_of_cameras_that_look_down_is_the_table_and_not_their_mean(cap):
+    assert upward(cap) @ UP > 0.999
+    assert -cap.c2w[:, :3, 1].mean(0).double() @ UP < 0.95
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_interpolation_passes_all_cameras_at_constant_speed(ring, closed):
+    some = ring[torch.tensor([0, 1, 3, 4])]
+    path = interpolate(some, NEAR_FAR, 240, closed)
+    rigid(path)
+    moves = steps(path, closed)
+    assert moves.max() < 1.03 * moves.min()
+    distances = (path[:, None, :3, 3] - some.centers).norm(dim=-1)
+    nearest = distances.argmin(0)
+    assert distances.amin(0).max() < moves.max()
+    turned = path[nearest, :3, :3].transpose(1, 2) @ some.c2w[:, :3, :3]
+    assert (turned.diagonal(dim1=1, dim2=2).sum(-1) > 2.99).all()
+    torch.testing.assert_close(path[0], some.c2w[0], atol=1e-5, rtol=0)
+    if not closed:
+        torch.testing.assert_close(path[-1], some.c2w[-1], atol=1e-5, rtol=0)
+
+
+def test_turning_in_place_has_constant_speed_too():
+    azimuths = torch.tensor([0.0, 0.4, 2.0])
+    keys = cameras_at(torch.zeros(3, 3).double(), CENTRE).c2w
+    keys[:, :3, :3] = look_at(-on_sphere(azimuths, 0 * azimuths) + CENTRE, CENTRE * 0, UP)[
+        :, :3, :3
+    ].float()
+    path = smooth_path(keys, 50, 4.0)
+    turns = (quaternions(path[1:, :3, :3]) * quaternions(path[:-1, :3, :3])).sum(-1).abs()
+    angles = 2 * torch.acos(turns.double().clamp(max=1))
+    assert angles.max() < 1.1 * angles.min()
+
+
+def test_repeated_poses_and_single_frames():
+    keys = torch.eye(4).repeat(4, 1, 1)
+    keys[2:, 0, 3] = 1
+    for closed in (False, True):
+        path = smooth_path(keys, 20, 3.0, closed)
+        assert path.isfinite().all() and path[:, 0, 3].min() > -0.2
+    assert torch.equal(smooth_path(keys[:1], 3, 1.0), keys[:3] * 0 + torch.eye(4))
+    assert torch.equal(smooth_path(keys[:2] * 0 + torch.eye(4), 5, 1.0), keys[0].expand(5, 4, 4))
+    for make in (spiral, orbit, ellipse, interpolate):
+        one = Cameras(torch.eye(3)[None], torch.eye(4)[None])
+        assert make(one, NEAR_FAR, 3).isfinite().all()
+
+
+def test_quaternions_and_slerp_against_the_matrix_exponential():
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator).double(), dim=-1)
+    angles = torch.linspace(1e-9, math.pi - 1e-6, 50, dtype=torch.float64)
+    zero = torch.zeros(50, dtype=torch.float64)
+    x, y, z = axes.unbind(-1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    full = torch.matrix_exp(angles[:, None, None] * cross)
+    torch.testing.assert_close(rotation_matrices(quaternions(full)), full, atol=1e-7, rtol=0)
+    start = quaternions(torch.eye(3, dtype=torch.float64).expand(50, 3, 3))
+    third = slerp(start, quaternions(full), torch.full((50, 1), 1 / 3, dtype=torch.float64))
+    expected = torch.matrix_exp(angles[:, None, None] / 3 * cross)
+    torch.testing.assert_close(rotation_matrices(third), expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (30, 40), (45, 90), (90, 45)])
+def test_frames_of_any_shape_show_no_more_than_the_sources(cap, size):
+    intrinsics = path_intrinsics(cap.intrinsics, (60, 80), size)
+    corners = torch.tensor([[0.0, 0, 1], [size[1], size[0], 1]])
+    seen = corners @ torch.linalg.inv(intrinsics).T @ cap.intrinsics[0].T
+    assert (seen[0, :2] >= -1e-4).all()
+    assert (seen[1, :2] <= torch.tensor([80.0, 60.0]) + 1e-4).all()
+    zoomed = path_intrinsics(cap.intrinsics, (60, 80), size, zoom=2.0)
+    assert torch.allclose(zoomed[0, 0], 2 * intrinsics[0, 0])

@@ -1,0 +1,24 @@
+"""Look at a scene in the browser: drag the camera, and see what the model renders there.
+
+For example: python view.py --datadir data/nerf_llff_data/fern, then open the address that it
+prints. Without --datadir it shows a procedural world.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from models.rendering.viewer import ViewerConfig, run_viewer
+from models.training.console import run_and_report
+from utils.config import parse_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(ViewerConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_viewer(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
