@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 _PRIMES = (1, 2654435761, 805459861)
+_INT32 = 2**32
 CHANNELS = 2
 """Features of a level."""
 
@@ -27,26 +28,23 @@ class HashGrid(nn.Module):
         self.entries = 2**table_bits
         steps = torch.linspace(0, 1, levels, dtype=torch.float64)
         cells = (coarsest * (finest / coarsest) ** steps).round().long()
-        dense = (cells + 1) ** 3 <= self.entries
-        # A dense level counts its corners row by row, another one hashes them.
+        # A dense level counts its corners row by row, another one hashes them. Hashes only use low
+        # bits, which wrap-around leaves alone: 32 bits do, and are read in half the time.
         strides = torch.stack([torch.ones_like(cells), cells + 1, (cells + 1) ** 2], -1)
-        primes = torch.tensor(_PRIMES).expand(levels, 3)
-        self.register_buffer("_cells", cells.float(), persistent=False)
-        self.register_buffer("_dense", dense, persistent=False)
-        self.register_buffer(
-            "_factors", torch.where(dense[:, None], strides, primes), persistent=False
-        )
-        corners = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)])
-        self.register_buffer("_corners", corners, persistent=False)
-        self.register_buffer("_offsets", torch.arange(levels) * self.entries, persistent=False)
+        dense = (cells + 1) ** 3 <= self.entries
+        wrapped = [prime - _INT32 if prime >= _INT32 // 2 else prime for prime in _PRIMES]
+        factors = torch.where(dense[:, None], strides, torch.tensor(wrapped))
+        offsets = torch.arange(levels) * self.entries
         self._cells: Tensor
         self._dense: Tensor
         self._factors: Tensor
-        self._corners: Tensor
         self._offsets: Tensor
-        self.table = nn.Parameter(
-            torch.empty(levels * self.entries, CHANNELS).uniform_(-1e-4, 1e-4)
-        )
+        self.register_buffer("_cells", cells.float(), persistent=False)
+        self.register_buffer("_dense", dense, persistent=False)
+        self.register_buffer("_factors", factors.int(), persistent=False)
+        self.register_buffer("_offsets", offsets.int(), persistent=False)
+        start = torch.empty(levels * self.entries, CHANNELS).uniform_(-1e-4, 1e-4)
+        self.table = nn.Parameter(start)
 
     @property
     def channels(self) -> int:
@@ -55,18 +53,26 @@ class HashGrid(nn.Module):
 
     def forward(self, places: Float[Tensor, "point 3"]) -> Float[Tensor, "point channel"]:
         """Read features at places in [0, 1]^3."""
-        scaled = places[:, None] * self._cells[:, None]
-        base = scaled.floor().minimum(self._cells[:, None] - 1)
-        share = (scaled - base)[:, :, None]
-        sides = torch.where(self._corners.bool(), share, 1 - share)
-        weights = sides.prod(-1)
-        rows = self._rows(base.long()[:, :, None] + self._corners)
+        cells = self._cells[:, None]
+        scaled = places[:, None] * cells
+        base = scaled.floor().minimum(cells - 1)
+        share = scaled - base
+        weights = _products(torch.stack([1 - share, share], -1))
+        rows = self._rows(base.int())
         read = self.table.index_select(0, rows.flatten()).unflatten(0, rows.shape)
         return (read * weights[..., None]).sum(2).flatten(1)
 
-    def _rows(
-        self, corners: Int[Tensor, "point level corner 3"]
-    ) -> Int[Tensor, "point level corner"]:
-        x, y, z = (corners * self._factors[:, None]).unbind(-1)
-        hashed = (x ^ y ^ z) & (self.entries - 1)
-        return torch.where(self._dense[:, None], x + y + z, hashed) + self._offsets[:, None]
+    def _rows(self, base: Int[Tensor, "point level 3"]) -> Int[Tensor, "point level corner"]:
+        low = base * self._factors
+        x, y, z = torch.stack([low, low + self._factors], -1).unbind(-2)
+        x, y, z = x[..., :, None, None], y[..., None, :, None], z[..., None, None, :]
+        hashed = ((x ^ y ^ z) & (self.entries - 1)).flatten(-3)
+        counted = (x + y + z).flatten(-3)
+        return torch.where(self._dense[:, None], counted, hashed) + self._offsets[:, None]
+
+
+def _products(
+    sides: Float[Tensor, "point level 3 2"],
+) -> Float[Tensor, "point level corner"]:
+    x, y, z = sides.unbind(-2)
+    return (x[..., :, None, None] * y[..., None, :, None] * z[..., None, None, :]).flatten(-3)
