@@ -18,7 +18,7 @@ from utils.rays import cell_grid, pixel_rays
 
 MAX_SPREAD = 0.5
 """Smallest cosine between a camera's axis and the mean axis of cameras that look from one side."""
-_CELLS, _DEPTHS = (8, 8), 16
+_CELLS, _DEPTHS = 8, 16
 
 
 class SceneWarp(nn.Module):
@@ -102,9 +102,12 @@ def _seen_points(
     cameras: Cameras, size: tuple[int, int], near_far: Float[Tensor, " 2"], lindisp: bool
 ) -> Float[Tensor, "point 3"]:
     count = len(cameras.c2w)
-    rays = pixel_rays(cameras, cell_grid(_CELLS, size, near_far.device))
+    centers = cell_grid((_CELLS, _CELLS), size, near_far.device)
+    middle = centers.new_tensor([size[1] / 2, size[0] / 2])
+    # Spread so that the outermost lie on the image's border.
+    rays = pixel_rays(cameras, middle + (centers - middle) * (_CELLS / (_CELLS - 1)))
     planes = DepthPlanes(near_far.expand(count, 2), _DEPTHS, lindisp)
-    depths = planes.edges()[:, None].expand(-1, _CELLS[0] * _CELLS[1], -1)
+    depths = planes.edges()[:, None].expand(-1, _CELLS**2, -1)
     return rays.at(depths).reshape(-1, 3)
 
 

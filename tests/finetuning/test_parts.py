@@ -54,7 +54,7 @@ def test_warps_keep_what_cameras_see_inside(arc_cameras, angles):
     rays = pixel_rays(cameras, pixel_grid(*SIZE, torch.device("cpu"))[::37])
     depths = torch.linspace(2.2, 7.5, 9).expand(*rays.origins.shape[:2], 9)
     places = warp(rays.at(depths))
-    assert places.isfinite().all() and (places > 0).all() and (places < 1).all()
+    assert places.isfinite().all() and places.min() > -1e-6 and places.max() < 1 + 1e-6
     # Different points stay different.
     assert torch.pdist(places.flatten(0, -2)[::11]).min() > 1e-4
 
