@@ -85,8 +85,9 @@ class RunRecord:
         self._best.offer(training.scene, training.step, psnr)
         self._logs.add_scalar("val/PSNR", psnr, training.step)
         name = f"step={training.step:07d}_view{number:03d}.jpg"
-        save_strip(self.folder / "pictures" / name, view, training.scene.near_far.tolist())
-        self._write_curve()
+        with self.paused():
+            save_strip(self.folder / "pictures" / name, view, training.scene.near_far.tolist())
+            self._write_curve()
 
     def save(self, training: SceneTraining) -> None:
         """Write ``latest.tar`` and, if there is a new best, ``best.tar``."""

@@ -88,7 +88,7 @@ def _validate(training: SceneTraining, tests: TestViews, record: RunRecord) -> N
     with record.paused():
         rendered = tests.render(training.scene)
         psnr = tests.mean_psnr(rendered)
-        record.validated(training, psnr, rendered[0], tests.ids[0])
+    record.validated(training, psnr, rendered[0], tests.ids[0])
 
 
 def _figures(

@@ -22,7 +22,8 @@ def test_curves_of_two_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["finetuning_curves", *folders, "--out", str(out)])
     finetuning_curves.main()
     assert "20.00 -> 22.00 in 20 s" in capsys.readouterr().out
-    assert Image.open(out).width > 300
+    with Image.open(out) as picture:
+        assert picture.width > 300
 
 
 def test_a_folder_without_a_curve(tmp_path):

@@ -35,6 +35,8 @@ def test_a_run_and_what_it_leaves(finetune, tmp_path, caplog):
     curve = json.loads((folder / "curve.json").read_text())
     assert [row["step"] for row in curve] == [0, 3, 6]
     assert all(row["seconds"] >= row["training_seconds"] >= 0 for row in curve)
+    # Neither encoding nor validation counts as training.
+    assert curve[0]["training_seconds"] < 0.2 * curve[0]["seconds"]
     metrics = json.loads((folder / "metrics.json").read_text())["scenes"]["scan2"]
     assert metrics["psnr"] == pytest.approx(curve[-1]["psnr"], abs=1e-3)
     assert "test PSNR" in caplog.text and "latest.tar" in caplog.text
