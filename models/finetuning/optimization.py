@@ -80,8 +80,7 @@ def build_scene_optimizer(scene: SceneModel, config: SceneOptimizerConfig) -> to
         for parameter in group["params"]:
             parameter.requires_grad_(True)
         group["base_lr"] = group["lr"]
-    on_gpu = scene.images.device.type == "cuda"
-    return torch.optim.Adam(groups, betas=_BETAS, eps=_EPS, fused=on_gpu or None)
+    return torch.optim.Adam(groups, betas=_BETAS, eps=_EPS, fused=True)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
