@@ -12,6 +12,7 @@ from datasets.views import Views
 from models.backbone import Backbone
 from models.coarse_pass import coarse_composite
 from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
+from models.finetuning.residual import ResidualRendering, SceneResidual
 from models.geometry_prior import geometry_prior
 from models.projection import SceneFeatures, observe
 from models.radiance_field import RadianceField, RadianceFieldConfig
@@ -92,6 +93,8 @@ class Rendering:
     t_edges: Float[Tensor, "*batch ray edge"]
     """Borders of the fine bins, from 0 at near to 1 at far."""
     coarse: Composite | None = None
+    residual: ResidualRendering | None = None
+    """Of a model that has been fine-tuned on one scene."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class VGGTNeRF(nn.Module):
         pixels: Float[Tensor, "batch ray 2"],
         generator: torch.Generator | None = None,
         with_coarse: bool = False,
+        residual: SceneResidual | None = None,
     ) -> Rendering:
         """Render pixel positions of the target cameras.
 
@@ -171,19 +175,22 @@ class VGGTNeRF(nn.Module):
             pixels: Positions in the target images.
             generator: Moves the samples at random.
             with_coarse: Also composite the volume's own opinion, which training needs.
+            residual: What fine-tuning has learnt about this very scene.
         """
         settings = self.config.rendering
         rays = pixel_rays(target.cameras, pixels)
         weights = target.plane_weights(pixels)
         borders = target.planes.edges()[:, None].expand(-1, pixels.shape[1], -1)
+        guided = weights if residual is None else residual.guide(rays, target.planes, weights)
         edges = importance_edges(
-            borders, weights, settings.N_samples, settings.sampling_floor, generator
+            borders, guided, settings.N_samples, settings.sampling_floor, generator
         )
         coarse = None
         if with_coarse:
             coarse = coarse_composite(scene, target, rays, weights, settings.background)
-        fine = self._fine(scene, target, rays, pixels, edges)
-        return Rendering(fine, target.planes.coordinates(edges), coarse)
+        fine, own = self._fine(scene, target, rays, pixels, edges, residual)
+        shown = None if own is None else ResidualRendering(own, guided)
+        return Rendering(fine, target.planes.coordinates(edges), coarse, shown)
 
     @torch.no_grad()
     def render_images(
@@ -193,6 +200,7 @@ class VGGTNeRF(nn.Module):
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
         chunk: int = 8192,
+        residual: SceneResidual | None = None,
     ) -> RenderedImages:
         """Render one whole image per scene, ``chunk`` rays at a time.
 
@@ -202,11 +210,12 @@ class VGGTNeRF(nn.Module):
             near_far: Depth range of each scene.
             size: Height and width of the images.
             chunk: Rays per scene in one go; bounds the memory whatever the image's size.
+            residual: What fine-tuning has learnt about this very scene.
         """
         target = self.look(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
         parts = [
-            self.render(scene, target, part.expand(len(near_far), -1, -1)).fine
+            self.render(scene, target, part.expand(len(near_far), -1, -1), residual=residual).fine
             for part in pixels.split(chunk)
         ]
         rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
@@ -223,13 +232,23 @@ class VGGTNeRF(nn.Module):
         rays: Rays,
         pixels: Float[Tensor, "batch ray 2"],
         t_edges: Float[Tensor, "batch ray edge"],
-    ) -> Composite:
+        residual: SceneResidual | None,
+    ) -> tuple[Composite, Float[Tensor, "batch ray 3"] | None]:
+        """Return what the rays see and, of a fine-tuned scene, what its own colours would show."""
         settings = self.config.rendering
         centers = bin_centers(t_edges)
         observations = observe(scene, rays, centers, target.planes, settings.pad)
         context = target.read_features(pixels, centers)
         positions = target.planes.coordinates(centers)
         densities, colors = self.radiance_field(observations, context, positions)
+        own = None
+        if residual is not None:
+            samples = residual(rays.at(centers), rays.viewdirs, densities, colors)
+            densities, colors, own = samples.densities, samples.colors, samples.own_colors
         densities = densities * (DENSITY_SCALE * target.planes.slopes(centers))
         far = target.planes.near_far[:, 1:]
-        return composite(densities, colors, t_edges, rays.directions, far, settings.background)
+        fine = composite(densities, colors, t_edges, rays.directions, far, settings.background)
+        if own is None:
+            return fine, None
+        behind = (1 - fine.opacity) * settings.background
+        return fine, (fine.weights[..., None] * own).sum(-2) + behind[..., None]

@@ -21,6 +21,8 @@ class SceneTask:
     region: Region
     subset: str | None = None
     """Scenes of one subset are also averaged on their own."""
+    pool: tuple[int, ...] = ()
+    """Views that are no targets: what sources are taken from, and what fine-tuning trains on."""
 
 
 @dataclass(frozen=True)
@@ -49,4 +51,5 @@ def plan_task(
         sources=tuple(scene.nearest(target, pool, choice.n_views) for target in targets),
         region=protocol.region,
         subset=subset,
+        pool=tuple(view for view in pool if view not in targets),
     )

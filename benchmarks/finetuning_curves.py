@@ -1,0 +1,62 @@
+"""Draw PSNR against seconds for fine-tuning runs.
+
+For example: python -m benchmarks.finetuning_curves runs_fine_tuning/fern/vggt_finetune_fern
+runs_fine_tuning/fox/vggt_finetune_fox --out asset/finetuning_curves.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt  # noqa: E402
+
+
+def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """Return the validations of a run, in order; of those repeated by a resumed run the last."""
+    path = folder / "curve.json"
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file; give folders that fine-tuning runs have written")
+    rows = {row["step"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+    return [rows[step] for step in sorted(rows)]
+
+
+def draw(folders: list[Path], out: Path) -> None:
+    """Draw one line for each run, from the general model's PSNR on; time counts everything."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for folder in folders:
+        curve = read_curve(folder)
+        seconds = [row["seconds"] for row in curve]
+        name = f"{folder.parent.name} ({folder.name})"
+        axes.plot(seconds, [row["psnr"] for row in curve], marker="o", markersize=3, label=name)
+    axes.set_xlabel("seconds, reading and encoding included")
+    axes.set_ylabel("PSNR of the test views, dB")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Read the command line and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    parser.add_argument("--out", type=Path, default=Path("results/finetuning_curves.png"))
+    arguments = parser.parse_args()
+    draw(arguments.runs, arguments.out)
+    for folder in arguments.runs:
+        first, last = read_curve(folder)[0], read_curve(folder)[-1]
+        print(f"{folder}: {first['psnr']:.2f} -> {last['psnr']:.2f} in {last['seconds']:.0f} s")
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A general model, made excellent on one scene."""

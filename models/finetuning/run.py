@@ -1,0 +1,112 @@
+"""One fine-tuning run from its settings to its files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from models.evaluation.config import ModelChoice
+from models.evaluation.perceptual import PerceptualDistance, find_perceptual_weights
+from models.evaluation.pictures import save_pictures
+from models.evaluation.report import full_report, scene_report, table, write_json
+from models.evaluation.run import choose_devices
+from models.evaluation.tasks import SceneTask
+from models.finetuning.config import FineTuningConfig
+from models.finetuning.loop import SceneTraining, StopSignals
+from models.finetuning.record import RunRecord
+from models.finetuning.scene_split import SceneSplit, read_split
+from models.finetuning.starting import resume, resumed_config, start
+from models.finetuning.validation import TestViews
+from models.training.checkpointing import TrainingInterrupted
+from utils.checkpoints import check_writable
+
+logger = logging.getLogger(__name__)
+
+_LOG_EVERY = 100
+
+
+def run_finetuning(config: FineTuningConfig) -> str:
+    """Fine-tune one scene; return its figures and where everything is.
+
+    Raises:
+        UserError: Bad input, before any long work.
+        NonFiniteTrainingError: Gradients stayed non-finite for too many steps.
+        TrainingInterrupted: The run was told to stop and has saved.
+    """
+    if config.run.ckpt:
+        config = resumed_config(config)
+    split = read_split(config.data, config.data.n_views)
+    name = config.run.expname or f"vggt_finetune_{split.scene.name}"
+    folder = check_writable(Path(config.run.save_dir) / split.scene.name / name)
+    device = choose_devices(ModelChoice(accelerator=config.run.accelerator))[0]
+    record = RunRecord(folder)
+    views = split.training_views().to(device)
+    begin = (resume if config.run.ckpt else start)(config, split, views)
+    bf16 = _uses_bf16(config, device)
+    training = SceneTraining(
+        *(begin.scene, views.masks, config.step, config.optimizer, config.run.seed, bf16)
+    )
+    test_views = split.scene.load_views(split.test_ids).to(device)
+    tests = TestViews(test_views, split.test_ids, split.region, config.run.chunk, bf16)
+    record.begin(begin, config.run.ckpt)
+    if begin.training:
+        training.restore(begin.training["progress"])
+    with StopSignals() as signals:
+        _train(training, tests, record, config, signals)
+    verdict = record.finish(training)
+    return "\n".join([*_figures(split, training, tests, folder), verdict])
+
+
+def _train(
+    training: SceneTraining,
+    tests: TestViews,
+    record: RunRecord,
+    config: FineTuningConfig,
+    signals: StopSignals,
+) -> None:
+    if training.step == 0:
+        _validate(training, tests, record)
+    squared_error = torch.zeros((), device=training.masks.device)
+    while training.step < config.optimizer.num_steps:
+        squared_error += training.advance()
+        step = training.step
+        if step % _LOG_EVERY == 0:
+            record.log_training(step, squared_error.item() / _LOG_EVERY)
+            squared_error.zero_()
+        last = step == config.optimizer.num_steps
+        if last or step % config.run.val_every == 0:
+            _validate(training, tests, record)
+        if last or signals.received or step % config.run.save_every == 0:
+            record.save(training)
+        if signals.received:
+            raise TrainingInterrupted(signals.received, record.latest)
+
+
+def _validate(training: SceneTraining, tests: TestViews, record: RunRecord) -> None:
+    with record.paused():
+        rendered = tests.render(training.scene)
+        psnr = tests.mean_psnr(rendered)
+    record.validated(training, psnr, rendered[0], tests.ids[0])
+
+
+def _figures(
+    split: SceneSplit, training: SceneTraining, tests: TestViews, folder: Path
+) -> list[str]:
+    """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
+    weights = find_perceptual_weights()
+    perceptual = PerceptualDistance(weights, training.masks.device) if weights else None
+    results = tests.results(training.scene, perceptual)
+    sources = tuple(result.sources for result in results)
+    task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
+    save_pictures(folder / "pictures", task, results)
+    report = full_report({split.scene.name: scene_report(task, results)}, {"step": training.step})
+    write_json(report, folder / "metrics.json")
+    return list(table(report))
+
+
+def _uses_bf16(config: FineTuningConfig, device: torch.device) -> bool:
+    if config.run.precision == "auto":
+        return device.type == "cuda"
+    return config.run.precision == "bf16-mixed"

@@ -1,0 +1,213 @@
+"""A general model and one scene, whose feature maps are parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datasets.views import Views
+from models.finetuning.residual import SceneResidual
+from models.finetuning.source_choice import Frames, choose_sources
+from models.geometry_prior import GeometryPrior
+from models.projection import SceneFeatures
+from models.vggt_nerf import RenderedImages, VGGTNeRF
+from utils.cameras import Cameras
+
+ENCODED_ONCE = "model.pyramid."
+"""Weights whose work is done once the maps are there."""
+
+
+@dataclass(frozen=True)
+class SceneMaps:
+    """Every training view as ``encode`` sees it."""
+
+    fine: Float[Tensor, "view channel map_height map_width"]
+    coarse: Float[Tensor, "view coarse_channel coarse_height coarse_width"]
+    depth: Float[Tensor, "view rows columns"]
+    confidence: Float[Tensor, "view rows columns"]
+    """The prior's own, times its reliability."""
+    reliability: Float[Tensor, " view"]
+
+
+class SceneModel(nn.Module):
+    """Renders cameras of one scene, each from the training views that see best what it sees."""
+
+    def __init__(
+        self,
+        model: VGGTNeRF,
+        images: Float[Tensor, "view 3 height width"],
+        cameras: Cameras,
+        near_far: Float[Tensor, " 2"],
+        maps: SceneMaps,
+        num_sources: int,
+        residual: SceneResidual | None = None,
+    ) -> None:
+        """Put a scene together.
+
+        Args:
+            model: The general model; its radiance field and volume network are tuned.
+            images: Training views.
+            cameras: Of these views, ``(view,)``.
+            near_far: Depth range of the scene.
+            maps: What ``encode_views`` made of them.
+            num_sources: Views that an image is rendered from, if there are as many.
+            residual: What the scene adds of its own.
+        """
+        super().__init__()
+        self.model = model
+        self.residual = residual
+        self.fine, self.coarse = nn.Parameter(maps.fine), nn.Parameter(maps.coarse)
+        fixed = {
+            "images": images,
+            "intrinsics": cameras.intrinsics,
+            "c2w": cameras.c2w,
+            "near_far": near_far,
+            "depth": maps.depth,
+            "confidence": maps.confidence,
+            "reliability": maps.reliability,
+        }
+        for name, value in fixed.items():
+            self.register_buffer(name, value)
+        self.images: Tensor
+        self.near_far: Tensor
+        self.depth: Tensor
+        self.confidence: Tensor
+        self.reliability: Tensor
+        self.num_sources = num_sources
+
+    @property
+    def cameras(self) -> Cameras:
+        """Cameras of the training views."""
+        return Cameras(self.get_buffer("intrinsics"), self.get_buffer("c2w"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the training views."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def sources_of_training_views(self) -> Int[Tensor, "view source"]:
+        """Choose the sources of every training view, never itself."""
+        own = torch.arange(len(self.images), device=self.images.device)
+        count = min(self.num_sources, len(self.images) - 1)
+        return self._choose(self.cameras, self.size, count, own)
+
+    def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
+        """Choose the sources of any cameras ``(target,)``."""
+        return self._choose(cameras, size, min(self.num_sources, len(self.images)), None)
+
+    def gather(self, sources: Int[Tensor, "target source"]) -> SceneFeatures:
+        """Return the sources of some targets, one scene of a batch for each."""
+        reliability = self.reliability[sources].mean(1)
+        confidence = self.confidence[sources] / reliability.clamp_min(1e-6)[:, None, None, None]
+        prior = GeometryPrior(self.depth[sources], confidence, reliability)
+        return SceneFeatures(
+            images=_take(self.images, sources),
+            features=_take(self.fine, sources),
+            coarse_features=_take(self.coarse, sources),
+            cameras=self.cameras[sources],
+            prior=prior,
+        )
+
+    @torch.no_grad()
+    def render_images(
+        self,
+        cameras: Cameras,
+        size: tuple[int, int],
+        chunk: int = 8192,
+        near_far: Float[Tensor, " 2"] | None = None,
+    ) -> RenderedImages:
+        """Render whole images of any cameras, one after the other.
+
+        Args:
+            cameras: Batch axes ``(target,)``, on any device.
+            size: Height and width of the images.
+            chunk: Rays in one go; bounds the memory.
+            near_far: Depth range, where it is not the training views'.
+        """
+        cameras = cameras.to(self.images.device)
+        bounds = (self.near_far if near_far is None else near_far.to(self.near_far))[None]
+        parts = []
+        for target, sources in enumerate(self.sources_of(cameras, size)):
+            camera = cameras[target : target + 1]
+            scene = self.gather(sources[None])
+            part = self.model.render_images(scene, camera, bounds, size, chunk, self.residual)
+            parts.append(part)
+        return RenderedImages(
+            rgb=torch.cat([part.rgb for part in parts]),
+            depth=torch.cat([part.depth for part in parts]),
+            opacity=torch.cat([part.opacity for part in parts]),
+        )
+
+    def scene_state(self) -> dict[str, Tensor]:
+        """Return all that rendering needs, by name; shares memory with the model."""
+        own = self.state_dict()
+        return {name: value for name, value in own.items() if not name.startswith(ENCODED_ONCE)}
+
+    def load_scene_state(self, state: dict[str, Tensor]) -> None:
+        """Take what ``scene_state`` returned.
+
+        Raises:
+            RuntimeError: A tensor is missing, unknown or of another shape.
+        """
+        found = self.load_state_dict(state, strict=False)
+        missing = [name for name in found.missing_keys if not name.startswith(ENCODED_ONCE)]
+        if missing or found.unexpected_keys:
+            raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
+
+    def _choose(
+        self,
+        cameras: Cameras,
+        size: tuple[int, int],
+        count: int,
+        own: Int[Tensor, " target"] | None,
+    ) -> Int[Tensor, "target source"]:
+        lindisp = self.model.config.rendering.lindisp
+        targets, pool = Frames(cameras, size), Frames(self.cameras, self.size)
+        return choose_sources(targets, pool, self.near_far, count, lindisp=lindisp, own=own)
+
+
+@torch.no_grad()
+def encode_views(
+    model: VGGTNeRF,
+    views: Views,
+    near_far: Float[Tensor, " 2"],
+    neighbours: Int[Tensor, "view source"],
+) -> SceneMaps:
+    """Encode each view once, as the first of a group that its neighbours complete.
+
+    Groups are as large as those that the model was trained on, whatever the number of views, and
+    memory is that of one group.
+
+    Args:
+        model: With its backbone.
+        views: ``(view,)``.
+        near_far: Depth range.
+        neighbours: Views to encode each view with.
+    """
+    parts = []
+    for view, others in enumerate(neighbours.tolist()):
+        group = views.take([view, *others])
+        sources = Views(
+            group.images[None], group.cameras[None], group.depths[None], group.masks[None]
+        )
+        scene = model.encode(sources, near_far[None])
+        reliability = scene.prior.reliability
+        parts.append(
+            SceneMaps(
+                fine=scene.features[:, 0].float(),
+                coarse=scene.coarse_features[:, 0].float(),
+                depth=scene.prior.depth[:, 0],
+                confidence=scene.prior.confidence[:, 0] * reliability[:, None, None],
+                reliability=reliability,
+            )
+        )
+    return SceneMaps(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    )
+
+
+def _take(maps: Tensor, sources: Int[Tensor, "target source"]) -> Tensor:
+    return maps.index_select(0, sources.flatten()).unflatten(0, sources.shape)

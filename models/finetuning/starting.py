@@ -1,0 +1,148 @@
+"""What a run begins with: a general model that has looked at the scene, or a run's own file."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.views import Views
+from models.backbone import NoBackbone
+from models.evaluation.checkpoint import Checkpoint, config_from_plain, read_checkpoint
+from models.finetuning.config import FineTuningConfig
+from models.finetuning.residual import SceneResidual
+from models.finetuning.scene_file import SceneHeader, header_of, read_scene_file, scene_from
+from models.finetuning.scene_model import SceneModel, encode_views
+from models.finetuning.scene_split import SceneSplit
+from models.finetuning.source_choice import Frames, choose_sources
+from models.finetuning.warp import fit_warp
+from models.vggt_nerf import VGGTNeRF
+from utils.config import differing_settings
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_SIZES = ("pyramid", "volume", "radiance_field")
+_OURS = ("ckpt", "expname", "save_dir", "init_ckpt", "vggt_path", "accelerator", "chunk")
+"""Settings of a run that a resumed one may have otherwise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A scene on its device, and what its files say about it."""
+
+    scene: SceneModel
+    header: SceneHeader
+    training: dict[str, Any]
+    """Where a resumed run stands; empty for a new one."""
+
+
+def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
+    """Return the settings of the run that is resumed, and say once where they differ from ours.
+
+    Raises:
+        UserError: There is no such file, or it is of another kind.
+    """
+    path = Path(str(config.run.ckpt))
+    settings = header_of(read_scene_file(path), path).settings
+    theirs = config_from_plain(FineTuningConfig, settings, f"{path}: settings")
+    run = dataclasses.replace(theirs.run, **{name: getattr(config.run, name) for name in _OURS})
+    data = dataclasses.replace(theirs.data, datadir=config.data.datadir)
+    merged = dataclasses.replace(theirs, run=run, data=data)
+    rows = differing_settings(asdict(config), asdict(merged))
+    if rows:
+        logger.warning("%s decides: %s", path, _describe(rows))
+    return merged
+
+
+def resume(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
+    """Load the scene and the state of its run, to the device of the training views.
+
+    Raises:
+        UserError: The file is damaged, or belongs to another scene or other views of it.
+    """
+    path = Path(str(config.run.ckpt))
+    content = read_scene_file(path)
+    header = header_of(content, path)
+    if (header.scene, header.train_ids) != (split.scene.name, split.train_ids):
+        raise UserError(
+            f"{path}: is of scene {header.scene!r} with training views {list(header.train_ids)}; "
+            f"{config.data.datadir} has {split.scene.name!r} with {list(split.train_ids)}. "
+            "Resume with the --datadir of the run."
+        )
+    if not content["training"]:
+        raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
+    scene = scene_from(content, header, path).eval().to(views.images.device)
+    settings = {**header.settings, "run": asdict(config.run)}
+    return Start(scene, dataclasses.replace(header, settings=settings), content["training"])
+
+
+def start(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
+    """Let the general model look at the training views, on their device.
+
+    Raises:
+        UserError: The general checkpoint is missing, damaged, or its backbone another one.
+    """
+    run = config.run
+    checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
+        run.vggt_path, N_samples=run.N_samples
+    )
+    _report_contradictions(config, checkpoint)
+    model = checkpoint.build_model(views.images.device)
+    scene = new_scene(model, split, config, views)
+    header = SceneHeader(
+        scene=split.scene.name,
+        train_ids=split.train_ids,
+        test_ids=split.test_ids,
+        num_sources=config.data.n_views,
+        one_sided=scene.residual is None or scene.residual.warp.one_sided,
+        model=checkpoint.model_config,
+        backbone_fingerprint=checkpoint.backbone_fingerprint,
+        residual=config.residual,
+        settings=asdict(config),
+    )
+    return Start(scene, header, {})
+
+
+def new_scene(
+    model: VGGTNeRF, split: SceneSplit, config: FineTuningConfig, views: Views
+) -> SceneModel:
+    """Encode the training views and add what the scene will learn of its own."""
+    near_far = split.scene.near_far.to(views.images.device)
+    lindisp, count = model.config.rendering.lindisp, len(views.images)
+    frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
+    together = max(min(config.run.encode_views, count), 2) - 1
+    neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
+    maps = encode_views(model, views, near_far, neighbours)
+    # Its work is done, and it may be larger than everything else together.
+    model.backbone = NoBackbone()
+    residual = None
+    if config.residual.residual != "none":
+        warp = fit_warp(views.cameras, views.size, near_far, lindisp)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.run.seed)
+            residual = SceneResidual(config.residual, warp)
+    scene = SceneModel(
+        *(model, views.images, views.cameras, near_far, maps, config.data.n_views), residual
+    )
+    return scene.eval().to(near_far.device)
+
+
+def _report_contradictions(config: FineTuningConfig, checkpoint: Checkpoint) -> None:
+    """Name sizes that somebody chose and the checkpoint has otherwise."""
+    rows = []
+    for part in _SIZES:
+        chosen, theirs = getattr(config, part), asdict(getattr(checkpoint.model_config, part))
+        usual = asdict(type(chosen)())
+        differing = differing_settings(asdict(chosen), theirs)
+        rows += [row for row in differing if row[1] != usual[row[0]]]
+    if rows:
+        logger.warning("%s decides: %s", checkpoint.path, _describe(rows))
+
+
+def _describe(rows: list[tuple[str, Any, Any]]) -> str:
+    return ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)

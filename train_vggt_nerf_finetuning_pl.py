@@ -1,0 +1,25 @@
+"""Fine-tune a general model on one scene.
+
+For example: python train_vggt_nerf_finetuning_pl.py --config configs/vggt_finetune.txt --datadir
+./data/dtu/scan2
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from models.finetuning.config import FineTuningConfig
+from models.finetuning.run import run_finetuning
+from models.training.console import run_and_report
+from utils.config import parse_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status, as ``run_and_report`` documents it."""
+    config = parse_config(FineTuningConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_finetuning(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
