@@ -29,7 +29,7 @@ _H264 = [
 _GIF = [
     *(
         "-filter_complex",
-        "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer",
+        "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer:bayer_scale=4",
     ),
     *("-loop", "0"),
 ]

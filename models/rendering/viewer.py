@@ -118,6 +118,7 @@ class Viewer:
         """
         self.scene = scene
         self.live = LiveRenderer(scene, choice.height)
+        self._cloud: viser.PointCloudHandle | None = None
         self._around = survey(scene.cameras, scene.near_far)
         try:
             self.server = viser.ViserServer(choice.host, choice.port, scene.name, verbose=False)
@@ -153,10 +154,9 @@ class Viewer:
         handles = []
         for place in range(len(cameras.c2w)):
             image = self.scene.images([place])[0, :, ::stride, ::stride]
-            fov = 2 * math.atan(0.5 * height / cameras.intrinsics[place, 1, 1].item())
             handle = self.server.scene.add_camera_frustum(
                 f"/sources/{place}",
-                fov,
+                self._field_of_view(place),
                 width / height,
                 scale=_FRUSTUM * self._around.distance,
                 image=to_bytes(image),
@@ -166,6 +166,11 @@ class Viewer:
             handle.on_click(self._jump)
             handles.append(handle)
         return handles
+
+    def _field_of_view(self, place: int) -> float:
+        """Return a source's vertical field of view, in radians."""
+        focal = self.scene.cameras.intrinsics[place, 1, 1].item()
+        return 2 * math.atan(0.5 * self.scene.image_size[0] / focal)
 
     def _add_controls(self) -> None:
         gui, scene = self.server.gui, self.scene
@@ -210,6 +215,7 @@ class Viewer:
         middle = torch.lerp(middle.double(), around.focus, 3 * _FRUSTUM)
         client.camera.position = tuple(middle.tolist())
         client.camera.look_at = tuple(around.focus.tolist())
+        client.camera.fov = self._field_of_view(0)
         client.camera.on_update(lambda camera: self._moved(client, camera))
 
     def _moved(self, client: viser.ClientHandle, camera: viser.CameraHandle) -> None:
@@ -250,8 +256,6 @@ class Viewer:
             yield True
         agreeing = min(1, len(job) - 1)
         self._show_cloud(fuse_points(gather(job, pictures), _CLOUD_TOLERANCE, agreeing))
-
-    _cloud: viser.PointCloudHandle | None = None
 
     def _show_cloud(self, cloud: PointCloud) -> None:
         self._cloud = self.server.scene.add_point_cloud(
