@@ -85,6 +85,18 @@ def find_scenes(name: SceneFormat, folder: Path) -> list[Path]:
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
+def recognise_format(folder: Path) -> SceneFormat | None:
+    """Return the format by whose files a scene, or a folder of scenes, is known; None: unknown."""
+    if folder.is_file():
+        return "transforms"
+    places = [folder, *sorted(inner for inner in folder.glob("*/"))]
+    for place in places:
+        for name in SCENE_FORMATS:
+            if _is_scene(name, place):
+                return name
+    return None
+
+
 def find_split(folder: Path, split: Split) -> Path | None:
     """Return the list of a split's scenes, if the folder has one."""
     paths = [folder / name for name in _LIST_NAMES[split]]

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from datasets.posed_scene import PosedScene, held_out_views
+from datasets.readers import find_scenes
 from datasets.views import Views
 from models.evaluation.config import DataChoice, HeldOutScenes
-from models.evaluation.photographs import READERS, scene_folders, split_scan
+from models.evaluation.photographs import READERS, split_scan
 from models.evaluation.scores import Region
 from models.evaluation.worlds import world_tasks
 from utils.errors import UserError
 
 MIN_TRAINING_VIEWS = 2
-_MARKERS = {"llff": "poses_bounds.npy", "transforms": "transforms.json"}
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,9 @@ def _check_folder(choice: DataChoice) -> None:
         scans = _scans_of(root)
         if scans and wanted and wanted not in scans and "," not in wanted:
             raise UserError(f"{root}: there is no scan {wanted!r}{_nearest(wanted, scans)}")
-    if not folder.exists() and choice.dataset_name in _MARKERS:
-        marker = _MARKERS[choice.dataset_name]
-        others = [path.name for path in scene_folders(folder.parent, marker)]
-        others = [name for name in others if (folder.parent / name / marker).is_file()]
+    elif not folder.exists():
+        scenes = find_scenes(choice.dataset_name, folder.parent)
+        others = [path.name for path in scenes if path != folder.parent]
         raise UserError(f"{folder}: there is no such scene{_nearest(folder.name, others)}")
 
 

@@ -8,7 +8,10 @@ from typing import Literal
 from models.evaluation.config import HeldOutScenes, ModelChoice
 
 PathKind = Literal["spiral", "orbit", "interpolate", "dtu", "ellipse", "file"]
-Format = Literal["auto", "dtu", "llff", "transforms", "procedural"]
+FolderFormat = Literal["dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
+Format = Literal[
+    "auto", "dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos", "procedural"
+]
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from datasets.dtu import MILLIMETRES_TO_SCENE, DTUDataset
-from datasets.llff import read_llff
 from datasets.posed_scene import PosedScene
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from datasets.transforms import read_transforms
+from datasets.readers import ReadOptions, SceneFormat, find_scenes, recognise_format
+from datasets.readers import open_scene as read_scene
 from models.evaluation.checkpoint import read_checkpoint
 from models.evaluation.config import ModelChoice
-from models.evaluation.photographs import scene_folders, split_scan
+from models.evaluation.photographs import split_scan
 from models.evaluation.run import choose_devices
 from models.evaluation.worlds import posed_world
-from models.rendering.config import Format, RendererChoice, SceneChoice
+from models.rendering.config import FolderFormat, RendererChoice, SceneChoice
 from models.rendering.scene import GeneralScene, RenderableScene, RenderSettings
 from utils.depth_pictures import LengthUnit
 from utils.errors import UserError
@@ -31,11 +32,6 @@ WORLD_SIZE: Size = (128, 160)
 """Height and width of a procedural world's photographs, unless the frames are larger."""
 _LONGEST_SIDE = 960
 """Photographs are shrunk to this unless frames are to be larger."""
-_MARKERS: dict[str, Format] = {
-    "poses_bounds.npy": "llff",
-    "transforms.json": "transforms",
-    "Cameras": "dtu",
-}
 
 
 def open_scene(
@@ -81,15 +77,13 @@ def open_photographs(
         case "dtu":
             scene = _read_dtu(choice, frame_size)
             unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)
-        case "llff":
-            folder = _scene_folder(choice, "poses_bounds.npy")
-            native = read_llff(folder, None).image_size
-            scene = read_llff(folder, _reading_size(native, frame_size))
-        case _:
-            folder = _scene_folder(choice, "transforms.json")
+        case name:
+            folder = _scene_folder(choice, name)
             range_ = (choice.near_far[0], choice.near_far[1]) if choice.near_far else None
-            native = read_transforms(folder, near_far=range_ or (0.1, 1.0)).image_size
-            scene = read_transforms(folder, _reading_size(native, frame_size), near_far=range_)
+            # Any range will do for asking how large the images are; estimating one takes long.
+            native = read_scene(name, folder, ReadOptions(near_far=range_ or (0.1, 1.0))).image_size
+            size = _reading_size(native, frame_size)
+            scene = read_scene(name, folder, ReadOptions(size, range_))
     if choice.near_far:
         scene = replace(scene, near_far=torch.tensor(choice.near_far))
     logger.info(
@@ -98,7 +92,7 @@ def open_photographs(
     return scene, unit
 
 
-def _format(choice: SceneChoice) -> Format:
+def _format(choice: SceneChoice) -> FolderFormat | Literal["procedural"]:
     if choice.dataset_name != "auto":
         if choice.dataset_name != "procedural" and not choice.datadir:
             raise UserError(f"--dataset_name {choice.dataset_name}: --datadir FOLDER is missing")
@@ -106,15 +100,12 @@ def _format(choice: SceneChoice) -> Format:
     if not choice.datadir:
         return "procedural"
     folder = Path(choice.datadir)
-    if folder.is_file():
-        return "transforms"
-    for place in (folder, folder.parent, *sorted(folder.glob("*/"))):
-        for marker, name in _MARKERS.items():
-            # Of what lies beside a folder only DTU's cameras say anything about it.
-            if (place / marker).exists() and (place != folder.parent or name == "dtu"):
-                return name
+    if any((place / "Cameras").is_dir() for place in (folder, folder.parent)):
+        return "dtu"
+    if name := recognise_format(folder):
+        return name
     raise UserError(
-        f"{folder}: neither it nor a folder in it holds {', '.join(_MARKERS)}; give the folder of "
+        f"{folder}: neither it nor a folder in it is a scene of a known format; give the folder of "
         "a data set with --datadir, and its --dataset_name if it is unusual"
     )
 
@@ -154,9 +145,9 @@ def _read_dtu(choice: SceneChoice, frame_size: Size | None) -> PosedScene:
     return dataset.posed_scene(name or dataset.scan_names[0])
 
 
-def _scene_folder(choice: SceneChoice, marker: str) -> Path:
+def _scene_folder(choice: SceneChoice, name: SceneFormat) -> Path:
     """Return the chosen scene's folder, or the file that was given instead."""
-    folders = scene_folders(Path(choice.datadir), marker)
+    folders = find_scenes(name, Path(choice.datadir))
     if not choice.scan:
         return folders[0]
     named = [folder for folder in folders if folder.resolve().name == choice.scan]
