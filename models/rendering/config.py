@@ -62,7 +62,8 @@ class RendererChoice:
     """What renders, and how."""
 
     ckpt: str = ModelChoice.ckpt
-    """Checkpoint; of a folder the newest one in it"""
+    """General checkpoint (of a folder the newest one in it), or a fine-tuned scene (latest.tar),
+    which needs neither data nor backbone"""
     vggt_path: str | None = None
     """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
     N_samples: int | None = None

@@ -20,6 +20,7 @@ from models.evaluation.photographs import split_scan
 from models.evaluation.run import choose_devices
 from models.evaluation.worlds import posed_world
 from models.rendering.config import FolderFormat, RendererChoice, SceneChoice
+from models.rendering.finetuned import is_tuned_scene, open_tuned
 from models.rendering.scene import GeneralScene, RenderableScene, RenderSettings
 from utils.depth_pictures import LengthUnit
 from utils.errors import UserError
@@ -48,6 +49,13 @@ def open_scene(
         UserError: Something is missing, malformed or contradictory.
     """
     device = choose_devices(ModelChoice(accelerator=renderer.accelerator))[0]
+    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
+    if is_tuned_scene(renderer.ckpt):
+        if choice.sources:
+            raise UserError(
+                "--sources: a fine-tuned scene reads the views that it was trained on; leave it out"
+            )
+        return open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
@@ -58,7 +66,6 @@ def open_scene(
             f"--sources {absent[0]}: scene {scene.name!r} has no such view; its views are "
             f"{scene.view_ids[0]} to {scene.view_ids[-1]}."
         )
-    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
     return GeneralScene(checkpoint.build_model(device), scene, pool, settings, unit, device)
 
 
