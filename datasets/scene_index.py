@@ -25,6 +25,16 @@ INDEX_NAME = "scenes.json"
 _MAX_BYTES = 1 << 30
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
+_INDEX_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What JSON that is no index raises; infinity for a count, for one."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ def read_index(name: SceneFormat, root: Path) -> dict[str, SceneEntry] | None:
         if content["format"] != name:
             raise UserError(f"{path}: is of {content['format']!r} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except _INDEX_ERRORS as error:
         raise UserError(
             f"{path}: not a readable index ({str(error)[:120]}). Remove it, or write it again with "
             "inspect_data.py --write_index."
