@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,7 +129,8 @@ def read_index(name: SceneFormat, root: Path) -> dict[str, SceneEntry] | None:
             raise UserError(f"{path}: larger than any index ({_MAX_BYTES} bytes at most).")
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != name:
-            raise UserError(f"{path}: is of {content['format']!r} scenes, not of {name!r}.")
+            stated = reprlib.repr(content["format"])
+            raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
     except _INDEX_ERRORS as error:
         raise UserError(
