@@ -37,6 +37,7 @@ MODEL_PARAMETERS = {
 }
 """Numbers of each camera model, in the order of COLMAP's model ids."""
 _MODELS = tuple(MODEL_PARAMETERS)
+_MAX_NAME = 1024
 _ROLES = ("cameras", "images", "points3D")
 
 FileContent = TypeVar("FileContent")
@@ -223,4 +224,6 @@ def _add_camera(cameras: dict[int, ColmapCamera], number: int, camera: ColmapCam
 def _add_image(images: dict[int, ColmapImage], number: int, image: ColmapImage) -> None:
     if number in images:
         raise Malformed(f"image {number} is there twice")
+    if len(image.name) > _MAX_NAME:
+        raise Malformed(f"image {number} has a name of {len(image.name)} characters")
     images[number] = image

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,16 @@ INDEX_NAME = "scenes.json"
 _MAX_BYTES = 1 << 30
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
+_INDEX_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What JSON that is no index raises; infinity for a count, for one."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +129,10 @@ def read_index(name: SceneFormat, root: Path) -> dict[str, SceneEntry] | None:
             raise UserError(f"{path}: larger than any index ({_MAX_BYTES} bytes at most).")
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != name:
-            raise UserError(f"{path}: is of {content['format']!r} scenes, not of {name!r}.")
+            stated = reprlib.repr(content["format"])
+            raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except _INDEX_ERRORS as error:
         raise UserError(
             f"{path}: not a readable index ({str(error)[:120]}). Remove it, or write it again with "
             "inspect_data.py --write_index."

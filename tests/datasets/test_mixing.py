@@ -173,6 +173,7 @@ def test_an_index_that_has_grown_old(roots, tmp_path):
     "content",
     [
         "",
+        '{"format": "colmap", "scenes": {"a": {"views": Infinity}}}',
         "[]",
         "{}",
         '{"format": "colmap", "scenes": {"a": {"views": "x"}}}',
