@@ -34,7 +34,7 @@ class Checkpoint:
     step: int | None
     """Training steps that the weights have seen, if the file says."""
 
-    def with_overrides(self, vggt_path: str | None, **rendering: float | None) -> Checkpoint:
+    def with_overrides(self, vggt_path: str | None, **rendering: int | float | None) -> Checkpoint:
         """Change where the backbone lies and how rays are sampled; ``None`` changes nothing.
 
         Raises:

@@ -192,7 +192,7 @@ def _initialise(model: VGGTNeRF, path: Path) -> None:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: its weights do not fit: {error}") from error
+        raise UserError(f"{path}: is of another model, its weights do not fit: {error}") from error
 
 
 def _checked_resume(config: GeneralTrainingConfig) -> Path:
