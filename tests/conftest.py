@@ -334,10 +334,23 @@ def centered_scene() -> TinyScene:
 def write_layout(centered_scene: TinyScene) -> Callable[..., Path]:
     """``write_layout("colmap", root)`` writes the scene, and returns its folder."""
 
-    def write(name: str, root: Path, **options: object) -> Path:
+    def write(name: str, root: Path, images: np.ndarray | None = None, **options: object) -> Path:
         root.mkdir(parents=True, exist_ok=True)
-        WRITERS[name](root, centered_scene, **options)
+        scene = centered_scene if images is None else replace(centered_scene, images=images)
+        WRITERS[name](root, scene, **options)
         return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def centered_dtu() -> Callable[[Path, np.ndarray, str], None]:
+    """``centered_dtu(root, images, depth_line)`` writes the scene of ``write_layout`` as a scan."""
+
+    def write(root: Path, images: np.ndarray, depth_line: str) -> None:
+        scene = replace(make_tiny_scene(1.0, (WIDTH / 2, HEIGHT / 2)), images=images)
+        _write_scene(root, "scan1", scene, depth_line=depth_line)
+        _write_lists(root, {"test": ["scan1"]})
 
     return write
 

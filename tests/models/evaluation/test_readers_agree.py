@@ -1,10 +1,14 @@
 """The same scene through different readers: the same tasks and the same figures."""
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from models.evaluation.checkpoint import read_checkpoint
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.photographs import READERS
-from models.evaluation.rendering import task_sample
+from models.evaluation.rendering import Renderer, task_sample
 from models.evaluation.run import run_evaluation
 from utils.config import parse_config
 
@@ -46,3 +50,50 @@ def test_figures_are_the_same(choices, tiny_checkpoint, tmp_path):
         # Scene, views, PSNR, SSIM; after them depth, which not all formats have, and seconds.
         tables.append(row.split()[:4])
     assert tables[0] and tables[0] == tables[1] == tables[2]
+
+
+NEAR, FAR = 240.0, 1080.0
+SOURCES = (1, 2, 3, 4)
+
+
+def opaque(folder):
+    for file in folder.rglob("r_*.png"):
+        Image.fromarray(np.array(Image.open(file))[..., :3]).save(file)
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory, write_layout, centered_dtu):
+    """The same pixels and cameras in every layout there is, each in the form it is known in."""
+    root = tmp_path_factory.mktemp("everywhere")
+    # JPEG changes pixels: what it leaves of them is written to the other layouts.
+    first = write_layout("blendedmvs", root / "blendedmvs" / "scene")
+    for file in (first / "cams").glob("*_cam.txt"):
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join([*lines[:-1], f"{NEAR} 1.0 128 {FAR}"]))
+    files = sorted((first / "blended_images").glob("????????.jpg"))
+    pixels = np.stack([np.array(Image.open(file)) for file in files])
+    for name in ("llff", "transforms", "colmap", "blender"):
+        write_layout(name, root / name / "scene", pixels)
+    opaque(root / "blender")
+    centered_dtu(root / "dtu", pixels, f"{NEAR} 1.0 128 {FAR}")
+    return root
+
+
+@pytest.mark.parametrize("name", ["blendedmvs", "transforms", "colmap", "blender", "dtu"])
+def test_every_reader_leads_to_the_same_picture(name, everywhere, tiny_checkpoint):
+    model = read_checkpoint(str(tiny_checkpoint)).build_model()
+    renderer = Renderer(model, torch.device("cpu"), chunk=8192)
+
+    def rendered(name):
+        views = ("--targets", "0", "--sources", *map(str, SOURCES))
+        flags = ["--dataset_name", name, "--datadir", str(everywhere / name), *views]
+        if name == "llff":
+            flags += ["--image_size", "64", "80"]
+        if name in ("transforms", "colmap", "blender"):
+            flags += ["--near_far", str(NEAR), str(FAR)]
+        (task,) = READERS[name](parse_config(EvaluationConfig, flags).data)
+        return renderer(task_sample(task, 0)).images
+
+    expected, ours = rendered("llff"), rendered(name)
+    assert (ours.true_rgb == expected.true_rgb).all()
+    torch.testing.assert_close(ours.rgb, expected.rgb, atol=2e-3, rtol=0)
