@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
     parser.add_argument("--n_views", type=int, default=3)
-    parser.add_argument("--chunk", type=int, default=16384)
+    parser.add_argument("--chunk", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
     arguments = parser.parse_args()

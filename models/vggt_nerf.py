@@ -31,6 +31,10 @@ as they are coarsely sampled.
 """
 
 
+CPU_RAYS = 2048
+"""Rays in one go on a CPU: more at once take longer, for want of cache and fresh memory."""
+
+
 @dataclass(frozen=True)
 class RenderConfig:
     """How rays are sampled and composited."""
@@ -209,11 +213,13 @@ class VGGTNeRF(nn.Module):
             cameras: One target camera per scene, ``(batch,)``.
             near_far: Depth range of each scene.
             size: Height and width of the images.
-            chunk: Rays per scene in one go; bounds the memory whatever the image's size.
+            chunk: Rays per scene in one go; bounds the memory whatever the image's size. On a CPU
+                there are never more than ``CPU_RAYS``.
             residual: What fine-tuning has learnt about this very scene.
         """
         target = self.look(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
+        chunk = min(chunk, CPU_RAYS) if pixels.device.type == "cpu" else chunk
         parts = [
             self.render(scene, target, part.expand(len(near_far), -1, -1), residual=residual).fine
             for part in pixels.split(chunk)
