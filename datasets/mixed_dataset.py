@@ -34,7 +34,9 @@ class MixedDataset(Dataset[Sample]):
         """Runs of items that can be in one batch; a part's weight is shared by its items."""
         return [
             ItemGroup(start + group.first, group.count, weight * group.count / len(part))
-            for part, start, weight in zip(self._parts, self._starts, self._weights, strict=False)
+            for part, start, weight in zip(
+                self._parts, self._starts[:-1], self._weights, strict=True
+            )
             for group in part.groups
         ]
 

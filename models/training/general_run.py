@@ -200,6 +200,11 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
     path = resolve_checkpoint(str(config.run.ckpt))
     checkpoint = load_safely(path)
     differing = differing_settings(asdict(config), _settings_of(checkpoint, path))
+    if "optimizer_states" not in checkpoint:
+        raise UserError(
+            f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
+            "from its weights with --init_ckpt"
+        )
     breaking = [row for row in differing if row[0].startswith(("model.", "backbone."))]
     if breaking:
         raise UserError(

@@ -168,6 +168,12 @@ def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):
         torch.testing.assert_close(ours.weights[name], value)
 
 
+def test_an_export_cannot_be_resumed(tiny_flags, tmp_path, monkeypatch, uninterrupted):
+    exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped")
+    with pytest.raises(UserError, match="without its optimiser.*--init_ckpt"):
+        train([*tiny_flags, "--ckpt", str(exported)], tmp_path, monkeypatch)
+
+
 def test_the_ablation_without_a_backbone_trains_and_comes_back(tiny_flags, tmp_path, monkeypatch):
     flags = [*tiny_flags, "--backbone", "none", "--num_epochs", "1", "--vggt_path", "absent"]
     record, path = train(flags, tmp_path, monkeypatch)
