@@ -44,6 +44,14 @@ def view_statistics(
     return ViewStatistics(mean, variance, count.to(torch.float32))
 
 
+def working_precision(values: Tensor) -> Tensor:
+    """Take the precision of autocast, if it is on, and lie as linear layers read it."""
+    device = values.device.type
+    if torch.is_autocast_enabled(device):
+        return values.to(torch.get_autocast_dtype(device), memory_format=torch.contiguous_format)
+    return values
+
+
 def masked_softmax(
     logits: Float[Tensor, "batch view ray sample"], valid: Bool[Tensor, "batch view ray sample"]
 ) -> Float[Tensor, "batch view ray sample"]:

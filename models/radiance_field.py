@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.aggregation import masked_softmax, view_statistics
+from models.aggregation import masked_softmax, view_statistics, working_precision
 from models.projection import PointObservations
 from models.ray_attention import RayAttention, mlp
 
@@ -93,7 +93,7 @@ class RadianceField(nn.Module):
             positions: Place of each sample between near (0) and far (1).
         """
         valid, cues = observations.valid, observations.cues
-        features = _working_precision(observations.features)
+        features = working_precision(observations.features)
         cues = torch.stack([cues.residuals, cues.trust, cues.visibility], -1)
         parts = [features, observations.colors, observations.directions, cues]
         seen = torch.cat([part.to(features.dtype) for part in parts], -1)
@@ -137,11 +137,3 @@ class RadianceField(nn.Module):
         weights = masked_softmax(logits, allowed)
         blended = (weights[:, :-1, ..., None] * observations.colors.float()).sum(1)
         return blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :3])
-
-
-def _working_precision(values: Tensor) -> Tensor:
-    """Take the precision of autocast, if it is on, and lie as linear layers read it."""
-    device = values.device.type
-    if torch.is_autocast_enabled(device):
-        return values.to(torch.get_autocast_dtype(device), memory_format=torch.contiguous_format)
-    return values

@@ -17,7 +17,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.aggregation import view_statistics
+from models.aggregation import view_statistics, working_precision
 from models.projection import PriorCues, SceneFeatures, SourcePixels, locate, prior_cues, read_maps
 from models.sampling import DepthPlanes
 from models.volume_network import VolumeNetwork
@@ -131,7 +131,8 @@ class TargetVolumeBuilder(nn.Module):
         small = F.interpolate(
             scene.images.flatten(0, 1), scene.coarse_features.shape[-2:], mode="area"
         ).unflatten(0, scene.images.shape[:2])
-        features = view_statistics(read_maps(scene.coarse_features, where), where.valid)
+        read = working_precision(read_maps(scene.coarse_features, where))
+        features = view_statistics(read, where.valid)
         colors = view_statistics(read_maps(small, where), where.valid)
         similarity = features.similarity(self.groups)
         cues = pooled_cues(prior_cues(scene.prior, where, planes), where.valid)
@@ -140,7 +141,8 @@ class TargetVolumeBuilder(nn.Module):
         steps = (torch.arange(planes.count, device=count.device) + 0.5) / planes.count
         place = [count / (1 + count), steps[:, None].expand_as(count)]
         seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
-        return torch.cat([*seen, similarity, cues, reliability, *place], -1)
+        parts = [*seen, similarity, cues, reliability, *place]
+        return torch.cat([part.to(read.dtype) for part in parts], -1)
 
 
 def volume_grid(size: tuple[int, int]) -> tuple[int, int]:

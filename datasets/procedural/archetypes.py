@@ -60,7 +60,7 @@ def studio(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         elevation=dice.uniform(0.15, 0.85),
         spread=(spread, 0.5 * spread),
     )
-    return World(scene, with_lens(path, dice, (25, 48)))
+    return World(scene, with_lens(path, dice, (20, 50)))
 
 
 def _ring(scene: SceneBuilder, dice: Dice, count: int) -> None:

@@ -53,7 +53,7 @@ class PreparedBatch:
     scenes: SceneTables
     cameras: Cameras
     lights: Float[Tensor, "scene view light 8"]
-    sensors: Float[Tensor, "scene view 6"]
+    sensors: Float[Tensor, "scene view 7"]
     seeds: Int[Tensor, "scene view"]
     size: tuple[int, int]
 

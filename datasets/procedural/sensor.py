@@ -26,6 +26,8 @@ class Sensor:
     """Standard deviation of a mid grey, on the scale of the image."""
     vignette: Number
     """Loss of light in the corners."""
+    contrast: Number
+    """Slope of the tone curve at a mid grey, relative to the natural one."""
 
 
 def scene_sensor(dice: Dice) -> Sensor:
@@ -36,6 +38,8 @@ def scene_sensor(dice: Dice) -> Sensor:
         blur=dice.uniform(0.0, 0.6),
         noise=dice.log_uniform(0.002, 0.015),
         vignette=dice.uniform(0, 0.25) if dice.chance(0.4) else 0.0,
+        # Cameras sharpen tones: photographs have about 1.4 times the contrast of light itself.
+        contrast=dice.log_uniform(1.0, 2.0),
     )
 
 
@@ -58,19 +62,19 @@ def _tinted(dice: Dice, exposure: Number, spread: Number) -> tuple[Number, Numbe
 
 def sensor_row(sensor: Sensor) -> list[Number]:
     """Lay a sensor out as ``develop`` reads it."""
-    return [*sensor.gain, sensor.blur, sensor.noise, sensor.vignette]
+    return [*sensor.gain, sensor.blur, sensor.noise, sensor.vignette, sensor.contrast]
 
 
 def develop(
     light: Float[Tensor, "image 3 height width"],
-    sensors: Float[Tensor, "image 6"],
+    sensors: Float[Tensor, "image 7"],
     seeds: Int[Tensor, " image"],
 ) -> Float[Tensor, "image 3 height width"]:
     """Turn linear light into images in [0, 1]."""
-    gain, blur, noise, vignette = sensors.split([3, 1, 1, 1], -1)
+    gain, blur, noise, vignette, contrast = sensors.split([3, 1, 1, 1, 1], -1)
     light = _blurred(light, blur[:, 0]) * gain[..., None, None]
     light = light * (1 - vignette[..., None, None] * _squared_radius(light))
-    image = tone_curve(light).clamp(0, 1) ** (1 / 2.2)
+    image = contrasted(tone_curve(light).clamp(0, 1) ** (1 / 2.2), contrast[..., None, None])
     return (image + noise[..., None, None] * _normal_noise(image, seeds)).clamp(0, 1)
 
 
@@ -78,6 +82,14 @@ def tone_curve(light: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Compress highlights smoothly; identity for small values (Reinhard et al., 2002, eq. 4)."""
     white = 2.2
     return light * (1 + light / white**2) / (1 + 0.55 * light)
+
+
+def contrasted(
+    image: Float[Tensor, "image 3 height width"], slope: Float[Tensor, "image 1 1 1"]
+) -> Float[Tensor, "image 3 height width"]:
+    """Part dark from bright by an S-shaped curve that keeps 0, 1/2 and 1."""
+    bright, dark = image**slope, (1 - image) ** slope
+    return bright / (bright + dark)
 
 
 def _blurred(

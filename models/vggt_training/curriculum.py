@@ -32,6 +32,8 @@ class CurriculumConfig:
     """patches of an image at the start"""
     end_patches: int = 320
     """patches of an image at the end; 320 are 224x280 pixels"""
+    patch_spread: float = 1.0
+    """images have up to this many times fewer or more patches than the stage says"""
     patches_per_step: int = 32_768
     """patches in a step on each device; how many scenes that is depends on their shape"""
     aspects: tuple[float, ...] = (0.75, 1.0, 1.25, 1.34, 1.5, 1.78)
@@ -45,9 +47,11 @@ class CurriculumConfig:
         """Refuse a curriculum that cannot fill a step."""
         if not 1 <= self.min_views <= self.start_max_views <= self.max_views:
             raise ValueError("1 <= min_views <= start_max_views <= max_views is violated")
-        most = max(self.start_patches, self.end_patches)
         if min(self.start_patches, self.end_patches, self.ramp_stages) < 1:
             raise ValueError("start_patches, end_patches and ramp_stages must be positive")
+        if self.patch_spread < 1:
+            raise ValueError(f"patch_spread={self.patch_spread} must be at least 1")
+        most = round(max(self.start_patches, self.end_patches) * self.patch_spread)
         if self.patches_per_step < most * self.max_views:
             raise ValueError(
                 f"patches_per_step={self.patches_per_step} does not hold one scene of "
@@ -86,16 +90,18 @@ def plan_step(config: CurriculumConfig, step: int, patch: int, seed: int) -> Ste
     num_views = _draw(config.min_views, most_views, generator)
     patches = config.start_patches * (config.end_patches / config.start_patches) ** progress
     aspect = config.aspects[_draw(0, len(config.aspects) - 1, generator)]
+    if config.patch_spread > 1:
+        patches *= config.patch_spread ** (2 * float(torch.rand((), generator=generator)) - 1)
     rows = max(1, round((patches / aspect) ** 0.5))
     columns = max(1, round(patches / rows))
-    fewest = config.min_views * min(config.start_patches, config.end_patches)
+    fewest = config.min_views * min(config.start_patches, config.end_patches) / config.patch_spread
     return StepPlan(
         num_scenes=max(1, config.patches_per_step // (num_views * rows * columns)),
         num_views=num_views,
         size=(rows * patch, columns * patch),
         difficulty=config.start_difficulty
         + progress * (config.end_difficulty - config.start_difficulty),
-        max_scenes=2 * config.patches_per_step // fewest,
+        max_scenes=int(2 * config.patches_per_step / fewest),
     )
 
 
