@@ -25,6 +25,7 @@ from models.training.optimization import OptimizerConfig
 from models.training.perceptual_loss import perceptual_loss
 from models.training.progress import Throughput, ValidationPictures
 from models.training.ray_batches import RayBatchConfig
+from models.training.source_dropout import SourceDropoutConfig
 from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
 from utils.config import differing_settings
@@ -88,6 +89,7 @@ class GeneralTrainingConfig:
     rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     exposure: ExposureConfig = field(default_factory=ExposureConfig)
+    dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
 
     def __post_init__(self) -> None:
         """Refuse rays that cannot be shared evenly."""
@@ -163,7 +165,7 @@ def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
         _initialise(model, resolve_checkpoint(config.run.init_ckpt))
     return GeneralModule(
         model,
-        StepConfig(config.optimizer, config.rays, config.loss, config.exposure),
+        StepConfig(config.optimizer, config.rays, config.loss, config.exposure, config.dropout),
         settings=asdict(config),
         seed=config.run.seed,
         chunk=config.run.val_chunk,

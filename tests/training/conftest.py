@@ -25,6 +25,7 @@ def tiny_flags(tiny_dtu, tiny_backbone):
         "num_nearest": 4,
         "min_sources": 2,
         "max_sources": 3,
+        "source_dropout": 0.3,
         "warmup_steps": 3,
         "batches_per_epoch": 5,
         "num_epochs": 3,
