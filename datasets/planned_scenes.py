@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 FIRST_TRAINING_SCENE = 1_000_000
@@ -92,6 +94,19 @@ class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
             missing = self._missing(step, held)
             held.update(missing)
             yield step, missing
+
+
+class PlannedData(pl.LightningDataModule):
+    """Data whose batches are plans."""
+
+    def transfer_batch_to_device(
+        self,
+        batch: Any,  # noqa: ANN401
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
+        """Leave plans to the renderer, which knows what to move."""
+        return batch
 
 
 def scene_loader(scenes: Dataset[Any], items: Iterable[Any], num_workers: int) -> DataLoader[Any]:

@@ -14,6 +14,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -75,7 +76,7 @@ def read_transforms_file(path: Path) -> TransformsFile:
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
     frames = [_parse_frame(entry, content, f"{path}, frame {n}") for n, entry in enumerate(entries)]
     frames.sort(key=lambda frame: frame.file_path)
-    for first, second in zip(frames, frames[1:], strict=False):
+    for first, second in pairwise(frames):
         if first.file_path == second.file_path:
             raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
     range_of_file = _parse_numbers(content, ("near", "far"), str(path))

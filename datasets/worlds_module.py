@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader
 from datasets.data_config import DataConfig
 from datasets.planned_scenes import (
     FIRST_TRAINING_SCENE,
+    PlannedData,
     PreparedBatches,
     PreparedScenes,
     SceneRequest,
@@ -44,7 +44,7 @@ class HeldOutPlan(NamedTuple):
     prepared: PreparedBatch
 
 
-class WorldsModule(pl.LightningDataModule):
+class WorldsModule(PlannedData):
     """Training and validation samples from procedural worlds."""
 
     def __init__(
@@ -101,15 +101,6 @@ class WorldsModule(pl.LightningDataModule):
         ]
         scenes = PreparedScenes(requests, self._prepare_held_out)
         return scene_loader(scenes, range(count), min(1, self._data.num_workers))
-
-    def transfer_batch_to_device(
-        self,
-        batch: Any,  # noqa: ANN401
-        device: torch.device,
-        dataloader_idx: int,
-    ) -> Any:  # noqa: ANN401
-        """Leave plans to the renderer, which knows what to move."""
-        return batch
 
     def on_after_batch_transfer(
         self, batch: StepPlans | HeldOutPlan, dataloader_idx: int

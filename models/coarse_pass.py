@@ -35,7 +35,7 @@ def coarse_composite(
     where = locate(scene, rays, t, pad=0.0)
     colors = view_statistics(read_maps(scene.images, where), where.valid).mean
     # Where no view sees a plane, the scene's average is the best guess.
-    average = scene.images.float().mean((1, 3, 4))[:, None, None]
+    average = _average_color(scene)[:, None, None]
     colors = torch.where(where.valid.any(1)[..., None], colors, average)
     opacity = weights.sum(-1)
     remaining = 1 - opacity
@@ -46,3 +46,11 @@ def coarse_composite(
         opacity=opacity,
         weights=weights,
     )
+
+
+def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
+    images = scene.images.float()
+    if scene.present is None:
+        return images.mean((1, 3, 4))
+    shares = scene.present / scene.present.sum(1, keepdim=True)
+    return (images.mean((3, 4)) * shares[..., None]).sum(1)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.prior_scale import PredictedGeometry, fit_scale, lift_into_others
+from models.prior_scale import PredictedGeometry, fit_scale
 from models.vggt.frozen import BackboneFeatures
 from models.vggt.pose_encoding import decode_pose
+from models.view_pairs import lift_into_others
 from utils.cameras import Cameras, full_precision
 from utils.rays import cell_grid
 
@@ -62,6 +63,7 @@ def geometry_prior(
     images: Float[Tensor, "batch view 3 height width"],
     cameras: Cameras,
     near_far: Float[Tensor, "batch 2"],
+    present: Bool[Tensor, "batch view"] | None = None,
 ) -> GeometryPrior:
     """Scale the backbone's depth to the given cameras and ask the views about each other.
 
@@ -72,25 +74,31 @@ def geometry_prior(
         images: Source images.
         cameras: Their given cameras.
         near_far: Depth range, in the unit of the cameras.
+        present: Views that count, at least one of each scene; all unless given. The prior of the
+            others has no confidence, and they have no say.
     """
     if backbone.depth is None or backbone.depth_conf is None:
         return absent_prior(images, near_far)
     with full_precision(images):
         near_far = near_far.float()
         size = (-(-images.shape[-2] // SHRINK), -(-images.shape[-1] // SHRINK))
-        geometry = _predicted(backbone, size)
+        if present is None:
+            present = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
+        geometry = _predicted(backbone, size, present)
         fit = fit_scale(geometry, images, cameras, near_far)
         near, far = (near_far[:, i, None, None, None] for i in (0, 1))
         scaled = geometry.depth * fit.scale[:, None, None, None]
         depth = scaled.maximum(near).minimum(far)
-        consent = _consent(depth, geometry.confidence, cameras, images.shape[-2:])
+        consent = _consent(depth, geometry, cameras, images.shape[-2:])
         # A depth that had to be clamped is no measurement.
         inside = (scaled >= near * 0.9) & (scaled <= far * 1.1)
-        confidence = geometry.confidence * consent * inside
+        confidence = geometry.confidence * consent * inside * present[:, :, None, None]
         return GeometryPrior(depth, confidence, torch.nan_to_num(fit.reliability))
 
 
-def _predicted(backbone: BackboneFeatures, size: tuple[int, int]) -> PredictedGeometry:
+def _predicted(
+    backbone: BackboneFeatures, size: tuple[int, int], present: Bool[Tensor, "batch view"]
+) -> PredictedGeometry:
     """Bring the maps to one size and make everything finite."""
     if backbone.depth is None or backbone.depth_conf is None:
         raise ValueError("the backbone was not asked for depth")
@@ -106,12 +114,12 @@ def _predicted(backbone: BackboneFeatures, size: tuple[int, int]) -> PredictedGe
     if backbone.pose_enc is not None:
         cameras = decode_pose(backbone.pose_enc.float(), *backbone.network_size)
         centers = cameras.centers.nan_to_num(0.0, 0.0, 0.0)
-    return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6))
+    return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6), present)
 
 
 def _consent(
     depth: Float[Tensor, "batch view rows columns"],
-    confidence: Float[Tensor, "batch view rows columns"],
+    geometry: PredictedGeometry,
     cameras: Cameras,
     image_size: tuple[int, int] | torch.Size,
 ) -> Float[Tensor, "batch view rows columns"]:
@@ -119,9 +127,9 @@ def _consent(
     views, (rows, columns) = depth.shape[1], depth.shape[-2:]
     size = (image_size[0], image_size[1])
     pixels = cell_grid((rows, columns), size, depth.device)
-    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size)
+    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size, geometry.present)
     grid = rearrange(grid, "b v o p c -> (b o) v p c")
-    maps = torch.stack([depth, confidence], 2).flatten(0, 1)
+    maps = torch.stack([depth, geometry.confidence], 2).flatten(0, 1)
     read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)
     difference = (z - theirs) / theirs

@@ -17,7 +17,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from utils.cameras import Cameras, project, unproject
+from models.view_pairs import lift_into_others
+from utils.cameras import Cameras
 from utils.rays import cell_grid, view_grid
 
 COARSE_CANDIDATES = 64
@@ -53,6 +54,8 @@ class PredictedGeometry:
     confidence: Float[Tensor, "batch view rows columns"]
     """In [0, 1]."""
     centers: Float[Tensor, "batch view 3"]
+    present: Bool[Tensor, "batch view"]
+    """What is said of the other views counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class _Evidence:
     """Logarithm of the depth, then the descriptors."""
     cameras: Cameras
     size: tuple[int, int]
+    present: Bool[Tensor, "batch view"]
 
 
 def fit_scale(
@@ -80,8 +84,9 @@ def fit_scale(
     Never waits for the device, and is not differentiable.
     """
     evidence = _gather_evidence(geometry, images, cameras)
-    from_centers, quality = center_scale(geometry.centers, cameras.centers)
-    middle = _median(geometry.depth.flatten(1))
+    from_centers, quality = center_scale(geometry.centers, cameras.centers, geometry.present)
+    counted = geometry.present[:, :, None, None].expand_as(geometry.depth)
+    middle = _median(geometry.depth.flatten(1), counted.flatten(1).float())
     # From a little nearer than near to a little farther than far.
     low, high = (near_far[:, 0] * 0.8 / middle).log(), (near_far[:, 1] * 1.25 / middle).log()
     anchor = from_centers.log().clamp(low, high)
@@ -106,17 +111,20 @@ def fit_scale(
 
 
 def center_scale(
-    predicted: Float[Tensor, "batch view 3"], given: Float[Tensor, "batch view 3"]
+    predicted: Float[Tensor, "batch view 3"],
+    given: Float[Tensor, "batch view 3"],
+    present: Bool[Tensor, "batch view"],
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Return the median ratio of given to predicted distances between centres, and its quality.
 
-    Quality is in [0, 1]: low when the ratios scatter or are few, 0 when all centres coincide. The
-    ratio is then 1.
+    Only views that are present count. Quality is in [0, 1]: low when the ratios scatter or are
+    few, 0 when all centres coincide. The ratio is then 1.
     """
     count = given.shape[1]
     first, second = torch.triu_indices(count, count, 1, device=given.device)
+    both = present[:, first] & present[:, second]
     ours, theirs = (c[:, first] - c[:, second] for c in (given, predicted))
-    ours, theirs = ours.norm(dim=-1), theirs.norm(dim=-1)
+    ours, theirs = ours.norm(dim=-1) * both, theirs.norm(dim=-1) * both
     if count < 2:
         return given.new_ones(len(given)), given.new_zeros(len(given))
     longest = ours.amax(1, keepdim=True)
@@ -155,10 +163,11 @@ def _gather_evidence(
         pixels=pixels,
         depth=read[..., 0].exp(),
         descriptors=read[..., 1:-1],
-        weights=read[..., -1] + 1e-3,
+        weights=(read[..., -1] + 1e-3) * geometry.present[..., None],
         maps=maps,
         cameras=cameras,
         size=size,
+        present=geometry.present,
     )
 
 
@@ -180,37 +189,6 @@ def patch_descriptors(
     return (torch.cat(patches, 1) / 2**0.5).unflatten(0, grey.shape[:2])
 
 
-def lift_into_others(
-    pixels: Float[Tensor, "query 2"],
-    depth: Float[Tensor, "batch view query"],
-    cameras: Cameras,
-    size: tuple[int, int],
-) -> tuple[
-    Float[Tensor, "batch view other query 2"],
-    Float[Tensor, "batch view other query"],
-    Bool[Tensor, "batch view other query"],
-]:
-    """Lift each view's pixels by their depth and project them into all views.
-
-    Args:
-        pixels: Positions, the same in every view.
-        depth: Their z-depth.
-        cameras: Of the views.
-        size: Height and width of their images.
-
-    Returns:
-        Where they are seen, as ``view_grid`` has it (0 where they are not); their z-depth there;
-        and whether they are seen: in front of another view and inside its image.
-    """
-    points = unproject(pixels, depth, cameras)
-    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
-    seen, z = project(points[:, :, None], others)
-    grid = view_grid(seen, size)
-    itself = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
-    inside = (grid.abs() <= 1).all(-1) & (z > 1e-6) & ~itself
-    return torch.where(inside[..., None], grid, 0), z, inside
-
-
 @dataclass(frozen=True)
 class _Comparison:
     """Lifted pixels of every view in every other, for each candidate."""
@@ -225,12 +203,12 @@ class _Comparison:
 
 
 def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Comparison:
-    count, size = evidence.depth.shape[1], evidence.size
+    size, others = evidence.size, evidence.present.sum(1) - 1
     depth = rearrange(
         evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
     )
     pixels = evidence.pixels.repeat(logs.shape[1], 1)
-    grid, z, inside = lift_into_others(pixels, depth, evidence.cameras, size)
+    grid, z, inside = lift_into_others(pixels, depth, evidence.cameras, size, evidence.present)
     shape = {"b": len(logs), "k": logs.shape[1]}
     read = F.grid_sample(
         evidence.maps.flatten(0, 1),
@@ -246,7 +224,7 @@ def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Co
         residual=logs_of_z - logs[:, None, None, :, None] - read[..., 0],
         correlation=(read[..., 1:] * evidence.descriptors[:, :, None, None]).sum(-1),
         weights=weights,
-        total=evidence.weights.sum((1, 2)) * (count - 1),
+        total=evidence.weights.sum((1, 2)) * others,
     )
 
 
@@ -282,11 +260,10 @@ def _best(
 
 
 def _median(
-    values: Float[Tensor, "batch value"], weights: Float[Tensor, "batch value"] | None = None
+    values: Float[Tensor, "batch value"], weights: Float[Tensor, "batch value"]
 ) -> Float[Tensor, " batch"]:
     ordered, order = values.sort(1)
-    weights = torch.ones_like(values) if weights is None else weights.gather(1, order)
-    mass = weights.cumsum(1)
+    mass = weights.gather(1, order).cumsum(1)
     reached = (mass >= mass[:, -1:] / 2).to(torch.int8)
     return ordered.gather(1, reached.argmax(1, keepdim=True))[:, 0]
 

@@ -32,6 +32,8 @@ class SceneFeatures:
     """For the volume in front of a target."""
     cameras: Cameras
     prior: GeometryPrior
+    present: Bool[Tensor, "batch view"] | None = None
+    """Views that see anything at all; every view unless given."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class SourcePixels:
     depths: Float[Tensor, "batch view ray sample"]
     """z-depth in the source camera; may be negative."""
     valid: Bool[Tensor, "batch view ray sample"]
-    """The point lies in front of the source camera and inside its (padded) image."""
+    """The point lies in front of the source camera and inside its (padded) image, and the view is
+    present."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ def locate(
     x, y = grid.unbind(-1)
     inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
     valid = inside & (depths > MIN_DEPTH)
+    if scene.present is not None:
+        valid = valid & scene.present[:, :, None, None]
     # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
     return SourcePixels(torch.where(valid[..., None], grid, 0), depths, valid)
 

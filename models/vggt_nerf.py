@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from datasets.views import Views
+from models.absent_views import cover_absent
 from models.backbone import Backbone
 from models.coarse_pass import coarse_composite
 from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
@@ -128,17 +129,25 @@ class VGGTNeRF(nn.Module):
             config.radiance_field, channels, config.volume.volume_channels
         )
 
-    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
+    def encode(
+        self,
+        sources: Views,
+        near_far: Float[Tensor, "batch 2"],
+        present: Bool[Tensor, "batch view"] | None = None,
+    ) -> SceneFeatures:
         """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
 
         Args:
             sources: One view or more.
             near_far: Depth range of each scene, where the backbone's depth is to lie.
+            present: Views that there are, at least one of each scene; all unless given. So scenes
+                of one batch can have different numbers of them.
         """
-        seen = self.backbone(sources.images, heads=("camera", "depth"))
-        maps = self.pyramid(sources.images, seen.tokens)
-        prior = geometry_prior(seen, sources.images, sources.cameras, near_far)
-        return SceneFeatures(sources.images, maps.fine, maps.coarse, sources.cameras, prior)
+        images = sources.images if present is None else cover_absent(sources.images, present)
+        seen = self.backbone(images, heads=("camera", "depth"))
+        maps = self.pyramid(images, seen.tokens)
+        prior = geometry_prior(seen, images, sources.cameras, near_far, present)
+        return SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, present)
 
     def look(
         self,

@@ -15,6 +15,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
@@ -74,7 +75,7 @@ def field_docs(config_class: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
     docs = {}
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in pairwise(body):
         is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         if is_field and is_doc:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from utils.cameras import Cameras, pixel_directions, rotate, to_camera
+from utils.cameras import Cameras, to_camera
+from utils.triangulation import halfway_points
 
 _MIN_ANGLE = 1.0
 """Degrees between two rays below which their point's depth is not trusted."""
@@ -37,8 +38,8 @@ def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
     """Compare matches with cameras; both batch axes are (view,) of length 2."""
     cameras = Cameras(cameras.intrinsics.double(), cameras.c2w.double())
     pixels = pixels.double()
-    rays = pixel_directions(pixels, cameras.intrinsics)
-    depths, angles = _triangulate(rotate(rays, cameras), cameras)
+    points, angles = halfway_points(pixels, cameras)
+    depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
     return PairFit(
         epipolar=_epipolar_distances(pixels, cameras).float(),
         depths=depths.float(),
@@ -60,20 +61,3 @@ def _epipolar_distances(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) ->
         line[:, :2].norm(dim=-1).clamp_min(1e-12) for line in (lines_in_second, lines_in_first)
     ]
     return (products / lengths[0] + products / lengths[1]) / 2
-
-
-def _triangulate(
-    directions: Float[Tensor, "2 match 3"], cameras: Cameras
-) -> tuple[Float[Tensor, "2 match"], Float[Tensor, " match"]]:
-    """Return z-depths of the points halfway between the rays, and the rays' angles in degrees."""
-    first, second = torch.nn.functional.normalize(directions, dim=-1)
-    baseline = (cameras.centers[1] - cameras.centers[0]).expand_as(first)
-    cosine = (first * second).sum(-1).clamp(-1, 1)
-    sine_squared = (1 - cosine**2).clamp_min(1e-12)
-    along_first, along_second = (baseline * first).sum(-1), (baseline * second).sum(-1)
-    far_first = (along_first - cosine * along_second) / sine_squared
-    far_second = (cosine * along_first - along_second) / sine_squared
-    middle = (far_first[:, None] * first + far_second[:, None] * second + baseline) / 2
-    points = middle + cameras.centers[0]
-    depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
-    return depths, torch.rad2deg(cosine.acos())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from datasets.procedural.dice import Dice, Number
 from datasets.procedural.palette import any_thing, cloth, lamp, metal, one_of, printed, smooth
@@ -79,7 +80,7 @@ def vase(scene: SceneBuilder, dice: Dice, frame: Frame) -> None:
     sections = dice.integer(3, 6)
     radii = [dice.uniform(0.1, 0.38) for _ in range(sections + 1)]
     height = 0.0
-    for low, high in zip(radii, radii[1:], strict=False):
+    for low, high in pairwise(radii):
         half = dice.uniform(0.06, 0.2)
         wide = max(low, high)
         shape = frustum(high / low) if high < low else _upside_down(low / high)

@@ -96,16 +96,12 @@ class HeldOutScenes:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What renders, and how."""
+    """What renders, and where."""
 
     ckpt: str = "ckpts/vggt-mini-nerf"
     """Checkpoint; of a folder the newest one in it"""
     vggt_path: str | None = None
     """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
-    N_samples: int | None = None
-    """Samples on each ray; as the checkpoint has it unless given"""
-    sampling_floor: float | None = None
-    """Share of the samples that ignores the coarse volume; 1 spreads all of them evenly"""
     chunk: int = 8192
     """Rays in one go: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -123,6 +119,18 @@ class ModelChoice:
         """
         if self.chunk < 1 or self.devices < 1:
             raise ValueError(f"chunk={self.chunk} and devices={self.devices} must be positive")
+
+
+@dataclass(frozen=True)
+class SamplingChoice:
+    """How rays are sampled, where it is not as the checkpoint has it."""
+
+    N_planes: int | None = None
+    """Depth planes of the coarse volume; as the checkpoint has it unless given"""
+    N_samples: int | None = None
+    """Samples on each ray; as the checkpoint has it unless given"""
+    sampling_floor: float | None = None
+    """Share of the samples that ignores the coarse volume; 1 spreads all of them evenly"""
 
 
 @dataclass(frozen=True)
@@ -144,4 +152,5 @@ class EvaluationConfig:
     data: DataChoice = field(default_factory=DataChoice)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     model: ModelChoice = field(default_factory=ModelChoice)
+    sampling: SamplingChoice = field(default_factory=SamplingChoice)
     output: OutputChoice = field(default_factory=OutputChoice)

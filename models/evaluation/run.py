@@ -17,7 +17,7 @@ from models.evaluation.perceptual import PerceptualDistance, find_perceptual_wei
 from models.evaluation.photographs import READERS
 from models.evaluation.pictures import save_pictures
 from models.evaluation.rendering import Renderer, evaluate_scene, task_sample
-from models.evaluation.report import full_report, scene_report, table, write_json
+from models.evaluation.report import Report, full_report, scene_report, table, write_json
 from models.evaluation.tasks import SceneTask
 from models.evaluation.worlds import world_tasks
 from utils.errors import UserError
@@ -35,11 +35,21 @@ def run_evaluation(config: EvaluationConfig) -> str:
     check_output(out, "--out")
     if pictures:
         check_output(Path(pictures) / "picture", "--save_images")
+    report = evaluate(config)
+    write_json(report, out)
+    return "\n".join([*table(report), f"all figures are in {out}"])
+
+
+def evaluate(config: EvaluationConfig) -> Report:
+    """Return the figures of all scenes; the only files written are pictures, if asked for.
+
+    Raises:
+        UserError: Bad input, before any long work.
+    """
+    pictures = config.output.save_images
     devices = choose_devices(config.model)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
-        config.model.vggt_path,
-        N_samples=config.model.N_samples,
-        sampling_floor=config.model.sampling_floor,
+        config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = _tasks(config, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)
@@ -57,9 +67,7 @@ def run_evaluation(config: EvaluationConfig) -> str:
         scenes[task.scene.name] = row
         if pictures:
             save_pictures(Path(pictures), task, results)
-    report = full_report(scenes, _settings(config, checkpoint, devices, weights))
-    write_json(report, out)
-    return "\n".join([*table(report), f"all figures are in {out}"])
+    return full_report(scenes, _settings(config, checkpoint, devices, weights))
 
 
 def check_output(path: Path, flag: str) -> None:

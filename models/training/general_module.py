@@ -15,6 +15,7 @@ from models.training.gradient_guard import GradientGuard
 from models.training.losses import LossConfig, PatchDistance, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
 from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
+from models.training.source_dropout import SourceDropoutConfig, draw_present
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.metrics import mean_depth_error, psnr, psnr_from_mse
 from utils.seeding import generator_for
@@ -28,6 +29,7 @@ class StepConfig:
     rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     exposure: ExposureConfig = field(default_factory=ExposureConfig)
+    dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
 
 
 class GeneralModule(pl.LightningModule):
@@ -72,7 +74,8 @@ class GeneralModule(pl.LightningModule):
         images = targets.images.shape[0] * targets.images.shape[1]
         rays_per_target = self.step.optimizer.batch_size // images
         drawn = draw_target_rays(targets, rays_per_target, self.step.rays, generator)
-        scene = self.model.encode(batch.sources, near_far)
+        present = draw_present(batch.sources, self.step.dropout, generator)
+        scene = self.model.encode(batch.sources, near_far, present)
         rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
         lindisp = self.model.config.rendering.lindisp
         losses = rendering_losses(

@@ -25,6 +25,8 @@ from models.training.optimization import OptimizerConfig
 from models.training.perceptual_loss import perceptual_loss
 from models.training.progress import Throughput, ValidationPictures
 from models.training.ray_batches import RayBatchConfig
+from models.training.resuming import check_resumed_settings, describe_differences
+from models.training.source_dropout import SourceDropoutConfig
 from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
 from utils.config import differing_settings
@@ -88,6 +90,7 @@ class GeneralTrainingConfig:
     rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     exposure: ExposureConfig = field(default_factory=ExposureConfig)
+    dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
 
     def __post_init__(self) -> None:
         """Refuse rays that cannot be shared evenly."""
@@ -163,7 +166,7 @@ def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
         _initialise(model, resolve_checkpoint(config.run.init_ckpt))
     return GeneralModule(
         model,
-        StepConfig(config.optimizer, config.rays, config.loss, config.exposure),
+        StepConfig(config.optimizer, config.rays, config.loss, config.exposure, config.dropout),
         settings=asdict(config),
         seed=config.run.seed,
         chunk=config.run.val_chunk,
@@ -177,7 +180,7 @@ def _initialise(model: VGGTNeRF, path: Path) -> None:
     differing = differing_settings(asdict(model.config), settings["model"])
     structural = [row for row in differing if not row[0].startswith("rendering.")]
     if structural:
-        raise UserError(f"{path}: is of another model: {_describe(structural)}")
+        raise UserError(f"{path}: is of another model: {describe_differences(structural)}")
     theirs = checkpoint["vggt_nerf"]["backbone_fingerprint"]
     if theirs != model.backbone.fingerprint:
         logger.warning(
@@ -199,22 +202,20 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
     """Find the checkpoint and compare its settings with ours before anything is built."""
     path = resolve_checkpoint(str(config.run.ckpt))
     checkpoint = load_safely(path)
-    differing = differing_settings(asdict(config), _settings_of(checkpoint, path))
+    theirs = _settings_of(checkpoint, path)
     if "optimizer_states" not in checkpoint:
         raise UserError(
             f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
             "from its weights with --init_ckpt"
         )
-    breaking = [row for row in differing if row[0].startswith(("model.", "backbone."))]
-    if breaking:
-        raise UserError(
-            f"{path}: cannot be resumed with other settings: {_describe(breaking)}. Use the run's "
-            "own settings, or --init_ckpt to start a new run from its weights."
-        )
-    ignored = ("run.ckpt", "run.save_dir", "run.expname", "data.num_workers")
-    changed = [row for row in differing if not row[0].startswith(ignored)]
-    if changed:
-        logger.warning("resuming %s with changed settings: %s", path, _describe(changed))
+    check_resumed_settings(
+        path,
+        asdict(config),
+        theirs,
+        structural=("model.", "backbone."),
+        ignored=("run.ckpt", "run.save_dir", "run.expname", "data.num_workers"),
+        restart="--init_ckpt",
+    )
     return path
 
 
@@ -222,7 +223,3 @@ def _settings_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     if "vggt_nerf" not in checkpoint or "state_dict" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of general training")
     return checkpoint["vggt_nerf"]["settings"]
-
-
-def _describe(rows: list[tuple[str, Any, Any]]) -> str:
-    return ", ".join(f"{name}={ours!r} here, {theirs!r} there" for name, ours, theirs in rows)

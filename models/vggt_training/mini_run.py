@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from datasets.planned_scenes import (
+    PlannedData,
     PreparedBatches,
     PreparedScenes,
     SceneRequest,
@@ -23,6 +24,7 @@ from datasets.planned_scenes import (
     scene_loader,
 )
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint
+from models.training.resuming import check_resumed_settings
 from models.vggt.initialization import random_vggt
 from models.vggt.network import VGGT
 from models.vggt_training.curriculum import plan_step
@@ -81,7 +83,7 @@ def evaluate_folder(config: MiniTrainingConfig) -> str:
     return "\n".join(comparison_table(network.to(device), sample, config.held_out))
 
 
-class MiniData(pl.LightningDataModule):
+class MiniData(PlannedData):
     """Plans of training and held-out scenes for this process."""
 
     def __init__(self, config: MiniTrainingConfig, prepare: Callable[[SceneRequest], Any]) -> None:
@@ -112,15 +114,6 @@ class MiniData(pl.LightningDataModule):
         requests = held_out.requests(self.trainer.global_rank, self.trainer.world_size)
         scenes = PreparedScenes(requests, self._prepare)
         return scene_loader(scenes, range(len(requests)), min(1, self._config.run.num_workers))
-
-    def transfer_batch_to_device(
-        self,
-        batch: Any,  # noqa: ANN401
-        device: torch.device,
-        dataloader_idx: int,
-    ) -> Any:  # noqa: ANN401
-        """Leave plans to the renderer, which knows what to move."""
-        return batch
 
 
 def _initial_network(config: MiniTrainingConfig) -> VGGT:
@@ -199,12 +192,8 @@ def _checked_resume(config: MiniTrainingConfig) -> Path:
     checkpoint = load_safely(path)
     if "vggt_mini" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of the small backbone's training")
-    differing = differing_settings(asdict(config), checkpoint["vggt_mini"])
-    listed = [(f"{name}={ours!r} (was {theirs!r})", name) for name, ours, theirs in differing]
-    breaking = [text for text, name in listed if name.startswith(STRUCTURAL)]
-    if breaking:
-        raise UserError(f"{path}: cannot be resumed with {', '.join(breaking)}")
-    changed = [text for text, name in listed if not name.startswith("run.")]
-    if changed:
-        logger.warning("resuming %s with changed settings: %s", path, ", ".join(changed))
+    theirs = checkpoint["vggt_mini"]
+    check_resumed_settings(
+        path, asdict(config), theirs, STRUCTURAL, ignored=("run.",), restart="--init_weights"
+    )
     return path

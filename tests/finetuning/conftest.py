@@ -1,34 +1,17 @@
 """A tiny general checkpoint, and flags of runs that take a second or two."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
+from tiny_models import random_backbone, save_general
 
 import train_vggt_nerf_finetuning_pl
-from models.backbone import BackboneConfig, load_backbone
+from models.backbone import load_backbone
 from models.feature_pyramid import FeaturePyramidConfig
 from models.radiance_field import RadianceFieldConfig
 from models.target_volume import TargetVolumeConfig
 from models.vggt_nerf import ModelConfig, RenderConfig, VGGTNeRF
 from utils.cameras import Cameras
-from utils.checkpoints import save_atomically
 
-SIZES = {
-    "embed_dim": 32,
-    "img_size": 56,
-    "patch_size": 14,
-    "depth": 4,
-    "num_heads": 2,
-    "dino_depth": 1,
-    "dino_heads": 2,
-    "trunk_depth": 1,
-    "camera_heads": 2,
-    "features": 16,
-    "out_channels": [8, 8, 8, 8],
-    "intermediate_layer_idx": [0, 1, 2, 3],
-}
 FLAGS = {
     "n_views": 3,
     "batch_size": 96,
@@ -56,11 +39,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def general_model(tmp_path_factory):
-    """A model with random weights, and where its backbone's sizes are."""
-    folder = tmp_path_factory.mktemp("general")
-    (folder / "config.json").write_text(json.dumps(SIZES))
-    backbone = BackboneConfig(str(folder), 56, random_backbone=True)
+def general_checkpoint(tiny_backbone, tmp_path_factory):
+    """Of a model with random weights and a width that fine-tuning is quick with."""
     config = ModelConfig(
         FeaturePyramidConfig(feature_channels=8, coarse_channels=8, pyramid_width=16),
         TargetVolumeConfig(volume_channels=4, volume_widths=(8, 8), volume_groups=4),
@@ -68,19 +48,8 @@ def general_model(tmp_path_factory):
         RenderConfig(N_planes=12, N_samples=8),
     )
     torch.manual_seed(0)
-    return VGGTNeRF(config, load_backbone(backbone)).eval(), backbone
-
-
-@pytest.fixture(scope="session")
-def general_checkpoint(general_model, tmp_path_factory):
-    """A checkpoint as general training writes it."""
-    model, backbone = general_model
-    settings = {"model": asdict(model.config), "backbone": asdict(backbone)}
-    header = {"settings": settings, "backbone_fingerprint": model.backbone.fingerprint}
-    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
-    path = tmp_path_factory.mktemp("ckpt") / "last.ckpt"
-    save_atomically({"vggt_nerf": header, "state_dict": weights, "global_step": 7}, path)
-    return path
+    model = VGGTNeRF(config, load_backbone(random_backbone(tiny_backbone))).eval()
+    return save_general(model, tiny_backbone, tmp_path_factory.mktemp("ckpt"))
 
 
 @pytest.fixture

@@ -1,36 +1,9 @@
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.views import Views
-from models.backbone import BackboneConfig
-from models.feature_pyramid import FeaturePyramidConfig
-from models.radiance_field import RadianceFieldConfig
-from models.target_volume import TargetVolumeConfig
-from models.vggt.config import VGGTConfig
-from models.vggt.frozen import FrozenVGGT
-from models.vggt.initialization import random_vggt
-from models.vggt.loading import read_config
-from models.vggt_nerf import ModelConfig, RenderConfig, VGGTNeRF
 from utils.cameras import Cameras
-from utils.checkpoints import save_atomically
-
-TINY_VGGT = VGGTConfig(
-    embed_dim=32,
-    img_size=56,
-    depth=4,
-    num_heads=2,
-    dino_depth=1,
-    dino_heads=2,
-    trunk_depth=1,
-    camera_heads=2,
-    features=16,
-    out_channels=(8, 8, 8, 8),
-    intermediate_layer_idx=(0, 1, 2, 3),
-)
 
 
 def ring_cameras(count, distance=4.0, size=(32, 40)):
@@ -65,38 +38,6 @@ def make_views():
 @pytest.fixture
 def make_cameras():
     return ring_cameras
-
-
-@pytest.fixture(scope="session")
-def tiny_model():
-    torch.manual_seed(0)
-    config = ModelConfig(
-        FeaturePyramidConfig(feature_channels=16, pyramid_width=16),
-        TargetVolumeConfig(volume_channels=4, volume_widths=(8, 16), volume_groups=4),
-        RadianceFieldConfig(field_width=16, view_width=8, similarity_groups=4, ray_heads=2),
-        RenderConfig(N_planes=12, N_samples=8, pad=0.0),
-    )
-    return VGGTNeRF(config, FrozenVGGT(random_vggt(TINY_VGGT, seed=0), 56)).eval()
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tiny_model, tmp_path_factory):
-    """A checkpoint as general training writes it, of a model with random weights."""
-    folder = tmp_path_factory.mktemp("tiny")
-    sizes = asdict(tiny_model.backbone.network.config)
-    (folder / "config.json").write_text(json.dumps(sizes))
-    assert read_config(folder) == tiny_model.backbone.network.config
-    backbone = BackboneConfig(str(folder), tiny_model.backbone.long_side, random_backbone=True)
-    settings = {
-        "model": asdict(tiny_model.config),
-        "backbone": asdict(backbone),
-        "run": {"seed": 1},
-    }
-    header = {"settings": settings, "backbone_fingerprint": tiny_model.backbone.fingerprint}
-    weights = {f"model.{name}": value for name, value in tiny_model.state_dict().items()}
-    path = folder / "last.ckpt"
-    save_atomically({"vggt_nerf": header, "state_dict": weights, "global_step": 7}, path)
-    return path
 
 
 class DrawnScene:

@@ -14,6 +14,7 @@ from utils.cameras import Cameras
 UNIT = 137.0
 """Millimetres per unit of the pretended backbone."""
 NEAR_FAR = torch.tensor([[425.0, 905.0]])
+ALL = torch.ones(1, 3, dtype=torch.bool)
 
 
 @pytest.fixture
@@ -97,13 +98,29 @@ def test_one_view_has_no_scale(views):
     assert prior.depth.min() >= 425 and prior.depth.max() <= 905
 
 
+@pytest.mark.parametrize("kept", [[0, 2], [1, 2], [0], [0, 1, 2]])
+def test_views_that_are_absent_have_no_say(views, kept):
+    seen, present = backbone(views, depth_noise=0.02), torch.zeros(1, 3, dtype=torch.bool)
+    present[:, kept] = True
+    ours = geometry_prior(seen, views.images, views.cameras, NEAR_FAR, present)
+    some = views.take(kept)
+    fewer = BackboneFeatures(
+        (), views.size, seen.depth[:, kept], seen.depth_conf[:, kept], seen.pose_enc[:, kept]
+    )
+    theirs = geometry_prior(fewer, some.images, some.cameras, NEAR_FAR)
+    torch.testing.assert_close(ours.depth[:, kept], theirs.depth)
+    torch.testing.assert_close(ours.confidence[:, kept], theirs.confidence, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.reliability, theirs.reliability, atol=1e-5, rtol=1e-4)
+    assert ours.confidence[~present].abs().sum() == 0
+
+
 def test_cameras_at_one_place_have_no_scale(views):
     c2w = views.cameras.c2w.clone()
     c2w[..., :3, 3] = c2w[:, :1, :3, 3]
     together = Cameras(views.cameras.intrinsics, c2w)
     prior = geometry_prior(backbone(views), views.images, together, NEAR_FAR)
     assert prior.reliability < 0.3
-    _, quality = center_scale(torch.randn(1, 3, 3), together.centers)
+    _, quality = center_scale(torch.randn(1, 3, 3), together.centers, ALL)
     assert quality == 0
 
 
@@ -130,7 +147,7 @@ def test_center_scale_withstands_one_lost_camera():
     given = torch.randn(1, 7, 3, generator=generator)
     predicted = given / 2.5 + 1
     predicted[:, 3] += 10
-    scale, quality = center_scale(predicted, given)
+    scale, quality = center_scale(predicted, given, torch.ones(1, 7, dtype=torch.bool))
     assert abs(float(scale) - 2.5) < 0.01 and quality > 0.5
 
 

@@ -50,6 +50,12 @@ def test_feature_maps_of_any_size_cover_the_same_field_of_view(make_cameras):
     torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
 
 
+def test_an_absent_view_sees_nothing(make_cameras):
+    scene = replace(scene_of(make_cameras(2)), present=torch.tensor([[True, False]]))
+    rays, t = one_ray((0.2, -0.1, 0.0))
+    assert locate(scene, rays, t, 0.0).valid.flatten().tolist() == [True, False]
+
+
 def test_points_behind_or_outside_are_invalid_and_finite(make_cameras):
     scene = scene_of(make_cameras(2))
     for point in [(0.0, 0.0, -9.0), (0.0, 0.0, -4.0), (30.0, 0.0, 0.0), (0.0, -30.0, 0.0)]:

@@ -1,31 +1,4 @@
-import json
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-
-TINY = {
-    "embed_dim": 32,
-    "img_size": 56,
-    "patch_size": 14,
-    "depth": 4,
-    "num_heads": 2,
-    "dino_depth": 1,
-    "dino_heads": 2,
-    "trunk_depth": 1,
-    "camera_heads": 2,
-    "features": 16,
-    "out_channels": [8, 8, 8, 8],
-    "intermediate_layer_idx": [0, 1, 2, 3],
-}
-
-
-@pytest.fixture(scope="session")
-def tiny_backbone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("backbone")
-    (folder / "config.json").write_text(json.dumps(TINY))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +25,7 @@ def tiny_flags(tiny_dtu, tiny_backbone):
         "num_nearest": 4,
         "min_sources": 2,
         "max_sources": 3,
+        "source_dropout": 0.3,
         "warmup_steps": 3,
         "batches_per_epoch": 5,
         "num_epochs": 3,

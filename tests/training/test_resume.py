@@ -1,5 +1,6 @@
 """A resumed run is the uninterrupted run, bit for bit, wherever it was cut."""
 
+import math
 import os
 import signal
 import subprocess
@@ -157,6 +158,16 @@ def test_tuned_blocks_learn_and_come_back(tiny_flags, tmp_path, monkeypatch):
     model = checkpoint.build_model()
     for name, value in checkpoint.weights.items():
         torch.testing.assert_close(model.state_dict()[name], value)
+
+
+def test_one_source_is_enough_when_all_others_are_left_out(tiny_flags, tmp_path, monkeypatch):
+    losses = []
+    for share in ("0", "1"):
+        flags = [*tiny_flags, "--source_dropout", share, "--num_epochs", "1"]
+        record, _ = train(flags, tmp_path / share, monkeypatch)
+        assert len(record.losses) == 5
+        losses.append(record.losses[0])
+    assert all(math.isfinite(loss) for loss in losses) and losses[0] != losses[1]
 
 
 def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):

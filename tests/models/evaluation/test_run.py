@@ -73,9 +73,9 @@ def test_procedural_worlds_need_no_data(evaluate):
 
 
 def test_samples_per_ray_can_be_chosen(evaluate):
-    status, figures = evaluate("--targets", 2, "--N_samples", 4)
+    status, figures = evaluate("--targets", 2, "--N_samples", 4, "--N_planes", 8)
     rendering = figures["settings"]["checkpoint"]["model"]["rendering"]
-    assert status == 0 and rendering["N_samples"] == 4
+    assert status == 0 and rendering["N_samples"] == 4 and rendering["N_planes"] == 8
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,7 @@ def test_samples_per_ray_can_be_chosen(evaluate):
         (["--ckpt", "absent.ckpt"], ["absent.ckpt"]),
         (["--datadir", "absent"], ["absent", "no such data folder"]),
         (["--targets", "77"], ["no view 77"]),
+        (["--N_planes", "1"], ["N_planes=1"]),
         (["--n_views", "40"], ["8 views have", "41 are needed"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "tum"], ["invalid choice"]),

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_schedule_and_weight_decay():
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[54] == pytest.approx(0.55)
     assert rates[104] == rates[105] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[4:]))
     decayed, exempt = optimizer.param_groups
     assert decayed["weight_decay"] > 0
     assert [p.shape for p in decayed["params"]] == [(2, 2)]

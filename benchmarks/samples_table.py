@@ -1,0 +1,127 @@
+"""Quality and time against samples per ray: the same scenes under several samplings.
+
+For example: python -m benchmarks.samples_table --ckpt ckpts/vggt-mini-nerf --dataset_name llff
+--datadir data/nerf_llff_data/fern --out results/fern_samples.json
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from models.evaluation.config import (
+    DataChoice,
+    EvaluationConfig,
+    HeldOutScenes,
+    ModelChoice,
+    OutputChoice,
+    SamplingChoice,
+)
+from models.evaluation.report import Report, write_json
+from models.evaluation.run import check_output, evaluate
+from models.training.console import run_and_report
+from utils.config import parse_config
+
+logger = logging.getLogger(__name__)
+
+SAMPLINGS = {
+    "128 uniform": SamplingChoice(N_planes=48, N_samples=128, sampling_floor=1.0),
+    "64+32": SamplingChoice(N_planes=64, N_samples=32),
+    "48+16": SamplingChoice(N_planes=48, N_samples=16),
+    "16+16": SamplingChoice(N_planes=16, N_samples=16),
+    "8+8": SamplingChoice(N_planes=8, N_samples=8),
+}
+"""Planes of the coarse volume + samples on each ray; the floor is the checkpoint's unless given."""
+COLUMNS = (
+    ("psnr", "PSNR", 2),
+    ("ssim", "SSIM", 3),
+    ("depth_abs_err", "depth err", 4),
+    ("render_seconds", "s per view", 3),
+)
+"""Figure, heading, decimals."""
+
+
+@dataclass(frozen=True)
+class TableOutput:
+    """What is written."""
+
+    out: str = "results/samples_table.json"
+    """File for all figures"""
+
+
+@dataclass(frozen=True)
+class SamplesTableConfig:
+    """The options of ``evaluate_vggt_nerf.py`` but for those that the table runs through."""
+
+    data: DataChoice = field(default_factory=DataChoice)
+    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
+    model: ModelChoice = field(default_factory=ModelChoice)
+    output: TableOutput = field(default_factory=TableOutput)
+
+
+def run_samples_table(config: SamplesTableConfig) -> str:
+    """Evaluate under every sampling, write the figures, and return the table.
+
+    Raises:
+        UserError: Bad input, before any long work.
+    """
+    out = Path(config.output.out)
+    check_output(out, "--out")
+    shared = EvaluationConfig(config.data, config.held_out, config.model, output=OutputChoice())
+    reports = {}
+    for name, sampling in SAMPLINGS.items():
+        logger.info("samples: %s", name)
+        reports[name] = evaluate(replace(shared, sampling=sampling))
+    rows = {name: table_row(report) for name, report in reports.items()}
+    settings = asdict(config) | surroundings(next(iter(reports.values())))
+    write_json({"rows": rows, "settings": settings}, out)
+    return "\n".join([*table(rows), f"all figures are in {out}"])
+
+
+def table_row(report: Report) -> dict[str, Any]:
+    """Return how rays were sampled, and the figures of all scenes together and of each subset."""
+    rendering = report["settings"]["checkpoint"]["model"]["rendering"]
+    sampling = {name: rendering[name] for name in asdict(SamplingChoice())}
+    scenes = {
+        name: {figure: scene[figure] for figure in report["mean"]}
+        for name, scene in report["scenes"].items()
+    }
+    subsets = {"subsets": report["subsets"]} if "subsets" in report else {}
+    return {**sampling, **report["mean"], **subsets, "scenes": scenes}
+
+
+def surroundings(report: Report) -> dict[str, Any]:
+    """Return what all rows have in common: the weights, and the machine."""
+    settings = report["settings"]
+    names = ("path", "step", "backbone_fingerprint")
+    checkpoint = {name: settings["checkpoint"][name] for name in names}
+    return {"checkpoint": checkpoint, **{name: settings[name] for name in ("device", "torch")}}
+
+
+def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield lines: one for every sampling, each followed by those of its subsets, if any."""
+    lines = {}
+    for name, row in rows.items():
+        lines[name] = row
+        lines |= {f"{name}, {subset}": mean for subset, mean in row.get("subsets", {}).items()}
+    width = max(len(name) for name in lines)
+    yield " " * width + "".join(f"{heading:>12}" for _, heading, _ in COLUMNS)
+    for name, row in lines.items():
+        yield f"{name:{width}}" + "".join(
+            f"{'-':>12}" if row[figure] is None else f"{row[figure]:12.{decimals}f}"
+            for figure, _, decimals in COLUMNS
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(SamplesTableConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_samples_table(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

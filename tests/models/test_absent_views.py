@@ -1,0 +1,93 @@
+"""A view that is absent is as good as none, whatever lies in its place."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from datasets.views import Views
+from models.absent_views import cover_absent
+from models.backbone import NoBackbone
+from models.vggt_nerf import VGGTNeRF
+from utils.cameras import Cameras
+from utils.rays import pixel_grid
+
+NEAR_FAR = torch.tensor([[2.0, 6.0], [2.0, 7.0]])
+PRESENT = torch.tensor([[True, False, True, True], [True, True, False, False]])
+SIZE = (32, 40)
+
+
+@pytest.fixture
+def model_without_backbone(tiny_model):
+    torch.manual_seed(0)
+    return VGGTNeRF(tiny_model.config, NoBackbone()).eval()
+
+
+@torch.no_grad()
+def render(model, views, near_far=NEAR_FAR, present=None):
+    scene = model.encode(views, near_far, present)
+    cameras = views.cameras[:, 0]
+    target = model.look(scene, cameras, near_far, SIZE)
+    pixels = pixel_grid(*SIZE, torch.device("cpu"))[::7].expand(len(near_far), -1, -1)
+    return model.render(scene, target, pixels, with_coarse=True)
+
+
+def parts(rendering):
+    return [
+        value
+        for composite in (rendering.fine, rendering.coarse)
+        for value in (composite.rgb, composite.depth, composite.opacity, composite.weights)
+    ]
+
+
+def test_what_lies_in_the_place_of_an_absent_view_has_no_influence(tiny_model, make_views):
+    views, others = make_views(2, 4), make_views(2, 4, seed=1)
+    absent = ~PRESENT[:, :, None, None]
+    c2w = torch.where(absent, torch.eye(4), views.cameras.c2w)
+    changed = Views(
+        torch.where(absent[..., None], others.images, views.images),
+        Cameras(views.cameras.intrinsics, c2w),
+        views.depths,
+        views.masks,
+    )
+    ours, theirs = (render(tiny_model, some, present=PRESENT) for some in (views, changed))
+    for one, other in zip(parts(ours), parts(theirs), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(render(tiny_model, views).fine.rgb, ours.fine.rgb)
+
+
+def test_without_a_backbone_an_absent_view_is_no_view_at_all(model_without_backbone, make_views):
+    views = make_views(2, 4)
+    ours = render(model_without_backbone, views, present=PRESENT)
+    for place, present in enumerate(PRESENT):
+        few = views.take(present.nonzero()[:, 0].tolist())
+        one = Views(
+            few.images[[place]], few.cameras[[place]], few.depths[[place]], few.masks[[place]]
+        )
+        theirs = render(model_without_backbone, one, NEAR_FAR[[place]])
+        for value, expected in zip(parts(ours), parts(theirs), strict=True):
+            torch.testing.assert_close(value[[place]], expected, atol=2e-4, rtol=1e-4)
+
+
+def test_when_all_are_present_nothing_changes(tiny_model, make_views):
+    views, everyone = make_views(2, 4), torch.ones(2, 4, dtype=torch.bool)
+    ours, theirs = (render(tiny_model, views, present=present) for present in (everyone, None))
+    torch.testing.assert_close(parts(ours), parts(theirs), atol=1e-6, rtol=1e-6)
+
+
+def test_absent_views_show_the_first_that_is_present(make_views):
+    images = make_views(2, 4).images
+    covered = cover_absent(images, ~PRESENT)
+    assert torch.equal(covered[0], images[0, [1, 1, 1, 1]])
+    assert torch.equal(covered[1], images[1, [2, 2, 2, 3]])
+
+
+def test_no_gradient_reaches_an_absent_view(tiny_model, make_views):
+    views = make_views(2, 4)
+    images = views.images.clone().requires_grad_()
+    scene = tiny_model.encode(replace(views, images=images), NEAR_FAR, PRESENT)
+    target = tiny_model.look(scene, views.cameras[:, 0], NEAR_FAR, SIZE)
+    pixels = pixel_grid(*SIZE, torch.device("cpu"))[::37].expand(2, -1, -1)
+    tiny_model.render(scene, target, pixels).fine.rgb.sum().backward()
+    assert images.grad is not None and images.grad[PRESENT].abs().sum() > 0
+    assert images.grad[~PRESENT].abs().sum() == 0
