@@ -14,14 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.posed_scene import PosedScene
+from models.evaluation.scores import SOLID
 from models.projection import SceneFeatures
 from models.rendering.sources import Places, nearest_sources
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
 
-_SOLID = 0.5
-"""Opacity from which on a pixel has a depth."""
 _REMEMBERED = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
 
@@ -38,7 +37,7 @@ class Picture:
     @property
     def solid(self) -> Bool[Tensor, "height width"]:
         """Pixels that show a surface and thus have a depth."""
-        return self.opacity > _SOLID
+        return self.opacity > SOLID
 
 
 @runtime_checkable

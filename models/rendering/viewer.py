@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import trimesh
 import viser
-from jaxtyping import UInt8
 
 from models.rendering.config import RendererChoice, SceneChoice
 from models.rendering.fading import render_faded
@@ -24,6 +23,7 @@ from models.rendering.opening import open_scene
 from models.rendering.scene import Picture, RenderableScene
 from utils.depth_pictures import depth_picture, robust_range
 from utils.errors import UserError
+from utils.images import to_bytes
 from utils.pose_interpolation import quaternions, rotation_matrices
 from utils.surroundings import survey
 
@@ -265,8 +265,3 @@ class Viewer:
             point_size=0.004 * self._around.distance,
             visible=self.shown.value == "points",
         )
-
-
-def to_bytes(image: torch.Tensor) -> UInt8[np.ndarray, "height width 3"]:
-    """Turn an RGB image in [0, 1] into 8-bit pixels."""
-    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
