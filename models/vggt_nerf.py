@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -214,6 +215,7 @@ class VGGTNeRF(nn.Module):
         size: tuple[int, int],
         chunk: int = 8192,
         residual: SceneResidual | None = None,
+        before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
         """Render one whole image per scene, ``chunk`` rays at a time.
 
@@ -225,14 +227,17 @@ class VGGTNeRF(nn.Module):
             chunk: Rays per scene in one go; bounds the memory whatever the image's size. On a CPU
                 there are never more than ``CPU_RAYS``.
             residual: What fine-tuning has learnt about this very scene.
+            before_chunk: Called before each; whatever it raises gives the image up.
         """
         target = self.look(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
         chunk = min(chunk, CPU_RAYS) if pixels.device.type == "cpu" else chunk
-        parts = [
-            self.render(scene, target, part.expand(len(near_far), -1, -1), residual=residual).fine
-            for part in pixels.split(chunk)
-        ]
+        parts = []
+        for part in pixels.split(chunk):
+            if before_chunk:
+                before_chunk()
+            rays = part.expand(len(near_far), -1, -1)
+            parts.append(self.render(scene, target, rays, residual=residual).fine)
         rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
         return RenderedImages(
             rgb=rgb.unflatten(-1, size),

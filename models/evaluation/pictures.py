@@ -12,7 +12,8 @@ from models.evaluation.tasks import SceneTask
 from utils.errors import UserError
 from utils.images import colorize, save_image
 
-_BRIGHTEST_ERROR = 0.5
+BRIGHTEST_ERROR = 0.5
+"""Absolute difference, mean over colours, from which on errors look alike."""
 
 
 def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) -> None:
@@ -31,7 +32,7 @@ def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) 
         pictures = {
             "prediction": view.rgb,
             "truth": view.true_rgb,
-            "error": colorize(error, 0.0, _BRIGHTEST_ERROR, "inferno"),
+            "error": colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"),
             "depth": colorize(view.depth, near, far),
         }
         if (view.true_depth > 0).any():

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from models.evaluation.checkpoint import Checkpoint, read_checkpoint
-from models.evaluation.config import EvaluationConfig, ModelChoice
+from models.evaluation.config import DataChoice, EvaluationConfig, HeldOutScenes, ModelChoice
 from models.evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from models.evaluation.photographs import READERS
 from models.evaluation.pictures import save_pictures
@@ -51,7 +51,7 @@ def evaluate(config: EvaluationConfig) -> Report:
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
     )
-    tasks = _tasks(config, devices[0])
+    tasks = read_tasks(config.data, config.held_out, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)
     perceptual = PerceptualDistance(weights, devices[0]) if weights else None
     bf16 = config.model.precision == "bf16-mixed"
@@ -110,10 +110,16 @@ def choose_devices(choice: ModelChoice) -> list[torch.device]:
     return [torch.device("cuda", number) for number in range(choice.devices)]
 
 
-def _tasks(config: EvaluationConfig, device: torch.device) -> Iterable[SceneTask]:
-    data = config.data
+def read_tasks(
+    data: DataChoice, held_out: HeldOutScenes, device: torch.device
+) -> Iterable[SceneTask]:
+    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one.
+
+    Raises:
+        UserError: The data are missing or malformed, or views are.
+    """
     if data.dataset_name == "procedural":
-        return world_tasks(config.held_out, data, device)
+        return world_tasks(held_out, data, device)
     tasks = READERS[data.dataset_name](data)
     names = [task.scene.name for task in tasks]
     if twice := [name for name in names if names.count(name) > 1]:

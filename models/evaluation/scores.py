@@ -36,6 +36,8 @@ SCORES = (
 MAX_PSNR = 100.0
 """Stands for a perfect image, whose ratio is infinite."""
 _SSIM_WINDOW = 7
+SOLID = 0.5
+"""Opacity from which on a pixel has a depth."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class ViewImages:
     """0 where it is unknown."""
     mask: Bool[Tensor, "height width"]
     """Pixels that may count."""
+
+    @property
+    def solid(self) -> Bool[Tensor, "height width"]:
+        """Pixels in which the prediction shows a surface."""
+        return self.opacity > SOLID
 
     def cropped(self, border: float) -> ViewImages:
         """Cut a share of width and height away at every side."""

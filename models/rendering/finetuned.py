@@ -15,7 +15,7 @@ from torch import Tensor
 from datasets.dtu import MILLIMETRES_TO_SCENE
 from models.finetuning.scene_file import header_of, load_finetuned, read_scene_file
 from models.finetuning.scene_model import SceneModel
-from models.rendering.scene import Picture, RenderSettings
+from models.rendering.scene import BeforeChunk, Picture, RenderSettings
 from models.rendering.sources import Places
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
@@ -73,7 +73,13 @@ class TunedScene:
         return self.scene.images[list(places)].float().cpu()
 
     @torch.no_grad()
-    def render(self, camera: Cameras, size: tuple[int, int], places: Sequence[int]) -> Picture:
+    def render(
+        self,
+        camera: Cameras,
+        size: tuple[int, int],
+        places: Sequence[int],
+        before_chunk: BeforeChunk | None = None,
+    ) -> Picture:
         """Render one view from chosen training views."""
         device = self.scene.images.device
         target = Cameras(camera.intrinsics[None], camera.c2w[None]).to(device)
@@ -81,7 +87,9 @@ class TunedScene:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.settings.bf16):
             seen = self.scene.gather(torch.tensor([sorted(places)], device=device))
             images = self.model.render_images(
-                seen, target, near_far, size, self.settings.chunk, self.scene.residual
+                *(seen, target, near_far, size, self.settings.chunk),
+                residual=self.scene.residual,
+                before_chunk=before_chunk,
             )
         return Picture(
             images.rgb[0].float().cpu(),

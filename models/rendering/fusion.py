@@ -1,8 +1,9 @@
 """Depth maps that agree become one cloud of coloured points.
 
-A pixel's point is kept if enough other renderings put their surface where it is, and moves to the
-mean of what they say (after Galliani et al., "Massively parallel multiview stereopsis by surface
-normal diffusion", ICCV 2015). One point is left for each cell of a grid as fine as the pixels.
+A pixel's point is kept if enough other renderings put their surface where it is, and takes the mean
+of their places and colours (after Galliani et al., "Massively parallel multiview stereopsis by
+surface normal diffusion", ICCV 2015). One point is left for each cell of a grid as fine as the
+pixels.
 """
 
 from __future__ import annotations
@@ -63,23 +64,33 @@ def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> 
     return thin_out(PointCloud(points, colors), pixel_footprint(renderings))
 
 
-def consistent_pixels(
-    renderings: Renderings, view: int, tolerance: float
-) -> tuple[Int[Tensor, " pixel"], Float[Tensor, "pixel 3"]]:
-    """Return, for every pixel of a view, how many others agree, and the mean of their points."""
+@dataclass(frozen=True)
+class Agreement:
+    """What all renderings say of the pixels of one of them."""
+
+    others: Int[Tensor, " pixel"]
+    """How many others agree; -1 where the pixel has no depth."""
+    cloud: PointCloud
+    """One point for each pixel: the mean over the rendering itself and those that agree."""
+
+
+def consistent_pixels(renderings: Renderings, view: int, tolerance: float) -> Agreement:
+    """Ask all renderings about the pixels of one of them."""
     pixels = pixel_grid(*renderings.size, renderings.depth.device)
     camera = renderings.cameras[view]
     points = unproject(pixels, renderings.depth[view].flatten(), camera)
     others = [other for other in range(len(renderings.depth)) if other != view]
     agreeing = points.new_zeros(len(points), dtype=torch.long)
-    total = points.clone()
+    places, colors = points.clone(), renderings.rgb[view].flatten(1).T.clone()
     for other in others:
         theirs, seen_depth, depth = _look_up(renderings, other, points)
         agrees = (seen_depth > 0) & ((seen_depth - depth).abs() < tolerance * depth)
         agreeing += agrees
-        total += torch.where(agrees[:, None], theirs, 0.0)
+        places += torch.where(agrees[:, None], theirs.points, 0.0)
+        colors += torch.where(agrees[:, None], theirs.colors, 0.0)
+    count = 1 + agreeing[:, None]
     agreeing = torch.where(renderings.solid[view].flatten(), agreeing, -1)
-    return agreeing, total / (1 + agreeing.clamp_min(0))[:, None]
+    return Agreement(agreeing, PointCloud(places / count, colors / count))
 
 
 def sample_depths(
@@ -87,13 +98,8 @@ def sample_depths(
     solid: Bool[Tensor, "height width"],
     pixels: Float[Tensor, "point 2"],
 ) -> Float[Tensor, " point"]:
-    """Read the depth of the pixel that holds a position: between two there may be an edge.
-
-    It is 0 where there is none.
-    """
-    known = torch.where(solid, depth, 0.0)[None, None]
-    grid = view_grid(pixels, (depth.shape[0], depth.shape[1]))[None, None]
-    return F.grid_sample(known, grid, "nearest", "zeros", align_corners=False)[0, 0, 0]
+    """Read the depth of the pixel that holds a position; it is 0 where there is none."""
+    return _sample(torch.where(solid, depth, 0.0)[None], pixels)[:, 0]
 
 
 def pixel_footprint(renderings: Renderings) -> float:
@@ -123,18 +129,29 @@ def thin_out(cloud: PointCloud, cell: float) -> PointCloud:
 def _confirmed_points(
     renderings: Renderings, view: int, tolerance: float, min_agreeing: int
 ) -> PointCloud:
-    agreeing, points = consistent_pixels(renderings, view, tolerance)
-    kept = agreeing >= min_agreeing
-    colors = renderings.rgb[view].flatten(1).T
-    return PointCloud(points[kept], colors[kept])
+    agreement = consistent_pixels(renderings, view, tolerance)
+    kept = agreement.others >= min_agreeing
+    return PointCloud(agreement.cloud.points[kept], agreement.cloud.colors[kept])
 
 
 def _look_up(
     renderings: Renderings, view: int, points: Float[Tensor, "point 3"]
-) -> tuple[Float[Tensor, "point 3"], Float[Tensor, " point"], Float[Tensor, " point"]]:
+) -> tuple[PointCloud, Float[Tensor, " point"], Float[Tensor, " point"]]:
     """Return the surface that a view sees where points appear in it, and both depths."""
     camera = renderings.cameras[view]
     pixels, depth = project(points, camera)
     seen = sample_depths(renderings.depth[view], renderings.solid[view], pixels)
     seen = torch.where(depth > _MIN_DEPTH, seen, 0.0)
-    return unproject(pixels, seen, camera), seen, depth
+    surface = PointCloud(unproject(pixels, seen, camera), _sample(renderings.rgb[view], pixels))
+    return surface, seen, depth
+
+
+def _sample(
+    maps: Float[Tensor, "channel height width"], pixels: Float[Tensor, "point 2"]
+) -> Float[Tensor, "point channel"]:
+    """Read the pixel that holds a position: between two there may be an edge.
+
+    Beyond the border everything is 0.
+    """
+    grid = view_grid(pixels, (maps.shape[1], maps.shape[2]))[None, None]
+    return F.grid_sample(maps[None], grid, "nearest", "zeros", align_corners=False)[0, :, 0].T

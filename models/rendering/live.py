@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
-from models.rendering.scene import Picture, RenderableScene
+from models.rendering.scene import BeforeChunk, Picture, RenderableScene
 from utils.cameras import Cameras
 
 _MOVING_SECONDS = 0.15
@@ -20,7 +22,8 @@ _SETTLED_SECONDS = 0.2
 _COARSEST = 24
 _FINER = 2.0
 """Each picture of a camera that stands is so much finer than the one before."""
-_SMOOTHING = 0.5
+_REMEMBERED = 5
+"""Pictures that tell how fast the machine is."""
 
 Show = Callable[[Picture], None]
 
@@ -58,6 +61,10 @@ class _Watcher:
     shown_at: float = float("-inf")
 
 
+class _OutOfDateError(Exception):
+    """The camera has moved on."""
+
+
 @dataclass
 class LiveRenderer:
     """Renders for all who look, one picture at a time, whoever waits longest first."""
@@ -68,7 +75,8 @@ class LiveRenderer:
     clock: Callable[[], float] = time.monotonic
     _watchers: dict[int, _Watcher] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _seconds_per_pixel: float = 0.0
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """Seconds per pixel of the pictures made last."""
 
     def watch(self, watcher: int, viewpoint: Viewpoint, show: Show) -> None:
         """Note that somebody's camera is somewhere now."""
@@ -97,7 +105,10 @@ class LiveRenderer:
                 watcher.version += 1
 
     def step(self) -> bool:
-        """Render and show the next picture that somebody waits for; tell if there was one."""
+        """Render and show the next picture that somebody waits for; tell if there was one.
+
+        A sharp picture, which may take long, is given up when it is out of date.
+        """
         with self._lock:
             chosen = self._next()
             if chosen is None:
@@ -105,8 +116,16 @@ class LiveRenderer:
             watcher, height = chosen
             version, viewpoint, scene = watcher.version, watcher.viewpoint, self.scene
         started = self.clock()
-        picture = render_viewpoint(scene, viewpoint, height)
-        self._learn_speed((self.clock() - started) / picture.depth.numel())
+
+        def stop_if_outdated() -> None:
+            if height > self.coarse_height and watcher.version != version:
+                raise _OutOfDateError
+
+        try:
+            picture = render_viewpoint(scene, viewpoint, height, stop_if_outdated)
+        except _OutOfDateError:
+            return True
+        self._speeds.append((self.clock() - started) / picture.depth.numel())
         watcher.show(picture)
         with self._lock:
             watcher.shown_version, watcher.shown_height = version, height
@@ -116,9 +135,10 @@ class LiveRenderer:
     @property
     def coarse_height(self) -> int:
         """Height of pictures that are fast enough for a moving camera."""
-        if not self._seconds_per_pixel:
+        if not self._speeds:
             return min(_COARSEST, self.height)
-        pixels = _MOVING_SECONDS / self._seconds_per_pixel
+        # Now and then a picture has to wait until its sources are encoded: not the mean.
+        pixels = _MOVING_SECONDS / statistics.median_low(self._speeds)
         return int(min(max(math.sqrt(pixels / 1.5), _COARSEST), self.height))
 
     def _next(self) -> tuple[_Watcher, int] | None:
@@ -133,14 +153,15 @@ class LiveRenderer:
                 return watcher, min(self.height, round(watcher.shown_height * _FINER))
         return None
 
-    def _learn_speed(self, seconds_per_pixel: float) -> None:
-        known = self._seconds_per_pixel or seconds_per_pixel
-        self._seconds_per_pixel = known + _SMOOTHING * (seconds_per_pixel - known)
 
-
-def render_viewpoint(scene: RenderableScene, viewpoint: Viewpoint, height: int) -> Picture:
+def render_viewpoint(
+    scene: RenderableScene,
+    viewpoint: Viewpoint,
+    height: int,
+    before_chunk: BeforeChunk | None = None,
+) -> Picture:
     """Render from the sources that serve a camera best."""
     camera, size = viewpoint.at(height)
     alone = Cameras(camera.intrinsics[None], camera.c2w[None])
     (places,) = scene.choose_sources(alone, size)
-    return scene.render(camera, size, places)
+    return scene.render(camera, size, places, before_chunk)

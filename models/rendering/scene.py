@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -14,16 +14,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.posed_scene import PosedScene
+from models.evaluation.scores import SOLID
 from models.projection import SceneFeatures
 from models.rendering.sources import Places, nearest_sources
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
 
-_SOLID = 0.5
-"""Opacity from which on a pixel has a depth."""
 _REMEMBERED = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
+
+BeforeChunk = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Picture:
     @property
     def solid(self) -> Bool[Tensor, "height width"]:
         """Pixels that show a surface and thus have a depth."""
-        return self.opacity > _SOLID
+        return self.opacity > SOLID
 
 
 @runtime_checkable
@@ -101,13 +102,20 @@ class RenderableScene(Protocol):
         """Return source images by their place in ``cameras``, on the CPU."""
         ...
 
-    def render(self, camera: Cameras, size: tuple[int, int], places: Sequence[int]) -> Picture:
+    def render(
+        self,
+        camera: Cameras,
+        size: tuple[int, int],
+        places: Sequence[int],
+        before_chunk: BeforeChunk | None = None,
+    ) -> Picture:
         """Render one view.
 
         Args:
             camera: No batch axis; intrinsics at ``size``.
             size: Height and width.
             places: Which source views to read; ``n_sources`` of them. Their order counts nothing.
+            before_chunk: Called now and then; whatever it raises gives the picture up.
         """
         ...
 
@@ -194,7 +202,13 @@ class GeneralScene:
         return self.scene.load_views([self.pool[place] for place in places]).images
 
     @torch.no_grad()
-    def render(self, camera: Cameras, size: tuple[int, int], places: Sequence[int]) -> Picture:
+    def render(
+        self,
+        camera: Cameras,
+        size: tuple[int, int],
+        places: Sequence[int],
+        before_chunk: BeforeChunk | None = None,
+    ) -> Picture:
         """Render one view from chosen sources, which stay encoded for a while.
 
         Raises:
@@ -204,7 +218,9 @@ class GeneralScene:
             near_far = self.near_far.to(self.device)[None]
             seen = self._encode(tuple(sorted(places)), near_far)
             target = Cameras(camera.intrinsics[None], camera.c2w[None]).to(self.device)
-            images = self.model.render_images(seen, target, near_far, size, self.settings.chunk)
+            images = self.model.render_images(
+                *(seen, target, near_far, size, self.settings.chunk), before_chunk=before_chunk
+            )
         return Picture(
             images.rgb[0].float().cpu(),
             images.depth[0].float().cpu(),

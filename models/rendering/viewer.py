@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import trimesh
 import viser
-from jaxtyping import UInt8
 
 from models.rendering.config import RendererChoice, SceneChoice
 from models.rendering.fading import render_faded
@@ -24,6 +23,7 @@ from models.rendering.opening import open_scene
 from models.rendering.scene import Picture, RenderableScene
 from utils.depth_pictures import depth_picture, robust_range
 from utils.errors import UserError
+from utils.images import to_bytes
 from utils.pose_interpolation import quaternions, rotation_matrices
 from utils.surroundings import survey
 
@@ -34,8 +34,10 @@ _CLOUD_RENDERINGS = 8
 _CLOUD_TOLERANCE = 0.03
 """Depths of such small renderings agree less well than large ones."""
 _THUMBNAIL = 96
-_FRUSTUM = 0.04
-"""Length of a drawn frustum, relative to the distance of the cameras from what they look at."""
+_FRUSTUM = 0.025
+"""Size of a drawn frustum, relative to the distance of the cameras from what they look at."""
+_AHEAD = 1.2
+"""How far from a source camera one looks at the scene, in lengths of its frustum."""
 _IDLE_SECONDS = 0.05
 _SHOWN = ("colour", "depth", "points")
 
@@ -80,7 +82,8 @@ def run_viewer(config: ViewerConfig) -> str:
     """
     choice = config.viewer
     cloud = read_points(Path(choice.points)) if choice.points else None
-    scene = open_scene(config.scene, config.model)
+    # Photographs finer than the sharpest picture would cost a slow machine seconds to encode.
+    scene = open_scene(config.scene, config.model, (choice.height, 1))
     viewer = Viewer(scene, choice, cloud)
     logger.info("%s: open %s in a browser; Ctrl-C ends it", scene.name, viewer.address)
     try:
@@ -167,6 +170,14 @@ class Viewer:
             handles.append(handle)
         return handles
 
+    def _ahead(self) -> float:
+        """Return how far ahead of a source camera its frustum hides nothing any more."""
+        height, width = self.scene.image_size
+        half = math.tan(0.5 * self._field_of_view(0))
+        # Viser gives all frustums of one scale the same volume: those of long lenses are long.
+        length = (3 / (half * half * width / height)) ** (1 / 3)
+        return _AHEAD * length * _FRUSTUM * self._around.distance
+
     def _field_of_view(self, place: int) -> float:
         """Return a source's vertical field of view, in radians."""
         focal = self.scene.cameras.intrinsics[place, 1, 1].item()
@@ -174,11 +185,12 @@ class Viewer:
 
     def _add_controls(self) -> None:
         gui, scene = self.server.gui, self.scene
-        near, far = scene.near_far.tolist()
+        # Few digits, or they cover each other under the sliders.
+        near, far = (float(f"{value:.3g}") for value in scene.near_far.tolist())
         self.shown = gui.add_dropdown("show", _SHOWN)
         cameras = gui.add_checkbox("source cameras", initial_value=True)
-        step = (far - near) / 200
-        self.near = gui.add_slider("near", max(near / 4, 1e-3), far, step, near)
+        step = float(f"{(far - near) / 200:.1g}")
+        self.near = gui.add_slider("near", max(float(f"{near / 4:.2g}"), 1e-3), far, step, near)
         self.far = gui.add_slider("far", near, 2 * far, step, far)
         samples = scene.n_samples
         self.samples = gui.add_slider("samples on a ray", 2, max(64, samples), 1, samples)
@@ -212,7 +224,7 @@ class Viewer:
         middle = self.scene.cameras.centers[distances.argmin()]
         client.camera.up_direction = tuple(around.up.tolist())
         # In front of its frustum, whose picture would hide everything.
-        middle = torch.lerp(middle.double(), around.focus, 3 * _FRUSTUM)
+        middle = torch.lerp(middle.double(), around.focus, self._ahead() / around.distance)
         client.camera.position = tuple(middle.tolist())
         client.camera.look_at = tuple(around.focus.tolist())
         client.camera.fov = self._field_of_view(0)
@@ -241,7 +253,7 @@ class Viewer:
         forward = rotation_matrices(torch.from_numpy(np.asarray(handle.wxyz)))[:, 2].numpy()
         with event.client.atomic():
             camera.wxyz = handle.wxyz
-            camera.position = handle.position + 3 * _FRUSTUM * self._around.distance * forward
+            camera.position = handle.position + self._ahead() * forward
 
     def _make_cloud(self) -> Iterator[bool]:
         """Render small depths, one with each step, and show what they agree on."""
@@ -265,8 +277,3 @@ class Viewer:
             point_size=0.004 * self._around.distance,
             visible=self.shown.value == "points",
         )
-
-
-def to_bytes(image: torch.Tensor) -> UInt8[np.ndarray, "height width 3"]:
-    """Turn an RGB image in [0, 1] into 8-bit pixels."""
-    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

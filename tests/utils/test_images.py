@@ -2,7 +2,9 @@ import imageio.v3 as imageio
 import pytest
 import torch
 
-from utils.images import colorize, save_image
+from utils.errors import UserError
+from utils.images import colorize, save_image, save_small_image
+from utils.videos import as_float
 
 
 def test_saved_image_reads_back(tmp_path):
@@ -33,3 +35,21 @@ def test_colours_order_values_and_mark_unknown_ones_black():
     torch.testing.assert_close(colors[:, 0, 2], torch.ones(3))
     assert (colors[:, 1] == 0).all()
     assert colorize(torch.zeros(2, 2), 3.0, 3.0).isfinite().all()
+
+
+def test_small_pictures_lose_quality_before_they_are_refused(tmp_path):
+    noise = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(0))
+    sizes = []
+    for most in (100_000, 4_000):
+        save_small_image(tmp_path / "noise.jpg", noise, most)
+        sizes.append((tmp_path / "noise.jpg").stat().st_size)
+        assert sizes[-1] <= most
+    assert sizes[1] < sizes[0]
+    save_small_image(tmp_path / "noise.png", noise, 100_000)
+    assert torch.equal(
+        as_float(imageio.imread(tmp_path / "noise.png")), (noise * 255).round() / 255
+    )
+    for name in ("large.jpg", "large.png", "film.gif"):
+        with pytest.raises(UserError, match=rf"{name}|\.gif"):
+            save_small_image(tmp_path / name, noise, 1_000)
+    assert {path.name for path in tmp_path.iterdir()} == {"noise.jpg", "noise.png"}

@@ -54,7 +54,9 @@ class PaintedScene:
     def images(self, places):
         return torch.stack([torch.full((3, *self.image_size), place / 8) for place in places])
 
-    def render(self, camera, size, places):
+    def render(self, camera, size, places, before_chunk=None):
+        if before_chunk:
+            before_chunk()
         if len(self.rendered) >= self.stop_after:
             raise KeyboardInterrupt
         self.rendered.append(tuple(places))

@@ -25,9 +25,13 @@ def live(painted_scene, clock):
     """Every pixel takes a tenth of a millisecond."""
 
     class Slow(type(painted_scene)):
-        def render(self, camera, size, places):
+        meanwhile = staticmethod(lambda: None)
+        """What happens while a picture is made."""
+
+        def render(self, camera, size, places, before_chunk=None):
             clock.now += 1e-4 * size[0] * size[1]
-            return super().render(camera, size, places)
+            self.meanwhile()
+            return super().render(camera, size, places, before_chunk)
 
     return LiveRenderer(Slow(), 96, clock)
 
@@ -62,6 +66,35 @@ def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(live, cloc
     while live.step():
         pass
     assert heights[4:] == [62, 96]
+
+
+def test_a_sharp_picture_is_given_up_when_the_camera_moves(live, clock):
+    heights = []
+
+    def look(x):
+        live.watch(1, viewpoint(x), lambda picture: heights.append(picture.depth.shape[0]))
+
+    look(0.0)
+    live.step()
+    clock.now += 1.0
+    object.__setattr__(live.scene, "meanwhile", lambda: look(0.5))
+    assert live.step() and heights == [24]
+    # A coarse one is shown all the same: a camera that never rests would see nothing.
+    assert live.step() and heights == [24, 31]
+
+
+def test_waiting_for_sources_once_does_not_coarsen_what_follows(live, clock):
+    delays = iter([0, 0, 60, 0])
+
+    def wait():
+        clock.now += next(delays)
+
+    object.__setattr__(live.scene, "meanwhile", wait)
+    heights = []
+    for place in range(4):
+        live.watch(1, viewpoint(0.1 * place), lambda p: heights.append(p.depth.shape[0]))
+        live.step()
+    assert heights == [24, 31, 31, 31]
 
 
 def test_pictures_follow_the_latest_camera(live, painted_scene):

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -139,6 +140,20 @@ def test_the_page_loads_and_everything_is_in_it(viewer, painted_scene):
     # Nobody looks: the points are made meanwhile.
     wait_for(lambda: viewer._cloud is not None)
     assert len(viewer._cloud.points) > 500 and not viewer._cloud.visible
+
+
+@pytest.mark.parametrize("focal", [15.0, 30.0, 200.0])
+def test_the_first_look_is_past_the_frustums_picture(viewer, focal, painted_scene, monkeypatch):
+    """Long lenses have long frustums, whose pictures would hide everything."""
+    monkeypatch.setattr(viewer, "_field_of_view", lambda place: 2 * math.atan(12 / focal))
+    half = 12 / focal
+    # As viser draws them: of a volume that the scale alone decides.
+    plane = viewer._frustums[4].scale / (half * half * 32 / 24 / 3) ** (1 / 3)
+    client = MagicMock(spec=viser.ClientHandle)
+    client.camera = MagicMock(spec=viser.CameraHandle)
+    viewer._welcome(client)
+    distance = client.camera.position[2] + 4
+    assert plane < distance < 1.5 * plane
 
 
 def test_controls_change_what_is_rendered(viewer):

@@ -1,0 +1,189 @@
+"""Pictures that compare renderings with the truth, of one model or of several side by side.
+
+For example: python -m benchmarks.comparison_strips --dataset_name llff --datadir
+data/nerf_llff_data/fern --ckpt ckpts/vggt-mini-nerf runs_fine_tuning/fern/NAME/ckpts/latest.tar
+--names general fine-tuned --targets 12 --out results/fern.jpg. One checkpoint makes a strip of each
+view: sources, truth, prediction, error, depth. Several make a column each, of the same views; with
+a fine-tuned scene among them these are its test views. Data that are not named are those that the
+fine-tuned scene was read from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from datasets.dtu import MILLIMETRES_TO_SCENE
+from models.evaluation.checkpoint import config_from_plain, read_checkpoint
+from models.evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
+from models.evaluation.config import DataChoice, HeldOutScenes, ModelChoice
+from models.evaluation.rendering import Renderer, evaluate_scene
+from models.evaluation.run import check_output, choose_devices, read_tasks
+from models.evaluation.tasks import SceneTask
+from models.finetuning.config import FineTuningConfig
+from models.finetuning.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
+from models.finetuning.validation import TestViews
+from models.rendering.finetuned import is_tuned_scene
+from models.training.console import run_and_report
+from utils.config import parse_config
+from utils.depth_pictures import LengthUnit
+from utils.errors import UserError
+from utils.images import save_small_image
+
+_MOST_BYTES = 3 * 2**20
+"""A README with larger pictures opens slowly."""
+
+
+@dataclass(frozen=True)
+class StripChoice:
+    """What is compared, and how it is shown."""
+
+    ckpt: tuple[str, ...] = (ModelChoice.ckpt,)
+    """General checkpoints (of a folder the newest one in it) and fine-tuned scenes (latest.tar)"""
+    names: tuple[str, ...] = ()
+    """What to call them in the picture; none: as their files are called"""
+    scene: str = ""
+    """Which scene of the data; none: the first"""
+    height: int = 160
+    """Rows of each small picture"""
+    vggt_path: str | None = None
+    """Folder of the backbone, where it is not at the place that general checkpoints remember"""
+    chunk: int = 8192
+    """Rays in one go: bounds the memory and changes no result"""
+    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where to render; auto: on a GPU if there is one"""
+    out: str = "results/strips.jpg"
+    """Picture (.jpg or .png) of at most 3 MiB"""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be shown.
+
+        Raises:
+            ValueError: Names the value.
+        """
+        if self.names and len(self.names) != len(self.ckpt):
+            raise ValueError(f"names={self.names}: there are {len(self.ckpt)} checkpoints")
+        if not self.out.lower().endswith((".jpg", ".jpeg", ".png")):
+            raise ValueError(f"out={self.out}: must end in .jpg or .png")
+        if self.height < 16 or self.chunk < 1:
+            raise ValueError(f"height={self.height} must be at least 16, chunk positive")
+
+
+@dataclass(frozen=True)
+class StripConfig:
+    """All settings."""
+
+    data: DataChoice = field(default_factory=DataChoice)
+    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
+    strips: StripChoice = field(default_factory=StripChoice)
+
+
+def run_strips(config: StripConfig) -> str:
+    """Render, draw, write, and say what was made.
+
+    Raises:
+        UserError: Bad input.
+    """
+    choice, data = config.strips, config.data
+    check_output(Path(choice.out), "--out")
+    device = choose_devices(ModelChoice(accelerator=choice.accelerator))[0]
+    tuned = {path: load_finetuned(path, device) for path in choice.ckpt if is_tuned_scene(path)}
+    if tuned:
+        data = _data_of(next(iter(tuned)), data)
+    task = _find_task(read_tasks(data, config.held_out, device), choice.scene)
+    contestants = []
+    for place, path in enumerate(choice.ckpt):
+        name = choice.names[place] if choice.names else _usual_name(path)
+        if path in tuned:
+            contestants.append(_tuned_contestant(name, tuned[path], task, choice))
+        else:
+            contestants.append(_general_contestant(name, path, task, choice, device))
+    unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE) if data.dataset_name == "dtu" else None
+    sheet = comparison_sheet(contestants, SheetStyle(choice.height, unit or LengthUnit()))
+    save_small_image(choice.out, sheet, _MOST_BYTES)
+    views = ", ".join(map(str, task.targets))
+    return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"
+
+
+def _data_of(path: str, chosen: DataChoice) -> DataChoice:
+    """Add to what was chosen what a fine-tuned scene knows of its data."""
+    header = header_of(read_scene_file(path), path)
+    settings = config_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
+    if chosen == replace(DataChoice(), targets=chosen.targets):
+        chosen = replace(settings.data, targets=chosen.targets)
+    return replace(
+        chosen,
+        targets=chosen.targets or header.test_ids,
+        sources=chosen.sources or header.train_ids,
+    )
+
+
+def _find_task(tasks: Iterable[SceneTask], name: str) -> SceneTask:
+    seen = []
+    for task in tasks:
+        if task.scene.name == (name or task.scene.name):
+            return task
+        seen.append(task.scene.name)
+    raise UserError(f"--scene {name}: there is no such scene; there are {', '.join(seen[:8])}")
+
+
+def _general_contestant(
+    name: str, path: str, task: SceneTask, choice: StripChoice, device: torch.device
+) -> Contestant:
+    checkpoint = read_checkpoint(path).with_overrides(choice.vggt_path)
+    renderer = Renderer(checkpoint.build_model(device), device, choice.chunk)
+    results = evaluate_scene(task, [renderer])
+    predictions = [
+        Prediction(result, task.scene.load_views(result.sources).images) for result in results
+    ]
+    return Contestant(name, tuple(predictions))
+
+
+def _tuned_contestant(
+    name: str, tuned: FinetunedScene, task: SceneTask, choice: StripChoice
+) -> Contestant:
+    if tuned.name != task.scene.name:
+        raise UserError(
+            f"{name}: was fine-tuned on {tuned.name!r}, not on {task.scene.name!r}; compare models "
+            "of one scene, chosen by --datadir and --scene"
+        )
+    if seen := [view for view in task.targets if view in tuned.train_ids]:
+        raise UserError(
+            f"{name}: was fine-tuned on view {seen[0]}, which proves nothing; its test views are "
+            f"--targets {' '.join(map(str, tuned.test_ids))}"
+        )
+    device = tuned.scene.images.device
+    views = task.scene.load_views(task.targets).to(device)
+    judge = TestViews(views, task.targets, task.region, choice.chunk, device.type == "cuda")
+    places = tuned.scene.sources_of(views.cameras, views.size).tolist()
+    predictions = []
+    for result, chosen in zip(judge.results(tuned.scene), places, strict=True):
+        sources = tuple(tuned.train_ids[place] for place in chosen)
+        result = replace(result, sources=sources)
+        predictions.append(Prediction(result, task.scene.load_views(sources).images))
+    return Contestant(name, tuple(predictions))
+
+
+def _usual_name(path: str) -> str:
+    """Return the name of the run's folder, or of the folder that was given."""
+    here = Path(path)
+    if here.suffix:
+        here = here.parent
+    while here.name == "ckpts" or here.name.startswith("epoch="):
+        here = here.parent
+    return here.name or path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(StripConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_strips(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
