@@ -37,6 +37,9 @@ from utils.errors import UserError
 
 MILLIMETRES_TO_SCENE = 1.0 / 200.0
 """Scene units per millimetre."""
+FAR_MARGIN = 1.5
+"""Scenes end this much farther than the files say: these mean the object, while the photographs
+also show the table behind it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class DTUDataset(Dataset[Sample]):
         self._c2w = {view: invert_rigid(camera.w2c) for view, camera in cameras.items()}
         nears = [camera.near for camera in cameras.values()]
         fars = [camera.far for camera in cameras.values()]
-        self._near_far = torch.tensor([min(nears), max(fars)]) * MILLIMETRES_TO_SCENE
+        near_far = torch.tensor([min(nears), FAR_MARGIN * max(fars)])
+        self._near_far = near_far * MILLIMETRES_TO_SCENE
         pairs = read_pairs(find_pair_list(root))
         self._items = [
             item for scan in self._scans for item in self._scan_items(scan, pairs, max_sources)

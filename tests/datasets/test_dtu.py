@@ -126,7 +126,7 @@ def test_every_variant_gives_the_same_sample(
 
 def test_units_and_depth_agree_with_the_cameras(tiny_dtu):
     sample = DTUDataset(tiny_dtu, "train")[SampleRequest(0, 0)]
-    torch.testing.assert_close(sample.near_far, torch.tensor([425.0, 905.0]) / 200)
+    torch.testing.assert_close(sample.near_far, torch.tensor([425.0, 1.5 * 905.0]) / 200)
     target, source = sample.targets, sample.sources
     assert target.depths.min() > sample.near_far[0]
     assert target.depths.max() < sample.near_far[1]

@@ -41,7 +41,7 @@ def test_protocol_chooses_the_published_sources():
         view = reference[f"dtu_{sample.scene}"]["views"][index % 4]
         assert sample.target_ids == (view["view"],)
         assert sample.source_ids == tuple(view["sources"])
-        torch.testing.assert_close(sample.near_far, torch.tensor([2.125, 4.525]))
+        torch.testing.assert_close(sample.near_far, torch.tensor([2.125, 1.5 * 4.525]))
         assert sample.targets.images.shape == (1, 3, 512, 640)
 
 
