@@ -21,14 +21,20 @@ class ExportConfig:
     """folder to write model.ckpt to"""
     vggt_path: str | None = None
     """where those who load it find the backbone; none: where the run found it"""
+    backbone_size: int | None = None
+    """longer side, in pixels, of what the backbone will see; none: as in training"""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no patch grid fits."""
+        if self.backbone_size is not None and self.backbone_size < 28:
+            raise ValueError(f"backbone_size={self.backbone_size} is too small, take at least 28")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, as ``run_and_report`` documents it."""
     config = parse_config(ExportConfig, argv, description=__doc__ or "")
-    return run_and_report(
-        lambda: f"wrote {export_checkpoint(config.ckpt, config.out, config.vggt_path)}"
-    )
+    changes = config.vggt_path, config.backbone_size
+    return run_and_report(lambda: f"wrote {export_checkpoint(config.ckpt, config.out, *changes)}")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,19 @@ RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
 """Paths of whoever trained: of no use to others."""
 
 
-def export_checkpoint(ckpt: Path | str, folder: Path | str, vggt_path: str | None = None) -> Path:
+def export_checkpoint(
+    ckpt: Path | str,
+    folder: Path | str,
+    vggt_path: str | None = None,
+    backbone_size: int | None = None,
+) -> Path:
     """Write ``folder/model.ckpt`` and return its path.
 
     Args:
         ckpt: A checkpoint of general training, as ``resolve_checkpoint`` takes it.
         folder: Made if need be.
         vggt_path: Where those who load it will find its backbone; ``None`` keeps the run's path.
+        backbone_size: Longer side of what the backbone will see; ``None`` keeps that of training.
 
     Raises:
         UserError: There is no such checkpoint, or it is of another kind.
@@ -33,6 +39,8 @@ def export_checkpoint(ckpt: Path | str, folder: Path | str, vggt_path: str | Non
     settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
     if vggt_path is not None:
         settings["backbone"]["vggt_path"] = vggt_path
+    if backbone_size is not None:
+        settings["backbone"]["backbone_size"] = backbone_size
     target = Path(folder) / "model.ckpt"
     target.parent.mkdir(parents=True, exist_ok=True)
     save_atomically(kept, target)

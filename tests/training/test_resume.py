@@ -179,6 +179,12 @@ def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):
         torch.testing.assert_close(ours.weights[name], value)
 
 
+def test_an_export_says_where_and_how_its_backbone_looks(tmp_path, uninterrupted):
+    exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped", "./elsewhere", 42)
+    found = read_checkpoint(str(exported)).backbone_config
+    assert (found.vggt_path, found.backbone_size) == ("./elsewhere", 42)
+
+
 def test_an_export_cannot_be_resumed(tiny_flags, tmp_path, monkeypatch, uninterrupted):
     exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped")
     with pytest.raises(UserError, match="without its optimiser.*--init_ckpt"):

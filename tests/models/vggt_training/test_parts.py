@@ -43,6 +43,25 @@ def test_curriculum_depends_on_step_and_seed_alone():
     assert len({(plan.num_views, plan.size) for plan in others}) > 3
 
 
+def test_spread_sizes_fill_a_step_as_single_ones_do():
+    config = CurriculumConfig(ramp_steps=0, start_patches=80, end_patches=80, patch_spread=2.0)
+    plans = [plan_step(config, step, 14, seed=0) for step in range(200)]
+    patches = [(plan.size[0] // 14) * (plan.size[1] // 14) for plan in plans]
+    assert min(patches) < 50
+    assert max(patches) > 130
+    # Whole rows and columns of patches: not exactly within a factor of two.
+    assert all(80 / 2.4 < count < 80 * 2.4 for count in patches)
+    for plan, count in zip(plans, patches, strict=True):
+        filled = plan.num_scenes * plan.num_views * count
+        assert config.patches_per_step * 0.9 < filled <= config.patches_per_step
+        assert plan.num_scenes <= plan.max_scenes
+
+
+def test_a_spread_below_one_is_refused():
+    with pytest.raises(ValueError, match="patch_spread=0.5"):
+        CurriculumConfig(patch_spread=0.5)
+
+
 def test_no_scene_is_seen_twice_and_none_is_held_out():
     seen: list[int] = []
     for step in (*range(30), *range(100, 130)):
