@@ -28,9 +28,10 @@ _HARMONICS = 9
 class ResidualConfig:
     """The scene's own density and colour."""
 
-    residual: Literal["hash", "none"] = "hash"
-    """hash: a grid of features adds to the field's density and colour, another one to the choice
-    of samples; none: only the general model's weights and the feature maps are tuned"""
+    residual: Literal["hash", "none"] = "none"
+    """none: only the general model's weights and the feature maps are tuned; hash: a grid of
+    features adds to the field's density and colour, another one to the choice of samples, which
+    learns the training views by heart sooner than it helps with others"""
     residual_levels: int = 12
     """resolutions of the grid"""
     residual_bits: int = 19

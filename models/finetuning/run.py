@@ -97,7 +97,7 @@ def _figures(
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     weights = find_perceptual_weights()
     perceptual = PerceptualDistance(weights, training.masks.device) if weights else None
-    results = tests.results(training.scene, perceptual)
+    results = tests.results(training.scene, perceptual, split.train_ids)
     sources = tuple(result.sources for result in results)
     task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
     save_pictures(folder / "pictures", task, results)

@@ -15,8 +15,12 @@ from utils.rays import cell_grid, pixel_rays
 _CELLS, _DEPTHS = (6, 8), 6
 _ANGLE = 0.35
 """Angle in radians, between two views of a point, that makes one worth 1/e to the other."""
-_SHARE = 0.7
-"""Share of a point that a perfect view takes care of."""
+_SHARE = 0.3
+"""Share of a point that a perfect view takes care of.
+
+Small, because views that agree with each other are worth more than one that alone sees a corner:
+with 0.7 the general model was 0.2 dB worse on fern, and no better on DTU.
+"""
 _TIE = 1e-3
 """Weight of mere nearness, which decides where no view sees anything."""
 

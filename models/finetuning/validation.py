@@ -74,9 +74,20 @@ class TestViews:
         return torch.stack(values).nanmean().item()
 
     def results(
-        self, scene: SceneModel, perceptual: ImageDistance | None = None
+        self,
+        scene: SceneModel,
+        perceptual: ImageDistance | None = None,
+        train_ids: Sequence[int] | None = None,
     ) -> list[ViewResult]:
-        """Render and measure every view as evaluation does."""
+        """Render and measure every view as evaluation does.
+
+        Args:
+            scene: The scene.
+            perceptual: Measures LPIPS, if its weights are there.
+            train_ids: Numbers of the training views, by which results name their sources; their
+                places among the training views unless given.
+        """
+        names = range(len(scene.images)) if train_ids is None else train_ids
         chosen = scene.sources_of(self.views.cameras, self.views.size).tolist()
         started = time.perf_counter()
         rendered = [_on_cpu(view) for view in self.render(scene)]
@@ -84,7 +95,7 @@ class TestViews:
         return [
             ViewResult(
                 target=number,
-                sources=tuple(sources),
+                sources=tuple(names[place] for place in sources),
                 region=describe_region(images, self.region),
                 scores=view_scores(images, self.region, perceptual),
                 rendered=RenderedView(images, 0.0, seconds),

@@ -20,6 +20,7 @@ FLAGS = {
     "num_steps": 6,
     "val_every": 3,
     "save_every": 2,
+    "residual": "hash",
     "residual_levels": 4,
     "residual_bits": 10,
     "residual_finest": 32,

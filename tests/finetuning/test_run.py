@@ -48,6 +48,16 @@ def test_a_run_and_what_it_leaves(finetune, tmp_path, caplog):
         load_safely(folder / "ckpts" / f"{name}.tar")
 
 
+def test_figures_name_sources_as_the_files_do(finetune, tmp_path, tiny_dtu):
+    finetune(num_steps=1)
+    split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
+    report = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]
+    named = {source for view in report["views"] for source in view["sources"]}
+    # Views that come first are not simply counted.
+    assert split.train_ids != tuple(range(len(split.train_ids)))
+    assert named <= set(split.train_ids)
+
+
 def test_step_zero_is_the_general_model(finetune, tmp_path):
     """Whatever the scene is given of its own says nothing yet."""
     values = {}
