@@ -30,8 +30,8 @@ class ResidualConfig:
 
     residual: Literal["hash", "none"] = "none"
     """none: only the general model's weights and the feature maps are tuned; hash: a grid of
-    features adds to the field's density and colour, another one to the choice of samples, which
-    learns the training views by heart sooner than it helps with others"""
+    features adds to the field's density and colour, another one to the choice of samples; it
+    has not helped with other views than those it was trained on"""
     residual_levels: int = 12
     """resolutions of the grid"""
     residual_bits: int = 19
