@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.dtu import FAR_MARGIN
 from models.evaluation.checkpoint import read_checkpoint
 from models.evaluation.config import EvaluationConfig
 from models.evaluation.photographs import READERS
@@ -75,7 +76,7 @@ def everywhere(tmp_path_factory, write_layout, centered_dtu):
     for name in ("llff", "transforms", "colmap", "blender"):
         write_layout(name, root / name / "scene", pixels)
     opaque(root / "blender")
-    centered_dtu(root / "dtu", pixels, f"{NEAR} 1.0 128 {FAR}")
+    centered_dtu(root / "dtu", pixels, f"{NEAR} 1.0 128 {FAR / FAR_MARGIN}")
     return root
 
 
