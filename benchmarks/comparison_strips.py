@@ -22,7 +22,7 @@ from datasets.dtu import MILLIMETRES_TO_SCENE
 from models.evaluation.checkpoint import config_from_plain, read_checkpoint
 from models.evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
 from models.evaluation.config import DataChoice, HeldOutScenes, ModelChoice
-from models.evaluation.rendering import Renderer, evaluate_scene
+from models.evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from models.evaluation.run import check_output, choose_devices, read_tasks
 from models.evaluation.tasks import SceneTask
 from models.finetuning.config import FineTuningConfig
@@ -137,11 +137,7 @@ def _general_contestant(
 ) -> Contestant:
     checkpoint = read_checkpoint(path).with_overrides(choice.vggt_path)
     renderer = Renderer(checkpoint.build_model(device), device, choice.chunk)
-    results = evaluate_scene(task, [renderer])
-    predictions = [
-        Prediction(result, task.scene.load_views(result.sources).images) for result in results
-    ]
-    return Contestant(name, tuple(predictions))
+    return _contestant(name, evaluate_scene(task, [renderer]), task)
 
 
 def _tuned_contestant(
@@ -160,12 +156,14 @@ def _tuned_contestant(
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)
     judge = TestViews(views, task.targets, task.region, choice.chunk, device.type == "cuda")
-    places = tuned.scene.sources_of(views.cameras, views.size).tolist()
-    predictions = []
-    for result, chosen in zip(judge.results(tuned.scene), places, strict=True):
-        sources = tuple(tuned.train_ids[place] for place in chosen)
-        result = replace(result, sources=sources)
-        predictions.append(Prediction(result, task.scene.load_views(sources).images))
+    return _contestant(name, judge.results(tuned.scene, train_ids=tuned.train_ids), task)
+
+
+def _contestant(name: str, results: Iterable[ViewResult], task: SceneTask) -> Contestant:
+    """Put the sources beside what was made of them."""
+    predictions = [
+        Prediction(result, task.scene.load_views(result.sources).images) for result in results
+    ]
     return Contestant(name, tuple(predictions))
 
 

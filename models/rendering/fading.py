@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -47,7 +48,7 @@ def plan_sources(
     keys = keyframes(steps, neighbour_distance(sources, near_far), longest, path.closed)
     sets = scene.choose_sources(cameras[torch.tensor(keys) % count], path.size)
     plan = []
-    for start, end, before, after in zip(keys, keys[1:], sets, sets[1:], strict=False):
+    for (start, end), (before, after) in zip(pairwise(keys), pairwise(sets), strict=True):
         frames = range(start, end)
         plan += [_fade(before, after, (frame - start) / len(frames)) for frame in frames]
     if not path.closed:

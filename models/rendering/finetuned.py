@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,13 @@ from torch import Tensor
 from datasets.dtu import MILLIMETRES_TO_SCENE
 from models.finetuning.scene_file import header_of, load_finetuned, read_scene_file
 from models.finetuning.scene_model import SceneModel
-from models.rendering.scene import BeforeChunk, Picture, RenderSettings
+from models.rendering.scene import (
+    BeforeChunk,
+    Picture,
+    RenderSettings,
+    only_picture,
+    with_samples,
+)
 from models.rendering.sources import Places
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
@@ -91,17 +96,11 @@ class TunedScene:
                 residual=self.scene.residual,
                 before_chunk=before_chunk,
             )
-        return Picture(
-            images.rgb[0].float().cpu(),
-            images.depth[0].float().cpu(),
-            images.opacity[0].float().cpu(),
-        )
+        return only_picture(images)
 
     def with_sampling(self, near: float, far: float, n_samples: int) -> TunedScene:
         """Share all weights."""
-        model = copy.copy(self.model)
-        rendering = replace(model.config.rendering, N_samples=n_samples)
-        model.config = replace(model.config, rendering=rendering)
+        model = with_samples(self.model, n_samples)
         return replace(self, model=model, near_far=torch.tensor([near, far]))
 
 

@@ -17,7 +17,7 @@ from datasets.posed_scene import PosedScene
 from models.evaluation.scores import SOLID
 from models.projection import SceneFeatures
 from models.rendering.sources import Places, nearest_sources
-from models.vggt_nerf import VGGTNeRF
+from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.depth_pictures import LengthUnit
 
@@ -124,6 +124,23 @@ class RenderableScene(Protocol):
         ...
 
 
+def only_picture(images: RenderedImages) -> Picture:
+    """Take the one picture of a batch to the CPU."""
+    return Picture(
+        images.rgb[0].float().cpu(),
+        images.depth[0].float().cpu(),
+        images.opacity[0].float().cpu(),
+    )
+
+
+def with_samples(model: VGGTNeRF, n_samples: int) -> VGGTNeRF:
+    """Return the model with other samples on a ray; it shares all weights."""
+    model = copy.copy(model)
+    rendering = replace(model.config.rendering, N_samples=n_samples)
+    model.config = replace(model.config, rendering=rendering)
+    return model
+
+
 @dataclass(frozen=True)
 class RenderSettings:
     """How a general model renders."""
@@ -221,17 +238,11 @@ class GeneralScene:
             images = self.model.render_images(
                 *(seen, target, near_far, size, self.settings.chunk), before_chunk=before_chunk
             )
-        return Picture(
-            images.rgb[0].float().cpu(),
-            images.depth[0].float().cpu(),
-            images.opacity[0].float().cpu(),
-        )
+        return only_picture(images)
 
     def with_sampling(self, near: float, far: float, n_samples: int) -> GeneralScene:
         """Share weights and photographs, but not what was encoded for another range."""
-        model = copy.copy(self.model)
-        rendering = replace(model.config.rendering, N_samples=n_samples)
-        model.config = replace(model.config, rendering=rendering)
+        model = with_samples(self.model, n_samples)
         scene = replace(self.scene, near_far=torch.tensor([near, far]))
         same_range = self.near_far.tolist() == scene.near_far.tolist()
         encoded = self._encoded if same_range else OrderedDict()

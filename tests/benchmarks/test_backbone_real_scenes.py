@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_models import SMALLEST_VGGT
 
 from benchmarks import backbone_real_scenes
-from models.vggt.config import VGGTConfig
 from models.vggt.initialization import random_vggt
 from models.vggt_training.export import export_vggt
 
@@ -20,19 +20,7 @@ SCENES = ROOT.parent / "shared" / "scenes"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    config = VGGTConfig(
-        embed_dim=16,
-        img_size=28,
-        depth=4,
-        num_heads=2,
-        dino_depth=1,
-        dino_heads=2,
-        trunk_depth=1,
-        camera_heads=2,
-        features=8,
-        out_channels=(4, 4, 4, 4),
-        intermediate_layer_idx=(0, 1, 2, 3),
-    )
+    config = SMALLEST_VGGT
     folder = tmp_path_factory.mktemp("weights")
     export_vggt(random_vggt(config, 0), folder)
     return folder

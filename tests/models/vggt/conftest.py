@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_models import SMALLEST_VGGT
 
 from models.vggt import VGGT, VGGTConfig, random_vggt
 
@@ -48,19 +49,7 @@ def golden_vggt(golden: Path) -> VGGT:
 
 @pytest.fixture
 def tiny_config() -> VGGTConfig:
-    return VGGTConfig(
-        embed_dim=16,
-        img_size=28,
-        depth=4,
-        num_heads=2,
-        dino_depth=1,
-        dino_heads=2,
-        trunk_depth=1,
-        camera_heads=2,
-        features=8,
-        out_channels=(4, 4, 4, 4),
-        intermediate_layer_idx=(0, 1, 2, 3),
-    )
+    return SMALLEST_VGGT
 
 
 @pytest.fixture

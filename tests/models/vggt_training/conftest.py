@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from tiny_models import SMALLEST_VGGT
 
 from datasets.planned_scenes import SceneRequest
 from datasets.procedural.config import ProceduralConfig
@@ -76,19 +77,7 @@ def views() -> Views:
 
 @pytest.fixture
 def network_config() -> VGGTConfig:
-    return VGGTConfig(
-        embed_dim=16,
-        img_size=28,
-        depth=4,
-        num_heads=2,
-        dino_depth=1,
-        dino_heads=2,
-        trunk_depth=1,
-        camera_heads=2,
-        features=8,
-        out_channels=(4, 4, 4, 4),
-        intermediate_layer_idx=(0, 1, 2, 3),
-    )
+    return SMALLEST_VGGT
 
 
 @pytest.fixture
