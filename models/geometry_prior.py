@@ -81,18 +81,19 @@ def geometry_prior(
         return absent_prior(images, near_far)
     with full_precision(images):
         near_far = near_far.float()
-        size = (-(-images.shape[-2] // SHRINK), -(-images.shape[-1] // SHRINK))
+        size = (images.shape[-2], images.shape[-1])
+        cells = (-(-size[0] // SHRINK), -(-size[1] // SHRINK))
         if present is None:
             present = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
-        geometry = _predicted(backbone, size, present)
+        geometry = _predicted(backbone, cells, present)
         fit = fit_scale(geometry, images, cameras, near_far)
         near, far = (near_far[:, i, None, None, None] for i in (0, 1))
         scaled = geometry.depth * fit.scale[:, None, None, None]
         depth = scaled.maximum(near).minimum(far)
-        consent = _consent(depth, geometry, cameras, images.shape[-2:])
+        agreed = consent(depth, geometry.confidence, cameras, size, present)
         # A depth that had to be clamped is no measurement.
         inside = (scaled >= near * 0.9) & (scaled <= far * 1.1)
-        confidence = geometry.confidence * consent * inside * present[:, :, None, None]
+        confidence = geometry.confidence * agreed * inside * present[:, :, None, None]
         return GeometryPrior(depth, confidence, torch.nan_to_num(fit.reliability))
 
 
@@ -117,24 +118,32 @@ def _predicted(
     return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6), present)
 
 
-def _consent(
+def consent(
     depth: Float[Tensor, "batch view rows columns"],
-    geometry: PredictedGeometry,
+    confidence: Float[Tensor, "batch view rows columns"],
     cameras: Cameras,
-    image_size: tuple[int, int] | torch.Size,
+    size: tuple[int, int],
+    present: Bool[Tensor, "batch view"],
 ) -> Float[Tensor, "batch view rows columns"]:
-    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell."""
+    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell.
+
+    Args:
+        depth: z-depths of every view.
+        confidence: In [0, 1], how much a view's word counts.
+        cameras: Of the views.
+        size: Height and width of their images.
+        present: Views that have a say.
+    """
     views, (rows, columns) = depth.shape[1], depth.shape[-2:]
-    size = (image_size[0], image_size[1])
     pixels = cell_grid((rows, columns), size, depth.device)
-    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size, geometry.present)
+    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size, present)
     grid = rearrange(grid, "b v o p c -> (b o) v p c")
-    maps = torch.stack([depth, geometry.confidence], 2).flatten(0, 1)
+    maps = torch.stack([depth, confidence], 2).flatten(0, 1)
     read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)
     difference = (z - theirs) / theirs
     evidence = trust * inside * (difference < OCCLUSION)
     agreement = torch.exp(-(difference / AGREEMENT).square() / 2)
     total = evidence.sum(2) + DOUBT
-    consent = ((evidence * agreement).sum(2) + DOUBT / 2) / total
-    return consent.unflatten(-1, (rows, columns))
+    confirmed = ((evidence * agreement).sum(2) + DOUBT / 2) / total
+    return confirmed.unflatten(-1, (rows, columns))

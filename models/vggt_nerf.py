@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,9 +14,11 @@ from models.absent_views import cover_absent
 from models.backbone import Backbone
 from models.coarse_pass import coarse_composite
 from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
+from models.field_samples import field_samples
 from models.finetuning.residual import ResidualRendering, SceneResidual
 from models.geometry_prior import geometry_prior
-from models.projection import SceneFeatures, observe
+from models.prior_refinement import refine_prior
+from models.projection import SceneFeatures
 from models.radiance_field import RadianceField, RadianceFieldConfig
 from models.sampling import DepthPlanes, bin_centers, importance_edges
 from models.target_volume import TargetVolume, TargetVolumeBuilder, TargetVolumeConfig
@@ -129,12 +131,18 @@ class VGGTNeRF(nn.Module):
         self.radiance_field = RadianceField(
             config.radiance_field, channels, config.volume.volume_channels
         )
+        self._field_samples = field_samples
+
+    def compile_field(self) -> None:
+        """Render by a compiled graph from now on: the first image takes a minute more."""
+        self._field_samples = torch.compile(field_samples, fullgraph=True)
 
     def encode(
         self,
         sources: Views,
         near_far: Float[Tensor, "batch 2"],
         present: Bool[Tensor, "batch view"] | None = None,
+        refine: bool = True,
     ) -> SceneFeatures:
         """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
 
@@ -143,12 +151,21 @@ class VGGTNeRF(nn.Module):
             near_far: Depth range of each scene, where the backbone's depth is to lie.
             present: Views that there are, at least one of each scene; all unless given. So scenes
                 of one batch can have different numbers of them.
+            refine: Sharpen the backbone's depth by looking from every source; otherwise the prior
+                is what the backbone believes.
         """
         images = sources.images if present is None else cover_absent(sources.images, present)
         seen = self.backbone(images, heads=("camera", "depth"))
         maps = self.pyramid(images, seen.tokens)
         prior = geometry_prior(seen, images, sources.cameras, near_far, present)
-        return SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, present)
+        scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, present)
+        if not refine:
+            return scene
+
+        def look(scene: SceneFeatures, cameras: Cameras) -> TargetVolume:
+            return self.look(scene, cameras, near_far, sources.size)
+
+        return replace(scene, prior=refine_prior(look, scene))
 
     def look(
         self,
@@ -257,10 +274,9 @@ class VGGTNeRF(nn.Module):
         """Return what the rays see and, of a fine-tuned scene, what its own colours would show."""
         settings = self.config.rendering
         centers = bin_centers(t_edges)
-        observations = observe(scene, rays, centers, target.planes, settings.pad)
-        context = target.read_features(pixels, centers)
-        positions = target.planes.coordinates(centers)
-        densities, colors = self.radiance_field(observations, context, positions)
+        densities, colors = self._field_samples(
+            self.radiance_field, scene, target, rays, pixels, centers, settings.pad
+        )
         own = None
         if residual is not None:
             samples = residual(rays.at(centers), rays.viewdirs, densities, colors)

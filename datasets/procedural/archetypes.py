@@ -110,7 +110,7 @@ def courtyard(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         kind=dice.pick(("cap", "walk", "grid")),
         converge=dice.uniform(0.4, 1.0),
     )
-    return World(scene, with_lens(path, dice, (35, 75)))
+    return World(scene, with_lens(path, dice, (45, 85)))
 
 
 def _far_away(scene: SceneBuilder, dice: Dice) -> None:

@@ -49,7 +49,7 @@ def table(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         spread=(spread, 0.45 * spread),
         kind=dice.pick(("cap", "cap", "grid", "walk")),
     )
-    return World(scene, with_lens(path, dice, (40, 70)))
+    return World(scene, with_lens(path, dice, (45, 80)))
 
 
 def _behind_table(scene: SceneBuilder, dice: Dice, half: tuple[Number, Number]) -> None:
@@ -162,7 +162,7 @@ def plants(scene: SceneBuilder, dice: Dice, difficulty: Number) -> World:
         kind="grid",
         converge=dice.uniform(0.3, 1.0),
     )
-    return World(scene, with_lens(path, dice, (45, 75)))
+    return World(scene, with_lens(path, dice, (50, 85)))
 
 
 def _planter(scene: SceneBuilder, dice: Dice, depth: Number) -> Vector:

@@ -30,6 +30,8 @@ class SceneRunConfig:
     """checkpoint of general training to start from; of a folder the newest one in it"""
     vggt_path: str | None = None
     """folder of the backbone, where it is not at the place that init_ckpt remembers"""
+    N_planes: int | None = None
+    """depth planes of the coarse volume; as init_ckpt has it unless given"""
     N_samples: int | None = None
     """samples on each ray; as init_ckpt has it unless given"""
     encode_views: int = 3

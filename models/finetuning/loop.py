@@ -51,7 +51,7 @@ class SceneTraining:
         self.config, self.seed, self.bf16 = optimizer, seed, bf16
         self.optimizer = build_scene_optimizer(scene, optimizer)
         self.guard = GradientGuard(optimizer.grad_clip, optimizer.max_bad_steps)
-        self.sources = scene.sources_of_training_views()
+        self.sources = scene.sources_of_training_views(optimizer.spare_sources)
         self.step = 0
 
     def advance(self) -> Float[Tensor, ""]:
@@ -64,6 +64,8 @@ class SceneTraining:
         set_learning_rates(self.optimizer, self.config.factor(self.step))
         generator = generator_for(device, self.seed, self.step)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            if self.step and self.config.refine_every and self.step % self.config.refine_every == 0:
+                self.scene.refine_prior()
             losses = step_losses(self.scene, self.masks, self.sources, self.settings, generator)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()

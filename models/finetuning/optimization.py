@@ -10,6 +10,7 @@ import torch
 from models.finetuning.scene_model import SceneModel
 
 _BETAS = (0.9, 0.99)
+_COUNTS = ("spare_sources", "refine_every")
 _EPS = 1e-15
 """Entries of a grid have tiny gradients; nothing else may outweigh them in Adam's quotient."""
 
@@ -24,6 +25,10 @@ class SceneOptimizerConfig:
     """rays of a step"""
     targets_per_step: int = 2
     """training views that the rays of a step are from"""
+    spare_sources: int = 2
+    """views beyond n_views among which the sources of a training view are drawn at every step"""
+    refine_every: int = 250
+    """steps between new looks at the depth of the training views; 0: only before the first"""
     lrate: float = 5e-4
     """learning rate of the radiance field and of the volume network"""
     lrate_maps: float = 2e-3
@@ -44,7 +49,7 @@ class SceneOptimizerConfig:
         for name in ("num_steps", "targets_per_step", "lrate", "grad_clip", "max_bad_steps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        for name in ("lrate_maps", "lrate_residual", "lrate_end", "warmup_steps"):
+        for name in ("lrate_maps", "lrate_residual", "lrate_end", "warmup_steps", *_COUNTS):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.batch_size < self.targets_per_step:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from datasets.views import Views
 from models.finetuning.residual import SceneResidual
 from models.finetuning.source_choice import Frames, choose_sources
-from models.geometry_prior import GeometryPrior
+from models.geometry_prior import GeometryPrior, consent
+from models.prior_refinement import surfaces
 from models.projection import SceneFeatures
 from models.vggt_nerf import RenderedImages, VGGTNeRF
-from utils.cameras import Cameras
+from utils.cameras import Cameras, full_precision
 
 ENCODED_ONCE = "model.pyramid."
 """Weights whose work is done once the maps are there."""
@@ -88,11 +89,32 @@ class SceneModel(nn.Module):
         """Height and width of the training views."""
         return self.images.shape[-2], self.images.shape[-1]
 
-    def sources_of_training_views(self) -> Int[Tensor, "view source"]:
-        """Choose the sources of every training view, never itself."""
-        own = torch.arange(len(self.images), device=self.images.device)
-        count = min(self.num_sources, len(self.images) - 1)
-        return self._choose(self.cameras, self.size, count, own)
+    def sources_of_training_views(self, spare: int = 0) -> Int[Tensor, "view source"]:
+        """Choose the sources of every training view, never itself, and some more to draw from."""
+        count = min(self.num_sources + spare, len(self.images) - 1)
+        return self._choose(self.cameras, self.size, count, self._every_view())
+
+    @torch.no_grad()
+    def refine_prior(self) -> None:
+        """Let the volume, as it is now, say what every training view sees: sharper and sharper."""
+        count = min(self.num_sources, len(self.images)) - 1
+        neighbours = self._choose(self.cameras, self.size, count, self._every_view())
+        groups = torch.cat([self._every_view()[:, None], neighbours], 1)
+        bounds = self.near_far[None]
+        seen = []
+        for view, group in enumerate(groups):
+            camera, scene = self.cameras[view : view + 1], self.gather(group[None])
+            seen.append(surfaces(self.model.look(scene, camera, bounds, self.size)))
+        depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        everywhere = torch.ones_like(groups, dtype=torch.bool)
+        with full_precision(depth):
+            cameras = self.cameras[groups]
+            agreed = consent(
+                _take(depth, groups), _take(mass, groups), cameras, self.size, everywhere
+            )
+        # New tensors: a copy of an earlier state may still hold the old ones.
+        self.depth, self.confidence = depth, mass * agreed[:, 0]
+        self.reliability = torch.ones_like(self.reliability)
 
     def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
         """Choose the sources of any cameras ``(target,)``."""
@@ -157,6 +179,9 @@ class SceneModel(nn.Module):
         if missing or found.unexpected_keys:
             raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
 
+    def _every_view(self) -> Int[Tensor, " view"]:
+        return torch.arange(len(self.images), device=self.images.device)
+
     def _choose(
         self,
         cameras: Cameras,
@@ -193,7 +218,7 @@ def encode_views(
         sources = Views(
             group.images[None], group.cameras[None], group.depths[None], group.masks[None]
         )
-        scene = model.encode(sources, near_far[None])
+        scene = model.encode(sources, near_far[None], refine=False)
         reliability = scene.prior.reliability
         parts.append(
             SceneMaps(

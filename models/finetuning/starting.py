@@ -89,7 +89,7 @@ def start(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
     """
     run = config.run
     checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
-        run.vggt_path, N_samples=run.N_samples
+        run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples
     )
     _report_contradictions(config, checkpoint)
     model = checkpoint.build_model(views.images.device)
@@ -129,7 +129,9 @@ def new_scene(
     scene = SceneModel(
         *(model, views.images, views.cameras, near_far, maps, config.data.n_views), residual
     )
-    return scene.eval().to(near_far.device)
+    scene = scene.eval().to(near_far.device)
+    scene.refine_prior()
+    return scene
 
 
 def _report_contradictions(config: FineTuningConfig, checkpoint: Checkpoint) -> None:

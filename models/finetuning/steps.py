@@ -67,7 +67,7 @@ def step_losses(
     Args:
         scene: What is tuned.
         masks: Pixels of the training views that count.
-        sources: Views that each training view is rendered from.
+        sources: Views that each training view may be rendered from.
         settings: What to draw and to minimise.
         generator: On the device of the scene.
     """
@@ -76,7 +76,8 @@ def step_losses(
     targets = _targets(scene, masks, order)
     drawn = draw_target_rays(targets, settings.rays_per_step // count, settings.rays, generator)
     near_far = scene.near_far.expand(count, 2)
-    features = scene.gather(sources.index_select(0, order))
+    drawn_sources = draw_sources(sources.index_select(0, order), scene.num_sources, generator)
+    features = scene.gather(drawn_sources)
     volume = scene.model.look(features, targets.cameras[:, 0], near_far, targets.size)
     rendering = scene.model.render(
         *(features, volume, drawn.pixels[:, 0], generator),
@@ -92,6 +93,16 @@ def step_losses(
             rendering.residual, rendering, borders, drawn, settings.scene_loss
         )
     return StepLosses(total, losses.fine.detach())
+
+
+def draw_sources(
+    candidates: Int[Tensor, "target candidate"], count: int, generator: torch.Generator
+) -> Int[Tensor, "target source"]:
+    """Draw ``count`` of each target's candidates: what is learnt then suits any choice of them."""
+    if candidates.shape[1] <= count:
+        return candidates
+    ranks = torch.rand(candidates.shape, generator=generator, device=candidates.device)
+    return candidates.gather(1, ranks.argsort(1)[:, :count])
 
 
 def _targets(scene: SceneModel, masks: Tensor, order: Int[Tensor, " target"]) -> Views:

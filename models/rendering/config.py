@@ -72,6 +72,9 @@ class RendererChoice:
     """Rays in one go: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the model; the backbone uses bfloat16 on a GPU whatever this says"""
+    compile: bool = False
+    """Compile the radiance field: the first frame takes a minute more, and on a GPU the others a
+    fraction of their time"""
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to render; auto: on a GPU if there is one"""
 

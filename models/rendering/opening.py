@@ -55,7 +55,10 @@ def open_scene(
             raise UserError(
                 "--sources: a fine-tuned scene reads the views that it was trained on; leave it out"
             )
-        return open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
+        tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
+        if renderer.compile:
+            tuned.model.compile_field()
+        return tuned
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
@@ -66,7 +69,10 @@ def open_scene(
             f"--sources {absent[0]}: scene {scene.name!r} has no such view; its views are "
             f"{scene.view_ids[0]} to {scene.view_ids[-1]}."
         )
-    return GeneralScene(checkpoint.build_model(device), scene, pool, settings, unit, device)
+    model = checkpoint.build_model(device)
+    if renderer.compile:
+        model.compile_field()
+    return GeneralScene(model, scene, pool, settings, unit, device)
 
 
 def open_photographs(

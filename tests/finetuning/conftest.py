@@ -16,6 +16,8 @@ FLAGS = {
     "n_views": 3,
     "batch_size": 96,
     "targets_per_step": 1,
+    "spare_sources": 1,
+    "refine_every": 2,
     "patch_size": 8,
     "num_steps": 6,
     "val_every": 3,

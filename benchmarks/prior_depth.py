@@ -1,0 +1,83 @@
+"""How right the depth is that rendering starts from: python -m benchmarks.prior_depth.
+
+Of the sources of held-out procedural worlds: the backbone's depth in the scale of the given
+cameras, and the same after a volume has looked from every source. Weighted figures count a pixel as
+much as it is trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from models.evaluation.checkpoint import read_checkpoint
+from models.evaluation.config import HeldOutScenes
+from models.geometry_prior import GeometryPrior
+from models.vggt_nerf import VGGTNeRF
+
+HEADINGS = ("AbsRel", "median", "<3 %", "trusted", "AbsRel, weighted")
+
+
+def figures(
+    prior: GeometryPrior,
+    depth: Float[Tensor, "batch view height width"],
+    known: Bool[Tensor, "batch view height width"],
+) -> list[float]:
+    """Compare a prior with true depth: relative errors, and how much it is trusted."""
+    predicted, trust = (
+        functional.interpolate(maps, depth.shape[-2:], mode="nearest-exact")[known]
+        for maps in prior.trusted_maps().unbind(2)
+    )
+    error = (predicted - depth[known]).abs() / depth[known]
+    weighted = (error * trust).sum() / trust.sum().clamp_min(1e-6)
+    values = error.mean(), error.median(), (error < 0.03).float().mean(), trust.mean(), weighted
+    return [value.item() for value in values]
+
+
+@torch.no_grad()
+def compare(
+    model: VGGTNeRF, generator: ProceduralGenerator, arguments: argparse.Namespace
+) -> Iterator[tuple[list[float], list[float]]]:
+    """Yield the figures of every world: as the backbone has it, and refined."""
+    for world in range(arguments.worlds):
+        size = (arguments.size[0], arguments.size[1])
+        batch = generator.sample([world], arguments.n_views, size, arguments.difficulty)
+        views, near_far = batch.views, batch.near_far
+        known = views.masks & (views.depths > 0)
+        before, after = (
+            figures(model.encode(views, near_far, refine=refine).prior, views.depths, known)
+            for refine in (False, True)
+        )
+        yield before, after
+
+
+def main() -> None:
+    """Measure and print."""
+    held_out = HeldOutScenes()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
+    parser.add_argument("--vggt_path")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--worlds", type=int, default=24)
+    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
+    parser.add_argument("--n_views", type=int, default=3)
+    parser.add_argument("--difficulty", type=float, default=held_out.world_difficulty)
+    arguments = parser.parse_args()
+    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
+    model = checkpoint.build_model(arguments.device)
+    config = ProceduralConfig(seed=held_out.world_seed, samples=1)
+    generator = ProceduralGenerator(config, torch.device(arguments.device))
+    rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)
+    print(f"{'':10}" + "".join(f"{heading:>18}" for heading in HEADINGS))
+    for name, row in zip(("backbone", "refined"), rows.tolist(), strict=True):
+        print(f"{name:10}" + "".join(f"{value:18.3f}" for value in row))
+
+
+if __name__ == "__main__":
+    main()
