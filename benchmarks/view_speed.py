@@ -1,6 +1,6 @@
 """Seconds per view of a general model: python -m benchmarks.view_speed.
 
-On a GPU: --device cuda --size 512 640 --chunk 327680 --bf16.
+On a GPU: --device cuda --size 512 640 --chunk 327680 --bf16 --compile.
 """
 
 from __future__ import annotations
@@ -85,10 +85,13 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="compile the radiance field")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
     model = checkpoint.build_model(device)
+    if arguments.compile:
+        model.compile_field()
     batch = world(tuple(arguments.size), arguments.n_views, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
         lines = time_steps(model, batch, arguments.chunk, arguments.repeats)

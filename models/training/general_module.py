@@ -87,7 +87,7 @@ class GeneralModule(pl.LightningModule):
         self.log("train/depth_error", losses.depth)
         self.log("train/plane_entropy", losses.planes)
         self.log("train/dissimilarity", losses.ssim)
-        self.log("train/prior_reliability", scene.prior.reliability.mean())
+        self.log("train/prior_trust", scene.prior.trusted_maps()[:, :, 1].mean())
         return losses.total
 
     def validation_step(self, batch: Sample, batch_idx: int) -> RenderedImages:
