@@ -63,9 +63,12 @@ class SceneTraining:
         device = self.masks.device
         set_learning_rates(self.optimizer, self.config.factor(self.step))
         generator = generator_for(device, self.seed, self.step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            if self.step and self.config.refine_every and self.step % self.config.refine_every == 0:
+        every = self.config.refine_every
+        if self.step and every and self.step % every == 0:
+            # Apart from the step: autocast remembers weights that it has cast without gradients.
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 self.scene.refine_prior()
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             losses = step_losses(self.scene, self.masks, self.sources, self.settings, generator)
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()

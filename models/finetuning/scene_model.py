@@ -106,14 +106,8 @@ class SceneModel(nn.Module):
             camera, scene = self.cameras[view : view + 1], self.gather(group[None])
             seen.append(surfaces(self.model.look(scene, camera, bounds, self.size)))
         depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        everywhere = torch.ones_like(groups, dtype=torch.bool)
-        with full_precision(depth):
-            cameras = self.cameras[groups]
-            agreed = consent(
-                _take(depth, groups), _take(mass, groups), cameras, self.size, everywhere
-            )
         # New tensors: a copy of an earlier state may still hold the old ones.
-        self.depth, self.confidence = depth, mass * agreed[:, 0]
+        self.depth, self.confidence = depth, mass * self._agreed(depth, mass, groups)
         self.reliability = torch.ones_like(self.reliability)
 
     def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
@@ -178,6 +172,22 @@ class SceneModel(nn.Module):
         missing = [name for name in found.missing_keys if not name.startswith(ENCODED_ONCE)]
         if missing or found.unexpected_keys:
             raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
+
+    def _agreed(
+        self,
+        depth: Float[Tensor, "view row column"],
+        mass: Float[Tensor, "view row column"],
+        groups: Int[Tensor, "view member"],
+    ) -> Float[Tensor, "view row column"]:
+        """Ask each view's neighbours about its depth, one group at a time to bound the memory."""
+        parts = []
+        for group in groups:
+            present = torch.ones_like(group, dtype=torch.bool)[None]
+            with full_precision(depth):
+                cameras = self.cameras[group[None]]
+                agreed = consent(depth[group][None], mass[group][None], cameras, self.size, present)
+            parts.append(agreed[:, 0])
+        return torch.cat(parts)
 
     def _every_view(self) -> Int[Tensor, " view"]:
         return torch.arange(len(self.images), device=self.images.device)
