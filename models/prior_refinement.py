@@ -69,7 +69,10 @@ def surfaces(
 
 
 def _no_cached_casts(like: Tensor) -> torch.autocast:
-    """Keep autocast from remembering weights that were cast without gradients."""
+    """Keep autocast from remembering weights that were cast without gradients.
+
+    Until its pull request 165068, torch would then give them none for the rest of the step.
+    """
     device = like.device.type
     return torch.autocast(
         device,

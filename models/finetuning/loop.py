@@ -65,7 +65,8 @@ class SceneTraining:
         generator = generator_for(device, self.seed, self.step)
         every = self.config.refine_every
         if self.step and every and self.step % every == 0:
-            # Apart from the step: autocast remembers weights that it has cast without gradients.
+            # Apart from the step: some versions of torch go on with weights that autocast has cast
+            # without gradients.
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                 self.scene.refine_prior()
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):

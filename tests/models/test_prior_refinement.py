@@ -70,7 +70,7 @@ def test_absent_views_are_trusted_nowhere_and_change_nothing(tiny_model, make_vi
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_looking_without_gradients_leaves_those_of_training_alone(tiny_model, make_views, bf16):
-    """Autocast would otherwise go on with weights that it has cast without gradients."""
+    """Some versions of torch go on with weights that autocast has cast without gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
         volume = tiny_model.look(scene, scene.cameras[:, 0], NEAR_FAR, SIZE)
