@@ -22,8 +22,9 @@ from unittest.mock import patch
 
 import torch
 
-import models.vggt_nerf
+import models.ray_rendering
 from models.evaluation.run import check_output
+from models.radiance_field import RadianceField
 from models.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
 from models.rendering.frames import plan_frames
 from models.rendering.opening import open_scene
@@ -34,13 +35,20 @@ from models.vggt_nerf import VGGTNeRF
 from utils.config import parse_config
 from utils.videos import write_video
 
-_STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
+_Stages = dict[str, tuple[tuple[Any, str], ...]]
+_STAGES: _Stages = {
     "encode": ((VGGTNeRF, "encode"),),
-    "sample": ((VGGTNeRF, "look"), (models.vggt_nerf, "importance_edges")),
-    "field": ((VGGTNeRF, "_fine"),),
-    "composite": ((models.vggt_nerf, "composite"),),
+    "sample": ((VGGTNeRF, "look"), (models.ray_rendering, "importance_edges")),
+    "field": ((models.ray_rendering, "observe"), (RadianceField, "forward")),
+    "composite": ((models.ray_rendering, "composite"),),
 }
-"""Which functions belong to which stage; the composite is part of ``_fine`` and taken off it."""
+"""Which functions belong to which stage."""
+_COMPILED_STAGES: _Stages = {
+    "encode": ((VGGTNeRF, "encode"),),
+    "look": ((VGGTNeRF, "look"),),
+    "render": ((VGGTNeRF, "render"),),
+}
+"""The same where graphs cannot be looked into."""
 _WARM_UP = 3
 
 
@@ -80,10 +88,10 @@ class Stopwatch:
         return timed
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self, stages: _Stages) -> Iterator[None]:
         """Time the stages of the model meanwhile."""
         with ExitStack() as stack:
-            for stage, places in _STAGES.items():
+            for stage, places in stages.items():
                 for owner, name in places:
                     timed = self.around(stage, getattr(owner, name))
                     stack.enter_context(patch.object(owner, name, timed))
@@ -114,7 +122,7 @@ def run_benchmark(config: SpeedConfig) -> str:
         images.append(render(frame))
         times.append(watch.now() - started)
     scene.forget_sources()
-    with watch.installed():
+    with watch.installed(_COMPILED_STAGES if config.model.compile else _STAGES):
         render(0)
         # Encoding looks from the sources, too: that is no part of a frame.
         encoding = watch.seconds.pop("encode")
@@ -122,7 +130,6 @@ def run_benchmark(config: SpeedConfig) -> str:
         for frame in range(len(images)):
             render(frame)
     watch.seconds["encode"] = encoding
-    watch.seconds["field"] -= watch.seconds["composite"]
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         write_video(Path(folder) / "video.mp4", images, 24.0)

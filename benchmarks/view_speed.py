@@ -91,7 +91,7 @@ def main() -> None:
     checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
     model = checkpoint.build_model(device)
     if arguments.compile:
-        model.compile_field()
+        model.compile_rendering()
     batch = world(tuple(arguments.size), arguments.n_views, device)
     with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
         lines = time_steps(model, batch, arguments.chunk, arguments.repeats)

@@ -25,7 +25,9 @@ from utils.cameras import Cameras
 from utils.rays import cell_grid, pixel_rays, view_grid
 
 CELLS = 80
-"""Rays of the volume along the longer side of an image of usual size."""
+"""Rays of a target's volume along the longer side of an image of usual size."""
+FINE_CELLS = 240
+"""The same where it pays to look closely, once per source: up to four times the work."""
 CELL_SIZES = (4.0, 8.0)
 """Least and most pixels between them, along each side: finer than that, the features have nothing
 to say; coarser, things are lost."""
@@ -103,6 +105,7 @@ class TargetVolumeBuilder(nn.Module):
         planes: DepthPlanes,
         size: tuple[int, int],
         pad: float = 0.0,
+        cells: int = CELLS,
     ) -> TargetVolume:
         """Look at a scene from one target camera per scene.
 
@@ -112,8 +115,9 @@ class TargetVolumeBuilder(nn.Module):
             planes: Depths of the volume.
             size: Height and width of the target images.
             pad: As in ``observe``.
+            cells: As in ``volume_grid``.
         """
-        rows, columns = volume_grid(size)
+        rows, columns = volume_grid(size, cells)
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
@@ -145,10 +149,15 @@ class TargetVolumeBuilder(nn.Module):
         return torch.cat([part.to(read.dtype) for part in parts], -1)
 
 
-def volume_grid(size: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of the volume's rays for an image of (height, width)."""
+def volume_grid(size: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
+    """Return rows and columns of the volume's rays for an image of (height, width).
+
+    Args:
+        size: Of the image.
+        cells: Rays along the longer side, as far as ``CELL_SIZES`` permit.
+    """
     least, most = CELL_SIZES
-    cell = min(max(max(size) / CELLS, least), most)
+    cell = min(max(max(size) / cells, least), most)
     return math.ceil(size[0] / cell), math.ceil(size[1] / cell)
 
 

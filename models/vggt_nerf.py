@@ -12,63 +12,26 @@ from torch import Tensor, nn
 from datasets.views import Views
 from models.absent_views import cover_absent
 from models.backbone import Backbone
-from models.coarse_pass import coarse_composite
 from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
-from models.field_samples import field_samples
-from models.finetuning.residual import ResidualRendering, SceneResidual
+from models.finetuning.residual import SceneResidual
 from models.geometry_prior import geometry_prior
 from models.prior_refinement import refine_prior
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField, RadianceFieldConfig
-from models.sampling import DepthPlanes, bin_centers, importance_edges
-from models.target_volume import TargetVolume, TargetVolumeBuilder, TargetVolumeConfig
-from models.volume_rendering import Composite, composite
+from models.ray_rendering import RayRenderer, RenderConfig, Rendering
+from models.sampling import DepthPlanes
+from models.target_volume import (
+    CELLS,
+    FINE_CELLS,
+    TargetVolume,
+    TargetVolumeBuilder,
+    TargetVolumeConfig,
+)
 from utils.cameras import Cameras
-from utils.rays import Rays, pixel_grid, pixel_rays
-
-DENSITY_SCALE = 128.0
-"""Density that a field output of 1 stands for, per unit of ``DepthPlanes``' coordinate.
-
-It makes the model independent of the scene's unit, puts surfaces (opaque within a hundredth of the
-range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
-as they are coarsely sampled.
-"""
-
+from utils.rays import pixel_grid
 
 CPU_RAYS = 2048
 """Rays in one go on a CPU: more at once take longer, for want of cache and fresh memory."""
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """How rays are sampled and composited."""
-
-    N_planes: int = 48
-    """depth planes of the coarse volume in front of a target camera"""
-    N_samples: int = 16
-    """samples on each ray, drawn where the coarse volume found mass"""
-    sampling_floor: float = 0.15
-    """share of the samples that is spread over the whole range whatever the volume says"""
-    lindisp: bool = False
-    """space the planes evenly in inverse depth (for unbounded scenes)"""
-    white_bkgd: bool = False
-    """what passes through the scene is white instead of black"""
-    pad: float = 4.0
-    """points up to this many pixels outside a source image still count as seen by it"""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that leave nothing to render."""
-        if self.N_planes < 2 or self.N_samples < 2:
-            raise ValueError(
-                f"N_planes={self.N_planes} and N_samples={self.N_samples}: need at least 2 of each"
-            )
-        if not 0 < self.sampling_floor <= 1:
-            raise ValueError(f"sampling_floor={self.sampling_floor} must lie in (0, 1]")
-
-    @property
-    def background(self) -> float:
-        """Grey value of what lies behind everything."""
-        return 1.0 if self.white_bkgd else 0.0
 
 
 @dataclass(frozen=True)
@@ -91,18 +54,6 @@ class ModelConfig:
                 raise ValueError(
                     f"{channels}={values[channels]} is not a multiple of {groups}={values[groups]}"
                 )
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Rays as the field sees them and, if asked for, as the coarse volume does."""
-
-    fine: Composite
-    t_edges: Float[Tensor, "*batch ray edge"]
-    """Borders of the fine bins, from 0 at near to 1 at far."""
-    coarse: Composite | None = None
-    residual: ResidualRendering | None = None
-    """Of a model that has been fine-tuned on one scene."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +82,12 @@ class VGGTNeRF(nn.Module):
         self.radiance_field = RadianceField(
             config.radiance_field, channels, config.volume.volume_channels
         )
-        self._field_samples = field_samples
+        self._render_rays = RayRenderer.render
 
-    def compile_field(self) -> None:
-        """Render by a compiled graph from now on: the first image takes a minute more."""
-        self._field_samples = torch.compile(field_samples, fullgraph=True)
+    def compile_rendering(self) -> None:
+        """Look and render by compiled graphs from now on: the first image takes a minute more."""
+        self.volume.compile(dynamic=False)
+        self._render_rays = torch.compile(RayRenderer.render, dynamic=False)
 
     def encode(
         self,
@@ -163,7 +115,7 @@ class VGGTNeRF(nn.Module):
             return scene
 
         def look(scene: SceneFeatures, cameras: Cameras) -> TargetVolume:
-            return self.look(scene, cameras, near_far, sources.size)
+            return self.look(scene, cameras, near_far, sources.size, FINE_CELLS)
 
         return replace(scene, prior=refine_prior(look, scene))
 
@@ -173,6 +125,7 @@ class VGGTNeRF(nn.Module):
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
+        cells: int = CELLS,
     ) -> TargetVolume:
         """Gather what the sources say about one target camera per scene. Once per image.
 
@@ -181,10 +134,11 @@ class VGGTNeRF(nn.Module):
             cameras: Target cameras, ``(batch,)``.
             near_far: Depth range of each scene.
             size: Height and width of the target images.
+            cells: Rays of the volume along their longer side, as in ``volume_grid``.
         """
         settings = self.config.rendering
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
-        return self.volume(scene, cameras, planes, size, settings.pad)
+        return self.volume(scene, cameras, planes, size, settings.pad, cells)
 
     def render(
         self,
@@ -208,20 +162,8 @@ class VGGTNeRF(nn.Module):
             with_coarse: Also composite the volume's own opinion, which training needs.
             residual: What fine-tuning has learnt about this very scene.
         """
-        settings = self.config.rendering
-        rays = pixel_rays(target.cameras, pixels)
-        weights = target.plane_weights(pixels)
-        borders = target.planes.edges()[:, None].expand(-1, pixels.shape[1], -1)
-        guided = weights if residual is None else residual.guide(rays, target.planes, weights)
-        edges = importance_edges(
-            borders, guided, settings.N_samples, settings.sampling_floor, generator
-        )
-        coarse = None
-        if with_coarse:
-            coarse = coarse_composite(scene, target, rays, weights, settings.background)
-        fine, own = self._fine(scene, target, rays, pixels, edges, residual)
-        shown = None if own is None else ResidualRendering(own, guided)
-        return Rendering(fine, target.planes.coordinates(edges), coarse, shown)
+        renderer = RayRenderer(self.radiance_field, self.config.rendering)
+        return self._render_rays(renderer, scene, target, pixels, generator, with_coarse, residual)
 
     @torch.no_grad()
     def render_images(
@@ -261,30 +203,3 @@ class VGGTNeRF(nn.Module):
             depth=torch.cat([part.depth for part in parts], 1).unflatten(-1, size),
             opacity=torch.cat([part.opacity for part in parts], 1).unflatten(-1, size),
         )
-
-    def _fine(
-        self,
-        scene: SceneFeatures,
-        target: TargetVolume,
-        rays: Rays,
-        pixels: Float[Tensor, "batch ray 2"],
-        t_edges: Float[Tensor, "batch ray edge"],
-        residual: SceneResidual | None,
-    ) -> tuple[Composite, Float[Tensor, "batch ray 3"] | None]:
-        """Return what the rays see and, of a fine-tuned scene, what its own colours would show."""
-        settings = self.config.rendering
-        centers = bin_centers(t_edges)
-        densities, colors = self._field_samples(
-            self.radiance_field, scene, target, rays, pixels, centers, settings.pad
-        )
-        own = None
-        if residual is not None:
-            samples = residual(rays.at(centers), rays.viewdirs, densities, colors)
-            densities, colors, own = samples.densities, samples.colors, samples.own_colors
-        densities = densities * (DENSITY_SCALE * target.planes.slopes(centers))
-        far = target.planes.near_far[:, 1:]
-        fine = composite(densities, colors, t_edges, rays.directions, far, settings.background)
-        if own is None:
-            return fine, None
-        behind = (1 - fine.opacity) * settings.background
-        return fine, (fine.weights[..., None] * own).sum(-2) + behind[..., None]

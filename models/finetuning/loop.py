@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from models.finetuning.averaging import AveragedWeights
 from models.finetuning.optimization import (
     SceneOptimizerConfig,
     build_scene_optimizer,
@@ -25,7 +26,8 @@ from utils.seeding import generator_for
 class SceneTraining:
     """A scene, its optimiser and its place in the run.
 
-    All randomness of a step is drawn from (seed, step): a resumed run draws the same.
+    All randomness of a step is drawn from (seed, step): a resumed run draws the same. What a run
+    leaves are the averaged weights; the scene's own are those that the next step begins with.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class SceneTraining:
         self.scene, self.masks, self.settings = scene, masks, settings
         self.config, self.seed, self.bf16 = optimizer, seed, bf16
         self.optimizer = build_scene_optimizer(scene, optimizer)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.average = AveragedWeights(trained, optimizer.average_decay)
         self.guard = GradientGuard(optimizer.grad_clip, optimizer.max_bad_steps)
         self.sources = scene.sources_of_training_views(optimizer.spare_sources)
         self.step = 0
@@ -67,7 +71,8 @@ class SceneTraining:
         if self.step and every and self.step % every == 0:
             # Apart from the step: some versions of torch go on with weights that autocast has cast
             # without gradients.
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            autocast = torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+            with self.average.standing_in(), autocast:
                 self.scene.refine_prior()
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             losses = step_losses(self.scene, self.masks, self.sources, self.settings, generator)
@@ -75,6 +80,7 @@ class SceneTraining:
         losses.total.backward()
         self.guard.apply(self.optimizer, self.step)
         self.optimizer.step()
+        self.average.update()
         self.step += 1
         return losses.fine
 
@@ -83,13 +89,15 @@ class SceneTraining:
         return {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state(),
             "bad_steps": self.guard.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what ``state`` returned."""
+        """Take what ``state`` returned; the scene is the averaged one."""
         self.step = state["step"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.restore(state["average"])
         self.guard.restore(state["bad_steps"])
 
 

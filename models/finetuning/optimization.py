@@ -37,6 +37,8 @@ class SceneOptimizerConfig:
     """learning rate of the scene's own grids; its small network has a fifth of it"""
     lrate_end: float = 0.03
     """learning rates at the end of the run, as a share of these"""
+    average_decay: float = 0.995
+    """share of the averaged weights, which are what counts, that a step leaves; 0: no average"""
     warmup_steps: int = 50
     """steps over which the learning rates rise from 0"""
     grad_clip: float = 1.0
@@ -52,6 +54,8 @@ class SceneOptimizerConfig:
         for name in ("lrate_maps", "lrate_residual", "lrate_end", "warmup_steps", *_COUNTS):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay={self.average_decay} must lie in [0, 1)")
         if self.batch_size < self.targets_per_step:
             raise ValueError(
                 f"batch_size={self.batch_size} rays are fewer than "

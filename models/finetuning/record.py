@@ -99,7 +99,9 @@ class RunRecord:
                 "paused": self._paused,
                 "best": {"step": self._best.step, "psnr": self._best.psnr},
             }
-            self._write(self.latest, training.scene.scene_state(), progress)
+            with training.average.standing_in():
+                state = training.scene.scene_state()
+            self._write(self.latest, state, progress)
             if self._best.step != self._saved_best:
                 self._write(self.best_path, self._best.state, {})
                 self._saved_best = self._best.step
@@ -114,6 +116,7 @@ class RunRecord:
         if gain < 0:
             if self._best.state:
                 training.scene.load_scene_state(self._best.state)
+                training.average.restart()
                 self.save(training)
             verdict = (
                 f"fine-tuning ended below where it started ({last['psnr']:.2f} < "

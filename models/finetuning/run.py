@@ -56,7 +56,9 @@ def run_finetuning(config: FineTuningConfig) -> str:
     with StopSignals() as signals:
         _train(training, tests, record, config, signals)
     verdict = record.finish(training)
-    return "\n".join([*_figures(split, training, tests, folder), verdict])
+    with training.average.standing_in():
+        figures = _figures(split, training, tests, folder)
+    return "\n".join([*figures, verdict])
 
 
 def _train(
@@ -85,10 +87,11 @@ def _train(
 
 
 def _validate(training: SceneTraining, tests: TestViews, record: RunRecord) -> None:
-    with record.paused():
-        rendered = tests.render(training.scene)
-        psnr = tests.mean_psnr(rendered)
-    record.validated(training, psnr, rendered[0], tests.ids[0])
+    with training.average.standing_in():
+        with record.paused():
+            rendered = tests.render(training.scene)
+            psnr = tests.mean_psnr(rendered)
+        record.validated(training, psnr, rendered[0], tests.ids[0])
 
 
 def _figures(

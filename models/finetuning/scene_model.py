@@ -14,6 +14,7 @@ from models.finetuning.source_choice import Frames, choose_sources
 from models.geometry_prior import GeometryPrior, consent
 from models.prior_refinement import surfaces
 from models.projection import SceneFeatures
+from models.target_volume import FINE_CELLS
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras, full_precision
 
@@ -104,7 +105,8 @@ class SceneModel(nn.Module):
         seen = []
         for view, group in enumerate(groups):
             camera, scene = self.cameras[view : view + 1], self.gather(group[None])
-            seen.append(surfaces(self.model.look(scene, camera, bounds, self.size)))
+            volume = self.model.look(scene, camera, bounds, self.size, FINE_CELLS)
+            seen.append(surfaces(volume))
         depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
         # New tensors: a copy of an earlier state may still hold the old ones.
         self.depth, self.confidence = depth, mass * self._agreed(depth, mass, groups)

@@ -11,9 +11,9 @@ from torch import Tensor
 from datasets.views import Views
 from models.finetuning.residual import ResidualRendering
 from models.finetuning.scene_model import SceneModel
+from models.ray_rendering import Rendering
 from models.training.losses import LossConfig, rendering_losses
 from models.training.ray_batches import RayBatchConfig, TargetRays, draw_target_rays
-from models.vggt_nerf import Rendering
 from models.volume_rendering import Composite
 
 

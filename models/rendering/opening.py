@@ -57,7 +57,7 @@ def open_scene(
             )
         tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
         if renderer.compile:
-            tuned.model.compile_field()
+            tuned.model.compile_rendering()
         return tuned
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
@@ -71,7 +71,7 @@ def open_scene(
         )
     model = checkpoint.build_model(device)
     if renderer.compile:
-        model.compile_field()
+        model.compile_rendering()
     return GeneralScene(model, scene, pool, settings, unit, device)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datasets.views import Sample
+from models.training.camera_noise import CameraNoiseConfig, shake_cameras
 from models.training.exposure import ExposureConfig, vary_exposure
 from models.training.gradient_guard import GradientGuard
 from models.training.losses import LossConfig, PatchDistance, rendering_losses
@@ -30,6 +31,7 @@ class StepConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     exposure: ExposureConfig = field(default_factory=ExposureConfig)
     dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
+    camera_noise: CameraNoiseConfig = field(default_factory=CameraNoiseConfig)
 
 
 class GeneralModule(pl.LightningModule):
@@ -70,6 +72,7 @@ class GeneralModule(pl.LightningModule):
         """Render random rays of the targets and compare."""
         generator = generator_for(self.device, self.seed, self.global_step, self.global_rank)
         batch = vary_exposure(batch, self.step.exposure, generator)
+        batch = shake_cameras(batch, self.step.camera_noise, generator)
         targets, near_far = batch.targets, batch.near_far
         images = targets.images.shape[0] * targets.images.shape[1]
         rays_per_target = self.step.optimizer.batch_size // images

@@ -17,6 +17,7 @@ from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig
 from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
+from models.training.camera_noise import CameraNoiseConfig
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
 from models.training.exposure import ExposureConfig
 from models.training.general_module import GeneralModule, StepConfig
@@ -91,6 +92,7 @@ class GeneralTrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     exposure: ExposureConfig = field(default_factory=ExposureConfig)
     dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
+    camera_noise: CameraNoiseConfig = field(default_factory=CameraNoiseConfig)
 
     def __post_init__(self) -> None:
         """Refuse rays that cannot be shared evenly."""
@@ -164,9 +166,13 @@ def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
     if config.run.init_ckpt:
         _initialise(model, resolve_checkpoint(config.run.init_ckpt))
+    step = StepConfig(
+        *(config.optimizer, config.rays, config.loss),
+        *(config.exposure, config.dropout, config.camera_noise),
+    )
     return GeneralModule(
         model,
-        StepConfig(config.optimizer, config.rays, config.loss, config.exposure, config.dropout),
+        step,
         settings=asdict(config),
         seed=config.run.seed,
         chunk=config.run.val_chunk,

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
+from models.ray_rendering import Rendering
 from models.sampling import DepthPlanes
 from models.training.ray_batches import TargetRays
-from models.vggt_nerf import Rendering
 
 SSIM_WINDOW = 7
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datasets.views import Views
 from models.projection import SceneFeatures
-from models.vggt_nerf import Rendering, VGGTNeRF
+from models.ray_rendering import Rendering
+from models.vggt_nerf import VGGTNeRF
 from models.volume_rendering import Composite
 
 

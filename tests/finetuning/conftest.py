@@ -8,8 +8,9 @@ import train_vggt_nerf_finetuning_pl
 from models.backbone import load_backbone
 from models.feature_pyramid import FeaturePyramidConfig
 from models.radiance_field import RadianceFieldConfig
+from models.ray_rendering import RenderConfig
 from models.target_volume import TargetVolumeConfig
-from models.vggt_nerf import ModelConfig, RenderConfig, VGGTNeRF
+from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.cameras import Cameras
 
 FLAGS = {

@@ -5,7 +5,7 @@ import torch
 
 from models.prior_refinement import refine_prior, surfaces
 from models.sampling import DepthPlanes
-from models.target_volume import TargetVolume
+from models.target_volume import FINE_CELLS, TargetVolume, volume_grid
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
@@ -43,6 +43,14 @@ def test_the_refined_prior_is_what_the_sources_see(tiny_model, make_views):
     encoded = tiny_model.encode(make_views(1, 3), NEAR_FAR).prior
     torch.testing.assert_close(encoded.depth, prior.depth)
     torch.testing.assert_close(encoded.confidence, prior.confidence)
+
+
+def test_sources_are_looked_at_more_closely_than_targets(tiny_model, make_views):
+    size = (40, 400)
+    scene = tiny_model.encode(make_views(1, 2, size), NEAR_FAR)
+    assert scene.prior.depth.shape[2:] == volume_grid(size, FINE_CELLS) == (10, 100)
+    volume = tiny_model.look(scene, scene.cameras[:, 0], NEAR_FAR, size)
+    assert volume.weights.shape[2:] == volume_grid(size) == (8, 80)
 
 
 def test_cameras_make_a_refined_prior_reliable_but_a_single_view_does_not(tiny_model, make_views):

@@ -6,7 +6,7 @@ import torch
 from models.geometry_prior import GeometryPrior
 from models.projection import PriorCues
 from models.sampling import DepthPlanes
-from models.target_volume import TargetVolume, pooled_cues, volume_grid
+from models.target_volume import FINE_CELLS, TargetVolume, pooled_cues, volume_grid
 from models.volume_network import VolumeNetwork
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
@@ -24,6 +24,13 @@ def look(model, scene, camera, near_far=NEAR_FAR):
 )
 def test_eighty_cells_of_four_to_eight_pixels(size, grid):
     assert volume_grid(size) == grid
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [((240, 320), (60, 80)), ((640, 960), (160, 240)), ((800, 1200), (160, 240))]
+)
+def test_a_close_look_has_up_to_240_cells(size, grid):
+    assert volume_grid(size, FINE_CELLS) == grid
 
 
 def test_covers_the_image(tiny_model, make_views, make_cameras):

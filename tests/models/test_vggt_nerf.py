@@ -9,9 +9,10 @@ from models.feature_pyramid import FeaturePyramidConfig
 from models.geometry_prior import GeometryPrior
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceFieldConfig
+from models.ray_rendering import RenderConfig
 from models.target_volume import TargetVolumeConfig
 from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
-from models.vggt_nerf import ModelConfig, RenderConfig, VGGTNeRF
+from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 

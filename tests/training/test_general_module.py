@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from models.ray_rendering import Rendering
 from models.sampling import DepthPlanes
 from models.training import gradient_guard
 from models.training.general_module import GeneralModule, StepConfig
@@ -11,7 +12,7 @@ from models.training.gradient_guard import NonFiniteTrainingError
 from models.training.losses import LossConfig, distortion, plane_entropy, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
 from models.training.ray_batches import TargetRays
-from models.vggt_nerf import Rendering, VGGTNeRF
+from models.vggt_nerf import VGGTNeRF
 from models.volume_rendering import Composite
 
 

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Traced only: generating code takes a minute, and is torch's own affair.
 COMPARE = """
 import functools, torch
-torch.compile = functools.partial(torch.compile, backend="eager")
+torch.compile = functools.partial(torch.compile, backend="eager", fullgraph=True)
 from datasets.views import Views
 from models.backbone import NoBackbone
 from models.vggt_nerf import ModelConfig, VGGTNeRF
@@ -26,7 +26,7 @@ views = Views(torch.rand(1, 3, 3, *size), cameras[:, :3], depths, depths == 0)
 with torch.no_grad():
     scene = model.encode(views, near_far)
     plain = model.render_images(scene, cameras[:, 3], near_far, size, chunk=300)
-    model.compile_field()
+    model.compile_rendering()
     graph = model.render_images(scene, cameras[:, 3], near_far, size, chunk=300)
 assert plain.rgb.std() > 0.01
 torch.testing.assert_close(graph.rgb, plain.rgb)
@@ -35,7 +35,7 @@ print("alike")
 """
 
 
-def test_the_field_is_one_graph_that_says_the_same():
+def test_graphs_say_the_same():
     """In a process of its own: the tests' own checks of shapes are nothing that can be traced."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COMPARE], cwd=ROOT, capture_output=True, text=True

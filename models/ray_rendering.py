@@ -1,0 +1,134 @@
+"""From rays and what the sources say to what the rays see: sample, ask the field, composite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models.coarse_pass import coarse_composite
+from models.finetuning.residual import ResidualRendering, SceneResidual
+from models.projection import SceneFeatures, observe
+from models.radiance_field import RadianceField
+from models.sampling import bin_centers, importance_edges
+from models.target_volume import TargetVolume
+from models.volume_rendering import Composite, composite
+from utils.rays import pixel_rays
+
+DENSITY_SCALE = 128.0
+"""Density that a field output of 1 stands for, per unit of ``DepthPlanes``' coordinate.
+
+It makes the model independent of the scene's unit, puts surfaces (opaque within a hundredth of the
+range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
+as they are coarsely sampled.
+"""
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How rays are sampled and composited."""
+
+    N_planes: int = 48
+    """depth planes of the coarse volume in front of a target camera"""
+    N_samples: int = 16
+    """samples on each ray, drawn where the coarse volume found mass"""
+    sampling_floor: float = 0.15
+    """share of the samples that is spread over the whole range whatever the volume says"""
+    lindisp: bool = False
+    """space the planes evenly in inverse depth (for unbounded scenes)"""
+    white_bkgd: bool = False
+    """what passes through the scene is white instead of black"""
+    pad: float = 4.0
+    """points up to this many pixels outside a source image still count as seen by it"""
+
+    def __post_init__(self) -> None:
+        """Refuse counts that leave nothing to render."""
+        if self.N_planes < 2 or self.N_samples < 2:
+            raise ValueError(
+                f"N_planes={self.N_planes} and N_samples={self.N_samples}: need at least 2 of each"
+            )
+        if not 0 < self.sampling_floor <= 1:
+            raise ValueError(f"sampling_floor={self.sampling_floor} must lie in (0, 1]")
+
+    @property
+    def background(self) -> float:
+        """Grey value of what lies behind everything."""
+        return 1.0 if self.white_bkgd else 0.0
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Rays as the field sees them and, if asked for, as the coarse volume does."""
+
+    fine: Composite
+    t_edges: Float[Tensor, "*batch ray edge"]
+    """Borders of the fine bins, from 0 at near to 1 at far."""
+    coarse: Composite | None = None
+    residual: ResidualRendering | None = None
+    """Of a model that has been fine-tuned on one scene."""
+
+
+@dataclass(frozen=True)
+class RayRenderer:
+    """A radiance field, and how it is to be sampled."""
+
+    field: RadianceField
+    settings: RenderConfig
+
+    def render(
+        self,
+        scene: SceneFeatures,
+        target: TargetVolume,
+        pixels: Float[Tensor, "batch ray 2"],
+        generator: torch.Generator | None = None,
+        with_coarse: bool = False,
+        residual: SceneResidual | None = None,
+    ) -> Rendering:
+        """Render pixel positions of the target cameras.
+
+        A function of its arguments alone, so that ``torch.compile`` can turn it into one graph:
+        eagerly, most of its time goes into writing and reading what lies between two operations.
+
+        Args:
+            scene: The encoded sources.
+            target: What they say about the target's frustum.
+            pixels: Positions in the target images.
+            generator: Moves the samples at random; without it everything is deterministic.
+            with_coarse: Also composite the volume's own opinion, which training needs.
+            residual: What fine-tuning has learnt about this very scene.
+        """
+        rays, background = pixel_rays(target.cameras, pixels), self.settings.background
+        weights = target.plane_weights(pixels)
+        guided = weights if residual is None else residual.guide(rays, target.planes, weights)
+        edges = self._edges(target, guided, generator)
+        coarse = None
+        if with_coarse:
+            coarse = coarse_composite(scene, target, rays, weights, background)
+        t = bin_centers(edges)
+        observations = observe(scene, rays, t, target.planes, self.settings.pad)
+        context = target.read_features(pixels, t)
+        densities, colors = self.field(observations, context, target.planes.coordinates(t))
+        own = None
+        if residual is not None:
+            samples = residual(rays.at(t), rays.viewdirs, densities, colors)
+            densities, colors, own = samples.densities, samples.colors, samples.own_colors
+        densities = densities * (DENSITY_SCALE * target.planes.slopes(t))
+        far = target.planes.near_far[:, 1:]
+        fine = composite(densities, colors, edges, rays.directions, far, background)
+        shown = None
+        if own is not None:
+            behind = ((1 - fine.opacity) * background)[..., None]
+            shown = ResidualRendering((fine.weights[..., None] * own).sum(-2) + behind, guided)
+        return Rendering(fine, target.planes.coordinates(edges), coarse, shown)
+
+    def _edges(
+        self,
+        target: TargetVolume,
+        weights: Float[Tensor, "batch ray plane"],
+        generator: torch.Generator | None,
+    ) -> Float[Tensor, "batch ray edge"]:
+        borders = target.planes.edges()[:, None].expand(-1, weights.shape[1], -1)
+        count, floor = self.settings.N_samples, self.settings.sampling_floor
+        return importance_edges(borders, weights, count, floor, generator)
