@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.coarse_pass import coarse_composite
-from models.finetuning.residual import ResidualRendering, SceneResidual
+from models.finetuning.residual import SceneResidual
 from models.projection import SceneFeatures, observe
 from models.radiance_field import RadianceField
 from models.sampling import bin_centers, importance_edges
@@ -65,9 +65,11 @@ class Rendering:
     fine: Composite
     t_edges: Float[Tensor, "*batch ray edge"]
     """Borders of the fine bins, from 0 at near to 1 at far."""
+    plane_weights: Float[Tensor, "*batch ray plane"]
+    """Of the coarse volume or, of a fine-tuned scene, its guide: where samples were drawn."""
     coarse: Composite | None = None
-    residual: ResidualRendering | None = None
-    """Of a model that has been fine-tuned on one scene."""
+    own_rgb: Float[Tensor, "*batch ray 3"] | None = None
+    """Composite of the colours that a fine-tuned scene has of its own."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,10 @@ class RayRenderer:
         densities = densities * (DENSITY_SCALE * target.planes.slopes(t))
         far = target.planes.near_far[:, 1:]
         fine = composite(densities, colors, edges, rays.directions, far, background)
-        shown = None
         if own is not None:
             behind = ((1 - fine.opacity) * background)[..., None]
-            shown = ResidualRendering((fine.weights[..., None] * own).sum(-2) + behind, guided)
-        return Rendering(fine, target.planes.coordinates(edges), coarse, shown)
+            own = (fine.weights[..., None] * own).sum(-2) + behind
+        return Rendering(fine, target.planes.coordinates(edges), guided, coarse, own)
 
     def _edges(
         self,

@@ -86,7 +86,7 @@ class VGGTNeRF(nn.Module):
 
     def compile_rendering(self) -> None:
         """Look and render by compiled graphs from now on: the first image takes a minute more."""
-        self.volume.compile(dynamic=False)
+        self.volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self._render_rays = torch.compile(RayRenderer.render, dynamic=False)
 
     def encode(

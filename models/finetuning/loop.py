@@ -97,7 +97,10 @@ class SceneTraining:
         """Take what ``state`` returned; the scene is the averaged one."""
         self.step = state["step"]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.restore(state["average"])
+        # Files of earlier versions hold no average: it begins here.
+        self.average.restart()
+        if "average" in state:
+            self.average.restore(state["average"])
         self.guard.restore(state["bad_steps"])
 
 

@@ -69,16 +69,6 @@ class ResidualSamples:
     """What the scene alone would show, without any source view."""
 
 
-@dataclass(frozen=True)
-class ResidualRendering:
-    """What training compares beside the rendering itself."""
-
-    rgb: Float[Tensor, "*batch ray 3"]
-    """Composite of the scene's own colours."""
-    plane_weights: Float[Tensor, "*batch ray plane"]
-    """Where the guide would sample."""
-
-
 class SceneResidual(nn.Module):
     """A hash grid with a small network, and a dense grid of opinions on where surfaces are."""
 

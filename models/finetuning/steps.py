@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datasets.views import Views
-from models.finetuning.residual import ResidualRendering
 from models.finetuning.scene_model import SceneModel
 from models.ray_rendering import Rendering
 from models.training.losses import LossConfig, rendering_losses
@@ -24,7 +23,7 @@ class SceneLossConfig:
     own_weight: float = 0.3
     """weight of the colour error of the scene's own colours, relative to the rendering's"""
     guide_weight: float = 0.01
-    """weight of the cross-entropy between where the guide would sample and where light came from"""
+    """weight of the cross-entropy between where rays are sampled and where their light came from"""
 
     def __post_init__(self) -> None:
         """Refuse negative weights."""
@@ -86,12 +85,8 @@ def step_losses(
     )
     lindisp = scene.model.config.rendering.lindisp
     losses = rendering_losses(_of_targets(rendering), drawn, near_far, settings.loss, lindisp)
-    total = losses.total
-    if rendering.residual is not None:
-        borders = volume.planes.coordinates(volume.planes.edges())
-        total = total + _residual_loss(
-            rendering.residual, rendering, borders, drawn, settings.scene_loss
-        )
+    borders = volume.planes.coordinates(volume.planes.edges())
+    total = losses.total + _scene_loss(rendering, borders, drawn, settings.scene_loss)
     return StepLosses(total, losses.fine.detach())
 
 
@@ -115,22 +110,27 @@ def _targets(scene: SceneModel, masks: Tensor, order: Int[Tensor, " target"]) ->
     )
 
 
-def _residual_loss(
-    residual: ResidualRendering,
+def _scene_loss(
     rendering: Rendering,
     borders: Float[Tensor, "target plane_edge"],
     drawn: TargetRays,
     config: SceneLossConfig,
 ) -> Float[Tensor, ""]:
+    """Tie sampling to what it finds, and teach the scene's own colours, if it has any.
+
+    Samples are drawn without gradients: without the first term the volume, whose other outputs
+    learn, would forget where surfaces are (as with the proposals of mip-NeRF 360, Barron et al.
+    2022).
+    """
     valid = drawn.valid[:, 0]
-    count = valid.sum().clamp_min(1)
-    error = (residual.rgb - drawn.rgb[:, 0]).square().mean(-1)
     shares = mass_between(rendering.t_edges, rendering.fine.weights.detach(), borders)
-    guided = residual.plane_weights + 1e-6
+    guided = rendering.plane_weights + 1e-6
     logs = (guided / guided.sum(-1, keepdim=True)).log()
-    entropy = -(shares * logs).sum(-1)
-    terms = config.own_weight * error + config.guide_weight * entropy
-    return torch.where(valid, terms, 0).sum() / count
+    terms = -config.guide_weight * (shares * logs).sum(-1)
+    if rendering.own_rgb is not None:
+        error = (rendering.own_rgb - drawn.rgb[:, 0]).square().mean(-1)
+        terms = terms + config.own_weight * error
+    return torch.where(valid, terms, 0).sum() / valid.sum().clamp_min(1)
 
 
 def mass_between(
@@ -161,6 +161,7 @@ def _of_targets(rendering: Rendering) -> Rendering:
     return Rendering(
         fine=_one_target(rendering.fine),
         t_edges=rendering.t_edges[:, None],
+        plane_weights=rendering.plane_weights[:, None],
         coarse=None if coarse is None else _one_target(coarse),
     )
 

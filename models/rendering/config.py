@@ -73,8 +73,8 @@ class RendererChoice:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the model; the backbone uses bfloat16 on a GPU whatever this says"""
     compile: bool = False
-    """Compile the radiance field: the first frame takes a minute more, and on a GPU the others a
-    fraction of their time"""
+    """Turn looking and rendering into graphs: the first frame takes a minute more, and on a GPU
+    the others less than half of their time"""
     accelerator: Literal["auto", "gpu", "cpu"] = "auto"
     """Where to render; auto: on a GPU if there is one"""
 

@@ -126,6 +126,7 @@ def render_targets(
     return Rendering(
         fine=_stack([part.fine for part in parts]),
         t_edges=torch.stack([part.t_edges for part in parts], 1),
+        plane_weights=torch.stack([part.plane_weights for part in parts], 1),
         coarse=_stack([part.coarse for part in parts if part.coarse is not None]),
     )
 

@@ -91,6 +91,23 @@ def test_a_run_resumes_exactly(finetune, tmp_path, monkeypatch):
     assert rows[0] == rows[1]
 
 
+def test_a_file_from_before_there_was_an_average_resumes(finetune, tmp_path, monkeypatch):
+    old = tmp_path / "old.tar"
+    real = record.save_atomically
+
+    def also_keep_an_old_file(content, path):
+        real(content, path)
+        if content["training"] and content["training"]["progress"]["step"] == 4:
+            del content["training"]["progress"]["average"]
+            real(content, old)
+
+    monkeypatch.setattr(record, "save_atomically", also_keep_an_old_file)
+    assert finetune() == 0
+    assert finetune("--ckpt", old, expname="resumed") == 0
+    latest = read_scene_file(tmp_path / "runs/scan2/resumed/ckpts/latest.tar")
+    assert latest["training"]["progress"]["step"] == 6
+
+
 def test_a_file_renders_alone(finetune, tmp_path, tiny_dtu):
     assert finetune() == 0
     metrics = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]

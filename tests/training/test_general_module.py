@@ -126,7 +126,7 @@ def fake_rendering(rgb, depth, planes=4):
     weights = torch.full((*depth.shape, planes), 1 / planes)
     composite = Composite(rgb, depth, torch.ones_like(depth), weights)
     edges = torch.linspace(0, 1, planes + 1).expand(*depth.shape, -1)
-    return Rendering(composite, edges, composite)
+    return Rendering(composite, edges, composite.weights, composite)
 
 
 def rays(rgb, depth, valid, **patches):
