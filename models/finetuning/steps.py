@@ -22,7 +22,7 @@ class SceneLossConfig:
 
     own_weight: float = 0.3
     """weight of the colour error of the scene's own colours, relative to the rendering's"""
-    guide_weight: float = 0.01
+    guide_weight: float = 0.001
     """weight of the cross-entropy between where rays are sampled and where their light came from"""
 
     def __post_init__(self) -> None:
