@@ -88,18 +88,10 @@ class RayRenderer:
         with_coarse: bool = False,
         residual: SceneResidual | None = None,
     ) -> Rendering:
-        """Render pixel positions of the target cameras.
+        """Do what ``VGGTNeRF.render`` says.
 
         A function of its arguments alone, so that ``torch.compile`` can turn it into one graph:
         eagerly, most of its time goes into writing and reading what lies between two operations.
-
-        Args:
-            scene: The encoded sources.
-            target: What they say about the target's frustum.
-            pixels: Positions in the target images.
-            generator: Moves the samples at random; without it everything is deterministic.
-            with_coarse: Also composite the volume's own opinion, which training needs.
-            residual: What fine-tuning has learnt about this very scene.
         """
         rays, background = pixel_rays(target.cameras, pixels), self.settings.background
         weights = target.plane_weights(pixels)

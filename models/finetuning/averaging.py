@@ -25,8 +25,7 @@ class AveragedWeights:
             decay: Share of the average that a step leaves; 0: the average is the last step.
         """
         self.parameters, self.decay = parameters, decay
-        self.steps = 0
-        self.values = [parameter.detach().clone() for parameter in parameters]
+        self.restart()
 
     @torch.no_grad()
     def update(self) -> None:
@@ -51,13 +50,14 @@ class AveragedWeights:
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
         """Take what ``state`` returned; the parameters are the average at this moment."""
-        self.steps = state["steps"]
         self.restart()
+        self.steps = state["steps"]
         for parameter, value in zip(self.parameters, state["trained"], strict=True):
             parameter.copy_(value)
 
     def restart(self) -> None:
         """Forget everything but what the parameters are now."""
+        self.steps = 0
         self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     def _swap(self) -> None:

@@ -97,10 +97,11 @@ class SceneTraining:
         """Take what ``state`` returned; the scene is the averaged one."""
         self.step = state["step"]
         self.optimizer.load_state_dict(state["optimizer"])
-        # Files of earlier versions hold no average: it begins here.
-        self.average.restart()
         if "average" in state:
             self.average.restore(state["average"])
+        else:
+            # Files of earlier versions hold none: it begins here.
+            self.average.restart()
         self.guard.restore(state["bad_steps"])
 
 

@@ -68,17 +68,23 @@ def test_step_zero_is_the_general_model(finetune, tmp_path):
     assert values["hash"] == pytest.approx(values["none"], abs=1e-4)
 
 
-def test_a_run_resumes_exactly(finetune, tmp_path, monkeypatch):
-    middle = tmp_path / "middle.tar"
+def keep_step_four(monkeypatch, path, without=()):
+    """Also write what a run that was killed after step 4 leaves."""
     real = record.save_atomically
 
-    def also_keep_step_four(content, path):
-        real(content, path)
+    def save(content, target):
+        real(content, target)
         if content["training"] and content["training"]["progress"]["step"] == 4:
-            # What a run that was killed after step 4 leaves.
-            real(content, middle)
+            progress = content["training"]["progress"]
+            kept = {name: value for name, value in progress.items() if name not in without}
+            real({**content, "training": {**content["training"], "progress": kept}}, path)
 
-    monkeypatch.setattr(record, "save_atomically", also_keep_step_four)
+    monkeypatch.setattr(record, "save_atomically", save)
+
+
+def test_a_run_resumes_exactly(finetune, tmp_path, monkeypatch):
+    middle = tmp_path / "middle.tar"
+    keep_step_four(monkeypatch, middle)
     assert finetune(expname="whole") == 0
     assert finetune("--ckpt", middle, expname="resumed") == 0
     ours, theirs = (
@@ -93,16 +99,9 @@ def test_a_run_resumes_exactly(finetune, tmp_path, monkeypatch):
 
 def test_a_file_from_before_there_was_an_average_resumes(finetune, tmp_path, monkeypatch):
     old = tmp_path / "old.tar"
-    real = record.save_atomically
-
-    def also_keep_an_old_file(content, path):
-        real(content, path)
-        if content["training"] and content["training"]["progress"]["step"] == 4:
-            del content["training"]["progress"]["average"]
-            real(content, old)
-
-    monkeypatch.setattr(record, "save_atomically", also_keep_an_old_file)
+    keep_step_four(monkeypatch, old, without=("average",))
     assert finetune() == 0
+    assert "average" not in read_scene_file(old)["training"]["progress"]
     assert finetune("--ckpt", old, expname="resumed") == 0
     latest = read_scene_file(tmp_path / "runs/scan2/resumed/ckpts/latest.tar")
     assert latest["training"]["progress"]["step"] == 6

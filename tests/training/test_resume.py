@@ -99,8 +99,7 @@ def same_weights(one, other):
 
 
 # 15 steps, epochs of 5, last.ckpt at every second step and at the end of every epoch.
-# In the first epoch of five steps, on its border, right after it, in the last one.
-@pytest.mark.parametrize("crash_before", [3, 5, 6, 14])
+@pytest.mark.parametrize("crash_before", [3, 5, 6, 9, 10, 14])
 def test_crash_and_resume(tiny_flags, tmp_path, monkeypatch, uninterrupted, crash_before):
     whole, whole_path = uninterrupted
     first, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=crash_before)
