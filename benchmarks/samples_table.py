@@ -32,6 +32,7 @@ SAMPLINGS = {
     "128 uniform": SamplingChoice(N_planes=48, N_samples=128, sampling_floor=1.0),
     "64+32": SamplingChoice(N_planes=64, N_samples=32),
     "48+16": SamplingChoice(N_planes=48, N_samples=16),
+    "48+8": SamplingChoice(N_planes=48, N_samples=8),
     "16+16": SamplingChoice(N_planes=16, N_samples=16),
     "8+8": SamplingChoice(N_planes=8, N_samples=8),
 }

@@ -85,10 +85,13 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="compile the radiance field")
+    parser.add_argument("--compile", action="store_true", help="look and render as graphs")
+    parser.add_argument("--N_samples", type=int, help="samples on a ray, if not the checkpoint's")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
+    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(
+        arguments.vggt_path, N_samples=arguments.N_samples
+    )
     model = checkpoint.build_model(device)
     if arguments.compile:
         model.compile_rendering()

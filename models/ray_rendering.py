@@ -36,6 +36,9 @@ class RenderConfig:
     """samples on each ray, drawn where the coarse volume found mass"""
     sampling_floor: float = 0.15
     """share of the samples that is spread over the whole range whatever the volume says"""
+    sampling_spread: bool = True
+    """samples are also drawn beside the planes where the volume found mass: it may be off by one
+    while it learns; without, all of them are where it says, and half as many do"""
     lindisp: bool = False
     """space the planes evenly in inverse depth (for unbounded scenes)"""
     white_bkgd: bool = False
@@ -123,5 +126,6 @@ class RayRenderer:
         generator: torch.Generator | None,
     ) -> Float[Tensor, "batch ray edge"]:
         borders = target.planes.edges()[:, None].expand(-1, weights.shape[1], -1)
-        count, floor = self.settings.N_samples, self.settings.sampling_floor
-        return importance_edges(borders, weights, count, floor, generator)
+        settings = self.settings
+        count, floor, spread = settings.N_samples, settings.sampling_floor, settings.sampling_spread
+        return importance_edges(borders, weights, count, floor, generator, spread)

@@ -73,13 +73,12 @@ def importance_edges(
     num_bins: int,
     floor: float = 0.1,
     generator: torch.Generator | None = None,
+    spread: bool = True,
 ) -> Float[Tensor, "batch ray fine_edge"]:
     """Divide the rays into ``num_bins`` bins of equal mass under the density that weights imply.
 
     The bins cover the whole of each ray: what is improbable lies in wide bins, but in some.
-    Weights are first spread to their neighbours, as in mip-NeRF (Barron et al. 2021, section
-    3.1), so that a surface between two bins is not missed. Not differentiable: the result is
-    detached.
+    Not differentiable: the result is detached.
 
     Args:
         t_edges: Borders of the bins that the weights belong to.
@@ -88,8 +87,11 @@ def importance_edges(
         floor: Share of the mass that is spread evenly over the given bins whatever the weights
             say. No new bin then covers more than ``1 / (floor * num_bins)`` of the range.
         generator: Moves each inner edge at random, on the device of the weights.
+        spread: Whether weights are first spread to their neighbours, as in mip-NeRF (Barron et al.
+            2021, section 3.1): a surface that they miss by a bin is found, but half of the samples
+            lie beside one that they hit.
     """
-    weights = _spread(weights.detach()) + 1e-6
+    weights = (_spread(weights) if spread else weights).detach() + 1e-6
     pdf = (1 - floor) * weights / weights.sum(-1, keepdim=True) + floor / weights.shape[-1]
     cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
     steps = torch.arange(num_bins + 1, device=pdf.device, dtype=pdf.dtype) / num_bins

@@ -131,6 +131,9 @@ class SamplingChoice:
     """Samples on each ray; as the checkpoint has it unless given"""
     sampling_floor: float | None = None
     """Share of the samples that ignores the coarse volume; 1 spreads all of them evenly"""
+    sampling_spread: bool | None = None
+    """Whether samples are also drawn beside where the volume found mass; as the checkpoint has it
+    unless given"""
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,9 @@ def start(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
         UserError: The general checkpoint is missing, damaged, or its backbone another one.
     """
     run = config.run
+    # The volume learns again, and is off by a plane now and then.
     checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
-        run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples
+        run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
     )
     _report_contradictions(config, checkpoint)
     model = checkpoint.build_model(views.images.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def export_checkpoint(
     folder: Path | str,
     vggt_path: str | None = None,
     backbone_size: int | None = None,
+    sampling: Mapping[str, int | bool | None] | None = None,
 ) -> Path:
     """Write ``folder/model.ckpt`` and return its path.
 
@@ -26,6 +28,7 @@ def export_checkpoint(
         folder: Made if need be.
         vggt_path: Where those who load it will find its backbone; ``None`` keeps the run's path.
         backbone_size: Longer side of what the backbone will see; ``None`` keeps that of training.
+        sampling: Settings of ``RenderConfig`` to have otherwise; what is ``None`` stays.
 
     Raises:
         UserError: There is no such checkpoint, or it is of another kind.
@@ -41,6 +44,8 @@ def export_checkpoint(
         settings["backbone"]["vggt_path"] = vggt_path
     if backbone_size is not None:
         settings["backbone"]["backbone_size"] = backbone_size
+    chosen = {name: value for name, value in (sampling or {}).items() if value is not None}
+    settings["model"]["rendering"].update(chosen)
     target = Path(folder) / "model.ckpt"
     target.parent.mkdir(parents=True, exist_ok=True)
     save_atomically(kept, target)

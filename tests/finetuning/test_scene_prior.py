@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from models.evaluation.checkpoint import read_checkpoint
 from models.finetuning.scene_file import load_finetuned, read_scene_file
 from models.finetuning.steps import draw_sources
 from models.prior_refinement import surfaces
+from models.training.export import export_checkpoint
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 
@@ -71,3 +73,14 @@ def test_planes_and_samples_can_be_chosen(finetune, tmp_path):
     assert finetune(num_steps=1, N_planes=6, N_samples=5) == 0
     rendering = load_finetuned(tmp_path / NAME / "ckpts/latest.tar").scene.model.config.rendering
     assert (rendering.N_planes, rendering.N_samples) == (6, 5)
+
+
+def test_samples_lie_beside_planes_again_while_the_volume_learns(
+    finetune, general_checkpoint, tmp_path
+):
+    sampling = {"sampling_spread": False}
+    exported = export_checkpoint(general_checkpoint, tmp_path / "exported", sampling=sampling)
+    assert not read_checkpoint(str(exported)).model_config.rendering.sampling_spread
+    assert finetune(num_steps=1, init_ckpt=exported) == 0
+    rendering = load_finetuned(tmp_path / NAME / "ckpts/latest.tar").scene.model.config.rendering
+    assert rendering.sampling_spread

@@ -75,6 +75,17 @@ def test_quantiles_match_the_distribution_in_the_long_run():
     assert abs(float(share) - (0.8 * 0.7 / 1.3 + 0.05)) < 0.01
 
 
+def test_only_spread_weights_have_samples_beside_a_peak():
+    weights = torch.zeros(1, 1, 40)
+    weights[..., 25] = 1.0
+    beside = []
+    for spread in (True, False):
+        fine = importance_edges(edges_of(40), weights, 200, floor=0.1, spread=spread)
+        beside.append((((fine > 4.4) & (fine < 4.5)) | ((fine > 4.6) & (fine < 4.7))).sum().item())
+    # Half of the 180 that follow the weights, or only what is spread evenly over 40 planes.
+    assert abs(beside[0] - 90) <= 4 and beside[1] <= 4
+
+
 def test_importance_is_detached():
     weights = torch.rand(1, 2, 4, requires_grad=True)
     assert not importance_edges(edges_of(4, 2), weights, 4).requires_grad

@@ -179,10 +179,17 @@ def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):
         torch.testing.assert_close(ours.weights[name], value)
 
 
-def test_an_export_says_where_and_how_its_backbone_looks(tmp_path, uninterrupted):
-    exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped", "./elsewhere", 42)
-    found = read_checkpoint(str(exported)).backbone_config
-    assert (found.vggt_path, found.backbone_size) == ("./elsewhere", 42)
+def test_an_export_says_where_and_how_its_backbone_looks_and_how_rays_are_sampled(
+    tmp_path, uninterrupted
+):
+    sampling = {"N_samples": 3, "sampling_spread": False}
+    where = tmp_path / "shipped", "./elsewhere", 42
+    exported = export_checkpoint(uninterrupted[1], *where, sampling)
+    found = read_checkpoint(str(exported))
+    backbone = found.backbone_config
+    assert (backbone.vggt_path, backbone.backbone_size) == ("./elsewhere", 42)
+    rendering = found.model_config.rendering
+    assert (rendering.N_samples, rendering.sampling_spread) == (3, False)
 
 
 def test_an_export_cannot_be_resumed(tiny_flags, tmp_path, monkeypatch, uninterrupted):
