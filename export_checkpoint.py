@@ -29,7 +29,7 @@ class ExportConfig:
     """whether samples are also drawn beside where the volume found mass; none: as in training"""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no patch grid fits."""
+        """Refuse sizes that no patch grid fits, and rays that nothing can be seen on."""
         if self.backbone_size is not None and self.backbone_size < 28:
             raise ValueError(f"backbone_size={self.backbone_size} is too small, take at least 28")
         if self.N_samples is not None and self.N_samples < 2:

@@ -37,8 +37,8 @@ class RenderConfig:
     sampling_floor: float = 0.15
     """share of the samples that is spread over the whole range whatever the volume says"""
     sampling_spread: bool = True
-    """samples are also drawn beside the planes where the volume found mass: it may be off by one
-    while it learns; without, all of them are where it says, and half as many do"""
+    """samples are also drawn beside the planes where the volume found mass, half of them: it may
+    be off by one while it learns"""
     lindisp: bool = False
     """space the planes evenly in inverse depth (for unbounded scenes)"""
     white_bkgd: bool = False

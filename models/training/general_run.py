@@ -17,6 +17,7 @@ from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig
 from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
+from models.evaluation.checkpoint import config_from_plain
 from models.training.camera_noise import CameraNoiseConfig
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
 from models.training.exposure import ExposureConfig
@@ -214,10 +215,12 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
             f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
             "from its weights with --init_ckpt"
         )
+    # What did not exist when the run began was then as it is by default.
+    model = config_from_plain(ModelConfig, theirs["model"], f"{path}: settings.model")
     check_resumed_settings(
         path,
         asdict(config),
-        theirs,
+        {**theirs, "model": asdict(model)},
         structural=("model.", "backbone."),
         ignored=("run.ckpt", "run.save_dir", "run.expname", "data.num_workers"),
         restart="--init_ckpt",

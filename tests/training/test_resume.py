@@ -126,6 +126,17 @@ def test_resume_twice(tiny_flags, tmp_path, monkeypatch, uninterrupted):
     same_weights(whole_path, path)
 
 
+def test_a_run_from_before_a_setting_existed_resumes(
+    tiny_flags, tmp_path, monkeypatch, uninterrupted
+):
+    _, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=12)
+    content = load_safely(path)
+    del content["vggt_nerf"]["settings"]["model"]["rendering"]["sampling_spread"]
+    save_atomically(content, path)
+    _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
+    same_weights(uninterrupted[1], path)
+
+
 def test_init_ckpt_starts_a_new_run_from_the_weights(
     tiny_flags, tmp_path, monkeypatch, uninterrupted
 ):
