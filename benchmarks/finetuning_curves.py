@@ -29,7 +29,7 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
 
 def draw(folders: list[Path], out: Path) -> None:
     """Draw one line for each run, from the general model's PSNR on; time counts everything."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for folder in folders:
         curve = read_curve(folder)
         seconds = [row["seconds"] for row in curve]
@@ -38,8 +38,7 @@ def draw(folders: list[Path], out: Path) -> None:
     axes.set_xlabel("seconds, reading and encoding included")
     axes.set_ylabel("PSNR of the test views, dB")
     axes.grid(alpha=0.3)
-    axes.legend()
-    figure.tight_layout()
+    figure.legend(loc="outside upper center", ncols=2)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
     plt.close(figure)

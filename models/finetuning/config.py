@@ -78,5 +78,12 @@ class FineTuningConfig:
     @property
     def step(self) -> StepSettings:
         """What a step draws and minimises."""
-        sizes = self.optimizer.batch_size, self.optimizer.targets_per_step
-        return StepSettings(self.rays, self.loss, self.scene_loss, *sizes)
+        optimizer, views = self.optimizer, self.data.n_views
+        return StepSettings(
+            self.rays,
+            self.loss,
+            self.scene_loss,
+            rays_per_step=optimizer.batch_size,
+            targets_per_step=optimizer.targets_per_step,
+            sources_per_step=min(optimizer.step_sources or views, views),
+        )

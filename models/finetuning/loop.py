@@ -55,7 +55,8 @@ class SceneTraining:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.average = AveragedWeights(trained, optimizer.average_decay)
         self.guard = GradientGuard(optimizer.grad_clip, optimizer.max_bad_steps)
-        self.sources = scene.sources_of_training_views(optimizer.spare_sources)
+        candidates = settings.sources_per_step + optimizer.spare_sources
+        self.sources = scene.sources_of_training_views(candidates)
         self.step = 0
 
     def advance(self) -> Float[Tensor, ""]:

@@ -10,7 +10,7 @@ import torch
 from models.finetuning.scene_model import SceneModel
 
 _BETAS = (0.9, 0.99)
-_COUNTS = ("spare_sources", "refine_every")
+_COUNTS = ("step_sources", "spare_sources", "refine_every")
 _EPS = 1e-15
 """Entries of a grid have tiny gradients; nothing else may outweigh them in Adam's quotient."""
 
@@ -25,15 +25,17 @@ class SceneOptimizerConfig:
     """rays of a step"""
     targets_per_step: int = 2
     """training views that the rays of a step are from"""
+    step_sources: int = 0
+    """views that a step renders a training view from, at most n_views; 0: n_views"""
     spare_sources: int = 2
-    """views beyond n_views among which the sources of a training view are drawn at every step"""
+    """views beyond these among which they are drawn at every step"""
     refine_every: int = 250
     """steps between new looks at the depth of the training views; 0: only before the first"""
     lrate: float = 5e-4
     """learning rate of the radiance field and of the volume network"""
     lrate_maps: float = 2e-3
     """learning rate of the feature maps"""
-    lrate_residual: float = 1e-2
+    lrate_residual: float = 3e-3
     """learning rate of the scene's own grids; its small network has a fifth of it"""
     lrate_end: float = 0.03
     """learning rates at the end of the run, as a share of these"""

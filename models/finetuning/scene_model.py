@@ -90,9 +90,9 @@ class SceneModel(nn.Module):
         """Height and width of the training views."""
         return self.images.shape[-2], self.images.shape[-1]
 
-    def sources_of_training_views(self, spare: int = 0) -> Int[Tensor, "view source"]:
-        """Choose the sources of every training view, never itself, and some more to draw from."""
-        count = min(self.num_sources + spare, len(self.images) - 1)
+    def sources_of_training_views(self, count: int) -> Int[Tensor, "view source"]:
+        """Choose ``count`` sources for every training view, if there are as many, never itself."""
+        count = min(count, len(self.images) - 1)
         return self._choose(self.cameras, self.size, count, self._every_view())
 
     @torch.no_grad()

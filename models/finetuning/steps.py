@@ -43,6 +43,8 @@ class StepSettings:
     scene_loss: SceneLossConfig
     rays_per_step: int
     targets_per_step: int
+    sources_per_step: int
+    """Views that a training view is rendered from."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def step_losses(
     targets = _targets(scene, masks, order)
     drawn = draw_target_rays(targets, settings.rays_per_step // count, settings.rays, generator)
     near_far = scene.near_far.expand(count, 2)
-    drawn_sources = draw_sources(sources.index_select(0, order), scene.num_sources, generator)
+    drawn_sources = draw_sources(
+        sources.index_select(0, order), settings.sources_per_step, generator
+    )
     features = scene.gather(drawn_sources)
     volume = scene.model.look(features, targets.cameras[:, 0], near_far, targets.size)
     rendering = scene.model.render(

@@ -20,12 +20,12 @@ def scene(finetune, tmp_path):
 def gradient_of_plane_weights(scene, guide_weight):
     loss = LossConfig(coarse_weight=0.0, ssim_weight=0.0)
     rays = RayBatchConfig(patch_size=8, patch_share=0.0)
-    settings = StepSettings(rays, loss, SceneLossConfig(guide_weight=guide_weight), 64, 1)
+    settings = StepSettings(rays, loss, SceneLossConfig(guide_weight=guide_weight), 64, 1, 2)
     scene.requires_grad_(True).zero_grad()
     masks = torch.ones(len(scene.images), *scene.size, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
     step_losses(
-        scene, masks, scene.sources_of_training_views(), settings, generator
+        scene, masks, scene.sources_of_training_views(2), settings, generator
     ).total.backward()
     # The first output is what planes weigh; the others are context for the field.
     return scene.model.volume.network.outward.weight.grad[0].abs().max()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.evaluation.checkpoint import read_checkpoint
+from models.finetuning import steps
 from models.finetuning.scene_file import load_finetuned, read_scene_file
 from models.finetuning.steps import draw_sources
 from models.prior_refinement import surfaces
@@ -21,7 +22,7 @@ def scene(finetune, tmp_path):
 
 
 def test_the_prior_is_what_the_volume_sees_from_every_view(scene):
-    neighbours = scene.sources_of_training_views()[:, : scene.num_sources - 1]
+    neighbours = scene.sources_of_training_views(scene.num_sources - 1)
     seen = []
     with torch.no_grad():
         for view, others in enumerate(neighbours):
@@ -67,6 +68,27 @@ def test_sources_of_a_step_are_some_of_the_candidates():
     again = draw_sources(candidates, 3, torch.Generator().manual_seed(3))
     assert torch.equal(again, drawn[3])
     assert torch.equal(draw_sources(candidates[:, :3], 3, torch.Generator()), candidates[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("n_views", "step_sources", "drawn"), [(4, 2, (3, 2)), (2, 0, (3, 2)), (2, 9, (3, 2))]
+)
+def test_a_step_may_take_fewer_sources_than_a_picture(
+    finetune, tmp_path, monkeypatch, n_views, step_sources, drawn
+):
+    """Never more; and every step draws them among as many spare ones as it was told."""
+    seen = []
+
+    def spy(candidates, count, generator):
+        chosen = draw_sources(candidates, count, generator)
+        seen.append((candidates.shape[1], chosen.shape[1]))
+        return chosen
+
+    monkeypatch.setattr(steps, "draw_sources", spy)
+    assert finetune(num_steps=2, n_views=n_views, step_sources=step_sources, spare_sources=1) == 0
+    assert seen == [drawn, drawn]
+    report = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]
+    assert {len(view["sources"]) for view in report["views"]} == {n_views}
 
 
 def test_planes_and_samples_can_be_chosen(finetune, tmp_path):
