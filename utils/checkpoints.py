@@ -7,6 +7,8 @@ read with ``weights_only=True``: an untrusted checkpoint cannot run code.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import pickle
 import re
@@ -16,6 +18,8 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 EPOCH_PLACEHOLDER = "{epoch:02d}"
 
@@ -43,6 +47,22 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
             f"{path}: cannot save the checkpoint ({error}); {whole}. "
             "Free space or choose another folder with --save_dir, then resume with --ckpt."
         ) from error
+
+
+def set_aside(path: Path, resumed_from: str | Path | None) -> None:
+    """Rename a file that another run left where this one will write: ``last.1.ckpt``, and so on.
+
+    Args:
+        path: The file, which need not be there.
+        resumed_from: What this run goes on from; a file in the same folder is its own.
+    """
+    own = resumed_from is not None and Path(resumed_from).resolve().parent == path.parent.resolve()
+    if own or not path.exists():
+        return
+    names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
+    aside = next(name for name in names if not name.exists())
+    path.replace(aside)
+    logger.warning("%s is of an earlier run: it is %s now", path, aside.name)
 
 
 def load_safely(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
@@ -138,5 +158,7 @@ def _nearby(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         return f" (the folder {folder} does not exist)"
-    found = sorted(str(file) for file in folder.rglob("*.ckpt"))[:5]
+    # No deeper than a run's own folders: somebody's whole home may lie below.
+    levels = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
+    found = [str(file) for level in levels for file in sorted(folder.glob(level))][:5]
     return f"; found there: {', '.join(found)}" if found else f" (no .ckpt file under {folder})"

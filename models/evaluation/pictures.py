@@ -44,6 +44,6 @@ def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) 
                 save_image(path, picture)
             except OSError as problem:
                 raise UserError(
-                    f"{path}: cannot write the picture ({problem.strerror}); choose another "
-                    "--save_images"
+                    f"{path}: cannot write the picture ({problem.strerror}); make room or choose "
+                    "another folder with --save_images or --save_dir"
                 ) from problem

@@ -106,7 +106,8 @@ def write_json(report: Report, path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot write the figures ({error.strerror}); choose another --out"
+            f"{path}: cannot write the figures ({error.strerror}); make room or choose another "
+            "place with --out or --save_dir"
         ) from error
 
 

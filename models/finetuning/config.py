@@ -61,7 +61,7 @@ class FineTuningConfig:
     """All settings of ``train_vggt_nerf_finetuning_pl.py``.
 
     The sizes of the model are among them only for configs that carry them along: the checkpoint
-    has the last word.
+    has the last word. So are the weights of losses that need true depth, which is not looked at.
     """
 
     run: SceneRunConfig = field(default_factory=SceneRunConfig)
@@ -74,6 +74,13 @@ class FineTuningConfig:
     pyramid: FeaturePyramidConfig = field(default_factory=FeaturePyramidConfig)
     volume: TargetVolumeConfig = field(default_factory=TargetVolumeConfig)
     radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what would do nothing."""
+        if self.loss.lpips_weight:
+            raise ValueError(
+                f"lpips_weight={self.loss.lpips_weight}: fine-tuning has no such loss; leave it 0"
+            )
 
     @property
     def step(self) -> StepSettings:

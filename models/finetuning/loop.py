@@ -22,6 +22,11 @@ from models.finetuning.steps import StepSettings, step_losses
 from models.training.gradient_guard import GradientGuard
 from utils.seeding import generator_for
 
+_REMEDY = (
+    "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
+    "with a lower --lrate and --lrate_maps, or with --precision 32-true."
+)
+
 
 class SceneTraining:
     """A scene, its optimiser and its place in the run.
@@ -54,7 +59,7 @@ class SceneTraining:
         self.optimizer = build_scene_optimizer(scene, optimizer)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.average = AveragedWeights(trained, optimizer.average_decay)
-        self.guard = GradientGuard(optimizer.grad_clip, optimizer.max_bad_steps)
+        self.guard = GradientGuard(optimizer.grad_clip, optimizer.max_bad_steps, _REMEDY)
         candidates = settings.sources_per_step + optimizer.spare_sources
         self.sources = scene.sources_of_training_views(candidates)
         self.step = 0
@@ -116,7 +121,7 @@ class Best:
 
     def offer(self, scene: SceneModel, step: int, psnr: float) -> bool:
         """Keep a copy of the scene if it is better than any before; say whether it is."""
-        if psnr <= self.psnr:
+        if not psnr > self.psnr:
             return False
         self.psnr, self.step = psnr, step
         trained = {name for name, value in scene.named_parameters() if value.requires_grad}

@@ -18,7 +18,7 @@ from models.finetuning.loop import Best, SceneTraining
 from models.finetuning.scene_file import SceneHeader, read_scene_file, scene_content
 from models.finetuning.starting import Start
 from models.finetuning.validation import save_strip
-from utils.checkpoints import save_atomically
+from utils.checkpoints import save_atomically, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +42,21 @@ class RunRecord:
         self.latest = folder / "ckpts" / "latest.tar"
         self.best_path = folder / "ckpts" / "best.tar"
         self.curve: list[dict[str, Any]] = []
+        self.kept = 0
+        """Step of the weights that a finished run leaves."""
         self._best = Best()
         self._header: SceneHeader | None = None
         self._started, self._paused, self._saved_best = time.perf_counter(), 0.0, -1
         self._logs = SummaryWriter(str(folder / "logs"))
 
     def begin(self, begin: Start, resumed_from: str | None) -> None:
-        """Take the scene's header and, of a resumed run, its curve and its best."""
+        """Take the scene's header and, of a resumed run, its curve and its best.
+
+        What an earlier run left in the folder of a new one is kept under another name.
+        """
         self._header = begin.header
+        for path in (self.latest, self.best_path):
+            set_aside(path, resumed_from)
         # Before training starts everything counts as preparation.
         self._paused = time.perf_counter() - self._started
         if resumed_from:
@@ -86,11 +93,15 @@ class RunRecord:
         self._logs.add_scalar("val/PSNR", psnr, training.step)
         name = f"step={training.step:07d}_view{number:03d}.jpg"
         with self.paused():
-            save_strip(self.folder / "pictures" / name, view, training.scene.near_far.tolist())
-            self._write_curve()
+            try:
+                save_strip(self.folder / "pictures" / name, view, training.scene.near_far.tolist())
+                self._write_curve()
+            except OSError as error:
+                # What was learnt is worth more, and is yet to be saved.
+                logger.warning("%s: cannot write curve and picture (%s)", self.folder, error)
 
     def save(self, training: SceneTraining) -> None:
-        """Write ``latest.tar`` and, if there is a new best, ``best.tar``."""
+        """Write ``best.tar``, if there is a new best, and ``latest.tar``, which speaks of it."""
         with self.paused():
             progress = {
                 "progress": training.state(),
@@ -101,10 +112,10 @@ class RunRecord:
             }
             with training.average.standing_in():
                 state = training.scene.scene_state()
-            self._write(self.latest, state, progress)
             if self._best.step != self._saved_best:
                 self._write(self.best_path, self._best.state, {})
                 self._saved_best = self._best.step
+            self._write(self.latest, state, progress)
 
     def finish(self, training: SceneTraining) -> str:
         """Compare with the start; below it, take the best weights back. Return the verdict."""
@@ -113,11 +124,13 @@ class RunRecord:
         verdict = (
             f"PSNR {first['psnr']:.2f} before, {last['psnr']:.2f} after {last['seconds']:.0f} s"
         )
-        if gain < 0:
-            if self._best.state:
-                training.scene.load_scene_state(self._best.state)
-                training.average.restart()
-                self.save(training)
+        self.kept = training.step
+        # Not finite is below, too.
+        if not gain >= 0 and self._best.state:
+            training.scene.load_scene_state(self._best.state)
+            training.average.restart()
+            self.save(training)
+            self.kept = self._best.step
             verdict = (
                 f"fine-tuning ended below where it started ({last['psnr']:.2f} < "
                 f"{first['psnr']:.2f} dB); latest.tar holds the best weights instead, of step "

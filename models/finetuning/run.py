@@ -20,6 +20,7 @@ from models.finetuning.scene_split import SceneSplit, read_split
 from models.finetuning.starting import resume, resumed_config, start
 from models.finetuning.validation import TestViews
 from models.training.checkpointing import TrainingInterrupted
+from models.training.gradient_guard import NonFiniteTrainingError
 from utils.checkpoints import check_writable
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,13 @@ def run_finetuning(config: FineTuningConfig) -> str:
     folder = check_writable(Path(config.run.save_dir) / split.scene.name / name)
     device = choose_devices(ModelChoice(accelerator=config.run.accelerator))[0]
     record = RunRecord(folder)
-    views = split.training_views().to(device)
+    views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
     begin = (resume if config.run.ckpt else start)(config, split, views)
     bf16 = _uses_bf16(config, device)
     training = SceneTraining(
         *(begin.scene, views.masks, config.step, config.optimizer, config.run.seed, bf16)
     )
-    test_views = split.scene.load_views(split.test_ids).to(device)
-    tests = TestViews(test_views, split.test_ids, split.region, config.run.chunk, bf16)
+    tests = TestViews(held_out, split.test_ids, split.region, config.run.chunk, bf16)
     record.begin(begin, config.run.ckpt)
     if begin.training:
         training.restore(begin.training["progress"])
@@ -57,7 +57,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
         _train(training, tests, record, config, signals)
     verdict = record.finish(training)
     with training.average.standing_in():
-        figures = _figures(split, training, tests, folder)
+        figures = _figures(split, training, tests, record)
     return "\n".join([*figures, verdict])
 
 
@@ -70,13 +70,18 @@ def _train(
 ) -> None:
     if training.step == 0:
         _validate(training, tests, record)
-    squared_error = torch.zeros((), device=training.masks.device)
+    squared_error, steps = torch.zeros((), device=training.masks.device), 0
     while training.step < config.optimizer.num_steps:
-        squared_error += training.advance()
-        step = training.step
+        try:
+            squared_error += training.advance()
+        except NonFiniteTrainingError:
+            record.save(training)
+            raise
+        step, steps = training.step, steps + 1
         if step % _LOG_EVERY == 0:
-            record.log_training(step, squared_error.item() / _LOG_EVERY)
+            record.log_training(step, squared_error.item() / steps)
             squared_error.zero_()
+            steps = 0
         last = step == config.optimizer.num_steps
         if last or step % config.run.val_every == 0:
             _validate(training, tests, record)
@@ -95,7 +100,7 @@ def _validate(training: SceneTraining, tests: TestViews, record: RunRecord) -> N
 
 
 def _figures(
-    split: SceneSplit, training: SceneTraining, tests: TestViews, folder: Path
+    split: SceneSplit, training: SceneTraining, tests: TestViews, record: RunRecord
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     weights = find_perceptual_weights()
@@ -103,9 +108,9 @@ def _figures(
     results = tests.results(training.scene, perceptual, split.train_ids)
     sources = tuple(result.sources for result in results)
     task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
-    save_pictures(folder / "pictures", task, results)
-    report = full_report({split.scene.name: scene_report(task, results)}, {"step": training.step})
-    write_json(report, folder / "metrics.json")
+    save_pictures(record.folder / "pictures", task, results)
+    report = full_report({split.scene.name: scene_report(task, results)}, {"step": record.kept})
+    write_json(report, record.folder / "metrics.json")
     return list(table(report))
 
 

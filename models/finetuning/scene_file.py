@@ -36,6 +36,8 @@ class FinetunedScene:
     name: str
     train_ids: tuple[int, ...]
     test_ids: tuple[int, ...]
+    settings: dict[str, Any]
+    """All settings of the run."""
 
     @property
     def cameras(self) -> Cameras:
@@ -169,4 +171,4 @@ def load_finetuned(path: str | Path, device: torch.device | str = "cpu") -> Fine
     content = read_scene_file(path)
     header = header_of(content, path)
     scene = scene_from(content, header, path).requires_grad_(False).eval().to(device)
-    return FinetunedScene(scene, header.scene, header.train_ids, header.test_ids)
+    return FinetunedScene(scene, header.scene, header.train_ids, header.test_ids, header.settings)

@@ -18,7 +18,7 @@ from models.evaluation.scores import Region
 from models.evaluation.worlds import world_tasks
 from utils.errors import UserError
 
-MIN_TRAINING_VIEWS = 2
+MIN_TRAINING_VIEWS = MIN_SOURCES = 2
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,12 @@ def _check_views(split: SceneSplit, num_sources: int) -> None:
         raise UserError(
             f"Scene {scene!r} has no view to test on; choose some of its {count} with --targets."
         )
-    if count < MIN_TRAINING_VIEWS or num_sources < 1:
+    if num_sources < MIN_SOURCES:
+        raise UserError(
+            f"--n_views {num_sources}: the depth of a view is what other views agree on; "
+            f"fine-tuning renders from at least {MIN_SOURCES}."
+        )
+    if count < MIN_TRAINING_VIEWS:
         raise UserError(
             f"Scene {scene!r}: {count} training views are left beside {len(split.test_ids)} test "
             f"views; a view is trained from others, so at least {MIN_TRAINING_VIEWS} are needed. "

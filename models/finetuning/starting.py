@@ -13,6 +13,7 @@ import torch
 from datasets.views import Views
 from models.backbone import NoBackbone
 from models.evaluation.checkpoint import Checkpoint, config_from_plain, read_checkpoint
+from models.evaluation.photographs import split_scan
 from models.finetuning.config import FineTuningConfig
 from models.finetuning.residual import SceneResidual
 from models.finetuning.scene_file import SceneHeader, header_of, read_scene_file, scene_from
@@ -27,8 +28,8 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 _SIZES = ("pyramid", "volume", "radiance_field")
-_OURS = ("ckpt", "expname", "save_dir", "init_ckpt", "vggt_path", "accelerator", "chunk")
-"""Settings of a run that a resumed one may have otherwise."""
+_OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "accelerator", "chunk")
+"""Settings of a run that a resumed one may have otherwise, if somebody chooses them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Start:
 
 
 def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
-    """Return the settings of the run that is resumed, and say once where they differ from ours.
+    """Return the settings of the run that is resumed, and say once which chosen ones do not count.
+
+    Where it lives and where its data are is as it was, unless somebody chooses otherwise.
 
     Raises:
         UserError: There is no such file, or it is of another kind.
@@ -50,13 +53,27 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings
     theirs = config_from_plain(FineTuningConfig, settings, f"{path}: settings")
-    run = dataclasses.replace(theirs.run, **{name: getattr(config.run, name) for name in _OURS})
-    data = dataclasses.replace(theirs.data, datadir=config.data.datadir)
-    merged = dataclasses.replace(theirs, run=run, data=data)
-    rows = differing_settings(asdict(config), asdict(merged))
-    if rows:
-        logger.warning("%s decides: %s", path, _describe(rows))
+    usual = FineTuningConfig()
+    chosen = {
+        name: getattr(config.run, name)
+        for name in _OURS
+        if getattr(config.run, name) != getattr(usual.run, name)
+    }
+    run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
+    datadir = config.data.datadir
+    chosen_data = datadir != usual.data.datadir and _is_there(datadir)
+    if not chosen_data and _is_there(theirs.data.datadir):
+        datadir = theirs.data.datadir
+    merged = dataclasses.replace(
+        theirs, run=run, data=dataclasses.replace(theirs.data, datadir=datadir)
+    )
+    _warn(path, asdict(config), asdict(merged), asdict(usual))
     return merged
+
+
+def _is_there(datadir: str) -> bool:
+    # A scan of DTU is named as if it was a folder of its own.
+    return split_scan(Path(datadir))[0].exists()
 
 
 def resume(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
@@ -72,13 +89,13 @@ def resume(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
         raise UserError(
             f"{path}: is of scene {header.scene!r} with training views {list(header.train_ids)}; "
             f"{config.data.datadir} has {split.scene.name!r} with {list(split.train_ids)}. "
-            "Resume with the --datadir of the run."
+            f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
         )
     if not content["training"]:
         raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
     scene = scene_from(content, header, path).eval().to(views.images.device)
-    settings = {**header.settings, "run": asdict(config.run)}
-    return Start(scene, dataclasses.replace(header, settings=settings), content["training"])
+    header = dataclasses.replace(header, settings=asdict(config))
+    return Start(scene, header, content["training"])
 
 
 def start(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:
@@ -137,15 +154,16 @@ def new_scene(
 
 def _report_contradictions(config: FineTuningConfig, checkpoint: Checkpoint) -> None:
     """Name sizes that somebody chose and the checkpoint has otherwise."""
-    rows = []
-    for part in _SIZES:
-        chosen, theirs = getattr(config, part), asdict(getattr(checkpoint.model_config, part))
-        usual = asdict(type(chosen)())
-        differing = differing_settings(asdict(chosen), theirs)
-        rows += [row for row in differing if row[1] != usual[row[0]]]
+    ours = {part: asdict(getattr(config, part)) for part in _SIZES}
+    theirs = {part: asdict(getattr(checkpoint.model_config, part)) for part in _SIZES}
+    usual = {part: asdict(getattr(FineTuningConfig(), part)) for part in _SIZES}
+    _warn(checkpoint.path, ours, theirs, usual)
+
+
+def _warn(path: Path, ours: dict[str, Any], theirs: dict[str, Any], usual: dict[str, Any]) -> None:
+    """Name the settings that somebody chose, being other than usual, and a file has otherwise."""
+    chosen = {name for name, _, _ in differing_settings(ours, usual)}
+    rows = [row for row in differing_settings(ours, theirs) if row[0] in chosen]
     if rows:
-        logger.warning("%s decides: %s", checkpoint.path, _describe(rows))
-
-
-def _describe(rows: list[tuple[str, Any, Any]]) -> str:
-    return ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
+        told = ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
+        logger.warning("%s decides: %s", path, told)

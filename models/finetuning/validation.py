@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,13 +66,17 @@ class TestViews:
         ]
 
     def mean_psnr(self, rendered: Sequence[ViewImages]) -> float:
-        """Return the mean over the views of what ``view_scores`` calls PSNR."""
+        """Return the mean of what ``view_scores`` calls PSNR, over the views that have pixels.
+
+        NaN if a rendering is not finite, or no pixel counts.
+        """
         values = []
         for view in rendered:
             inner = view.cropped(self.region.border)
             counted = counted_pixels(inner, self.region)
-            values.append(psnr(inner.rgb.clamp(0, 1), inner.true_rgb, counted))
-        return torch.stack(values).nanmean().item()
+            if counted.any():
+                values.append(psnr(inner.rgb.clamp(0, 1), inner.true_rgb, counted))
+        return torch.stack(values).mean().item() if values else math.nan
 
     def results(
         self,

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
-from utils.checkpoints import load_safely, save_atomically
+from utils.checkpoints import load_safely, save_atomically, set_aside
 
 LAST = "last.ckpt"
 # To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
@@ -85,7 +85,12 @@ class LastCheckpoint(Callback):
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals from Lightning, which would abandon the step under way."""
+        """Take over the signals from Lightning, which would abandon the step under way.
+
+        What another run left here is kept: by now every rank has read what it starts from.
+        """
+        if trainer.is_global_zero:
+            set_aside(self.path, trainer.ckpt_path)
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._previous[signum] = signal.signal(signum, self._remember)
 

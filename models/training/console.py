@@ -6,17 +6,25 @@ import logging
 import warnings
 from collections.abc import Callable
 
+import torch
+
 from models.training.checkpointing import TrainingInterrupted
 from models.training.gradient_guard import NonFiniteTrainingError
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+_LESS_MEMORY = (
+    "Less memory is needed with fewer rays at once (--batch_size in training, --chunk or "
+    "--val_chunk for whole pictures), fewer sources (--n_views), samples (--N_samples) or pixels."
+)
+
 
 def run_and_report(job: Callable[[], str]) -> int:
     """Run a script's job, log what it returns or its one error, and return the exit status.
 
-    0: done. 1: training diverged. 2: bad input. 128 + n: stopped by signal n, having saved.
+    0: done. 1: training diverged, or a GPU's memory ran out. 2: bad input. 128 + n: stopped by
+    signal n, having saved.
     """
     set_up_console()
     try:
@@ -26,6 +34,10 @@ def run_and_report(job: Callable[[], str]) -> int:
         return 2
     except NonFiniteTrainingError as error:
         logger.error("error: %s", error)
+        return 1
+    except torch.OutOfMemoryError as error:
+        logger.error("error: %s", str(error).split(". ")[0])
+        logger.error("%s", _LESS_MEMORY)
         return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)

@@ -13,6 +13,7 @@ class NonFiniteTrainingError(RuntimeError):
 
 # Looking at a number waits for the device, which then has nothing to do until the host catches up.
 LOOK_EVERY = 20
+_REMEDY = "Lower --lrate, use full precision or look at the data, then resume with --ckpt."
 
 
 class GradientGuard:
@@ -22,15 +23,17 @@ class GradientGuard:
     ``LOOK_EVERY`` steps only. For any other optimiser each step is looked at.
     """
 
-    def __init__(self, max_norm: float, max_bad_steps: int) -> None:
+    def __init__(self, max_norm: float, max_bad_steps: int, remedy: str = _REMEDY) -> None:
         """Set the limits.
 
         Args:
             max_norm: Largest norm of the gradient.
             max_bad_steps: Consecutive skipped steps after which training stops.
+            remedy: What to do then, for the error.
         """
         self.max_norm = max_norm
         self.max_bad_steps = max_bad_steps
+        self.remedy = remedy
         self.bad_steps = 0
         self.bad_steps_in_a_row = 0
         self._not_looked_at: list[Bool[Tensor, ""]] = []
@@ -81,6 +84,5 @@ class GradientGuard:
         if self.bad_steps_in_a_row >= self.max_bad_steps:
             raise NonFiniteTrainingError(
                 f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
-                f"step {step}; the weights are those before the first of them. Lower --lrate, use "
-                "full precision or look at the data, then resume with --ckpt."
+                f"step {step}; the weights are those before the first of them. {self.remedy}"
             )

@@ -35,6 +35,7 @@ def test_many_scans_at_once(refused, tiny_dtu):
 
 def test_one_source_view(refused):
     refused("1 training views", "at least 2", argv=("--sources", 1))
+    refused("--n_views 1", "at least 2", n_views=1)
 
 
 def test_no_test_view(drawn_split):
@@ -59,13 +60,15 @@ def test_files_of_another_kind(refused, general_checkpoint, tmp_path):
 def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
     assert finetune(num_steps=1) == 0
     latest = tmp_path / "runs/scan2/vggt_finetune_scan2/ckpts/latest.tar"
-    refused("is of scene 'scan2'", argv=("--ckpt", latest), datadir=tiny_dtu / "scan1")
+    ours = tiny_dtu / "scan1"
+    refused("is of scene 'scan2'", tiny_dtu / "scan2", argv=("--ckpt", latest), datadir=ours)
     best = latest.with_name("best.tar")
     refused("resume from latest.tar", argv=("--ckpt", best))
 
 
 def test_impossible_settings(refused):
     refused("num_steps=0", num_steps=0)
+    refused("lpips_weight=0.1", lpips_weight=0.1)
     refused("lrate_mpas", argv=("--lrate_mpas", 1))
 
 

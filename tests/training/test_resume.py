@@ -126,6 +126,15 @@ def test_resume_twice(tiny_flags, tmp_path, monkeypatch, uninterrupted):
     same_weights(whole_path, path)
 
 
+def test_a_new_run_in_an_old_folder_leaves_the_old_one_its_file(tiny_flags, tmp_path, monkeypatch):
+    _, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=4)
+    old = path.read_bytes()
+    train(tiny_flags, tmp_path, monkeypatch, "--seed", "1", crash_before=4)
+    assert path.with_name("last.1.ckpt").read_bytes() == old != path.read_bytes()
+    train(tiny_flags, tmp_path, monkeypatch, "--seed", "1", "--ckpt", str(path), crash_before=6)
+    assert not path.with_name("last.2.ckpt").exists()
+
+
 def test_a_run_from_before_a_setting_existed_resumes(
     tiny_flags, tmp_path, monkeypatch, uninterrupted
 ):

@@ -7,7 +7,13 @@ import sys
 import pytest
 import torch
 
-from utils.checkpoints import check_writable, load_safely, resolve_checkpoint, save_atomically
+from utils.checkpoints import (
+    check_writable,
+    load_safely,
+    resolve_checkpoint,
+    save_atomically,
+    set_aside,
+)
 from utils.errors import UserError
 
 
@@ -94,3 +100,18 @@ def test_unwritable_folder_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match="cannot write here"):
         check_writable(tmp_path / "file" / "runs")
     assert check_writable(tmp_path / "new").is_dir()
+
+
+def test_what_another_run_left_is_kept_under_the_next_number(tmp_path):
+    mine = tmp_path / "mine/last.ckpt"
+    set_aside(mine, None)
+    mine.parent.mkdir()
+    for content in ("first", "second"):
+        mine.write_text(content)
+        set_aside(mine, tmp_path / "other/last.ckpt")
+    assert not mine.exists()
+    kept = [mine.with_name(f"last.{number}.ckpt").read_text() for number in (1, 2)]
+    assert kept == ["first", "second"]
+    mine.write_text("third")
+    set_aside(mine, mine)
+    assert mine.read_text() == "third"
