@@ -26,6 +26,7 @@ import models.ray_rendering
 from models.evaluation.run import check_output
 from models.radiance_field import RadianceField
 from models.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
+from models.rendering.finetuned import is_tuned_scene
 from models.rendering.frames import plan_frames
 from models.rendering.opening import open_scene
 from models.rendering.paths import frame_size, make_path
@@ -33,6 +34,7 @@ from models.rendering.scene import GeneralScene
 from models.training.console import run_and_report
 from models.vggt_nerf import VGGTNeRF
 from utils.config import parse_config
+from utils.errors import UserError
 from utils.videos import write_video
 
 _Stages = dict[str, tuple[tuple[Any, str], ...]]
@@ -105,6 +107,11 @@ def run_benchmark(config: SpeedConfig) -> str:
         UserError: Bad input.
     """
     check_output(Path(config.out), "--out")
+    if is_tuned_scene(config.model.ckpt):
+        raise UserError(
+            f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing, this benchmark takes "
+            "general checkpoints only; give the one that it was fine-tuned from"
+        )
     scene = open_scene(config.scene, config.model, frame_size(config.camera_path))
     assert isinstance(scene, GeneralScene)
     path = make_path(config.camera_path, scene)

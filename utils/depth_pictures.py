@@ -23,6 +23,10 @@ _DARK, _LIGHT = 0.35, 0.55
 _SAMPLED = 10_000
 """Pixels of each frame that are asked for the range."""
 _TICKS = 5
+_NARROWEST = 6
+"""Least width of a bar's colours, in pixels."""
+_LEAST_LABELLED = 24
+"""Rows below which a bar has no room for numbers."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,22 @@ def depth_picture(
 def color_bar(
     height: int, shown: DepthRange, unit: LengthUnit | None = None
 ) -> Float[Tensor, "3 height width"]:
-    """Draw the colour map with numbers and the unit, near at the bottom; it widens with height."""
+    """Draw the colour map with numbers and the unit, near at the bottom; it widens with height.
+
+    A bar too low for numbers has colours only.
+    """
+    if height < _LEAST_LABELLED:
+        return _shades(height, _NARROWEST)
     unit = unit or LengthUnit()
     font_size = max(8, min(height // 14, 22))
     font = ImageFont.load_default(font_size)
     top, bottom = int(font_size * 1.8), height - max(font_size // 2, 2)
-    bar = max(6, font_size)
+    bar = max(_NARROWEST, font_size)
     values = np.linspace(shown.high, shown.low, _TICKS) * unit.factor
     texts = [_format(value, values) for value in values]
     width = bar + 6 + max(int(font.getlength(text)) for text in [*texts, unit.name]) + 4
     image = Image.new("RGB", (width, height), "white")
-    shades = torch.linspace(1, 0, bottom - top)[:, None].expand(-1, bar)
-    colors = colorize(shades, 0.0, 1.0, COLOR_MAP).permute(1, 2, 0)
+    colors = _shades(bottom - top, bar).permute(1, 2, 0)
     image.paste(Image.fromarray((colors * 255).round().byte().numpy()), (2, top))
     draw = ImageDraw.Draw(image)
     draw.text((2, 1), unit.name, fill="black", font=font)
@@ -97,6 +105,12 @@ def color_bar(
         draw.line([(2 + bar, place), (5 + bar, place)], fill="black")
         draw.text((7 + bar, place), text, fill="black", font=font, anchor="lm")
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1) / 255
+
+
+def _shades(height: int, width: int) -> Float[Tensor, "3 height width"]:
+    """Draw the colour map, near at the bottom."""
+    shades = torch.linspace(1, 0, height)[:, None].expand(-1, width)
+    return colorize(shades, 0.0, 1.0, COLOR_MAP)
 
 
 def _format(value: float, values: np.ndarray) -> str:

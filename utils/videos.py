@@ -55,7 +55,7 @@ def write_video(
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{first.shape[1]}x{first.shape[0]}"),
         *("-r", f"{fps:g}", "-i", "-", "-an"),
-        *(_GIF if path.suffix == ".gif" else _H264),
+        *(_GIF if path.suffix.lower() == ".gif" else _H264),
         str(partial),
     ]
     try:

@@ -31,7 +31,8 @@ class SceneChoice:
     n_views: int = 3
     """Source views that a picture is made from, those nearest to its camera"""
     near_far: tuple[float, ...] = ()
-    """Nearest and farthest depth, in the units of the cameras; none: those of the data"""
+    """Nearest and farthest depth, in the units of the data's files (DTU: millimetres); none: those
+    of the data"""
     world: int = 0
     """Which procedural world"""
     world_seed: int = HeldOutScenes.world_seed

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from datasets.dtu import MILLIMETRES_TO_SCENE
-from models.finetuning.scene_file import header_of, load_finetuned, read_scene_file
+from models.finetuning.scene_file import load_finetuned
 from models.finetuning.scene_model import SceneModel
 from models.rendering.scene import (
     BeforeChunk,
@@ -121,7 +122,7 @@ def open_tuned(
         model=scene.model,
         near_far=torch.tensor([near, far]),
         settings=settings,
-        unit=_unit(path),
+        unit=_unit(tuned.settings),
     )
     return opened.with_sampling(near, far, n_samples) if n_samples else opened
 
@@ -131,9 +132,8 @@ def is_tuned_scene(path: str) -> bool:
     return Path(path).suffix == ".tar"
 
 
-def _unit(path: str) -> LengthUnit:
+def _unit(settings: dict[str, Any]) -> LengthUnit:
     """Read from the run's settings whether the scene is one of DTU's."""
-    settings = header_of(read_scene_file(path), path).settings
     groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
     if any(group.get("dataset_name") == "dtu" for group in groups):
         return LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from datasets.dtu import MILLIMETRES_TO_SCENE, DTUDataset
+from datasets.photo_files import PhotoReader
 from datasets.posed_scene import PosedScene
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
 from datasets.readers import ReadOptions, SceneFormat, find_scenes, recognise_format
@@ -30,9 +33,11 @@ logger = logging.getLogger(__name__)
 Size = tuple[int, int]
 
 WORLD_SIZE: Size = (128, 160)
-"""Height and width of a procedural world's photographs, unless the frames are larger."""
+"""Least height and width of a procedural world's photographs, and their narrowest shape."""
 _LONGEST_SIDE = 960
 """Photographs are shrunk to this unless frames are to be larger."""
+_FINEST: Size = (1 << 14, 1 << 14)
+"""Asked for the largest size that there is, readers take the finest photographs of a scene."""
 
 
 def open_scene(
@@ -51,14 +56,7 @@ def open_scene(
     device = choose_devices(ModelChoice(accelerator=renderer.accelerator))[0]
     settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
     if is_tuned_scene(renderer.ckpt):
-        if choice.sources:
-            raise UserError(
-                "--sources: a fine-tuned scene reads the views that it was trained on; leave it out"
-            )
-        tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
-        if renderer.compile:
-            tuned.model.compile_rendering()
-        return tuned
+        return _open_tuned(choice, renderer, settings, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
@@ -73,6 +71,36 @@ def open_scene(
     if renderer.compile:
         model.compile_rendering()
     return GeneralScene(model, scene, pool, settings, unit, device)
+
+
+def _open_tuned(
+    choice: SceneChoice, renderer: RendererChoice, settings: RenderSettings, device: torch.device
+) -> RenderableScene:
+    """Read a fine-tuned scene, of which the depth range can still be chosen, and nothing else.
+
+    Raises:
+        UserError: The file is damaged, or sources were chosen.
+    """
+    if choice.sources:
+        raise UserError(
+            "--sources: a fine-tuned scene reads the views that it was trained on; leave it out"
+        )
+    usual = SceneChoice()
+    names = [field.name for field in fields(choice) if field.name != "near_far"]
+    unread = [f"--{name}" for name in names if getattr(choice, name) != getattr(usual, name)]
+    if unread:
+        logger.warning(
+            "%s is a fine-tuned scene and brings its own photographs: %s does not count",
+            renderer.ckpt,
+            ", ".join(unread),
+        )
+    tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
+    if choice.near_far:
+        near, far = _in_scene_unit(choice.near_far, tuned.unit).tolist()
+        tuned = tuned.with_sampling(near, far, tuned.n_samples)
+    if renderer.compile:
+        tuned.model.compile_rendering()
+    return tuned
 
 
 def open_photographs(
@@ -93,16 +121,19 @@ def open_photographs(
         case name:
             folder = _scene_folder(choice, name)
             range_ = (choice.near_far[0], choice.near_far[1]) if choice.near_far else None
-            # Any range will do for asking how large the images are; estimating one takes long.
-            native = read_scene(name, folder, ReadOptions(near_far=range_ or (0.1, 1.0))).image_size
-            size = _reading_size(native, frame_size)
+            size = _reading_size(_native_size(name, folder, range_), frame_size)
             scene = read_scene(name, folder, ReadOptions(size, range_))
     if choice.near_far:
-        scene = replace(scene, near_far=torch.tensor(choice.near_far))
+        scene = replace(scene, near_far=_in_scene_unit(choice.near_far, unit))
     logger.info(
         "%s: %d views of %dx%d", scene.name, len(scene.view_ids), *reversed(scene.image_size)
     )
     return scene, unit
+
+
+def _in_scene_unit(near_far: tuple[float, ...], unit: LengthUnit) -> Float[Tensor, " 2"]:
+    """Take over a range that somebody gave in the unit in which depths are shown to them."""
+    return torch.tensor(near_far) / unit.factor
 
 
 def _format(choice: SceneChoice) -> FolderFormat | Literal["procedural"]:
@@ -133,9 +164,16 @@ def _read_world(
         )
     generator = ProceduralGenerator(ProceduralConfig(seed=choice.world_seed), device)
     batch = generator.sample(
-        [choice.world], choice.world_views, frame_size or WORLD_SIZE, choice.world_difficulty
+        [choice.world], choice.world_views, _world_size(frame_size), choice.world_difficulty
     )
     return posed_world(batch, f"world{choice.world:04d}")
+
+
+def _world_size(frame_size: Size | None) -> Size:
+    """Return a size that covers the frames, and shows enough of the world for a model."""
+    height, width = frame_size or WORLD_SIZE
+    height = max(height, WORLD_SIZE[0])
+    return height, max(width, round(height * WORLD_SIZE[1] / WORLD_SIZE[0]))
 
 
 def _read_dtu(choice: SceneChoice, frame_size: Size | None) -> PosedScene:
@@ -168,6 +206,14 @@ def _scene_folder(choice: SceneChoice, name: SceneFormat) -> Path:
         found = ", ".join(folder.name for folder in folders)
         raise UserError(f"--scan {choice.scan}: {choice.datadir} holds {found}")
     return named[0]
+
+
+def _native_size(name: SceneFormat, folder: Path, range_: tuple[float, float] | None) -> Size:
+    """Return the height and width of a scene's first photograph; others may differ from it."""
+    # Any range will do for asking how large the images are; estimating one takes long.
+    scene = read_scene(name, folder, ReadOptions(_FINEST, range_ or (0.1, 1.0)))
+    assert isinstance(scene.read_view, PhotoReader)
+    return scene.read_view.photos[0].size
 
 
 def _reading_size(native: Size, frame_size: Size | None) -> Size:

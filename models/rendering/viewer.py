@@ -82,7 +82,8 @@ def run_viewer(config: ViewerConfig) -> str:
     """
     choice = config.viewer
     cloud = read_points(Path(choice.points)) if choice.points else None
-    # Photographs finer than the sharpest picture would cost a slow machine seconds to encode.
+    # Photographs finer than the sharpest picture would cost a slow machine seconds to encode. Its
+    # rows decide alone: how wide the browser's window will be is not known.
     scene = open_scene(config.scene, config.model, (choice.height, 1))
     viewer = Viewer(scene, choice, cloud)
     logger.info("%s: open %s in a browser; Ctrl-C ends it", scene.name, viewer.address)
@@ -185,13 +186,16 @@ class Viewer:
 
     def _add_controls(self) -> None:
         gui, scene = self.server.gui, self.scene
+        shown = (scene.near_far * scene.unit.factor).tolist()
         # Few digits, or they cover each other under the sliders.
-        near, far = (float(f"{value:.3g}") for value in scene.near_far.tolist())
+        near, far = (float(f"{value:.3g}") for value in shown)
+        unit = f"in {scene.unit.name}"
         self.shown = gui.add_dropdown("show", _SHOWN)
         cameras = gui.add_checkbox("source cameras", initial_value=True)
         step = float(f"{(far - near) / 200:.1g}")
-        self.near = gui.add_slider("near", max(float(f"{near / 4:.2g}"), 1e-3), far, step, near)
-        self.far = gui.add_slider("far", near, 2 * far, step, far)
+        least = max(float(f"{near / 4:.2g}"), 1e-3)
+        self.near = gui.add_slider("near", least, far, step, near, hint=unit)
+        self.far = gui.add_slider("far", near, 2 * far, step, far, hint=unit)
         samples = scene.n_samples
         self.samples = gui.add_slider("samples on a ray", 2, max(64, samples), 1, samples)
         self.shown.on_update(lambda _: self._choose_shown())
@@ -213,7 +217,8 @@ class Viewer:
         self.live.refresh()
 
     def _choose_sampling(self) -> None:
-        near, far = self.near.value, self.far.value
+        factor = self.scene.unit.factor
+        near, far = self.near.value / factor, self.far.value / factor
         if near < far:
             samples = int(self.samples.value)
             self.live.use(self.scene.with_sampling(near, far, samples))

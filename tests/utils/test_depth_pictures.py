@@ -56,3 +56,10 @@ def test_the_bar_has_the_colours_of_the_map(height):
     for end in (ends[:, 0, 0], ends[:, 0, 1]):
         assert ((column - end[:, None]).abs().amax(0) < 0.02).any()
     assert (bar < 0.1).all(0).any(), "numbers are written on it"
+
+
+@pytest.mark.parametrize("height", [1, 8, 16, 23])
+def test_a_bar_too_low_for_numbers_has_colours_only(height):
+    bar = color_bar(height, DepthRange(2.1, 4.5), LengthUnit("mm", 200.0))
+    assert bar.shape[:2] == (3, height)
+    assert torch.equal(bar, bar[:, :, :1].expand_as(bar)) and not (bar == 1).all(0).any()

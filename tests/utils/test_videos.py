@@ -47,6 +47,12 @@ def test_gif_repeats_and_keeps_its_frames(tmp_path):
     assert b"NETSCAPE2.0" in (tmp_path / "video.gif").read_bytes()
 
 
+def test_the_case_of_the_ending_counts_nothing(tmp_path):
+    for name, start in (("video.GIF", b"GIF89a"), ("video.MP4", b"\0\0\0 ftyp")):
+        write_video(tmp_path / name, moving_bars(2), 10.0)
+        assert (tmp_path / name).read_bytes().startswith(start)
+
+
 def test_odd_sides_grow_by_a_copy(tmp_path):
     write_video(tmp_path / "video.mp4", moving_bars(3, 31, 45), 5.0)
     decoded = decode(tmp_path / "video.mp4", (32, 46))

@@ -92,6 +92,11 @@ def test_without_data_a_procedural_world_is_shown(render, tmp_path):
     assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 5
 
 
+def test_frames_too_low_for_a_labelled_bar_have_depth_beside_them(render, tmp_path):
+    assert render("--out", tmp_path / "frames", "--depth", "--size", 8, 10, "--n_frames", 1) == 0
+    assert imageio.imread(tmp_path / "frames" / "frame_00000.png").shape[:2] == (8, 26)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

@@ -17,3 +17,9 @@ def test_stages_add_up_to_the_frame(tiny_checkpoint, tiny_dtu, tmp_path):
     }
     assert all(value > 0 for value in spent.values())
     assert figures["size"] == [64, 80] and figures["device"] == "cpu"
+
+
+def test_a_fine_tuned_scene_is_refused(tmp_path, caplog):
+    flags = ["--ckpt", "scene/latest.tar", "--accelerator", "cpu", "--out", tmp_path / "speed.json"]
+    assert render_speed.main([str(flag) for flag in flags]) == 2
+    assert "--ckpt scene/latest.tar" in caplog.text and "general checkpoint" in caplog.text

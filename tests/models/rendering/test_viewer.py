@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 
 from models.rendering.fusion import PointCloud
 from models.rendering.viewer import Viewer, ViewerChoice, read_points
+from utils.depth_pictures import LengthUnit
 from utils.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -174,6 +175,15 @@ def test_controls_change_what_is_rendered(viewer):
     wait_for(lambda: images[-1][0, 0].tolist() in ([89] * 3, [140] * 3))
     viewer.shown.value = "points"
     wait_for(lambda: viewer._cloud is not None and viewer._cloud.visible)
+
+
+def test_sliders_show_the_unit_of_the_files(painted_scene):
+    object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
+    viewer = Viewer(painted_scene, ViewerChoice(port=18773))
+    assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
+    viewer.near.value = 400.0
+    wait_for(lambda: viewer.live.scene.near_far.tolist() == [2.0, 8.0])
+    viewer.stop()
 
 
 def test_points_from_a_file(painted_scene, tmp_path):
