@@ -15,7 +15,7 @@ from utils.config import parse_config
 class ExportConfig:
     """What to share, and where."""
 
-    ckpt: str = "runs_new"
+    ckpt: str
     """checkpoint of general training; a folder stands for the newest .ckpt in it"""
     out: str = "exported"
     """folder to write model.ckpt to"""

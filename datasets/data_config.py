@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from datasets.readers import ReadOptions, chosen_range
 from datasets.sources import DataSource, parse_source
 from utils.errors import UserError
 
@@ -27,6 +28,9 @@ class DataConfig:
     """Shrink the images of dtu by this factor on reading; sides must stay whole numbers."""
     image_size: tuple[int, ...] = ()
     """Height and width that all but dtu are resized to; none: as the images are."""
+    near_far: tuple[float, ...] = ()
+    """Nearest and farthest depth for transforms, colmap, blender and photos, in the scene's own
+    units; none: as the files have them."""
     background: Literal["white", "black"] = "white"
     """What shows through the transparent pixels of blender."""
     min_sources: int = 3
@@ -67,6 +71,11 @@ class DataConfig:
             raise UserError(f"image_size takes height and width, got {self.image_size}.")
         if self.mix and self.dataset_name == "procedural":
             raise UserError("mix takes data sets on disk; leave dataset_name = procedural out.")
+        if self.mix and self.near_far:
+            raise UserError(
+                "near_far cannot be chosen for a mix, whose units differ; give near and far in the "
+                "files of its data sets."
+            )
         self.sources()
 
     def sources(self) -> list[DataSource]:
@@ -76,6 +85,7 @@ class DataConfig:
             UserError: One is described wrongly.
         """
         grey = 1.0 if self.background == "white" else 0.0
+        near_far = chosen_range(self.dataset_name, self.near_far)
         if self.mix:
             sources = [parse_source(text, grey) for text in self.mix]
         else:
@@ -84,7 +94,7 @@ class DataConfig:
         return [
             replace(
                 source,
-                options=replace(source.options, size=source.options.size or size, background=grey),
+                options=ReadOptions(source.options.size or size, near_far, grey),
             )
             for source in sources
         ]

@@ -65,8 +65,8 @@ def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     if closest <= _MIN_DEPTH_RATIO * farthest:
         raise UserError(
             f"{source}: gives no near and far, and its cameras do not look at a common place from "
-            "which they could be estimated. Give near and far, in the units of the camera "
-            "positions."
+            "which they could be estimated. Give near and far in the file, or with --near_far, in "
+            "the units of the camera positions."
         )
     near, far = _NEAR_OF_FOCUS * closest, _FAR_OF_FOCUS * farthest
     _LOG.info("%s gives no near and far; estimated %.3g and %.3g", source, near, far)

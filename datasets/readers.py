@@ -6,8 +6,9 @@ DTU's folders hold many scans with shared cameras; ``datasets.dtu`` reads those.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,6 +25,8 @@ from utils.errors import UserError
 
 SceneFormat = Literal["llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
 SCENE_FORMATS: tuple[SceneFormat, ...] = get_args(SceneFormat)
+RANGED: tuple[SceneFormat, ...] = ("transforms", "colmap", "blender", "photos")
+"""Formats whose near and far can be chosen; the others' files always say them."""
 ESTIMATED = "estimated"
 """Folder, beside a user's photos, with the cameras that were estimated for them."""
 
@@ -60,6 +63,30 @@ _LIST_NAMES: dict[Split, tuple[str, ...]] = {
     "val": ("lists/val.txt", "lists/test.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
     "test": ("lists/test.txt", "lists/val.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
 }
+
+
+def chosen_range(name: str, near_far: Sequence[float]) -> tuple[float, float] | None:
+    """Return the range that somebody chose for a data set, for ``ReadOptions``.
+
+    Args:
+        name: Format of the data set.
+        near_far: Nearest and farthest z-depth in the scene's units, or nothing.
+
+    Raises:
+        UserError: It is no range, or the format takes none.
+    """
+    if not near_far:
+        return None
+    if name not in RANGED:
+        raise UserError(
+            f"near_far cannot be chosen for dataset_name={name}, only for {', '.join(RANGED)}."
+        )
+    if len(near_far) != 2:
+        raise UserError(f"near_far takes two numbers, got {len(near_far)}.")
+    near, far = near_far
+    if not 0 < near < far < math.inf:
+        raise UserError(f"near_far={near:g} {far:g}: 0 < near < far must hold.")
+    return near, far
 
 
 def open_scene(name: SceneFormat, folder: Path, options: ReadOptions | None = None) -> PosedScene:

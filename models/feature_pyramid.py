@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 GROUP = 4
 """Channels whose common length is bounded."""
+NORM_GROUPS = 8
+"""Groups of channels that the norms split any width into."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,18 @@ class FeaturePyramidConfig:
     coarse_channels: int = 32
     """channels of the feature maps that the target's volume reads; a multiple of 4"""
     pyramid_width: int = 64
-    """channels inside the pyramid"""
+    """channels inside the pyramid; a multiple of 16"""
 
     def __post_init__(self) -> None:
         """Refuse channels that do not form groups."""
-        for name in ("feature_channels", "coarse_channels"):
-            if getattr(self, name) % GROUP:
-                raise ValueError(f"{name}={getattr(self, name)} is no multiple of {GROUP}")
+        # The first level has half the width, which its norms split.
+        for name, least in (
+            *(("feature_channels", GROUP), ("coarse_channels", GROUP)),
+            ("pyramid_width", 2 * NORM_GROUPS),
+        ):
+            value = getattr(self, name)
+            if value < least or value % least:
+                raise ValueError(f"{name}={value} is no multiple of {least}")
 
 
 class FeaturePyramid(nn.Module):
@@ -110,10 +117,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.GroupNorm(8, width),
+            nn.GroupNorm(NORM_GROUPS, width),
             nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
-            nn.GroupNorm(8, width),
+            nn.GroupNorm(NORM_GROUPS, width),
             nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
@@ -137,7 +144,7 @@ def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channe
 def _downsample(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 5, stride=2, padding=2),
-        nn.GroupNorm(8, outputs),
+        nn.GroupNorm(NORM_GROUPS, outputs),
         nn.GELU(),
         nn.Conv2d(outputs, outputs, 3, padding=1),
         nn.GELU(),

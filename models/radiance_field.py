@@ -32,7 +32,12 @@ class RadianceFieldConfig:
     """heads of the attention along the ray; divides field_width"""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not divide."""
+        """Refuse sizes that are none, and those that do not divide."""
+        for name in ("field_width", "view_width", "similarity_groups", "ray_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if self.ray_layers < 0:
+            raise ValueError(f"ray_layers={self.ray_layers} must not be negative")
         if self.field_width % self.ray_heads:
             raise ValueError(
                 f"field_width={self.field_width} is not a multiple of ray_heads={self.ray_heads}"

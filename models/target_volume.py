@@ -47,7 +47,12 @@ class TargetVolumeConfig:
     """channel groups of the volume's cross-view similarity; divides coarse_channels"""
 
     def __post_init__(self) -> None:
-        """Refuse widths that the network's norms cannot split."""
+        """Refuse counts that are none, and widths that the network's norms cannot split."""
+        if self.volume_groups < 1 or self.volume_channels < 0:
+            raise ValueError(
+                f"volume_groups={self.volume_groups} must be positive and "
+                f"volume_channels={self.volume_channels} not be negative"
+            )
         if not self.volume_widths or any(width % 8 or width < 8 for width in self.volume_widths):
             raise ValueError(f"volume_widths={self.volume_widths} must be multiples of 8")
 

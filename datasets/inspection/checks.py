@@ -35,13 +35,16 @@ class SceneChecks:
     """The pair of views with the most matches."""
 
 
-def check_scene(scene: PosedScene, num_pairs: int, written: Writing) -> SceneChecks:
+def check_scene(
+    scene: PosedScene, num_pairs: int, written: Writing, rangeable: bool = True
+) -> SceneChecks:
     """Check intrinsics, poses, and both against matched features.
 
     Args:
         scene: At a size that is quick to look at.
         num_pairs: How many pairs of views are matched.
         written: How the format writes poses.
+        rangeable: Whether near and far can be chosen instead of those in the files.
 
     Raises:
         UserError: An image is damaged.
@@ -71,7 +74,7 @@ def check_scene(scene: PosedScene, num_pairs: int, written: Writing) -> SceneChe
     depths = _depths(list(evidence.values()))
     if not problems and len(depths):
         facts.append(_range_fact(depths, scene))
-        problems += _check_range(depths, scene)
+        problems += _check_range(depths, scene, rangeable)
     best = max(evidence, key=lambda pair: evidence[pair].pixels.shape[1])
     return SceneChecks(tuple(facts), tuple(warnings), tuple(problems), best)
 
@@ -169,15 +172,16 @@ def _range_fact(depths: Float[Tensor, " point"], scene: PosedScene) -> str:
     )
 
 
-def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> list[str]:
+def _check_range(depths: Float[Tensor, " point"], scene: PosedScene, rangeable: bool) -> list[str]:
     near, far = scene.near_far.tolist()
     inside = ((depths >= near) & (depths <= far)).float().mean().item()
     if inside >= _MIN_INSIDE:
         return []
     low, high = depths.quantile(0.01).item(), depths.quantile(0.99).item()
     digits = 2 - math.floor(math.log10(max(low, 1e-12)))
+    chosen = f", or --near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}"
     return [
         f"near {near:.4g} and far {far:.4g} leave out {1 - inside:.0%} of what the images show: "
-        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file, or "
-        f"--near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}."
+        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file"
+        f"{chosen if rangeable else ''}."
     ]

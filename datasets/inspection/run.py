@@ -13,7 +13,7 @@ from datasets.inspection.checks import SceneChecks, check_scene
 from datasets.inspection.conventions import Writing
 from datasets.inspection.picture import draw_scene
 from datasets.inspection.stock import FoundScene, Stock, take_stock
-from datasets.readers import ReadOptions
+from datasets.readers import RANGED, ReadOptions, chosen_range
 from datasets.scene_index import write_index
 from datasets.sources import DataSource
 from utils.errors import UserError
@@ -51,18 +51,19 @@ class InspectionConfig:
 
         Raises:
             ValueError: Names the value.
+            UserError: The range is none, or cannot be chosen for this format.
         """
         for name in ("image_size", "near_far"):
             if len(getattr(self, name)) not in (0, 2):
                 raise ValueError(f"{name} takes two numbers, got {len(getattr(self, name))}")
         if self.scenes < 0 or self.pairs < 1:
             raise ValueError("scenes must not be negative and pairs must be positive")
+        self.source()
 
     def source(self) -> DataSource:
         """Return what to inspect."""
         size = (self.image_size[0], self.image_size[1]) if self.image_size else None
-        near_far = (self.near_far[0], self.near_far[1]) if self.near_far else None
-        options = ReadOptions(size=size, near_far=near_far)
+        options = ReadOptions(size=size, near_far=chosen_range(self.dataset_name, self.near_far))
         return DataSource(self.dataset_name, Path(self.datadir), options=options)
 
 
@@ -75,11 +76,11 @@ def run_inspection(config: InspectionConfig) -> str:
     source = config.source()
     stock = take_stock(source)
     lines = _stock_lines(source, stock)
-    problems = [*stock.broken] if source.name != "dtu" else []
+    problems = [*stock.broken]
     for found in _spread(stock.scenes, config.scenes):
         _LOG.info("checking %s", found.scene.name)
         reduced = found.reduced()
-        checks = check_scene(reduced, config.pairs, _writing(source.name))
+        checks = check_scene(reduced, config.pairs, _writing(source.name), source.name in RANGED)
         lines += _check_lines(found, checks)
         problems += [f"{found.scene.name}: {problem}" for problem in checks.problems]
         if checks.pair is not None:
@@ -107,6 +108,9 @@ def training_command(config: InspectionConfig, stock: Stock) -> str:
         height, width = next(iter(sizes))
         shrink = 1000 / max(height, width)
         words.append(f"--image_size {round(height * shrink)} {round(width * shrink)}")
+    if config.near_far:
+        # As many digits as were given: the range must pass where this one did.
+        words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
     fewest = min(len(found.scene.view_ids) for found in stock.scenes)
     if fewest < 12:
         words.append("--min_sources 2 --max_sources 3 --num_nearest 3")

@@ -36,11 +36,11 @@ class FoundScene:
 
 @dataclass(frozen=True)
 class Stock:
-    """All scenes that were found, and those that cannot be read."""
+    """All scenes that were found, and what training could not read."""
 
     scenes: list[FoundScene]
     broken: list[str]
-    """One message each."""
+    """One message for each scene; for DTU for each split that training needs."""
     listed: str
     """How scenes belong to splits."""
 
@@ -101,12 +101,12 @@ def _reopen(source: DataSource, folder: Path, scene: PosedScene) -> Callable[[],
 
 def _dtu_stock(source: DataSource) -> Stock:
     scenes: dict[str, FoundScene] = {}
-    problems = []
+    problems: dict[Split, str] = {}
     for split in _SPLITS:
         try:
             dataset = DTUDataset(source.folder, split, max_sources=1, num_nearest=1)
         except UserError as error:
-            problems.append(f"{split}: {error}")
+            problems[split] = f"{split}: {error}"
             continue
         targets = len(dataset) // len(dataset.scan_names)
         for name in dataset.scan_names:
@@ -115,5 +115,7 @@ def _dtu_stock(source: DataSource) -> Stock:
             counts = {**({} if known is None else known.splits), split: targets}
             scenes[name] = FoundScene(scene, counts, lambda scene=scene: scene, None)
     if not scenes:
-        raise UserError(problems[0])
-    return Stock(list(scenes.values()), problems, "scans by lists")
+        raise UserError(problems["train"])
+    # Training reads two of the splits; those who do not evaluate need no scans for the third.
+    broken = [problems[split] for split in _SPLITS[:2] if split in problems]
+    return Stock(list(scenes.values()), broken, "scans by lists")

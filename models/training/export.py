@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.backbone import check_backbone_size
+from models.evaluation.run import check_output
 from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
 
@@ -31,7 +33,8 @@ def export_checkpoint(
         sampling: Settings of ``RenderConfig`` to have otherwise; what is ``None`` stays.
 
     Raises:
-        UserError: There is no such checkpoint, or it is of another kind.
+        UserError: There is no such checkpoint, or it is of another kind; the backbone's patches do
+            not fill the size; the folder cannot be written.
     """
     source = resolve_checkpoint(str(ckpt))
     content = load_safely(source)
@@ -40,13 +43,16 @@ def export_checkpoint(
     kept: dict[str, Any] = {name: content[name] for name in KEPT}
     settings = kept["vggt_nerf"]["settings"]
     settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
-    if vggt_path is not None:
-        settings["backbone"]["vggt_path"] = vggt_path
+    backbone = settings["backbone"]
     if backbone_size is not None:
-        settings["backbone"]["backbone_size"] = backbone_size
+        folders = [path for path in (backbone["vggt_path"], vggt_path) if path]
+        check_backbone_size(backbone_size, *folders)
+        backbone["backbone_size"] = backbone_size
+    if vggt_path is not None:
+        backbone["vggt_path"] = vggt_path
     chosen = {name: value for name, value in (sampling or {}).items() if value is not None}
     settings["model"]["rendering"].update(chosen)
     target = Path(folder) / "model.ckpt"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    check_output(target, "--out")
     save_atomically(kept, target)
     return target

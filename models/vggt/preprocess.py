@@ -80,11 +80,30 @@ def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[i
     Raises:
         ValueError: ``long_side`` is not a positive multiple of the patch.
     """
-    if long_side <= 0 or long_side % patch:
-        raise ValueError(f"long side {long_side} must be a positive multiple of the patch {patch}")
+    check_long_side("long side", long_side, patch)
     short_patches = round(min(height, width) * long_side / max(height, width) / patch)
     short_side = patch * max(1, short_patches)
     return (short_side, long_side) if width >= height else (long_side, short_side)
+
+
+def check_long_side(name: str, long_side: int, patch: int) -> None:
+    """Refuse a size that the network's patches do not fill.
+
+    Args:
+        name: The setting, for the error message.
+        long_side: Its value in pixels.
+        patch: Side of the network's patch.
+
+    Raises:
+        ValueError: It is not a positive multiple of the patch; names the nearest that are.
+    """
+    if long_side > 0 and long_side % patch == 0:
+        return
+    below = max(1, long_side // patch) * patch
+    raise ValueError(
+        f"{name}={long_side} must be a positive multiple of the patch {patch}, for example {below} "
+        f"or {below + patch}"
+    )
 
 
 def load_and_preprocess(

@@ -254,3 +254,25 @@ def test_settings_that_are_refused():
         DataConfig(mix=("dtu:x",), dataset_name="procedural")
     with pytest.raises(UserError, match="image_size takes height and width"):
         DataConfig(image_size=(5,))
+    with pytest.raises(UserError, match="near_far cannot be chosen for a mix"):
+        DataConfig(mix=("colmap:x",), dataset_name="colmap", near_far=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("name", ["dtu", "llff", "blendedmvs", "procedural"])
+def test_formats_whose_range_cannot_be_chosen(name):
+    with pytest.raises(UserError, match=f"near_far cannot be chosen for dataset_name={name}"):
+        DataConfig(dataset_name=name, near_far=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("near_far", [(2.0, 1.0), (0.0, 1.0), (1.0, float("nan"))])
+def test_ranges_that_are_none(near_far):
+    with pytest.raises(UserError, match="0 < near < far must hold"):
+        DataConfig(dataset_name="colmap", near_far=near_far)
+
+
+@pytest.mark.parametrize("name", ["transforms", "blender", "colmap"])
+def test_a_chosen_range_goes_before_that_of_the_files(roots, name):
+    data = module(dataset_name=name, datadir=str(roots[name]), near_far=(123.0, 1234.0))
+    data.setup()
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert next(iter(loader)).near_far.tolist() == [[123, 1234]]

@@ -1,6 +1,9 @@
 """The inspector on small scenes: what it says, draws and refuses."""
 
 import json
+import re
+import shlex
+import shutil
 
 import cv2
 import numpy as np
@@ -8,10 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.inspection.checks import check_scene
 from datasets.inspection.features import match_pair
 from datasets.inspection.run import InspectionConfig, run_inspection
 from datasets.inspection.sweep import shrink, sweep_depth, warp
 from datasets.transforms import read_transforms
+from models.training.general_run import GeneralTrainingConfig
+from utils.config import parse_config
 from utils.errors import UserError
 
 HEIGHT, WIDTH, FOCAL = 240, 320, 300.0
@@ -100,8 +106,20 @@ def test_opencv_axes_are_named_with_a_remedy(root, tmp_path):
 
 def test_a_range_that_leaves_the_scene_out(root, tmp_path):
     write(root, near=1.0, far=3.0)
-    with pytest.raises(UserError, match=r"leave out \d+% .*--near_far"):
+    with pytest.raises(UserError, match=r"leave out \d+% .*--near_far") as refused:
         run_inspection(config(root, tmp_path))
+    near, far = re.search(r"--near_far (\S+) (\S+)\.$", str(refused.value), re.MULTILINE).groups()
+    report = run_inspection(config(root, tmp_path, near_far=(float(near), float(far))))
+    flags = shlex.split(report.splitlines()[-1].partition("configs/vggt_general.txt")[2])
+    trained = parse_config(GeneralTrainingConfig, flags)
+    assert trained.data.near_far == (float(near), float(far))
+    write(root)
+
+
+def test_a_range_that_only_the_files_can_say(root):
+    write(root, near=1.0, far=3.0)
+    (problem,) = check_scene(read_transforms(root), 4, "opengl", rangeable=False).problems
+    assert "give near and far in the file." in problem and "--near_far" not in problem
     write(root)
 
 
@@ -128,6 +146,29 @@ def test_dtu_and_a_broken_scene(tiny_dtu, tmp_path):
         (tmp_path / "set" / name / "transforms.json").write_text("{")
     with pytest.raises(UserError, match=r"a.transforms\.json: cannot read"):
         run_inspection(config(tmp_path / "set", tmp_path))
+
+
+@pytest.mark.parametrize("missing", ["train", "val"])
+def test_dtu_scans_that_leave_nothing_to_train_on(tiny_dtu, tmp_path, missing):
+    copy = tmp_path / "dtu"
+    shutil.copytree(tiny_dtu, copy)
+    (copy / "lists" / f"{missing}.txt").write_text("scan65\n")
+    with pytest.raises(UserError, match=rf"{missing}: .*none of the 1 scans.*lists/\{{train,val"):
+        run_inspection(config(copy, tmp_path, dataset_name="dtu", scenes=1))
+
+
+def test_dtu_scans_without_a_test_split_are_ready_to_train(tiny_dtu, tmp_path):
+    copy = tmp_path / "dtu"
+    shutil.copytree(tiny_dtu, copy)
+    (copy / "lists" / "test.txt").write_text("scan65\n")
+    (copy / "lists" / "val.txt").write_text((copy / "lists" / "train.txt").read_text())
+    report = run_inspection(config(copy, tmp_path, dataset_name="dtu", scenes=1))
+    assert "ready to train" in report
+
+
+def test_a_range_for_a_format_that_takes_none():
+    with pytest.raises(UserError, match="near_far cannot be chosen for dataset_name=dtu"):
+        InspectionConfig(near_far=(1.0, 2.0))
 
 
 @pytest.mark.parametrize("settings", [{"image_size": (3,)}, {"near_far": (1.0,)}, {"scenes": -1}])
