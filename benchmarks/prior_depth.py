@@ -8,7 +8,8 @@ much as it is trusted.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,6 +20,7 @@ from datasets.procedural import ProceduralConfig, ProceduralGenerator
 from models.evaluation.checkpoint import read_checkpoint
 from models.evaluation.config import HeldOutScenes
 from models.geometry_prior import GeometryPrior
+from models.training.console import run_and_report
 from models.vggt_nerf import VGGTNeRF
 
 HEADINGS = ("AbsRel", "median", "<3 %", "trusted", "AbsRel, weighted")
@@ -57,8 +59,25 @@ def compare(
         yield before, after
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(arguments: argparse.Namespace) -> str:
+    """Print the table, and return what it is of.
+
+    Raises:
+        UserError: The checkpoint or its backbone is missing.
+    """
+    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
+    model = checkpoint.build_model(arguments.device)
+    config = ProceduralConfig(seed=HeldOutScenes().world_seed, samples=1)
+    generator = ProceduralGenerator(config, torch.device(arguments.device))
+    rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)
+    print(f"{'':10}" + "".join(f"{heading:>18}" for heading in HEADINGS))
+    for name, row in zip(("backbone", "refined"), rows.tolist(), strict=True):
+        print(f"{name:10}" + "".join(f"{value:18.3f}" for value in row))
+    return f"means of {arguments.worlds} worlds"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status, as ``run_and_report`` documents it."""
     held_out = HeldOutScenes()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
@@ -68,16 +87,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
     parser.add_argument("--n_views", type=int, default=3)
     parser.add_argument("--difficulty", type=float, default=held_out.world_difficulty)
-    arguments = parser.parse_args()
-    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
-    model = checkpoint.build_model(arguments.device)
-    config = ProceduralConfig(seed=held_out.world_seed, samples=1)
-    generator = ProceduralGenerator(config, torch.device(arguments.device))
-    rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)
-    print(f"{'':10}" + "".join(f"{heading:>18}" for heading in HEADINGS))
-    for name, row in zip(("backbone", "refined"), rows.tolist(), strict=True):
-        print(f"{name:10}" + "".join(f"{value:18.3f}" for value in row))
+    arguments = parser.parse_args(argv)
+    return run_and_report(lambda: measure(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
 from models.evaluation.checkpoint import read_checkpoint
+from models.training.console import run_and_report
 from models.vggt_nerf import VGGTNeRF
 from utils.rays import pixel_grid
 
@@ -74,20 +76,12 @@ def time_steps(model: VGGTNeRF, batch: ProceduralBatch, chunk: int, repeats: int
     return clock.table()
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
-    parser.add_argument("--vggt_path")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
-    parser.add_argument("--n_views", type=int, default=3)
-    parser.add_argument("--chunk", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="look and render as graphs")
-    parser.add_argument("--N_samples", type=int, help="samples on a ray, if not the checkpoint's")
-    arguments = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> str:
+    """Print the times, and return how they were taken.
+
+    Raises:
+        UserError: The checkpoint or its backbone is missing, or cannot sample so.
+    """
     device = torch.device(arguments.device)
     checkpoint = read_checkpoint(arguments.ckpt).with_overrides(
         arguments.vggt_path, N_samples=arguments.N_samples
@@ -100,7 +94,25 @@ def main() -> None:
         lines = time_steps(model, batch, arguments.chunk, arguments.repeats)
     print(f"{arguments.size[1]}x{arguments.size[0]}, {arguments.n_views} sources")
     print("\n".join(lines))
+    return f"medians of {arguments.repeats} repeats"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status, as ``run_and_report`` documents it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
+    parser.add_argument("--vggt_path")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
+    parser.add_argument("--n_views", type=int, default=3)
+    parser.add_argument("--chunk", type=int, default=2048)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="look and render as graphs")
+    parser.add_argument("--N_samples", type=int, help="samples on a ray, if not the checkpoint's")
+    arguments = parser.parse_args(argv)
+    return run_and_report(lambda: measure(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

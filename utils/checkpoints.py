@@ -7,6 +7,7 @@ read with ``weights_only=True``: an untrusted checkpoint cannot run code.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -41,7 +42,8 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         # torch.save reports a failed write as a RuntimeError of its zip writer.
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         whole = f"the previous {path.name} is untouched" if path.exists() else "nothing was written"
         raise UserError(
             f"{path}: cannot save the checkpoint ({error}); {whole}. "

@@ -67,6 +67,8 @@ class GeneralModule(pl.LightningModule):
         self.chunk = chunk
         self.perceptual = perceptual
         self.guard = GradientGuard(step.optimizer.grad_clip, step.optimizer.max_bad_steps)
+        self.depth_errors = torch.zeros(2)
+        """Sum and count of the known depth errors of this validation, on this rank."""
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render random rays of the targets and compare."""
@@ -93,6 +95,10 @@ class GeneralModule(pl.LightningModule):
         self.log("train/prior_trust", scene.prior.trusted_maps()[:, :, 1].mean())
         return losses.total
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget the depth errors of the last validation."""
+        self.depth_errors = torch.zeros(2, device=self.device)
+
     def validation_step(self, batch: Sample, batch_idx: int) -> RenderedImages:
         """Render the first target of each scene whole."""
         scene = self.model.encode(batch.sources, batch.near_far)
@@ -105,9 +111,17 @@ class GeneralModule(pl.LightningModule):
         count = len(batch.near_far)
         self.log("val/PSNR", quality, prog_bar=True, sync_dist=True, batch_size=count)
         error = mean_depth_error(images.depth, depths)
-        if not error.isnan().any():
-            self.log("val/depth_error", error.mean(), sync_dist=True, batch_size=count)
+        self.depth_errors += torch.stack([error.nansum(), (~error.isnan()).sum()])
         return images
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of the depth errors that are known to any rank, if there are some.
+
+        Every rank takes part, whether it knows some or not: the others would wait for it.
+        """
+        total, count = self.trainer.strategy.reduce(self.depth_errors, reduce_op="sum").tolist()
+        if count:
+            self.log("val/depth_error", total / count, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on what is trainable, scheduled per step."""

@@ -17,7 +17,6 @@ from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig
 from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
-from models.evaluation.checkpoint import config_from_plain
 from models.training.camera_noise import CameraNoiseConfig
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint
 from models.training.exposure import ExposureConfig
@@ -215,17 +214,26 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
             f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
             "from its weights with --init_ckpt"
         )
-    # What did not exist when the run began was then as it is by default.
-    model = config_from_plain(ModelConfig, theirs["model"], f"{path}: settings.model")
     check_resumed_settings(
         path,
         asdict(config),
-        {**theirs, "model": asdict(model)},
+        _completed(theirs, asdict(GeneralTrainingConfig())),
         structural=("model.", "backbone."),
         ignored=("run.ckpt", "run.save_dir", "run.expname", "data.num_workers"),
         restart="--init_ckpt",
     )
     return path
+
+
+def _completed(settings: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Add what did not exist when a run began: it was then as it is by default."""
+    added = {name: settings.get(name, value) for name, value in usual.items()}
+    parts = {
+        name: _completed(value, usual[name])
+        for name, value in settings.items()
+        if isinstance(value, dict) and isinstance(usual.get(name), dict)
+    }
+    return {**settings, **added, **parts}
 
 
 def _settings_of(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:

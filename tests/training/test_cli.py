@@ -10,6 +10,10 @@ import pytest
 import torch
 
 import train_vggt_nerf_pl
+from models.finetuning.config import FineTuningConfig
+from models.training.general_run import GeneralTrainingConfig
+from models.vggt_training.mini_config import MiniTrainingConfig
+from utils.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +56,43 @@ def test_help_documents_the_flags():
 def test_config_files_of_the_repository_parse(refused, tmp_path):
     for config in sorted((ROOT / "configs").glob("*general*.txt")):
         refused(["--config", config, "--datadir", tmp_path / "absent"], tmp_path / "absent")
+
+
+def config_class_of(name):
+    if name.endswith("_finetune.txt"):
+        return FineTuningConfig
+    return MiniTrainingConfig if name == "vggt_mini.txt" else GeneralTrainingConfig
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.txt")), ids=lambda p: p.name)
+def test_every_config_file_parses_for_its_script(config):
+    parsed = parse_config(config_class_of(config.name), ["--config", str(config)])
+    assert parsed != config_class_of(config.name)()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--pyramid_width", "40"], "pyramid_width=40 is no multiple of 16"),
+        (["--pyramid_width", "0"], "pyramid_width=0 is no multiple of 16"),
+        (["--feature_channels", "0"], "feature_channels=0 is no multiple of 4"),
+        (["--ray_heads", "0"], "ray_heads=0 must be positive"),
+        (["--similarity_groups", "0"], "similarity_groups=0 must be positive"),
+        (["--volume_groups", "0"], "volume_groups=0 must be positive"),
+        (["--dataset_name", "colmap", "--near_far", "1"], "near_far takes two numbers, got 1"),
+        (["--near_far", "1", "9"], "near_far cannot be chosen for dataset_name=dtu"),
+    ],
+)
+def test_values_that_no_model_or_reader_takes(refused, flags, words):
+    refused(flags, words)
+
+
+def test_a_size_that_no_patches_fill_is_refused_before_the_weights_are_read(
+    refused, tiny_flags, tmp_path
+):
+    flags = [*tiny_flags, "--random_backbone", "false", "--save_dir", tmp_path]
+    words = "backbone_size=500 must be a positive multiple of the patch 14", "490 or 504"
+    refused([*flags, "--backbone_size", "500"], *words)
 
 
 def test_unknown_key_in_a_config_file(refused, tmp_path):

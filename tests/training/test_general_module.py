@@ -4,6 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from datasets.views import Sample, Views
 from models.ray_rendering import Rendering
 from models.sampling import DepthPlanes
 from models.training import gradient_guard
@@ -12,8 +13,9 @@ from models.training.gradient_guard import NonFiniteTrainingError
 from models.training.losses import LossConfig, distortion, plane_entropy, rendering_losses
 from models.training.optimization import OptimizerConfig, build_optimizer
 from models.training.ray_batches import TargetRays
-from models.vggt_nerf import VGGTNeRF
+from models.vggt_nerf import RenderedImages, VGGTNeRF
 from models.volume_rendering import Composite
+from utils.cameras import Cameras
 
 
 class OneWeight(VGGTNeRF):
@@ -117,6 +119,51 @@ def test_learning_rate_curve_and_its_resume():
         first, state = run(cut)
         rest, _ = run(20 - cut, state)
         assert first + rest == whole, cut
+
+
+class Ranks:
+    """Stand in for a trainer whose other rank has found these depth errors."""
+
+    def __init__(self, total, count):
+        self.strategy, self.others, self.calls = self, torch.tensor([total, count]), 0
+
+    def reduce(self, tensor, reduce_op):
+        assert reduce_op == "sum"
+        self.calls += 1
+        return tensor + self.others
+
+
+@pytest.mark.parametrize(
+    ("known", "others", "shown"),
+    [
+        ([True, True, False], (0.0, 0.0), 2.0),
+        ([False, False, False], (5.0, 2.0), 2.5),
+        ([True, False, True], (5.0, 2.0), 2.25),
+        ([False, False, False], (0.0, 0.0), None),
+    ],
+)
+def test_every_rank_takes_part_in_the_depth_error(monkeypatch, known, others, shown):
+    logged = {}
+    module = make_module()
+    module.log = lambda name, value, **kwargs: logged.update({name: float(value)})
+    images = RenderedImages(
+        torch.zeros(3, 3, 2, 2), torch.full((3, 2, 2), 3.0), torch.ones(3, 2, 2)
+    )
+    module.model.encode = lambda *args: None
+    module.model.render_images = lambda *args: images
+    monkeypatch.setattr(GeneralModule, "trainer", Ranks(*others))
+    cameras = Cameras(torch.eye(3).expand(3, 1, 3, 3), torch.eye(4).expand(3, 1, 4, 4))
+    depths = torch.tensor(known).float().reshape(3, 1, 1, 1).expand(3, 1, 2, 2)
+    views = Views(torch.rand(3, 1, 3, 2, 2), cameras, depths, torch.ones_like(depths).bool())
+    batch = Sample(views, views, NEAR_FAR.expand(3, 2), ("x",) * 3, ((0,),) * 3, ((0,),) * 3)
+    for _ in range(2):
+        logged.clear()
+        module.on_validation_epoch_start()
+        module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        assert logged.pop("val/PSNR") > 0
+        assert logged == ({} if shown is None else {"val/depth_error": shown})
+    assert module.trainer.calls == 2
 
 
 NEAR_FAR = torch.tensor([[1.0, 5.0]])

@@ -136,13 +136,15 @@ def test_a_new_run_in_an_old_folder_leaves_the_old_one_its_file(tiny_flags, tmp_
 
 
 def test_a_run_from_before_a_setting_existed_resumes(
-    tiny_flags, tmp_path, monkeypatch, uninterrupted
+    tiny_flags, tmp_path, monkeypatch, uninterrupted, caplog
 ):
     _, path = train(tiny_flags, tmp_path, monkeypatch, crash_before=12)
     content = load_safely(path)
     del content["vggt_nerf"]["settings"]["model"]["rendering"]["sampling_spread"]
+    del content["vggt_nerf"]["settings"]["data"]["near_far"]
     save_atomically(content, path)
     _, path = train(tiny_flags, tmp_path, monkeypatch, "--ckpt", str(path))
+    assert "near_far" not in caplog.text
     same_weights(uninterrupted[1], path)
 
 
