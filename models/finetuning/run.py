@@ -13,7 +13,7 @@ from models.evaluation.pictures import save_pictures
 from models.evaluation.report import full_report, scene_report, table, write_json
 from models.evaluation.run import choose_devices
 from models.evaluation.tasks import SceneTask
-from models.finetuning.config import FineTuningConfig
+from models.finetuning.config import FineTuningConfig, SceneRunConfig
 from models.finetuning.loop import SceneTraining, StopSignals
 from models.finetuning.record import RunRecord
 from models.finetuning.scene_split import SceneSplit, read_split
@@ -36,11 +36,11 @@ def run_finetuning(config: FineTuningConfig) -> str:
         NonFiniteTrainingError: Gradients stayed non-finite for too many steps.
         TrainingInterrupted: The run was told to stop and has saved.
     """
-    if config.run.ckpt:
+    given = config.run
+    if given.ckpt:
         config = resumed_config(config)
     split = read_split(config.data, config.data.n_views)
-    name = config.run.expname or f"vggt_finetune_{split.scene.name}"
-    folder = check_writable(Path(config.run.save_dir) / split.scene.name / name)
+    folder = check_writable(_folder(given, config.run, split.scene.name))
     device = choose_devices(ModelChoice(accelerator=config.run.accelerator))[0]
     record = RunRecord(folder)
     views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
@@ -59,6 +59,15 @@ def run_finetuning(config: FineTuningConfig) -> str:
     with training.average.standing_in():
         figures = _figures(split, training, tests, record)
     return "\n".join([*figures, verdict])
+
+
+def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
+    """Return where a run writes: a resumed one where it was found, unless told otherwise."""
+    usual, ckpt = SceneRunConfig(), Path(given.ckpt or "")
+    elsewhere = (given.expname, given.save_dir) != (usual.expname, usual.save_dir)
+    if ckpt.parent.name == "ckpts" and not elsewhere:
+        return ckpt.parent.parent
+    return Path(run.save_dir) / scene / (run.expname or f"vggt_finetune_{scene}")
 
 
 def _train(

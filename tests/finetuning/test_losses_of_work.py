@@ -47,6 +47,12 @@ def test_a_file_alone_says_where_its_run_lives_and_its_data_are(finetune, stoppe
     assert not stopped.with_name("latest.1.tar").exists()
 
 
+def test_a_run_that_moved_goes_on_where_it_is(stopped, tmp_path):
+    moved = stopped.parents[1].rename(tmp_path / "moved") / "ckpts/latest.tar"
+    assert train_vggt_nerf_finetuning_pl.main(["--ckpt", str(moved)]) == 0
+    assert step_of(moved) == 6 and not stopped.exists()
+
+
 def test_data_that_moved_are_found_where_they_are_said_to_be(stopped, tiny_dtu, tmp_path):
     moved = tmp_path / "moved"
     moved.symlink_to(tiny_dtu)
