@@ -51,15 +51,13 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         ) from error
 
 
-def set_aside(path: Path, resumed_from: str | Path | None) -> None:
+def set_aside(path: Path) -> None:
     """Rename a file that another run left where this one will write: ``last.1.ckpt``, and so on.
 
     Args:
         path: The file, which need not be there.
-        resumed_from: What this run goes on from; a file in the same folder is its own.
     """
-    own = resumed_from is not None and Path(resumed_from).resolve().parent == path.parent.resolve()
-    if own or not path.exists():
+    if not path.exists():
         return
     names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
     aside = next(name for name in names if not name.exists())

@@ -55,8 +55,9 @@ class RunRecord:
         What an earlier run left in the folder of a new one is kept under another name.
         """
         self._header = begin.header
-        for path in (self.latest, self.best_path):
-            set_aside(path, resumed_from)
+        if not resumed_from or Path(resumed_from).resolve() != self.latest.resolve():
+            set_aside(self.latest)
+            set_aside(self.best_path)
         # Before training starts everything counts as preparation.
         self._paused = time.perf_counter() - self._started
         if resumed_from:
@@ -125,6 +126,9 @@ class RunRecord:
             f"PSNR {first['psnr']:.2f} before, {last['psnr']:.2f} after {last['seconds']:.0f} s"
         )
         self.kept = training.step
+        if not self.latest.exists():
+            # A finished run that goes on elsewhere had no step to save after.
+            self.save(training)
         # Not finite is below, too.
         if not gain >= 0 and self._best.state:
             training.scene.load_scene_state(self._best.state)
@@ -143,7 +147,9 @@ class RunRecord:
         self.curve = training["curve"]
         self._started = time.perf_counter() - training["seconds"]
         self._paused = training["paused"]
-        best, file = training["best"], path.with_name("best.tar")
+        # An earlier run's latest.1.tar has its best.1.tar.
+        number = path.name.removeprefix("latest") if path.name.startswith("latest") else ".tar"
+        best, file = training["best"], path.with_name(f"best{number}")
         if file.is_file():
             state = read_scene_file(file)["state"]
             self._best = Best(best["psnr"], best["step"], state)

@@ -63,7 +63,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
 
 def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
     """Return where a run writes: a resumed one where it was found, unless told otherwise."""
-    usual, ckpt = SceneRunConfig(), Path(given.ckpt or "")
+    usual, ckpt = SceneRunConfig(), Path(given.ckpt or "").resolve()
     elsewhere = (given.expname, given.save_dir) != (usual.expname, usual.save_dir)
     if ckpt.parent.name == "ckpts" and not elsewhere:
         return ckpt.parent.parent

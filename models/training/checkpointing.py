@@ -89,8 +89,9 @@ class LastCheckpoint(Callback):
 
         What another run left here is kept: by now every rank has read what it starts from.
         """
-        if trainer.is_global_zero:
-            set_aside(self.path, trainer.ckpt_path)
+        resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
+        if trainer.is_global_zero and resumed != self.path.resolve():
+            set_aside(self.path)
         for signum in (signal.SIGINT, signal.SIGTERM):
             self._previous[signum] = signal.signal(signum, self._remember)
 

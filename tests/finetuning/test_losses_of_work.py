@@ -75,6 +75,9 @@ def test_a_new_run_in_an_old_folder_leaves_the_old_one_its_files(finetune, tmp_p
     names = ("latest.tar", "latest.2.tar", "latest.1.tar")
     assert [step_of(folder / name) for name in names] == [4, 3, 2]
     load_finetuned(folder / "best.1.tar")
+    assert finetune("--ckpt", folder / "latest.1.tar", save_dir="runs_fine_tuning") == 0
+    assert [step_of(folder / name) for name in ("latest.tar", "latest.3.tar")] == [2, 4]
+    assert "is missing" not in caplog.text
     assert "latest.tar is of an earlier run" in caplog.text
 
 
