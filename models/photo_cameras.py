@@ -21,6 +21,7 @@ from datasets.lenses import Lens
 from datasets.photo_folder import UprightPhoto, collect_photos, fit_photos
 from datasets.readers import ESTIMATED
 from datasets.structure_from_motion import reconstruct
+from models.backbone import check_backbone_size
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
@@ -94,12 +95,15 @@ def run_estimation(config: PhotoConfig) -> str:
     """Estimate cameras, write them, and say what to do with them.
 
     Raises:
-        UserError: Photos or backbone are missing or damaged, or there is a result already.
+        UserError: Photos or backbone are missing or damaged, the backbone's patches do not fill
+            the size that it is to see, or there is a result already.
     """
     folder = config.folder
     path = folder / "transforms.json"
     if path.exists() and not config.overwrite:
         raise UserError(f"{path}: is there already; --overwrite true replaces it.")
+    if config.method != "colmap" and config.backbone_size is not None:
+        check_backbone_size(config.backbone_size, config.vggt_path)
     photos = collect_photos(Path(config.photos), folder, config.max_views)
     if config.method == "colmap":
         photos, estimated = _reconstructed(photos)

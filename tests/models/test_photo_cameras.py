@@ -118,3 +118,9 @@ def test_a_lens_is_written_and_read_again(tmp_path, photos, oracle):
     scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
     read = scene.read_view.photos[0].lens
     assert read.coefficients == lens.coefficients and read.model == "perspective"
+
+
+def test_a_size_that_patches_do_not_fill_is_refused_before_anything_is_read(tmp_path):
+    config = PhotoConfig(photos=str(tmp_path / "none"), backbone_size=500)
+    with pytest.raises(UserError, match="backbone_size=500 .* for example 490 or 504"):
+        run_estimation(config)
