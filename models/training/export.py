@@ -13,6 +13,7 @@ from utils.errors import UserError
 
 KEPT = ("vggt_nerf", "state_dict", "global_step")
 RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
+FOLDERS = (("data", "datadir"), ("worlds", "world_photos"))
 """Paths of whoever trained: of no use to others."""
 
 
@@ -43,6 +44,8 @@ def export_checkpoint(
     kept: dict[str, Any] = {name: content[name] for name in KEPT}
     settings = kept["vggt_nerf"]["settings"]
     settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
+    for part, name in FOLDERS:
+        settings.get(part, {}).pop(name, None)
     backbone = settings["backbone"]
     if backbone_size is not None:
         folders = [path for path in (backbone["vggt_path"], vggt_path) if path]

@@ -194,6 +194,8 @@ def test_one_source_is_enough_when_all_others_are_left_out(tiny_flags, tmp_path,
 
 def test_an_export_renders_like_the_checkpoint(tmp_path, uninterrupted):
     exported = export_checkpoint(uninterrupted[1], tmp_path / "shipped")
+    theirs = load_safely(uninterrupted[1])["vggt_nerf"]["settings"]["data"]["datadir"]
+    assert theirs not in str(load_safely(exported)["vggt_nerf"])
     assert exported.stat().st_size < 0.6 * uninterrupted[1].stat().st_size
     ours, theirs = read_checkpoint(str(exported)), read_checkpoint(str(uninterrupted[1]))
     assert replace(ours, path=theirs.path, weights={}) == replace(theirs, weights={})
