@@ -138,3 +138,15 @@ def test_memory_that_runs_out_is_one_error_with_a_remedy(finetune, monkeypatch, 
     monkeypatch.setattr(loop, "step_losses", too_much)
     assert finetune() == 1
     assert "out of memory" in caplog.text and "--batch_size" in caplog.text
+
+
+def test_the_best_is_written_before_the_file_that_speaks_of_it(finetune, monkeypatch):
+    real, written = record.save_atomically, []
+
+    def save(content, path):
+        written.append(path.name)
+        real(content, path)
+
+    monkeypatch.setattr(record, "save_atomically", save)
+    assert finetune(num_steps=2) == 0
+    assert written[:2] == ["best.tar", "latest.tar"]

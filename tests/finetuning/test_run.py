@@ -128,9 +128,10 @@ def test_worse_is_not_kept(finetune, tmp_path, caplog):
     curve = json.loads((tmp_path / NAME / "curve.json").read_text())
     assert curve[-1]["psnr"] < curve[0]["psnr"]
     assert "ended below where it started" in caplog.text
-    metrics = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]
-    best = max(row["psnr"] for row in curve)
-    assert metrics["psnr"] == pytest.approx(best, abs=1e-3)
+    report = json.loads((tmp_path / NAME / "metrics.json").read_text())
+    best = max(curve, key=lambda row: row["psnr"])
+    assert report["scenes"]["scan2"]["psnr"] == pytest.approx(best["psnr"], abs=1e-3)
+    assert report["settings"]["step"] == best["step"]
 
 
 def test_settings_of_the_checkpoint_win_and_are_named_once(finetune, tmp_path, caplog):
