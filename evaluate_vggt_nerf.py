@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from models.evaluation.config import EvaluationConfig
-from models.evaluation.run import run_evaluation
-from models.training.console import run_and_report
+from evaluation.config import EvaluationConfig
+from evaluation.run import run_evaluation
+from training.console import run_and_report
 from utils.config import parse_config
 
 

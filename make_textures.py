@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.procedural.dead_leaves import dead_leaves
-from models.training.console import run_and_report
+from training.console import run_and_report
 from utils.checkpoints import check_writable
 from utils.config import parse_config
 from utils.errors import UserError

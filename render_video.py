@@ -11,9 +11,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from models.rendering.config import VideoConfig
-from models.rendering.video import run_video
-from models.training.console import run_and_report
+from apps.rendering.config import VideoConfig
+from apps.rendering.video import run_video
+from training.console import run_and_report
 from utils.config import parse_config
 
 

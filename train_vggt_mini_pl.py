@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from models.training.console import run_and_report
-from models.vggt_training.mini_config import MiniTrainingConfig
-from models.vggt_training.mini_run import evaluate_folder, run_mini_training
+from training.console import run_and_report
+from training.vggt.mini_config import MiniTrainingConfig
+from training.vggt.mini_run import evaluate_folder, run_mini_training
 from utils.config import parse_config
 
 

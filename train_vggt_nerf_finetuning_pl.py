@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from models.finetuning.config import FineTuningConfig
-from models.finetuning.run import run_finetuning
-from models.training.console import run_and_report
+from training.console import run_and_report
+from training.finetuning import run_finetuning
+from training.finetuning_config import FineTuningConfig
 from utils.config import parse_config
 
 

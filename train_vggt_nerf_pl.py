@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from models.training.console import run_and_report
-from models.training.general_run import GeneralTrainingConfig, run_general_training
+from training.console import run_and_report
+from training.general import GeneralTrainingConfig, run_general_training
 from utils.config import parse_config
 
 

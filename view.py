@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from models.rendering.viewer import ViewerConfig, run_viewer
-from models.training.console import run_and_report
+from apps.rendering.viewer import ViewerConfig, run_viewer
+from training.console import run_and_report
 from utils.config import parse_config
 
 

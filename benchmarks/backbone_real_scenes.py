@@ -18,16 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.views import Views
-from models.training.console import run_and_report
 from models.vggt.network import VGGT, VGGTPrediction
-from models.vggt_training.real_evaluation import (
+from training.console import run_and_report
+from training.vggt.real_evaluation import (
     GroupResult,
     Summary,
     evaluate_scene,
     mean_summary,
     summarize,
 )
-from models.vggt_training.real_scenes import (
+from training.vggt.real_scenes import (
     RealScene,
     dtu_scenes,
     llff_scene,

@@ -18,18 +18,18 @@ from typing import Literal
 
 import torch
 
-from datasets.dtu import MILLIMETRES_TO_SCENE
-from models.evaluation.checkpoint import config_from_plain, read_checkpoint
-from models.evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
-from models.evaluation.config import DataChoice, HeldOutScenes, ModelChoice
-from models.evaluation.rendering import Renderer, ViewResult, evaluate_scene
-from models.evaluation.run import check_output, choose_devices, read_tasks
-from models.evaluation.tasks import SceneTask
-from models.finetuning.config import FineTuningConfig
-from models.finetuning.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
-from models.finetuning.validation import TestViews
-from models.rendering.finetuned import is_tuned_scene
-from models.training.console import run_and_report
+from apps.rendering.finetuned import is_tuned_scene
+from datasets.formats.dtu import MILLIMETRES_TO_SCENE
+from evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
+from evaluation.config import DataChoice, HeldOutScenes, ModelChoice
+from evaluation.rendering import Renderer, ViewResult, evaluate_scene
+from evaluation.run import check_output, choose_devices, read_tasks
+from evaluation.tasks import SceneTask
+from models.checkpoint import config_from_plain, read_checkpoint
+from models.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
+from training.console import run_and_report
+from training.finetuning_config import FineTuningConfig
+from training.finetuning_validation import TestViews
 from utils.config import parse_config
 from utils.depth_pictures import LengthUnit
 from utils.errors import UserError

@@ -17,24 +17,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from models.evaluation.checkpoint import read_checkpoint
-from models.evaluation.config import HeldOutScenes
-from models.geometry_prior import GeometryPrior
-from models.training.console import run_and_report
+from evaluation.config import HeldOutScenes
+from models.checkpoint import read_checkpoint
+from models.depth_prior import DepthPrior
 from models.vggt_nerf import VGGTNeRF
+from training.console import run_and_report
 
 HEADINGS = ("AbsRel", "median", "<3 %", "trusted", "AbsRel, weighted")
 
 
 def figures(
-    prior: GeometryPrior,
+    prior: DepthPrior,
     depth: Float[Tensor, "batch view height width"],
     known: Bool[Tensor, "batch view height width"],
 ) -> list[float]:
     """Compare a prior with true depth: relative errors, and how much it is trusted."""
     predicted, trust = (
         functional.interpolate(maps, depth.shape[-2:], mode="nearest-exact")[known]
-        for maps in prior.trusted_maps().unbind(2)
+        for maps in prior.stacked().unbind(2)
     )
     error = (predicted - depth[known]).abs() / depth[known]
     weighted = (error * trust).sum() / trust.sum().clamp_min(1e-6)

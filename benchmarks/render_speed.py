@@ -23,16 +23,16 @@ from unittest.mock import patch
 import torch
 
 import models.ray_rendering
-from models.evaluation.run import check_output
+from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
+from apps.rendering.finetuned import is_tuned_scene
+from apps.rendering.frames import plan_frames
+from apps.rendering.open_scene import open_scene
+from apps.rendering.paths import frame_size, make_path
+from apps.rendering.scene import GeneralScene
+from evaluation.run import check_output
 from models.radiance_field import RadianceField
-from models.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
-from models.rendering.finetuned import is_tuned_scene
-from models.rendering.frames import plan_frames
-from models.rendering.opening import open_scene
-from models.rendering.paths import frame_size, make_path
-from models.rendering.scene import GeneralScene
-from models.training.console import run_and_report
 from models.vggt_nerf import VGGTNeRF
+from training.console import run_and_report
 from utils.config import parse_config
 from utils.errors import UserError
 from utils.videos import write_video
@@ -41,7 +41,7 @@ _Stages = dict[str, tuple[tuple[Any, str], ...]]
 _STAGES: _Stages = {
     "encode": ((VGGTNeRF, "encode"),),
     "sample": ((VGGTNeRF, "look"), (models.ray_rendering, "importance_edges")),
-    "field": ((models.ray_rendering, "observe"), (RadianceField, "forward")),
+    "field": ((models.ray_rendering, "sample_source_views"), (RadianceField, "forward")),
     "composite": ((models.ray_rendering, "composite"),),
 }
 """Which functions belong to which stage."""

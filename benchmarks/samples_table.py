@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.evaluation.config import (
+from evaluation.config import (
     DataChoice,
     EvaluationConfig,
     HeldOutScenes,
@@ -21,9 +21,9 @@ from models.evaluation.config import (
     OutputChoice,
     SamplingChoice,
 )
-from models.evaluation.report import Report, write_json
-from models.evaluation.run import check_output, evaluate
-from models.training.console import run_and_report
+from evaluation.report import Report, write_json
+from evaluation.run import check_output, evaluate
+from training.console import run_and_report
 from utils.config import parse_config
 
 logger = logging.getLogger(__name__)

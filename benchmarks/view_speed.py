@@ -15,9 +15,9 @@ from typing import TypeVar
 import torch
 
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
-from models.evaluation.checkpoint import read_checkpoint
-from models.training.console import run_and_report
+from models.checkpoint import read_checkpoint
 from models.vggt_nerf import VGGTNeRF
+from training.console import run_and_report
 from utils.rays import pixel_grid
 
 ResultT = TypeVar("ResultT")
@@ -66,7 +66,9 @@ def time_steps(model: VGGTNeRF, batch: ProceduralBatch, chunk: int, repeats: int
     parts = pixel_grid(*size, near_far.device).split(chunk)
     for _ in range(repeats + 1):
         scene = clock("encode", lambda: model.encode(sources, near_far))
-        target = clock("look", lambda scene=scene: model.look(scene, camera, near_far, size))
+        target = clock(
+            "look", lambda scene=scene: model.build_cost_volume(scene, camera, near_far, size)
+        )
         clock(
             "render",
             lambda scene=scene, target=target: [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from datasets.readers import ReadOptions, chosen_range
+from datasets.formats.registry import ReadOptions, chosen_range
 from datasets.sources import DataSource, parse_source
 from utils.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from datasets.data_config import DataConfig
-from datasets.dtu import DTUDataset
+from datasets.formats.dtu import DTUDataset
 from datasets.loader import ResumableDataLoader, SampleLoader
 from datasets.mixed_dataset import MixedDataset
 from datasets.pixel_cache import PixelCache

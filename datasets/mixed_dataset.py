@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from torch.utils.data import Dataset
 
-from datasets.dtu import DTUDataset
+from datasets.formats.dtu import DTUDataset
 from datasets.sampling_rules import ItemGroup
 from datasets.scene_dataset import SceneDataset
 from datasets.views import Sample, SampleRequest

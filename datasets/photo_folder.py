@@ -15,8 +15,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from datasets.images import Size, opened_image
-from datasets.photo_files import list_images
+from datasets.formats.images import Size, opened_image
+from datasets.formats.photo_files import list_images
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")

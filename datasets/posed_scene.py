@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from datasets.images import Size
+from datasets.formats.images import Size
 from datasets.view_selection import Neighbours, Split, rank_by_pose
 from datasets.views import Sample, Views
 from utils.cameras import Cameras

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from datasets.formats.registry import open_scene
 from datasets.pixel_cache import CachedReader, PixelCache
 from datasets.posed_scene import PosedScene
-from datasets.readers import open_scene
 from datasets.sampling_rules import ItemGroup, SamplingRules
 from datasets.scene_index import Roles, SceneEntry, assign_roles, is_listed, list_entries
 from datasets.sources import DataSource
@@ -146,8 +146,8 @@ class SceneDataset(Dataset[Sample]):
         if (len(scene.view_ids), scene.image_size) != expected:
             raise UserError(
                 f"{entry.folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the "
-                f"index says {expected[0]} of {expected[1]}. Write it again with inspect_data.py "
-                "--write_index."
+                f"index says {expected[0]} of {expected[1]}. Write it again with "
+                "python -m apps.inspect_data --write_index."
             )
         reader = CachedReader(str(entry.folder), scene.read_view, self._cache)
         self._open[number] = replace(scene, read_view=reader)

@@ -1,8 +1,8 @@
 """What a large data set holds, written down once, so that a training starts without looking.
 
-``inspect_data.py --write_index`` makes ``scenes.json`` in the data folder: for each scene its
-number of views, the size of its images and, where the scene has some, its own splits. A scene is
-then opened when one of its views is needed first.
+``python -m apps.inspect_data --write_index`` makes ``scenes.json`` in the data folder: for each
+scene its number of views, the size of its images and, where the scene has some, its own splits.
+A scene is then opened when one of its views is needed first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from datasets.images import Size
+from datasets.formats.images import Size
+from datasets.formats.registry import ReadOptions, SceneFormat, find_split, open_scene, split_scenes
 from datasets.posed_scene import PosedScene, held_out_views
-from datasets.readers import ReadOptions, SceneFormat, find_split, open_scene, split_scenes
 from datasets.view_selection import Split
 from utils.errors import UserError
 
@@ -75,7 +75,7 @@ def list_entries(
         if absent:
             raise UserError(
                 f"{root / INDEX_NAME}: lacks {absent[0]!r}, which the list of {split} scenes "
-                "names. Write it again with inspect_data.py --write_index."
+                "names. Write it again with python -m apps.inspect_data --write_index."
             )
         return [index[scene] for scene in chosen]
     folders = folders if folders is not None else split_scenes(name, root, split)
@@ -84,7 +84,8 @@ def list_entries(
         entries.append(describe(open_scene(name, folder, options), folder))
         if number % _REPORT_EVERY == 0:
             _LOG.info(
-                "%s: %d of %d scenes opened; inspect_data.py --write_index saves this next time",
+                "%s: %d of %d scenes opened; python -m apps.inspect_data --write_index saves "
+                "this next time",
                 *(root, number, len(folders)),
             )
     return entries
@@ -135,7 +136,7 @@ def read_index(name: SceneFormat, root: Path) -> dict[str, SceneEntry] | None:
     except _INDEX_ERRORS as error:
         raise UserError(
             f"{path}: not a readable index ({str(error)[:120]}). Remove it, or write it again with "
-            "inspect_data.py --write_index."
+            "python -m apps.inspect_data --write_index."
         ) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from datasets.readers import SCENE_FORMATS, ReadOptions, SceneFormat
+from datasets.formats.registry import SCENE_FORMATS, ReadOptions, SceneFormat
 from utils.errors import UserError
 
 _OPTION = re.compile(r",(\w+)=([^,=]*)$")
@@ -20,7 +20,7 @@ class DataSource:
     """Where samples come from."""
 
     name: str
-    """``dtu``, or a format of ``datasets.readers``."""
+    """``dtu``, or a format of ``datasets.formats.registry``."""
     folder: Path
     weight: float = 1.0
     """Share of the batches, relative to the other sources."""

@@ -12,9 +12,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.colmap import read_colmap
-from datasets.lenses import Lens
-from datasets.photo_files import PhotoReader
+from datasets.formats.colmap import read_colmap
+from datasets.formats.lenses import Lens
+from datasets.formats.photo_files import PhotoReader
 from datasets.photo_folder import UprightPhoto
 from utils.errors import UserError
 

@@ -47,7 +47,7 @@ class BackboneConfig:
             raise ValueError("tuned_blocks must not be negative, and tuned_rank be positive")
 
 
-class NoBackbone(nn.Module):
+class NullBackbone(nn.Module):
     """Stands where a backbone would and says nothing."""
 
     fingerprint = "none"
@@ -63,7 +63,7 @@ class NoBackbone(nn.Module):
         return BackboneFeatures(tokens=(), network_size=(images.shape[-2], images.shape[-1]))
 
 
-Backbone = FrozenVGGT | NoBackbone
+Backbone = FrozenVGGT | NullBackbone
 
 
 def load_backbone(config: BackboneConfig) -> Backbone:
@@ -74,7 +74,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
             not fill the chosen size.
     """
     if config.backbone == "none":
-        return NoBackbone()
+        return NullBackbone()
     check_backbone_size(config.backbone_size, config.vggt_path)
     if not config.random_backbone:
         return _frozen(VGGT.from_pretrained(config.vggt_path), config)

@@ -7,15 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.aggregation import view_statistics
-from models.projection import SceneFeatures, locate, read_maps
-from models.target_volume import TargetVolume
+from models.cost_volume import CostVolume
+from models.projection import SceneFeatures, project_to_sources, read_maps
 from models.volume_rendering import Composite
 from utils.rays import Rays
 
 
 def coarse_composite(
     scene: SceneFeatures,
-    target: TargetVolume,
+    target: CostVolume,
     rays: Rays,
     weights: Float[Tensor, "batch ray plane"],
     background: float = 0.0,
@@ -32,7 +32,7 @@ def coarse_composite(
         background: Grey value of the light that comes from nowhere.
     """
     t = target.planes.centers()[:, None].expand_as(weights)
-    where = locate(scene, rays, t, pad=0.0)
+    where = project_to_sources(scene, rays, t, pad=0.0)
     colors = view_statistics(read_maps(scene.images, where), where.valid).mean
     # Where no view sees a plane, the scene's average is the best guess.
     average = _average_color(scene)[:, None, None]
@@ -50,7 +50,7 @@ def coarse_composite(
 
 def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
     images = scene.images.float()
-    if scene.present is None:
+    if scene.view_mask is None:
         return images.mean((1, 3, 4))
-    shares = scene.present / scene.present.sum(1, keepdim=True)
+    shares = scene.view_mask / scene.view_mask.sum(1, keepdim=True)
     return (images.mean((3, 4)) * shares[..., None]).sum(1)

@@ -10,8 +10,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.geometry_prior import GeometryPrior
-from models.sampling import DepthPlanes
+from models.depth_prior import DepthPrior
+from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras, full_precision, to_camera
 from utils.rays import Rays
 
@@ -31,13 +31,13 @@ class SceneFeatures:
     coarse_features: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
     """For the volume in front of a target."""
     cameras: Cameras
-    prior: GeometryPrior
-    present: Bool[Tensor, "batch view"] | None = None
+    prior: DepthPrior
+    view_mask: Bool[Tensor, "batch view"] | None = None
     """Views that see anything at all; every view unless given."""
 
 
 @dataclass(frozen=True)
-class SourcePixels:
+class ProjectedPoints:
     """Where points lie in the source views."""
 
     grid: Float[Tensor, "batch view ray sample 2"]
@@ -46,11 +46,11 @@ class SourcePixels:
     """z-depth in the source camera; may be negative."""
     valid: Bool[Tensor, "batch view ray sample"]
     """The point lies in front of the source camera and inside its (padded) image, and the view is
-    present."""
+    not masked out."""
 
 
 @dataclass(frozen=True)
-class PriorCues:
+class DepthResiduals:
     """A point beside the surface that each view's prior puts on the same line of sight."""
 
     residuals: Float[Tensor, "batch view ray sample"]
@@ -62,7 +62,7 @@ class PriorCues:
 
 
 @dataclass(frozen=True)
-class PointObservations:
+class SourceSamples:
     """Per-view observations of ray points. Entries of invalid views are finite but meaningless."""
 
     features: Float[Tensor, "batch view ray sample channel"]
@@ -70,17 +70,17 @@ class PointObservations:
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
-    cues: PriorCues
+    cues: DepthResiduals
     valid: Bool[Tensor, "batch view ray sample"]
 
 
-def observe(
+def sample_source_views(
     scene: SceneFeatures,
     rays: Rays,
     t: Float[Tensor, "batch ray sample"],
     planes: DepthPlanes,
     pad: float = 0.0,
-) -> PointObservations:
+) -> SourceSamples:
     """Project ray points into every source view and read what is there.
 
     Args:
@@ -91,19 +91,19 @@ def observe(
         pad: Points up to this many pixels outside an image still count as seen; they read its
             border.
     """
-    where = locate(scene, rays, t, pad)
-    return PointObservations(
+    where = project_to_sources(scene, rays, t, pad)
+    return SourceSamples(
         features=read_maps(scene.features, where),
         colors=read_maps(scene.images, where),
         directions=relative_directions(rays, t, scene.cameras),
-        cues=prior_cues(scene.prior, where, planes),
+        cues=depth_residuals(scene.prior, where, planes),
         valid=where.valid,
     )
 
 
-def locate(
+def project_to_sources(
     scene: SceneFeatures, rays: Rays, t: Float[Tensor, "batch ray sample"], pad: float
-) -> SourcePixels:
+) -> ProjectedPoints:
     """Project ray points into every source view.
 
     A ray is projected once, its points by a step along its image: ``numerator / depth``, both
@@ -119,10 +119,10 @@ def locate(
     x, y = grid.unbind(-1)
     inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
     valid = inside & (depths > MIN_DEPTH)
-    if scene.present is not None:
-        valid = valid & scene.present[:, :, None, None]
+    if scene.view_mask is not None:
+        valid = valid & scene.view_mask[:, :, None, None]
     # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
-    return SourcePixels(torch.where(valid[..., None], grid, 0), depths, valid)
+    return ProjectedPoints(torch.where(valid[..., None], grid, 0), depths, valid)
 
 
 def _homogeneous(
@@ -144,7 +144,7 @@ def _across_the_image(
 
 
 def read_maps(
-    maps: Float[Tensor, "batch view channel height width"], where: SourcePixels
+    maps: Float[Tensor, "batch view channel height width"], where: ProjectedPoints
 ) -> Float[Tensor, "batch view ray sample channel"]:
     """Read maps bilinearly, in the precision of the positions: half precision would move them."""
     sampled = F.grid_sample(
@@ -157,13 +157,15 @@ def read_maps(
     return rearrange(sampled, "(b v) c r s -> b v r s c", b=len(maps))
 
 
-def prior_cues(prior: GeometryPrior, where: SourcePixels, planes: DepthPlanes) -> PriorCues:
+def depth_residuals(
+    prior: DepthPrior, where: ProjectedPoints, planes: DepthPlanes
+) -> DepthResiduals:
     """Compare points with the prior's surfaces. Neutral (0, 0, 1) where there is no prior."""
-    depth, trust = read_maps(prior.trusted_maps(), where).unbind(-1)
+    depth, trust = read_maps(prior.stacked(), where).unbind(-1)
     behind = planes.coordinates(where.depths) - planes.coordinates(depth)
     behind = behind.clamp(-1, 1) * planes.count
     hidden = torch.sigmoid(2 * (behind - VISIBLE_BEHIND))
-    return PriorCues(
+    return DepthResiduals(
         residuals=torch.where(trust > 0, behind / (1 + behind.abs()), 0),
         trust=trust,
         visibility=1 - trust * hidden,

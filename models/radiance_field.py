@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.aggregation import masked_softmax, view_statistics, working_precision
-from models.projection import PointObservations
+from models.projection import SourceSamples
 from models.ray_attention import RayAttention, mlp
 
 CUES, DIRECTIONS = 3, 4
@@ -86,7 +86,7 @@ class RadianceField(nn.Module):
 
     def forward(
         self,
-        observations: PointObservations,
+        observations: SourceSamples,
         context: Float[Tensor, "batch ray sample context"],
         positions: Float[Tensor, "batch ray sample"],
     ) -> tuple[Float[Tensor, "batch ray sample"], Float[Tensor, "batch ray sample 3"]]:
@@ -116,7 +116,7 @@ class RadianceField(nn.Module):
     def _statistics(
         self,
         features: Float[Tensor, "batch view ray sample feature"],
-        observations: PointObservations,
+        observations: SourceSamples,
         context: Float[Tensor, "batch ray sample context"],
     ) -> Float[Tensor, "batch ray sample statistic"]:
         seen = view_statistics(features, observations.valid)
@@ -132,7 +132,7 @@ class RadianceField(nn.Module):
         self,
         points: Float[Tensor, "batch ray sample width"],
         views: Float[Tensor, "batch view ray sample view_width"],
-        observations: PointObservations,
+        observations: SourceSamples,
     ) -> Float[Tensor, "batch ray sample 3"]:
         hidden = F.gelu(self.blend_view(views) + self.blend_point(points)[:, None])
         scores = self.blend_score(hidden)[..., 0].float()

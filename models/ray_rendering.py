@@ -9,11 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.coarse_pass import coarse_composite
-from models.finetuning.residual import SceneResidual
-from models.projection import SceneFeatures, observe
+from models.cost_volume import CostVolume
+from models.projection import SceneFeatures, sample_source_views
 from models.radiance_field import RadianceField
-from models.sampling import bin_centers, importance_edges
-from models.target_volume import TargetVolume
+from models.ray_sampling import bin_centers, importance_edges
 from models.volume_rendering import Composite, composite
 from utils.rays import pixel_rays
 
@@ -69,10 +68,8 @@ class Rendering:
     t_edges: Float[Tensor, "*batch ray edge"]
     """Borders of the fine bins, from 0 at near to 1 at far."""
     plane_weights: Float[Tensor, "*batch ray plane"]
-    """Of the coarse volume or, of a fine-tuned scene, its guide: where samples were drawn."""
+    """Of the cost volume: where samples were drawn."""
     coarse: Composite | None = None
-    own_rgb: Float[Tensor, "*batch ray 3"] | None = None
-    """Composite of the colours that a fine-tuned scene has of its own."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +82,10 @@ class RayRenderer:
     def render(
         self,
         scene: SceneFeatures,
-        target: TargetVolume,
+        target: CostVolume,
         pixels: Float[Tensor, "batch ray 2"],
         generator: torch.Generator | None = None,
         with_coarse: bool = False,
-        residual: SceneResidual | None = None,
     ) -> Rendering:
         """Do what ``VGGTNeRF.render`` says.
 
@@ -98,30 +94,22 @@ class RayRenderer:
         """
         rays, background = pixel_rays(target.cameras, pixels), self.settings.background
         weights = target.plane_weights(pixels)
-        guided = weights if residual is None else residual.guide(rays, target.planes, weights)
-        edges = self._edges(target, guided, generator)
+        edges = self._edges(target, weights, generator)
         coarse = None
         if with_coarse:
             coarse = coarse_composite(scene, target, rays, weights, background)
         t = bin_centers(edges)
-        observations = observe(scene, rays, t, target.planes, self.settings.pad)
+        observations = sample_source_views(scene, rays, t, target.planes, self.settings.pad)
         context = target.read_features(pixels, t)
         densities, colors = self.field(observations, context, target.planes.coordinates(t))
-        own = None
-        if residual is not None:
-            samples = residual(rays.at(t), rays.viewdirs, densities, colors)
-            densities, colors, own = samples.densities, samples.colors, samples.own_colors
         densities = densities * (DENSITY_SCALE * target.planes.slopes(t))
         far = target.planes.near_far[:, 1:]
         fine = composite(densities, colors, edges, rays.directions, far, background)
-        if own is not None:
-            behind = ((1 - fine.opacity) * background)[..., None]
-            own = (fine.weights[..., None] * own).sum(-2) + behind
-        return Rendering(fine, target.planes.coordinates(edges), guided, coarse, own)
+        return Rendering(fine, target.planes.coordinates(edges), weights, coarse)
 
     def _edges(
         self,
-        target: TargetVolume,
+        target: CostVolume,
         weights: Float[Tensor, "batch ray plane"],
         generator: torch.Generator | None,
     ) -> Float[Tensor, "batch ray edge"]:

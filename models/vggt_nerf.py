@@ -10,23 +10,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from datasets.views import Views
-from models.absent_views import cover_absent
+from models.absent_views import fill_missing_views
 from models.backbone import Backbone
-from models.feature_pyramid import FeaturePyramid, FeaturePyramidConfig
-from models.finetuning.residual import SceneResidual
-from models.geometry_prior import geometry_prior
-from models.prior_refinement import refine_prior
+from models.cost_volume import (
+    CELLS,
+    FINE_CELLS,
+    CostVolume,
+    CostVolumeConfig,
+    CostVolumeNet,
+)
+from models.depth_prior import build_depth_prior
+from models.depth_refinement import refine_depth_prior
+from models.encoder import FeaturePyramid, FeaturePyramidConfig
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField, RadianceFieldConfig
 from models.ray_rendering import RayRenderer, RenderConfig, Rendering
-from models.sampling import DepthPlanes
-from models.target_volume import (
-    CELLS,
-    FINE_CELLS,
-    TargetVolume,
-    TargetVolumeBuilder,
-    TargetVolumeConfig,
-)
+from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 
@@ -39,7 +38,7 @@ class ModelConfig:
     """The trainable part of the model. The backbone has settings of its own."""
 
     pyramid: FeaturePyramidConfig = field(default_factory=FeaturePyramidConfig)
-    volume: TargetVolumeConfig = field(default_factory=TargetVolumeConfig)
+    volume: CostVolumeConfig = field(default_factory=CostVolumeConfig)
     radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
     rendering: RenderConfig = field(default_factory=RenderConfig)
 
@@ -78,7 +77,7 @@ class VGGTNeRF(nn.Module):
         self.backbone = backbone
         channels = config.pyramid.feature_channels
         self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
-        self.volume = TargetVolumeBuilder(config.volume, config.pyramid.coarse_channels)
+        self.volume = CostVolumeNet(config.volume, config.pyramid.coarse_channels)
         self.radiance_field = RadianceField(
             config.radiance_field, channels, config.volume.volume_channels
         )
@@ -93,7 +92,7 @@ class VGGTNeRF(nn.Module):
         self,
         sources: Views,
         near_far: Float[Tensor, "batch 2"],
-        present: Bool[Tensor, "batch view"] | None = None,
+        view_mask: Bool[Tensor, "batch view"] | None = None,
         refine: bool = True,
     ) -> SceneFeatures:
         """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
@@ -101,32 +100,34 @@ class VGGTNeRF(nn.Module):
         Args:
             sources: One view or more.
             near_far: Depth range of each scene, where the backbone's depth is to lie.
-            present: Views that there are, at least one of each scene; all unless given. So scenes
+            view_mask: Views that there are, at least one of each scene; all unless given. So scenes
                 of one batch can have different numbers of them.
             refine: Sharpen the backbone's depth by looking from every source; otherwise the prior
                 is what the backbone believes.
         """
-        images = sources.images if present is None else cover_absent(sources.images, present)
+        images = (
+            sources.images if view_mask is None else fill_missing_views(sources.images, view_mask)
+        )
         seen = self.backbone(images, heads=("camera", "depth"))
         maps = self.pyramid(images, seen.tokens)
-        prior = geometry_prior(seen, images, sources.cameras, near_far, present)
-        scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, present)
+        prior = build_depth_prior(seen, images, sources.cameras, near_far, view_mask)
+        scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
         if not refine:
             return scene
 
-        def look(scene: SceneFeatures, cameras: Cameras) -> TargetVolume:
-            return self.look(scene, cameras, near_far, sources.size, FINE_CELLS)
+        def build_volume(scene: SceneFeatures, cameras: Cameras) -> CostVolume:
+            return self.build_cost_volume(scene, cameras, near_far, sources.size, FINE_CELLS)
 
-        return replace(scene, prior=refine_prior(look, scene))
+        return replace(scene, prior=refine_depth_prior(build_volume, scene))
 
-    def look(
+    def build_cost_volume(
         self,
         scene: SceneFeatures,
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
         cells: int = CELLS,
-    ) -> TargetVolume:
+    ) -> CostVolume:
         """Gather what the sources say about one target camera per scene. Once per image.
 
         Args:
@@ -143,11 +144,10 @@ class VGGTNeRF(nn.Module):
     def render(
         self,
         scene: SceneFeatures,
-        target: TargetVolume,
+        target: CostVolume,
         pixels: Float[Tensor, "batch ray 2"],
         generator: torch.Generator | None = None,
         with_coarse: bool = False,
-        residual: SceneResidual | None = None,
     ) -> Rendering:
         """Render pixel positions of the target cameras.
 
@@ -160,10 +160,9 @@ class VGGTNeRF(nn.Module):
             pixels: Positions in the target images.
             generator: Moves the samples at random.
             with_coarse: Also composite the volume's own opinion, which training needs.
-            residual: What fine-tuning has learnt about this very scene.
         """
         renderer = RayRenderer(self.radiance_field, self.config.rendering)
-        return self._render_rays(renderer, scene, target, pixels, generator, with_coarse, residual)
+        return self._render_rays(renderer, scene, target, pixels, generator, with_coarse)
 
     @torch.no_grad()
     def render_images(
@@ -173,7 +172,6 @@ class VGGTNeRF(nn.Module):
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
         chunk: int = 8192,
-        residual: SceneResidual | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
         """Render one whole image per scene, ``chunk`` rays at a time.
@@ -185,10 +183,9 @@ class VGGTNeRF(nn.Module):
             size: Height and width of the images.
             chunk: Rays per scene in one go; bounds the memory whatever the image's size. On a CPU
                 there are never more than ``CPU_RAYS``.
-            residual: What fine-tuning has learnt about this very scene.
             before_chunk: Called before each; whatever it raises gives the image up.
         """
-        target = self.look(scene, cameras, near_far, size)
+        target = self.build_cost_volume(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
         chunk = min(chunk, CPU_RAYS) if pixels.device.type == "cpu" else chunk
         parts = []
@@ -196,7 +193,7 @@ class VGGTNeRF(nn.Module):
             if before_chunk:
                 before_chunk()
             rays = part.expand(len(near_far), -1, -1)
-            parts.append(self.render(scene, target, rays, residual=residual).fine)
+            parts.append(self.render(scene, target, rays).fine)
         rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
         return RenderedImages(
             rgb=rgb.unflatten(-1, size),

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-class VolumeNetwork(nn.Module):
+class UNet3D(nn.Module):
     """Smooth a volume over three resolutions (Ronneberger et al. 2015, in three dimensions)."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int) -> None:

@@ -9,7 +9,7 @@ import models
 import utils
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ["utils", "datasets", "models"]
+LAYERS = ["utils", "datasets", "models", "evaluation", "training", "apps"]
 EXTERNAL_BLOCKED = {"transformers", "vggt", "diffusers"}
 
 

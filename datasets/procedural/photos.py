@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datasets.images import read_image
+from datasets.formats.images import read_image
 from utils.errors import UserError
 
 SIDE = 256

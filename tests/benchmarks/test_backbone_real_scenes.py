@@ -12,7 +12,7 @@ from tiny_models import SMALLEST_VGGT
 
 from benchmarks import backbone_real_scenes
 from models.vggt.initialization import random_vggt
-from models.vggt_training.export import export_vggt
+from training.vggt.export import export_vggt
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = ROOT.parent / "shared" / "scenes"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import samples_table
-from models.evaluation.config import SamplingChoice
+from evaluation.config import SamplingChoice
 
 FEW = {
     "12 uniform": SamplingChoice(N_planes=8, N_samples=12, sampling_floor=1.0),

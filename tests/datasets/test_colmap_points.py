@@ -3,7 +3,7 @@ import struct
 import pytest
 import torch
 
-from datasets.colmap_points import read_colmap_points
+from datasets.formats.colmap_points import read_colmap_points
 from utils.errors import UserError
 
 POSITIONS = [(0.0, 1.0, 2.0), (3.0, 4.0, 5.0), (6.0, 7.0, 8.0)]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.colmap import read_colmap
-from datasets.colmap_files import MODEL_PARAMETERS, ColmapCamera, read_images, read_points
-from datasets.colmap_lenses import image_lens
+from datasets.formats.colmap import read_colmap
+from datasets.formats.colmap_files import MODEL_PARAMETERS, ColmapCamera, read_images, read_points
+from datasets.formats.colmap_lenses import image_lens
 from utils.errors import UserError
 
 pycolmap = pytest.importorskip("pycolmap")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.dtu import MILLIMETRES_TO_SCENE, DTUDataset
-from datasets.pfm import read_pfm, write_pfm
+from datasets.formats.dtu import MILLIMETRES_TO_SCENE, DTUDataset
+from datasets.formats.pfm import read_pfm, write_pfm
 from datasets.views import SampleRequest
 from utils.cameras import project, unproject
 

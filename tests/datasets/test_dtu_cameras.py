@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.dtu_cameras import image_intrinsics, read_camera_file
+from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
 from utils.errors import UserError
 
 GOOD = """extrinsic

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.dtu import DTUDataset
-from datasets.dtu_cameras import image_intrinsics, read_camera_file
+from datasets.formats.dtu import DTUDataset
+from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
 from datasets.views import SampleRequest
 
 SCENES = Path(__file__).resolve().parents[2].parent / "shared" / "scenes"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from datasets.data_config import DataConfig
-from datasets.dtu import DTUDataset
+from datasets.formats.dtu import DTUDataset
 from datasets.views import SampleRequest
 from utils.errors import UserError
 

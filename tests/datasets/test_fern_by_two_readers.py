@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.colmap import read_colmap
-from datasets.inspection.checks import check_scene
-from datasets.llff import read_llff
+from apps.inspection.checks import check_scene
+from datasets.formats.colmap import read_colmap
+from datasets.formats.llff import read_llff
 
 FERN = Path(__file__).resolve().parents[2].parent / "shared" / "scenes" / "llff" / "fern"
 

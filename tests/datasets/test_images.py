@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import read_image, read_image_size, read_mask, resize_area, resize_nearest
+from datasets.formats.images import (
+    read_image,
+    read_image_size,
+    read_mask,
+    resize_area,
+    resize_nearest,
+)
 from utils.errors import UserError
 
 

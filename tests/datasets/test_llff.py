@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.llff import read_llff
+from datasets.formats.llff import read_llff
 from utils.cameras import project
 from utils.errors import UserError
 

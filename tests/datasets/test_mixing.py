@@ -12,9 +12,9 @@ import torch
 
 from datasets.data_config import DataConfig
 from datasets.data_module import SceneDataModule
+from datasets.formats.registry import ReadOptions
 from datasets.pixel_cache import PixelCache
 from datasets.posed_scene import ViewPixels
-from datasets.readers import ReadOptions
 from datasets.samplers import SceneBatchSampler
 from datasets.sampling_rules import ItemGroup, SamplingRules
 from datasets.scene_dataset import SceneDataset

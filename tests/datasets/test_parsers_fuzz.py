@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.blendedmvs import read_blendedmvs
-from datasets.blender import read_blender
-from datasets.colmap import read_colmap
-from datasets.colmap_files import read_cameras, read_images, read_points
-from datasets.depth_files import DepthFile, read_depth
-from datasets.dtu_cameras import read_camera_file
-from datasets.images import read_image, read_mask
-from datasets.llff import read_llff
-from datasets.pfm import read_pfm
+from datasets.formats.blendedmvs import read_blendedmvs
+from datasets.formats.blender import read_blender
+from datasets.formats.colmap import read_colmap
+from datasets.formats.colmap_files import read_cameras, read_images, read_points
+from datasets.formats.depth_files import DepthFile, read_depth
+from datasets.formats.dtu_cameras import read_camera_file
+from datasets.formats.images import read_image, read_mask
+from datasets.formats.llff import read_llff
+from datasets.formats.pfm import read_pfm
+from datasets.formats.transforms_file import read_transforms_file
 from datasets.scene_index import read_index
 from datasets.sources import parse_source
-from datasets.transforms_file import read_transforms_file
 from datasets.view_selection import read_pairs, read_scan_list, read_scene_list
 from utils.errors import UserError
 

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 
-from datasets.pfm import read_pfm, write_pfm
+from datasets.formats.pfm import read_pfm, write_pfm
 from utils.errors import UserError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.near_far import estimate_near_far, given_near_far
-from datasets.photo_files import check_wanted_size, list_images
-from datasets.pose_checks import rigid_c2w
+from datasets.formats.near_far import estimate_near_far, given_near_far
+from datasets.formats.photo_files import check_wanted_size, list_images
+from datasets.formats.pose_checks import rigid_c2w
 from datasets.posed_scene import PosedScene, ViewPixels, held_out_views
 from utils.cameras import Cameras
 from utils.errors import UserError

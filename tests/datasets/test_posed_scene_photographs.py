@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.images import read_image
-from datasets.llff import FERN_POOL, FERN_TARGETS, read_llff
-from datasets.transforms import read_transforms
+from datasets.formats.images import read_image
+from datasets.formats.llff import FERN_POOL, FERN_TARGETS, read_llff
+from datasets.formats.transforms import read_transforms
 from utils.cameras import project
 
 SCENES = Path(__file__).resolve().parents[2].parent / "shared" / "scenes"

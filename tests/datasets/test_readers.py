@@ -8,8 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.formats.registry import (
+    SCENE_FORMATS,
+    ReadOptions,
+    find_scenes,
+    open_scene,
+    split_scenes,
+)
 from datasets.posed_scene import PosedScene
-from datasets.readers import SCENE_FORMATS, ReadOptions, find_scenes, open_scene, split_scenes
 from utils.cameras import project, unproject
 from utils.errors import UserError
 from utils.rays import pixel_grid

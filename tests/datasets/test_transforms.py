@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.transforms import read_transforms
+from datasets.formats.transforms import read_transforms
 from utils.cameras import project
 from utils.errors import UserError
 

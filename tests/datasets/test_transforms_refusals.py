@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.transforms import read_transforms
-from datasets.transforms_file import read_transforms_file
+from datasets.formats.transforms import read_transforms
+from datasets.formats.transforms_file import read_transforms_file
 from utils.errors import UserError
 
 EYE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datasets.views import Views
-from models.absent_views import cover_absent
-from models.backbone import NoBackbone
+from models.absent_views import fill_missing_views
+from models.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
@@ -20,14 +20,14 @@ SIZE = (32, 40)
 @pytest.fixture
 def model_without_backbone(tiny_model):
     torch.manual_seed(0)
-    return VGGTNeRF(tiny_model.config, NoBackbone()).eval()
+    return VGGTNeRF(tiny_model.config, NullBackbone()).eval()
 
 
 @torch.no_grad()
-def render(model, views, near_far=NEAR_FAR, present=None):
-    scene = model.encode(views, near_far, present)
+def render(model, views, near_far=NEAR_FAR, view_mask=None):
+    scene = model.encode(views, near_far, view_mask)
     cameras = views.cameras[:, 0]
-    target = model.look(scene, cameras, near_far, SIZE)
+    target = model.build_cost_volume(scene, cameras, near_far, SIZE)
     pixels = pixel_grid(*SIZE, torch.device("cpu"))[::7].expand(len(near_far), -1, -1)
     return model.render(scene, target, pixels, with_coarse=True)
 
@@ -50,7 +50,7 @@ def test_what_lies_in_the_place_of_an_absent_view_has_no_influence(tiny_model, m
         views.depths,
         views.masks,
     )
-    ours, theirs = (render(tiny_model, some, present=PRESENT) for some in (views, changed))
+    ours, theirs = (render(tiny_model, some, view_mask=PRESENT) for some in (views, changed))
     for one, other in zip(parts(ours), parts(theirs), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(render(tiny_model, views).fine.rgb, ours.fine.rgb)
@@ -58,9 +58,9 @@ def test_what_lies_in_the_place_of_an_absent_view_has_no_influence(tiny_model, m
 
 def test_without_a_backbone_an_absent_view_is_no_view_at_all(model_without_backbone, make_views):
     views = make_views(2, 4)
-    ours = render(model_without_backbone, views, present=PRESENT)
-    for place, present in enumerate(PRESENT):
-        few = views.take(present.nonzero()[:, 0].tolist())
+    ours = render(model_without_backbone, views, view_mask=PRESENT)
+    for place, view_mask in enumerate(PRESENT):
+        few = views.take(view_mask.nonzero()[:, 0].tolist())
         one = Views(
             few.images[[place]], few.cameras[[place]], few.depths[[place]], few.masks[[place]]
         )
@@ -71,13 +71,15 @@ def test_without_a_backbone_an_absent_view_is_no_view_at_all(model_without_backb
 
 def test_when_all_are_present_nothing_changes(tiny_model, make_views):
     views, everyone = make_views(2, 4), torch.ones(2, 4, dtype=torch.bool)
-    ours, theirs = (render(tiny_model, views, present=present) for present in (everyone, None))
+    ours, theirs = (
+        render(tiny_model, views, view_mask=view_mask) for view_mask in (everyone, None)
+    )
     torch.testing.assert_close(parts(ours), parts(theirs), atol=1e-6, rtol=1e-6)
 
 
 def test_absent_views_show_the_first_that_is_present(make_views):
     images = make_views(2, 4).images
-    covered = cover_absent(images, ~PRESENT)
+    covered = fill_missing_views(images, ~PRESENT)
     assert torch.equal(covered[0], images[0, [1, 1, 1, 1]])
     assert torch.equal(covered[1], images[1, [2, 2, 2, 3]])
 
@@ -86,7 +88,7 @@ def test_no_gradient_reaches_an_absent_view(tiny_model, make_views):
     views = make_views(2, 4)
     images = views.images.clone().requires_grad_()
     scene = tiny_model.encode(replace(views, images=images), NEAR_FAR, PRESENT)
-    target = tiny_model.look(scene, views.cameras[:, 0], NEAR_FAR, SIZE)
+    target = tiny_model.build_cost_volume(scene, views.cameras[:, 0], NEAR_FAR, SIZE)
     pixels = pixel_grid(*SIZE, torch.device("cpu"))[::37].expand(2, -1, -1)
     tiny_model.render(scene, target, pixels).fine.rgb.sum().backward()
     assert images.grad is not None and images.grad[PRESENT].abs().sum() > 0

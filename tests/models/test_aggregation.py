@@ -1,7 +1,7 @@
 import torch
 
 from models.aggregation import masked_softmax, view_statistics
-from models.feature_pyramid import bounded
+from models.encoder import bounded
 
 
 def some_features(views=4, seed=0):

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from datasets.views import Views
-from models.geometry_prior import geometry_prior
-from models.prior_scale import center_scale, patch_descriptors
+from models.depth_prior import build_depth_prior
+from models.depth_scale import center_scale, patch_descriptors
 from models.vggt.frozen import BackboneFeatures
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras
@@ -57,7 +57,7 @@ def relative_errors(prior, views):
 )
 def test_recovers_the_scale(views, camera_noise, depth_noise):
     seen = backbone(views, camera_noise, depth_noise)
-    prior = geometry_prior(seen, views.images, views.cameras, NEAR_FAR)
+    prior = build_depth_prior(seen, views.images, views.cameras, NEAR_FAR)
     assert relative_errors(prior, views).median().abs() < 0.02
     assert prior.reliability > 0.4
 
@@ -65,7 +65,7 @@ def test_recovers_the_scale(views, camera_noise, depth_noise):
 def test_works_without_any_predicted_camera(views):
     seen = backbone(views)
     blind = BackboneFeatures((), seen.network_size, seen.depth, seen.depth_conf)
-    prior = geometry_prior(blind, views.images, views.cameras, NEAR_FAR)
+    prior = build_depth_prior(blind, views.images, views.cameras, NEAR_FAR)
     assert relative_errors(prior, views).median().abs() < 0.02
 
 
@@ -74,7 +74,7 @@ def test_cameras_decide_where_nothing_has_texture(views):
     depth = torch.full_like(views.depths, 600 / UNIT)
     seen = backbone(views)
     plain = BackboneFeatures((), seen.network_size, depth, seen.depth_conf, seen.pose_enc)
-    prior = geometry_prior(plain, flat, views.cameras, NEAR_FAR)
+    prior = build_depth_prior(plain, flat, views.cameras, NEAR_FAR)
     assert (prior.depth / 600 - 1).abs().max() < 0.1
 
 
@@ -83,9 +83,9 @@ def test_views_that_contradict_each_other_are_not_trusted(views):
     seen = backbone(views)
     noise = torch.rand(views.depths.shape, generator=generator)
     wrong = BackboneFeatures((), seen.network_size, 2 + 4 * noise, seen.depth_conf, seen.pose_enc)
-    good = geometry_prior(seen, views.images, views.cameras, NEAR_FAR)
-    bad = geometry_prior(wrong, views.images, views.cameras, NEAR_FAR)
-    trust = [prior.trusted_maps()[:, :, 1].mean() for prior in (good, bad)]
+    good = build_depth_prior(seen, views.images, views.cameras, NEAR_FAR)
+    bad = build_depth_prior(wrong, views.images, views.cameras, NEAR_FAR)
+    trust = [prior.stacked()[:, :, 1].mean() for prior in (good, bad)]
     assert trust[1] < 0.3 * trust[0]
 
 
@@ -93,32 +93,32 @@ def test_one_view_has_no_scale(views):
     first = Views(
         views.images[:, :1], views.cameras[:, :1], views.depths[:, :1], views.masks[:, :1]
     )
-    prior = geometry_prior(backbone(first), first.images, first.cameras, NEAR_FAR)
+    prior = build_depth_prior(backbone(first), first.images, first.cameras, NEAR_FAR)
     assert prior.reliability == 0
     assert prior.depth.min() >= 425 and prior.depth.max() <= 905
 
 
 @pytest.mark.parametrize("kept", [[0, 2], [1, 2], [0], [0, 1, 2]])
 def test_views_that_are_absent_have_no_say(views, kept):
-    seen, present = backbone(views, depth_noise=0.02), torch.zeros(1, 3, dtype=torch.bool)
-    present[:, kept] = True
-    ours = geometry_prior(seen, views.images, views.cameras, NEAR_FAR, present)
+    seen, view_mask = backbone(views, depth_noise=0.02), torch.zeros(1, 3, dtype=torch.bool)
+    view_mask[:, kept] = True
+    ours = build_depth_prior(seen, views.images, views.cameras, NEAR_FAR, view_mask)
     some = views.take(kept)
     fewer = BackboneFeatures(
         (), views.size, seen.depth[:, kept], seen.depth_conf[:, kept], seen.pose_enc[:, kept]
     )
-    theirs = geometry_prior(fewer, some.images, some.cameras, NEAR_FAR)
+    theirs = build_depth_prior(fewer, some.images, some.cameras, NEAR_FAR)
     torch.testing.assert_close(ours.depth[:, kept], theirs.depth)
     torch.testing.assert_close(ours.confidence[:, kept], theirs.confidence, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ours.reliability, theirs.reliability, atol=1e-5, rtol=1e-4)
-    assert ours.confidence[~present].abs().sum() == 0
+    assert ours.confidence[~view_mask].abs().sum() == 0
 
 
 def test_cameras_at_one_place_have_no_scale(views):
     c2w = views.cameras.c2w.clone()
     c2w[..., :3, 3] = c2w[:, :1, :3, 3]
     together = Cameras(views.cameras.intrinsics, c2w)
-    prior = geometry_prior(backbone(views), views.images, together, NEAR_FAR)
+    prior = build_depth_prior(backbone(views), views.images, together, NEAR_FAR)
     assert prior.reliability < 0.3
     _, quality = center_scale(torch.randn(1, 3, 3), together.centers, ALL)
     assert quality == 0
@@ -129,7 +129,7 @@ def test_never_nan_and_always_within_range(views, value):
     seen = backbone(views)
     depth, conf, pose = (x.clone() for x in (seen.depth, seen.depth_conf, seen.pose_enc))
     depth[:, 0], conf[:, 1], pose[:, 2] = value, value, value
-    prior = geometry_prior(
+    prior = build_depth_prior(
         BackboneFeatures((), seen.network_size, depth, conf, pose),
         views.images,
         views.cameras,

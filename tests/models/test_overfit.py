@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from datasets.dtu import DTUDataset
+from datasets.formats.dtu import DTUDataset
 from datasets.views import SampleRequest, collate_samples
-from models.training.losses import LossConfig, rendering_losses
-from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from models.vggt_nerf import VGGTNeRF
+from training.losses import LossConfig, rendering_losses
+from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from utils.metrics import psnr
 
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.prior_refinement import refine_prior, surfaces
-from models.sampling import DepthPlanes
-from models.target_volume import FINE_CELLS, TargetVolume, volume_grid
+from models.cost_volume import FINE_CELLS, CostVolume, volume_grid
+from models.depth_refinement import refine_depth_prior, surfaces
+from models.ray_sampling import DepthPlanes
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
@@ -13,11 +13,13 @@ SIZE = (32, 40)
 
 def volume_with(weights, cameras, near_far=NEAR_FAR):
     planes = DepthPlanes(near_far, weights.shape[1])
-    return TargetVolume(cameras, SIZE, planes, weights, torch.zeros(1, 1, *weights.shape[1:]))
+    return CostVolume(cameras, SIZE, planes, weights, torch.zeros(1, 1, *weights.shape[1:]))
 
 
 def refine(model, scene, near_far=NEAR_FAR):
-    return refine_prior(lambda s, cameras: model.look(s, cameras, near_far, SIZE), scene)
+    return refine_depth_prior(
+        lambda s, cameras: model.build_cost_volume(s, cameras, near_far, SIZE), scene
+    )
 
 
 def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(make_cameras):
@@ -37,7 +39,7 @@ def test_the_refined_prior_is_what_the_sources_see(tiny_model, make_views):
     prior = refine(tiny_model, scene)
     for view in range(3):
         with torch.no_grad():
-            volume = tiny_model.look(scene, scene.cameras[:, view], NEAR_FAR, SIZE)
+            volume = tiny_model.build_cost_volume(scene, scene.cameras[:, view], NEAR_FAR, SIZE)
         torch.testing.assert_close(prior.depth[:, view], surfaces(volume)[0])
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
     encoded = tiny_model.encode(make_views(1, 3), NEAR_FAR).prior
@@ -49,7 +51,7 @@ def test_sources_are_looked_at_more_closely_than_targets(tiny_model, make_views)
     size = (40, 400)
     scene = tiny_model.encode(make_views(1, 2, size), NEAR_FAR)
     assert scene.prior.depth.shape[2:] == volume_grid(size, FINE_CELLS) == (10, 100)
-    volume = tiny_model.look(scene, scene.cameras[:, 0], NEAR_FAR, size)
+    volume = tiny_model.build_cost_volume(scene, scene.cameras[:, 0], NEAR_FAR, size)
     assert volume.weights.shape[2:] == volume_grid(size) == (8, 80)
 
 
@@ -64,14 +66,14 @@ def test_cameras_make_a_refined_prior_reliable_but_a_single_view_does_not(tiny_m
 
 def test_absent_views_are_trusted_nowhere_and_change_nothing(tiny_model, make_views):
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR, refine=False)
-    present = torch.tensor([[True, True, False]])
-    without = refine(tiny_model, replace(scene, present=present))
+    view_mask = torch.tensor([[True, True, False]])
+    without = refine(tiny_model, replace(scene, view_mask=view_mask))
     assert without.confidence[:, 2].abs().max() == 0
     other = replace(scene.prior, depth=scene.prior.depth.clone())
     other.depth[:, 2] = 3.3
     images = scene.images.clone()
     images[:, 2] = 0.5
-    changed = refine(tiny_model, replace(scene, prior=other, images=images, present=present))
+    changed = refine(tiny_model, replace(scene, prior=other, images=images, view_mask=view_mask))
     torch.testing.assert_close(changed.confidence, without.confidence)
     torch.testing.assert_close(changed.depth[:, :2], without.depth[:, :2])
 
@@ -81,7 +83,7 @@ def test_looking_without_gradients_leaves_those_of_training_alone(tiny_model, ma
     """Some versions of torch go on with weights that autocast has cast without gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-        volume = tiny_model.look(scene, scene.cameras[:, 0], NEAR_FAR, SIZE)
+        volume = tiny_model.build_cost_volume(scene, scene.cameras[:, 0], NEAR_FAR, SIZE)
         volume.weights.square().sum().backward()
     assert not scene.prior.depth.requires_grad
     for name, parameter in tiny_model.volume.network.named_parameters():

@@ -2,9 +2,15 @@ from dataclasses import replace
 
 import torch
 
-from models.geometry_prior import GeometryPrior, absent_prior
-from models.projection import SceneFeatures, locate, observe, prior_cues, relative_directions
-from models.sampling import DepthPlanes
+from models.depth_prior import DepthPrior, empty_depth_prior
+from models.projection import (
+    SceneFeatures,
+    depth_residuals,
+    project_to_sources,
+    relative_directions,
+    sample_source_views,
+)
+from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras, project
 from utils.rays import Rays
 
@@ -29,12 +35,12 @@ def scene_of(cameras, height=32, width=40):
     images = image.expand(1, count, -1, -1, -1)
     batched = Cameras(cameras.intrinsics[None], cameras.c2w[None])
     maps = images[:, :, :, ::2, ::2].repeat(1, 1, 2, 1, 1)
-    return SceneFeatures(images, maps, maps, batched, absent_prior(images, NEAR_FAR))
+    return SceneFeatures(images, maps, maps, batched, empty_depth_prior(images, NEAR_FAR))
 
 
 def test_reads_the_colour_at_the_projected_pixel(make_cameras):
     rays, t = one_ray((0.2, -0.1, 0.0))
-    seen = observe(scene_of(make_cameras(1)), rays, t, PLANES)
+    seen = sample_source_views(scene_of(make_cameras(1)), rays, t, PLANES)
     # u = 40 * 0.2 / 4 + 20 = 22, v = 40 * -0.1 / 4 + 16 = 15.
     torch.testing.assert_close(
         seen.colors.flatten(), torch.tensor([22 / 40, 15 / 32, 0.0]), atol=1e-5, rtol=0
@@ -46,21 +52,21 @@ def test_feature_maps_of_any_size_cover_the_same_field_of_view(make_cameras):
     scene = scene_of(make_cameras(1))
     low = torch.nn.functional.avg_pool2d(scene.images[0], 4)[None]
     rays, t = one_ray((0.2, -0.1, 0.0))
-    seen = observe(replace(scene, features=low), rays, t, PLANES)
+    seen = sample_source_views(replace(scene, features=low), rays, t, PLANES)
     torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
 
 
 def test_an_absent_view_sees_nothing(make_cameras):
-    scene = replace(scene_of(make_cameras(2)), present=torch.tensor([[True, False]]))
+    scene = replace(scene_of(make_cameras(2)), view_mask=torch.tensor([[True, False]]))
     rays, t = one_ray((0.2, -0.1, 0.0))
-    assert locate(scene, rays, t, 0.0).valid.flatten().tolist() == [True, False]
+    assert project_to_sources(scene, rays, t, 0.0).valid.flatten().tolist() == [True, False]
 
 
 def test_points_behind_or_outside_are_invalid_and_finite(make_cameras):
     scene = scene_of(make_cameras(2))
     for point in [(0.0, 0.0, -9.0), (0.0, 0.0, -4.0), (30.0, 0.0, 0.0), (0.0, -30.0, 0.0)]:
         rays, t = one_ray(point, origin=(0.0, 0.0, -12.0))
-        seen = observe(scene, rays, t, PLANES)
+        seen = sample_source_views(scene, rays, t, PLANES)
         assert not seen.valid.any(), point
         assert seen.features.isfinite().all() and seen.directions.isfinite().all()
 
@@ -69,8 +75,8 @@ def test_pad_widens_what_counts_as_seen(make_cameras):
     # u = 40 * 2.2 / 4 + 20 = 42: two pixels to the right of a 40 pixel wide image.
     rays, t = one_ray((2.2, 0.0, 0.0))
     scene = scene_of(make_cameras(1))
-    assert not observe(scene, rays, t, PLANES, pad=1.5).valid.any()
-    seen = observe(scene, rays, t, PLANES, pad=2.5)
+    assert not sample_source_views(scene, rays, t, PLANES, pad=1.5).valid.any()
+    seen = sample_source_views(scene, rays, t, PLANES, pad=2.5)
     assert seen.valid.all()
     torch.testing.assert_close(float(seen.colors[..., 0]), 39.5 / 40)
 
@@ -87,7 +93,7 @@ def oblique_rays():
 def test_points_are_projected_as_the_cameras_say(make_cameras):
     scene = scene_of(make_cameras(3))
     rays, t = oblique_rays()
-    where = locate(scene, rays, t, pad=1.0)
+    where = project_to_sources(scene, rays, t, pad=1.0)
     pixels, depths = project(rays.at(t).flatten(1, 2)[:, None], scene.cameras)
     inside = ((pixels >= -1) & (pixels <= torch.tensor([41.0, 33.0]))).all(-1) & (depths > 1e-6)
     assert torch.equal(where.valid.flatten(2), inside) and inside.any() and not inside.all()
@@ -113,16 +119,20 @@ def test_relative_directions_by_their_definition(make_cameras):
 
 def test_relative_direction_vanishes_when_target_is_the_source(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
-    directions = observe(scene_of(make_cameras(1)), rays, t, PLANES).directions.flatten()
+    directions = sample_source_views(
+        scene_of(make_cameras(1)), rays, t, PLANES
+    ).directions.flatten()
     torch.testing.assert_close(float(directions[3]), 1.0)
 
 
 def test_half_precision_maps_are_read_at_exact_positions(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
     scene = scene_of(make_cameras(2), 320, 400)
-    plain = observe(scene, rays, t, PLANES)
+    plain = sample_source_views(scene, rays, t, PLANES)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = observe(replace(scene, features=scene.features.bfloat16()), rays, t, PLANES)
+        mixed = sample_source_views(
+            replace(scene, features=scene.features.bfloat16()), rays, t, PLANES
+        )
     torch.testing.assert_close(plain.colors, mixed.colors)
     # Values are rounded to one in 256; a position in bfloat16 would be off by more than a pixel.
     torch.testing.assert_close(plain.features, mixed.features, atol=1e-3, rtol=0)
@@ -132,7 +142,7 @@ def with_prior(scene, depth, confidence=1.0, reliability=1.0):
     shape = (*scene.images.shape[:2], 8, 10)
     return replace(
         scene,
-        prior=GeometryPrior(
+        prior=DepthPrior(
             torch.full(shape, depth), torch.full(shape, confidence), torch.tensor([reliability])
         ),
     )
@@ -140,7 +150,7 @@ def with_prior(scene, depth, confidence=1.0, reliability=1.0):
 
 def cues_at(scene, z):
     rays, t = one_ray((0.0, 0.0, z - 4.0))
-    cues = prior_cues(scene.prior, locate(scene, rays, t, 0.0), PLANES)
+    cues = depth_residuals(scene.prior, project_to_sources(scene, rays, t, 0.0), PLANES)
     return [float(value) for value in (cues.residuals, cues.trust, cues.visibility)]
 
 

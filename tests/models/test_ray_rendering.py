@@ -9,14 +9,14 @@ COMPARE = """
 import functools, torch
 torch.compile = functools.partial(torch.compile, backend="eager", fullgraph=True)
 from datasets.views import Views
-from models.backbone import NoBackbone
+from models.backbone import NullBackbone
 from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.cameras import Cameras
 
 torch.manual_seed(0)
 torch.set_num_threads(1)
 near_far, size = torch.tensor([[2.0, 6.0]]), (24, 32)
-model = VGGTNeRF(ModelConfig(), NoBackbone()).eval()
+model = VGGTNeRF(ModelConfig(), NullBackbone()).eval()
 c2w = torch.eye(4).repeat(1, 4, 1, 1)
 c2w[:, :, 0, 3] = 0.2 * torch.arange(4)
 matrix = torch.tensor([[30.0, 0, 16], [0, 30, 12], [0, 0, 1]]).expand(1, 4, 3, 3)

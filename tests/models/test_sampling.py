@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.sampling import DepthPlanes, bin_centers, importance_edges
+from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [1.0, 3.0]])
 

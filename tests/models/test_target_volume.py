@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.geometry_prior import GeometryPrior
-from models.projection import PriorCues
-from models.sampling import DepthPlanes
-from models.target_volume import FINE_CELLS, TargetVolume, pooled_cues, volume_grid
-from models.volume_network import VolumeNetwork
+from models.cost_volume import FINE_CELLS, CostVolume, pool_residuals, volume_grid
+from models.depth_prior import DepthPrior
+from models.projection import DepthResiduals
+from models.ray_sampling import DepthPlanes
+from models.volume_network import UNet3D
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (33, 40)
@@ -15,7 +15,7 @@ SIZE = (33, 40)
 
 def look(model, scene, camera, near_far=NEAR_FAR):
     with torch.no_grad():
-        return model.look(scene, camera, near_far, SIZE)
+        return model.build_cost_volume(scene, camera, near_far, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_covers_the_image(tiny_model, make_views, make_cameras):
 def test_order_of_sources_does_not_matter(tiny_model, make_views, make_cameras):
     scene = tiny_model.encode(make_views(1, 4), NEAR_FAR)
     order = [2, 0, 3, 1]
-    prior = GeometryPrior(
+    prior = DepthPrior(
         scene.prior.depth[:, order], scene.prior.confidence[:, order], scene.prior.reliability
     )
     other = replace(
@@ -77,7 +77,7 @@ def volume_of(function, planes, camera):
     y = ((torch.arange(rows) + 0.5) / rows)[:, None]
     x = (torch.arange(columns) + 0.5) / columns
     values = function(x, y, z).expand(planes.count, rows, columns)[None]
-    return TargetVolume(camera, (32, 40), planes, values, values[:, None])
+    return CostVolume(camera, (32, 40), planes, values, values[:, None])
 
 
 @pytest.mark.parametrize("lindisp", [False, True])
@@ -99,9 +99,9 @@ def test_pooled_cues_name_the_nearest_trusted_surface():
     def cue(values):
         return torch.tensor(values).reshape(1, -1, 1, 1)
 
-    cues = PriorCues(cue([-0.5, 0.1, 0.0]), cue([1.0, 0.8, 1.0]), cue([1.0, 1.0, 1.0]))
+    cues = DepthResiduals(cue([-0.5, 0.1, 0.0]), cue([1.0, 0.8, 1.0]), cue([1.0, 1.0, 1.0]))
     valid = cue([True, True, False])
-    mean, nearest, trust = pooled_cues(cues, valid).flatten().tolist()
+    mean, nearest, trust = pool_residuals(cues, valid).flatten().tolist()
     assert mean == pytest.approx((-0.5 + 0.08) / 2)
     assert nearest == pytest.approx(1 - 0.8 * 0.9)
     assert trust == pytest.approx(0.9)
@@ -109,19 +109,19 @@ def test_pooled_cues_name_the_nearest_trusted_surface():
 
 def test_pooled_cues_are_neutral_without_a_prior():
     nothing = torch.zeros(1, 2, 1, 1)
-    cues = PriorCues(nothing, nothing, nothing + 1)
+    cues = DepthResiduals(nothing, nothing, nothing + 1)
     valid = torch.ones(1, 2, 1, 1, dtype=torch.bool)
-    assert pooled_cues(cues, valid).flatten().tolist() == [0.0, 1.0, 0.0]
+    assert pool_residuals(cues, valid).flatten().tolist() == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("size", [(48, 7, 9), (3, 1, 1), (10, 64, 5)])
 def test_network_takes_any_size(size):
-    network = VolumeNetwork(5, (8, 8, 16), 3)
+    network = UNet3D(5, (8, 8, 16), 3)
     assert network(torch.randn(2, 5, *size)).shape == (2, 3, *size)
 
 
 def test_neighbouring_rays_are_judged_together():
-    network = VolumeNetwork(2, (8, 8, 16), 1).eval()
+    network = UNet3D(2, (8, 8, 16), 1).eval()
     volume = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     volume.requires_grad_()
     network(volume)[0, 0, 4, 4, 4].backward()

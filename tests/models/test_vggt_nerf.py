@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from datasets.views import Views
-from models.backbone import NoBackbone
-from models.feature_pyramid import FeaturePyramidConfig
-from models.geometry_prior import GeometryPrior
+from models.backbone import NullBackbone
+from models.cost_volume import CostVolumeConfig
+from models.depth_prior import DepthPrior
+from models.encoder import FeaturePyramidConfig
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceFieldConfig
 from models.ray_rendering import RenderConfig
-from models.target_volume import TargetVolumeConfig
-from models.training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from models.vggt_nerf import ModelConfig, VGGTNeRF
+from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 
@@ -25,7 +25,7 @@ def some_pixels(count=1):
 
 
 def render(model, scene, cameras, near_far=NEAR_FAR, **more):
-    target = model.look(scene, cameras, near_far, SIZE)
+    target = model.build_cost_volume(scene, cameras, near_far, SIZE)
     return model.render(scene, target, some_pixels(len(near_far)), **more)
 
 
@@ -51,7 +51,7 @@ def test_any_number_of_samples_renders(tiny_model, make_views, make_cameras, sam
 
 def test_a_wrong_prior_rules_out_no_depth(tiny_model, make_views, make_cameras):
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-    prior = GeometryPrior(
+    prior = DepthPrior(
         torch.full_like(scene.prior.depth, 2.5),
         torch.ones_like(scene.prior.confidence),
         torch.ones(1),
@@ -69,7 +69,7 @@ def test_a_prior_is_used_only_as_far_as_it_is_reliable(tiny_model, make_views, m
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
 
     def rendered(reliability, depth):
-        prior = GeometryPrior(
+        prior = DepthPrior(
             torch.full_like(scene.prior.depth, depth),
             torch.ones_like(scene.prior.confidence),
             torch.full((1,), reliability),
@@ -88,7 +88,7 @@ def shuffled(scene, order):
         scene.features[:, order],
         scene.coarse_features[:, order],
         scene.cameras[:, order],
-        GeometryPrior(prior.depth[:, order], prior.confidence[:, order], prior.reliability),
+        DepthPrior(prior.depth[:, order], prior.confidence[:, order], prior.reliability),
     )
 
 
@@ -142,7 +142,7 @@ def test_points_that_no_view_sees_are_not_black(tiny_model, make_views, make_cam
     c2w[:, :3, :3] = torch.diag(torch.tensor([-1.0, 1, -1]))
     away = Cameras(camera.intrinsics, c2w)
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-    target = tiny_model.look(scene, away, NEAR_FAR, SIZE)
+    target = tiny_model.build_cost_volume(scene, away, NEAR_FAR, SIZE)
     with torch.no_grad():
         out = tiny_model.render(scene, target, some_pixels(), with_coarse=True)
     for composite in (out.fine, out.coarse):
@@ -171,7 +171,7 @@ def test_what_passes_through_the_scene_shows_the_background(
 def test_gradients_reach_every_trainable_parameter_and_nothing_else(
     tiny_model, make_views, make_cameras, with_backbone
 ):
-    backbone = tiny_model.backbone if with_backbone else NoBackbone()
+    backbone = tiny_model.backbone if with_backbone else NullBackbone()
     model = VGGTNeRF(tiny_model.config, backbone)
     scene = model.encode(make_views(1, 3), NEAR_FAR)
     rendering = render(model, scene, make_cameras(1), with_coarse=True)
@@ -185,7 +185,7 @@ def test_gradients_reach_every_trainable_parameter_and_nothing_else(
 
 
 def test_without_a_backbone_there_is_no_prior(tiny_model, make_views, make_cameras):
-    model = VGGTNeRF(tiny_model.config, NoBackbone())
+    model = VGGTNeRF(tiny_model.config, NullBackbone())
     with torch.no_grad():
         scene = model.encode(make_views(2, 3), NEAR_FAR.repeat(2, 1), refine=False)
     assert (scene.prior.reliability == 0).all() and (scene.prior.confidence == 0).all()
@@ -212,7 +212,9 @@ def test_every_target_is_rendered_from_its_own_camera(tiny_model, make_views):
         drawn = draw_target_rays(targets, 6, RayBatchConfig(), torch.Generator().manual_seed(0))
         out = render_targets(tiny_model, scene, targets, NEAR_FAR, drawn)
         for place in range(2):
-            volume = tiny_model.look(scene, targets.cameras[:, place], NEAR_FAR, targets.size)
+            volume = tiny_model.build_cost_volume(
+                scene, targets.cameras[:, place], NEAR_FAR, targets.size
+            )
             alone = tiny_model.render(scene, volume, drawn.pixels[:, place]).fine
             torch.testing.assert_close(out.fine.rgb[:, place], alone.rgb, atol=1e-5, rtol=0)
     assert out.coarse.weights.shape == (1, 2, 6, 12) and out.t_edges.shape == (1, 2, 6, 9)
@@ -230,4 +232,4 @@ def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="feature_channels=6"):
         FeaturePyramidConfig(feature_channels=6)
     with pytest.raises(ValueError, match="volume_widths"):
-        TargetVolumeConfig(volume_widths=(16, 20))
+        CostVolumeConfig(volume_widths=(16, 20))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from datasets.views import Sample, Views
-from models.training.camera_noise import CameraNoiseConfig, shake_cameras
+from training.camera_noise import CameraNoiseConfig, shake_cameras
 from utils.cameras import Cameras
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import train_vggt_nerf_pl
-from models.finetuning.config import FineTuningConfig
-from models.training.general_run import GeneralTrainingConfig
-from models.vggt_training.mini_config import MiniTrainingConfig
+from training.finetuning_config import FineTuningConfig
+from training.general import GeneralTrainingConfig
+from training.vggt.mini_config import MiniTrainingConfig
 from utils.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datasets.views import Sample, Views
-from models.training.exposure import ExposureConfig, vary_exposure
+from training.exposure import ExposureConfig, vary_exposure
 from utils.cameras import Cameras
 
 

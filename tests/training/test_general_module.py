@@ -6,15 +6,15 @@ import torch
 
 from datasets.views import Sample, Views
 from models.ray_rendering import Rendering
-from models.sampling import DepthPlanes
-from models.training import gradient_guard
-from models.training.general_module import GeneralModule, StepConfig
-from models.training.gradient_guard import NonFiniteTrainingError
-from models.training.losses import LossConfig, distortion, plane_entropy, rendering_losses
-from models.training.optimization import OptimizerConfig, build_optimizer
-from models.training.ray_batches import TargetRays
+from models.ray_sampling import DepthPlanes
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from models.volume_rendering import Composite
+from training import gradient_guard
+from training.general_module import GeneralModule, StepConfig
+from training.gradient_guard import NonFiniteTrainingError
+from training.losses import LossConfig, distortion, plane_entropy, rendering_losses
+from training.optimization import OptimizerConfig, build_optimizer
+from training.ray_batches import TargetRays
 from utils.cameras import Cameras
 
 

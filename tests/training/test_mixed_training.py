@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.training.general_run import GeneralTrainingConfig, run_general_training
+from training.general import GeneralTrainingConfig, run_general_training
 from utils.config import parse_config
 
 pytestmark = pytest.mark.filterwarnings("default")

@@ -1,7 +1,7 @@
 import torch
 
 from datasets.views import Views
-from models.training.ray_batches import RayBatchConfig, draw_target_rays
+from training.ray_batches import RayBatchConfig, draw_target_rays
 from utils.cameras import Cameras
 
 

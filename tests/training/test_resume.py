@@ -15,9 +15,9 @@ import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from models.evaluation.checkpoint import read_checkpoint
-from models.training import general_run
-from models.training.export import export_checkpoint
+from models.checkpoint import read_checkpoint
+from training import general
+from training.export import export_checkpoint
 from utils.checkpoints import load_safely, save_atomically
 from utils.config import parse_config
 from utils.errors import UserError
@@ -44,7 +44,7 @@ class Record(Callback):
 
 def train(flags, folder, monkeypatch, *extra, crash_before=None):
     record = Record(crash_before)
-    build = general_run.build_trainer
+    build = general.build_trainer
 
     def build_recording(*args):
         trainer = build(*args)
@@ -53,16 +53,16 @@ def train(flags, folder, monkeypatch, *extra, crash_before=None):
         trainer.callbacks[:] = [record, *(c for c in trainer.callbacks if c not in bars)]
         return trainer
 
-    monkeypatch.setattr(general_run, "build_trainer", build_recording)
+    monkeypatch.setattr(general, "build_trainer", build_recording)
     config = parse_config(
-        general_run.GeneralTrainingConfig, [*flags, "--save_dir", str(folder), *extra]
+        general.GeneralTrainingConfig, [*flags, "--save_dir", str(folder), *extra]
     )
     try:
-        general_run.run_general_training(config)
+        general.run_general_training(config)
     except RuntimeError as error:
         assert str(error) == "crash"
     finally:
-        monkeypatch.setattr(general_run, "build_trainer", build)
+        monkeypatch.setattr(general, "build_trainer", build)
     return record, folder / config.run.expname / "ckpts" / "last.ckpt"
 
 

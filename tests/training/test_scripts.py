@@ -2,9 +2,9 @@
 
 import pytest
 
-import export_checkpoint
+from apps import export_checkpoint
 from benchmarks import prior_depth, view_speed
-from models.evaluation.checkpoint import read_checkpoint
+from models.checkpoint import read_checkpoint
 
 
 @pytest.fixture

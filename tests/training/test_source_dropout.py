@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from datasets.views import Views
-from models.training.source_dropout import SourceDropoutConfig, draw_present
+from training.source_dropout import SourceDropoutConfig, draw_view_mask
 from utils.cameras import Cameras
 from utils.seeding import generator_for
 
@@ -17,14 +17,14 @@ def views(batch, count):
 
 def draw(sources, probability, *key):
     config = SourceDropoutConfig(probability)
-    return draw_present(sources, config, generator_for("cpu", 0, *key))
+    return draw_view_mask(sources, config, generator_for("cpu", 0, *key))
 
 
 def test_the_first_source_stays_and_the_others_go_independently():
-    present = draw(views(400, 4), 0.25)
-    assert present.shape == (400, 4) and present[:, 0].all()
-    assert present[:, 1:].float().mean() == pytest.approx(0.75, abs=0.05)
-    assert set(present.sum(1).tolist()) == {1, 2, 3, 4}
+    view_mask = draw(views(400, 4), 0.25)
+    assert view_mask.shape == (400, 4) and view_mask[:, 0].all()
+    assert view_mask[:, 1:].float().mean() == pytest.approx(0.75, abs=0.05)
+    assert set(view_mask.sum(1).tolist()) == {1, 2, 3, 4}
     assert (draw(views(3, 4), 1.0).sum(1) == 1).all()
 
 
@@ -37,8 +37,8 @@ def test_a_step_draws_the_same_again_and_another_step_something_else():
 def test_nothing_is_drawn_where_nothing_can_go():
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert draw_present(views(2, 4), SourceDropoutConfig(0.0), generator) is None
-    assert draw_present(views(2, 1), SourceDropoutConfig(0.5), generator) is None
+    assert draw_view_mask(views(2, 4), SourceDropoutConfig(0.0), generator) is None
+    assert draw_view_mask(views(2, 1), SourceDropoutConfig(0.5), generator) is None
     assert torch.equal(generator.get_state(), before)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.dtu import DTUDataset
-from datasets.dtu_cameras import image_intrinsics, read_camera_file
-from datasets.pfm import read_pfm
+from datasets.formats.dtu import DTUDataset
+from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
+from datasets.formats.pfm import read_pfm
 from datasets.procedural import DtuSettings, ProceduralConfig, ProceduralGenerator, write_dtu
 from datasets.procedural.dtu_writer import COMPLETE, MILLIMETRES, PARTIAL
 from datasets.views import SampleRequest

@@ -2,7 +2,7 @@
 
 import torch
 
-from datasets.images import read_image
+from datasets.formats.images import read_image
 from datasets.procedural.dead_leaves import dead_leaves
 from datasets.procedural.sensor import contrasted
 from make_textures import main

@@ -1,0 +1,249 @@
+"""Parsing ``transforms.json``, the camera file of instant-ngp and nerfstudio.
+
+Numbers stand at the top of the file for all frames, or in a frame for that one: ``fl_x fl_y cx cy
+w h``, ``camera_angle_x camera_angle_y`` (radians) in place of focal lengths, ``k1 k2 k3 k4 p1 p2``.
+``depth_file_path`` names a map of z-depths, to be multiplied with ``depth_unit_scale_factor``
+(0.001 unless given, as nerfstudio has it), to give the units of the camera positions.
+``transform_matrix`` is camera-to-world with OpenGL's axes: right, up, backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from datasets.formats.images import Size
+from datasets.formats.lenses import Lens, LensModel
+from datasets.formats.pose_checks import rigid_c2w
+from utils.errors import UserError
+
+_MAX_BYTES = 1 << 25
+_NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
+_COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+_FISHEYE_MODEL = "OPENCV_FISHEYE"
+_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
+"""Focal lengths, in image sides, beyond which a file cannot be right."""
+_MAX_CENTER_DEVIATION = 0.25
+"""How far, in image sides, a principal point may lie from the centre of its image."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of the file, checked."""
+
+    source: str
+    """The file and the frame's place in it, to begin error messages."""
+    file_path: str
+    """As the file has it, in a common spelling: no ``./``, slashes forward."""
+    mask_path: str | None
+    depth_path: str | None
+    depth_scale: float
+    c2w: Float64[Tensor, "4 4"]
+    """House convention."""
+    numbers: Mapping[str, float]
+    """The frame's own, else the file's. Only what is there."""
+    model: LensModel
+
+
+@dataclass(frozen=True)
+class TransformsFile:
+    """A file's frames, in the order of their file names, and its depth range if it has one."""
+
+    path: Path
+    frames: tuple[Frame, ...]
+    near_far: tuple[float, float] | None
+
+
+def read_transforms_file(path: Path) -> TransformsFile:
+    """Parse and check a camera file; images are not looked at.
+
+    Raises:
+        UserError: Names the file, the frame and what stands there.
+    """
+    content = _read_object(path)
+    entries = content.get("frames")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
+    frames = [_parse_frame(entry, content, f"{path}, frame {n}") for n, entry in enumerate(entries)]
+    frames.sort(key=lambda frame: frame.file_path)
+    for first, second in pairwise(frames):
+        if first.file_path == second.file_path:
+            raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
+    range_of_file = _parse_numbers(content, ("near", "far"), str(path))
+    if len(range_of_file) == 1:
+        raise UserError(f"{path}: gives {next(iter(range_of_file))} alone; give near and far.")
+    near_far = (range_of_file["near"], range_of_file["far"]) if range_of_file else None
+    return TransformsFile(path, tuple(frames), near_far)
+
+
+def frame_lens(frame: Frame, size: Size) -> Lens:
+    """Return the camera model of a frame whose image is of ``size``.
+
+    Raises:
+        UserError: The intrinsics are missing or cannot be those of such an image.
+    """
+    numbers = frame.numbers
+    height, width = size
+    stated = numbers.get("w", width), numbers.get("h", height)
+    if stated != (width, height):
+        raise UserError(
+            f"{frame.source}: speaks of images of {stated[0]:g}x{stated[1]:g}, but "
+            f"{frame.file_path!r} is {width}x{height}. Use the images that the file was made for, "
+            "or scale w, h, fl_x, fl_y, cx and cy to these."
+        )
+    focal_x = _focal(frame, "x", width)
+    focal_y = _focal(frame, "y", height)
+    if focal_x is None and focal_y is None:
+        raise UserError(f"{frame.source}: gives neither fl_x nor camera_angle_x.")
+    focal = (focal_x or focal_y or 0.0, focal_y or focal_x or 0.0)
+    center = numbers.get("cx", width / 2), numbers.get("cy", height / 2)
+    for length, middle, side in zip(focal, center, (width, height), strict=True):
+        if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
+            raise UserError(
+                f"{frame.source}: a focal length of {length:g} pixels cannot belong to an image "
+                f"of {width}x{height}."
+            )
+        if not abs(middle / side - 0.5) <= _MAX_CENTER_DEVIATION:
+            raise UserError(
+                f"{frame.source}: the principal point ({center[0]:g}, {center[1]:g}) is not near "
+                f"the centre of an image of {width}x{height}. {_center_advice(center, size)}"
+            )
+    return Lens(frame.model, focal, center, _coefficients(frame))
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot read the camera file ({str(error)[:120]}).") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected an object with 'frames', found another kind of JSON.")
+    return content
+
+
+def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Frame:
+    if not isinstance(entry, dict):
+        raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
+    file_path = entry.get("file_path")
+    mask_path, depth_path = entry.get("mask_path"), entry.get("depth_file_path")
+    if not isinstance(file_path, str) or not file_path.strip():
+        raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
+    for key, value in (("mask_path", mask_path), ("depth_file_path", depth_path)):
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    source = f"{source} ({file_path[:80]!r})"
+    keys = _NUMBERS + _COEFFICIENTS
+    merged = {**shared, **entry}
+    return Frame(
+        source=source,
+        file_path=_common_spelling(file_path),
+        mask_path=None if mask_path is None else _common_spelling(mask_path),
+        depth_path=None if depth_path is None else _common_spelling(depth_path),
+        depth_scale=_depth_scale(merged, source),
+        c2w=_parse_pose(entry.get("transform_matrix"), source),
+        numbers=_parse_numbers(merged, keys, source),
+        model=_parse_model(merged, source),
+    )
+
+
+def _depth_scale(values: Mapping[str, object], source: str) -> float:
+    """Return what depth files are multiplied with: thousandths unless the file says otherwise."""
+    key = "depth_unit_scale_factor"
+    scale = _parse_numbers(values, (key,), source).get(key, 1e-3)
+    if scale <= 0:
+        raise UserError(f"{source}: {key} must be positive, found {scale:g}.")
+    return scale
+
+
+def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
+    expected = f"{source}: transform_matrix must be 4 rows of 4 numbers"
+    if not isinstance(matrix, list) or len(matrix) not in (3, 4):
+        raise UserError(f"{expected}, found {reprlib.repr(matrix)}.")
+    for row in matrix:
+        if not isinstance(row, list) or len(row) != 4 or not all(map(_is_number, row)):
+            raise UserError(f"{expected}, found {reprlib.repr(row)}.")
+    if [float(number) for number in sum(matrix[3:], [])] not in ([], [0.0, 0.0, 0.0, 1.0]):
+        raise UserError(f"{expected}, the last 0 0 0 1, found {reprlib.repr(matrix[3])}.")
+    right, up, backwards, center = torch.tensor(matrix[:3], dtype=torch.float64).unbind(-1)
+    return rigid_c2w(torch.stack([right, -up, -backwards, center], -1), source)
+
+
+def _parse_numbers(
+    values: Mapping[str, object], keys: tuple[str, ...], source: str
+) -> dict[str, float]:
+    for key in keys:
+        if key in values and not _is_number(values[key]):
+            raise UserError(
+                f"{source}: {key} must be a finite number, found {reprlib.repr(values[key])}."
+            )
+    return {key: float(str(values[key])) for key in keys if key in values}
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 1e30
+
+
+def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
+    if values.get("is_fisheye") is True:
+        return "fisheye"
+    model = values.get("camera_model", "OPENCV")
+    if model == _FISHEYE_MODEL:
+        return "fisheye"
+    if model not in _PERSPECTIVE_MODELS:
+        raise UserError(
+            f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
+            f"{', '.join(_PERSPECTIVE_MODELS)} and {_FISHEYE_MODEL}."
+        )
+    return "perspective"
+
+
+def _common_spelling(file_path: str) -> str:
+    return str(PurePosixPath(file_path.strip().replace("\\", "/")))
+
+
+def _focal(frame: Frame, axis: str, side: int) -> float | None:
+    """Return the focal length along an axis, if the file says anything of it."""
+    if f"fl_{axis}" in frame.numbers:
+        return frame.numbers[f"fl_{axis}"]
+    angle = frame.numbers.get(f"camera_angle_{axis}")
+    if angle is None:
+        return None
+    if frame.model == "fisheye" or not 0 < angle < math.pi:
+        raise UserError(
+            f"{frame.source}: camera_angle_{axis} {angle:g} gives no focal length"
+            + (" of a fisheye; give fl_x and fl_y." if frame.model == "fisheye" else ".")
+        )
+    return side / (2 * math.tan(angle / 2))
+
+
+def _center_advice(center: tuple[float, float], size: Size) -> str:
+    swapped = max(abs(center[1] / size[1] - 0.5), abs(center[0] / size[0] - 0.5))
+    if swapped <= _MAX_CENTER_DEVIATION:
+        return "cx and cy seem to be swapped: cx goes with the width."
+    return "Are cx and cy in pixels of it?"
+
+
+def _coefficients(frame: Frame) -> tuple[float, ...]:
+    k1, k2, k3, k4, p1, p2 = (frame.numbers.get(key, 0.0) for key in _COEFFICIENTS)
+    if frame.model == "fisheye":
+        return k1, k2, k3, k4
+    if k4:
+        raise UserError(
+            f"{frame.source}: k4 {k4:g} is no coefficient of a perspective lens in OpenCV; "
+            f"undistort the images first, or say camera_model {_FISHEYE_MODEL} if it is one."
+        )
+    return k1, k2, p1, p2, k3

@@ -1,0 +1,149 @@
+"""The backbone's depth of every source view, in the unit of the given cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from models.depth_scale import PredictedGeometry, fit_scale
+from models.vggt.frozen import BackboneFeatures
+from models.vggt.pose_encoding import decode_pose
+from models.view_pairs import lift_into_others
+from utils.cameras import Cameras, full_precision
+from utils.rays import cell_grid
+
+SHRINK = 4
+"""Source pixels per pixel of the prior, along each side."""
+AGREEMENT = 0.03
+"""Relative depth difference of two views that halves (nearly) the confidence."""
+OCCLUSION = 0.1
+"""Relative depth beyond another view's surface from which on that view has no say."""
+DOUBT = 0.25
+"""Weight of the assumption, beside the other views' evidence, that a depth is half right."""
+
+
+@dataclass(frozen=True)
+class DepthPrior:
+    """Where the backbone believes the surfaces to be."""
+
+    depth: Float[Tensor, "batch view rows columns"]
+    """z-depth within [near, far]; the maps cover the whole image."""
+    confidence: Float[Tensor, "batch view rows columns"]
+    """In [0, 1]: the backbone's own, times the other views' consent."""
+    reliability: Float[Tensor, " batch"]
+    """In [0, 1]: whether the depth's scale is known. 0 means that the maps mean nothing."""
+
+    def stacked(self) -> Float[Tensor, "batch view 2 rows columns"]:
+        """Stack depth and the confidence that is left once the scale is doubted."""
+        trust = self.confidence * self.reliability[:, None, None, None]
+        return torch.stack([self.depth, trust], 2)
+
+
+def empty_depth_prior(
+    images: Float[Tensor, "batch view 3 height width"], near_far: Float[Tensor, "batch 2"]
+) -> DepthPrior:
+    """Return the prior of a model that has none."""
+    batch, views = images.shape[:2]
+    middle = near_far.float().prod(-1).sqrt()[:, None, None, None]
+    return DepthPrior(
+        depth=middle.expand(batch, views, 1, 1),
+        confidence=middle.new_zeros(batch, views, 1, 1),
+        reliability=middle.new_zeros(batch),
+    )
+
+
+@torch.no_grad()
+def build_depth_prior(
+    backbone: BackboneFeatures,
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+    near_far: Float[Tensor, "batch 2"],
+    view_mask: Bool[Tensor, "batch view"] | None = None,
+) -> DepthPrior:
+    """Scale the backbone's depth to the given cameras and ask the views about each other.
+
+    Never NaN, whatever the backbone says, and never waits for the device.
+
+    Args:
+        backbone: With depth and, if there are any, cameras.
+        images: Source images.
+        cameras: Their given cameras.
+        near_far: Depth range, in the unit of the cameras.
+        view_mask: Views that count, at least one of each scene; all unless given. The prior of the
+            others has no confidence, and they have no say.
+    """
+    if backbone.depth is None or backbone.depth_conf is None:
+        return empty_depth_prior(images, near_far)
+    with full_precision(images):
+        near_far = near_far.float()
+        size = (images.shape[-2], images.shape[-1])
+        cells = (-(-size[0] // SHRINK), -(-size[1] // SHRINK))
+        if view_mask is None:
+            view_mask = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
+        geometry = _predicted(backbone, cells, view_mask)
+        fit = fit_scale(geometry, images, cameras, near_far)
+        near, far = (near_far[:, i, None, None, None] for i in (0, 1))
+        scaled = geometry.depth * fit.scale[:, None, None, None]
+        depth = scaled.maximum(near).minimum(far)
+        agreed = multiview_consistency(depth, geometry.confidence, cameras, size, view_mask)
+        # A depth that had to be clamped is no measurement.
+        inside = (scaled >= near * 0.9) & (scaled <= far * 1.1)
+        confidence = geometry.confidence * agreed * inside * view_mask[:, :, None, None]
+        return DepthPrior(depth, confidence, torch.nan_to_num(fit.reliability))
+
+
+def _predicted(
+    backbone: BackboneFeatures, size: tuple[int, int], view_mask: Bool[Tensor, "batch view"]
+) -> PredictedGeometry:
+    """Bring the maps to one size and make everything finite."""
+    if backbone.depth is None or backbone.depth_conf is None:
+        raise ValueError("the backbone was not asked for depth")
+    depth, raw = backbone.depth.float(), backbone.depth_conf.float()
+    usable = depth.isfinite() & (depth > 1e-6) & (depth < 1e6) & ~raw.isnan()
+    depth = torch.where(usable, depth, 1.0)
+    # Confidence runs from 1 up; this maps it to [0, 1), whatever its unit.
+    confidence = torch.where(usable, 1 - 1 / raw.clamp_min(1.0), 0.0)
+    depth = F.interpolate(depth, size, mode="nearest-exact")
+    confidence = F.interpolate(confidence, size, mode="nearest-exact")
+    batch, views = depth.shape[:2]
+    centers = depth.new_zeros(batch, views, 3)
+    if backbone.pose_enc is not None:
+        cameras = decode_pose(backbone.pose_enc.float(), *backbone.network_size)
+        centers = cameras.centers.nan_to_num(0.0, 0.0, 0.0)
+    return PredictedGeometry(depth, confidence, centers.clamp(-1e6, 1e6), view_mask)
+
+
+def multiview_consistency(
+    depth: Float[Tensor, "batch view rows columns"],
+    confidence: Float[Tensor, "batch view rows columns"],
+    cameras: Cameras,
+    size: tuple[int, int],
+    view_mask: Bool[Tensor, "batch view"],
+) -> Float[Tensor, "batch view rows columns"]:
+    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell.
+
+    Args:
+        depth: z-depths of every view.
+        confidence: In [0, 1], how much a view's word counts.
+        cameras: Of the views.
+        size: Height and width of their images.
+        view_mask: Views that have a say.
+    """
+    views, (rows, columns) = depth.shape[1], depth.shape[-2:]
+    pixels = cell_grid((rows, columns), size, depth.device)
+    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size, view_mask)
+    grid = rearrange(grid, "b v o p c -> (b o) v p c")
+    maps = torch.stack([depth, confidence], 2).flatten(0, 1)
+    read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+    theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)
+    difference = (z - theirs) / theirs
+    evidence = trust * inside * (difference < OCCLUSION)
+    agreement = torch.exp(-(difference / AGREEMENT).square() / 2)
+    total = evidence.sum(2) + DOUBT
+    confirmed = ((evidence * agreement).sum(2) + DOUBT / 2) / total
+    return confirmed.unflatten(-1, (rows, columns))

@@ -1,0 +1,273 @@
+"""The one factor that brings the backbone's depth to the unit of the given cameras.
+
+Two sources of evidence are added up. First, every pair of camera centres has a predicted and a
+given distance. Second, at the right scale the views agree: a pixel that is lifted by its scaled
+depth and the *given* cameras meets, in another view, the same scaled depth and the same texture.
+The second alone finds the scale when the predicted cameras are useless; the first breaks ties
+where nothing has texture or relief.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from models.view_pairs import lift_into_others
+from utils.cameras import Cameras
+from utils.rays import cell_grid, view_grid
+
+COARSE_CANDIDATES = 64
+FINE_CANDIDATES = 17
+FINE_REACH = 1.5
+"""Half width of each refinement, in steps of the candidates before."""
+QUERY_SIDE, MAP_SIDE = 24, 96
+"""Longer side of the grid of lifted pixels and of the maps that they are compared with."""
+MIN_TOLERANCE = 0.03
+"""Smallest tolerance of the relative depth difference of two views."""
+CENTER_BONUS, CENTER_TOLERANCE = 0.1, 0.05
+"""Score of a perfect fit of the camera centres, and the relative width of its peak."""
+DISTINCT = 0.1
+"""Lead of the best score over the average candidate that counts as unmistakable."""
+
+
+@dataclass(frozen=True)
+class ScaleFit:
+    """A factor per scene, and how far to trust it."""
+
+    scale: Float[Tensor, " batch"]
+    """Given unit per predicted unit."""
+    reliability: Float[Tensor, " batch"]
+    """In [0, 1]; 0 for a single view."""
+
+
+@dataclass(frozen=True)
+class PredictedGeometry:
+    """What the backbone says about the views, in a unit of its own. All finite."""
+
+    depth: Float[Tensor, "batch view rows columns"]
+    """Positive z-depth."""
+    confidence: Float[Tensor, "batch view rows columns"]
+    """In [0, 1]."""
+    centers: Float[Tensor, "batch view 3"]
+    view_mask: Bool[Tensor, "batch view"]
+    """What is said of the other views counts for nothing."""
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Lifted pixels and the maps they are compared with, ready for any scale."""
+
+    pixels: Float[Tensor, "query 2"]
+    depth: Float[Tensor, "batch view query"]
+    descriptors: Float[Tensor, "batch view query descriptor"]
+    weights: Float[Tensor, "batch view query"]
+    maps: Float[Tensor, "batch view channel map_rows map_columns"]
+    """Logarithm of the depth, then the descriptors."""
+    cameras: Cameras
+    size: tuple[int, int]
+    view_mask: Bool[Tensor, "batch view"]
+
+
+def fit_scale(
+    geometry: PredictedGeometry,
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+    near_far: Float[Tensor, "batch 2"],
+) -> ScaleFit:
+    """Search the scales that put the scene's middle between near and far.
+
+    Never waits for the device, and is not differentiable.
+    """
+    evidence = _gather_evidence(geometry, images, cameras)
+    from_centers, quality = center_scale(geometry.centers, cameras.centers, geometry.view_mask)
+    counted = geometry.view_mask[:, :, None, None].expand_as(geometry.depth)
+    middle = _median(geometry.depth.flatten(1), counted.flatten(1).float())
+    # From a little nearer than near to a little farther than far.
+    low, high = (near_far[:, 0] * 0.8 / middle).log(), (near_far[:, 1] * 1.25 / middle).log()
+    anchor = from_centers.log().clamp(low, high)
+    steps = torch.linspace(0, 1, COARSE_CANDIDATES, device=low.device)
+    candidates = low[:, None] + steps * (high - low)[:, None]
+    step = (high - low) / (COARSE_CANDIDATES - 1)
+
+    def score(logs: Tensor, step: Tensor) -> Tensor:
+        bonus = torch.exp(-((logs - anchor[:, None]) / CENTER_TOLERANCE).square() / 2)
+        return _consistency(evidence, logs, step) + CENTER_BONUS * quality[:, None] * bonus
+
+    scores = score(torch.cat([candidates, anchor[:, None]], 1), step)
+    best = _best(torch.cat([candidates, anchor[:, None]], 1), scores)
+    offsets = torch.linspace(-FINE_REACH, FINE_REACH, FINE_CANDIDATES, device=low.device)
+    for _ in range(2):
+        candidates = best[:, None] + offsets * step[:, None]
+        step = step * (2 * FINE_REACH / (FINE_CANDIDATES - 1))
+        best = _best(candidates, score(candidates, step))
+    peak = score(best[:, None], step)[:, 0]
+    lead = ((peak - scores.mean(1)) / DISTINCT).clamp(0, 1)
+    return ScaleFit(best.exp(), lead * _agreeing_share(evidence, best))
+
+
+def center_scale(
+    predicted: Float[Tensor, "batch view 3"],
+    given: Float[Tensor, "batch view 3"],
+    view_mask: Bool[Tensor, "batch view"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Return the median ratio of given to predicted distances between centres, and its quality.
+
+    Only views of the mask count. Quality is in [0, 1]: low when the ratios scatter or are
+    few, 0 when all centres coincide. The ratio is then 1.
+    """
+    count = given.shape[1]
+    first, second = torch.triu_indices(count, count, 1, device=given.device)
+    both = view_mask[:, first] & view_mask[:, second]
+    ours, theirs = (c[:, first] - c[:, second] for c in (given, predicted))
+    ours, theirs = ours.norm(dim=-1) * both, theirs.norm(dim=-1) * both
+    if count < 2:
+        return given.new_ones(len(given)), given.new_zeros(len(given))
+    longest = ours.amax(1, keepdim=True)
+    usable = (ours > 1e-3 * longest) & (theirs > 1e-3 * theirs.amax(1, keepdim=True))
+    weights = ours * usable
+    ratios = ours.clamp_min(1e-12).log() - theirs.clamp_min(1e-12).log()
+    middle = _median(ratios, weights)
+    spread = _median((ratios - middle[:, None]).abs(), weights)
+    pairs = usable.sum(1)
+    quality = torch.exp(-spread / 0.1) * pairs / (pairs + 1)
+    return torch.where(pairs > 0, middle.exp(), 1), quality
+
+
+def _gather_evidence(
+    geometry: PredictedGeometry,
+    images: Float[Tensor, "batch view 3 height width"],
+    cameras: Cameras,
+) -> _Evidence:
+    size = (images.shape[-2], images.shape[-1])
+    rows, columns = _fit_side(size, MAP_SIDE)
+    depth = F.interpolate(geometry.depth, (rows, columns), mode="nearest-exact")
+    descriptors = patch_descriptors(
+        F.interpolate(images.float().mean(2), (rows, columns), mode="area")
+    )
+    maps = torch.cat([depth.log()[:, :, None], descriptors], 2)
+    rows, columns = _fit_side(size, QUERY_SIDE)
+    pixels = cell_grid((rows, columns), size, depth.device)
+    grid = view_grid(pixels, size).expand(maps.shape[0] * maps.shape[1], 1, -1, -1)
+    weights = geometry.confidence.flatten(0, 1)[:, None]
+    with_weights = F.interpolate(weights, maps.shape[-2:], mode="nearest-exact")
+    read = F.grid_sample(
+        torch.cat([maps.flatten(0, 1), with_weights], 1), grid, "nearest", "border", False
+    )
+    read = rearrange(read, "(b v) c 1 q -> b v q c", b=len(maps))
+    return _Evidence(
+        pixels=pixels,
+        depth=read[..., 0].exp(),
+        descriptors=read[..., 1:-1],
+        weights=(read[..., -1] + 1e-3) * geometry.view_mask[..., None],
+        maps=maps,
+        cameras=cameras,
+        size=size,
+        view_mask=geometry.view_mask,
+    )
+
+
+def patch_descriptors(
+    grey: Float[Tensor, "batch view rows columns"],
+) -> Float[Tensor, "batch view descriptor rows columns"]:
+    """Describe each pixel by its neighbourhood, free of brightness and contrast.
+
+    Two 3x3 patches, one spread over 5x5. Descriptors are unit vectors, shorter where there is
+    little texture; their products are normalised cross correlations.
+    """
+    flat = grey.flatten(0, 1)[:, None]
+    patches = []
+    for spread in (1, 2):
+        padded = F.pad(flat, (spread,) * 4, mode="replicate")
+        patch = F.unfold(padded, 3, dilation=spread).unflatten(2, grey.shape[-2:])
+        patch = patch - patch.mean(1, keepdim=True)
+        patches.append(patch / (patch.square().sum(1, keepdim=True) + 2e-3).sqrt())
+    return (torch.cat(patches, 1) / 2**0.5).unflatten(0, grey.shape[:2])
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Lifted pixels of every view in every other, for each candidate."""
+
+    residual: Float[Tensor, "batch view other candidate query"]
+    """Logarithm of (depth in the other view / the other view's own depth)."""
+    correlation: Float[Tensor, "batch view other candidate query"]
+    weights: Float[Tensor, "batch view other candidate query"]
+    """0 where the pixel leaves the other view."""
+    total: Float[Tensor, " batch"]
+    """What the weights of one candidate would add up to if no pixel left."""
+
+
+def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Comparison:
+    size, others = evidence.size, evidence.view_mask.sum(1) - 1
+    depth = rearrange(
+        evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
+    )
+    pixels = evidence.pixels.repeat(logs.shape[1], 1)
+    grid, z, inside = lift_into_others(pixels, depth, evidence.cameras, size, evidence.view_mask)
+    shape = {"b": len(logs), "k": logs.shape[1]}
+    read = F.grid_sample(
+        evidence.maps.flatten(0, 1),
+        rearrange(grid, "b v o p c -> (b o) v p c"),
+        align_corners=False,
+    )
+    read = rearrange(read, "(b o) c v (k q) -> b v o k q c", **shape)
+    logs_of_z = rearrange(z.clamp_min(1e-6).log(), "b v o (k q) -> b v o k q", **shape)
+    weights = evidence.weights[:, :, None, None] * rearrange(
+        inside, "b v o (k q) -> b v o k q", **shape
+    )
+    return _Comparison(
+        residual=logs_of_z - logs[:, None, None, :, None] - read[..., 0],
+        correlation=(read[..., 1:] * evidence.descriptors[:, :, None, None]).sum(-1),
+        weights=weights,
+        total=evidence.weights.sum((1, 2)) * others,
+    )
+
+
+def _consistency(
+    evidence: _Evidence, logs: Float[Tensor, "batch candidate"], step: Float[Tensor, " batch"]
+) -> Float[Tensor, "batch candidate"]:
+    """Score each scale by how well depths and textures of all pairs of views agree."""
+    tolerance = step.clamp_min(MIN_TOLERANCE)[:, None, None, None, None]
+    scores = []
+    # A few candidates at a time bound the memory.
+    for some in logs.split(8, dim=1):
+        compared = _compare(evidence, some)
+        agreement = 1 / (1 + (compared.residual / tolerance).square())
+        gain = (compared.weights * (agreement + compared.correlation) / 2).sum((1, 2, 4))
+        # Pixels that leave the other view neither count for a scale nor make it look better.
+        known = compared.weights.sum((1, 2, 4)) + 0.2 * compared.total[:, None]
+        scores.append(gain / known.clamp_min(1e-6))
+    return torch.cat(scores, 1)
+
+
+def _agreeing_share(evidence: _Evidence, log: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """Return the share of lifted pixels whose depth the other views confirm."""
+    compared = _compare(evidence, log[:, None])
+    agreement = torch.exp(-(compared.residual / (2 * MIN_TOLERANCE)).square())
+    gain = (compared.weights * agreement).sum((1, 2, 3, 4))
+    return gain / compared.weights.sum((1, 2, 3, 4)).clamp_min(1e-6)
+
+
+def _best(
+    candidates: Float[Tensor, "batch candidate"], scores: Float[Tensor, "batch candidate"]
+) -> Float[Tensor, " batch"]:
+    return candidates.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+
+
+def _median(
+    values: Float[Tensor, "batch value"], weights: Float[Tensor, "batch value"]
+) -> Float[Tensor, " batch"]:
+    ordered, order = values.sort(1)
+    mass = weights.gather(1, order).cumsum(1)
+    reached = (mass >= mass[:, -1:] / 2).to(torch.int8)
+    return ordered.gather(1, reached.argmax(1, keepdim=True))[:, 0]
+
+
+def _fit_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -1,0 +1,248 @@
+"""A general model and one scene, whose feature maps are parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from datasets.views import Views
+from models.cost_volume import FINE_CELLS
+from models.depth_prior import DepthPrior, multiview_consistency
+from models.depth_refinement import surfaces
+from models.projection import SceneFeatures
+from models.source_selection import Frames, choose_sources
+from models.vggt_nerf import RenderedImages, VGGTNeRF
+from utils.cameras import Cameras, full_precision
+
+ENCODED_ONCE = "model.pyramid."
+"""Weights whose work is done once the maps are there."""
+
+
+@dataclass(frozen=True)
+class SceneMaps:
+    """Every training view as ``encode`` sees it."""
+
+    fine: Float[Tensor, "view channel map_height map_width"]
+    coarse: Float[Tensor, "view coarse_channel coarse_height coarse_width"]
+    depth: Float[Tensor, "view rows columns"]
+    confidence: Float[Tensor, "view rows columns"]
+    """The prior's own, times its reliability."""
+    reliability: Float[Tensor, " view"]
+
+
+class SceneModel(nn.Module):
+    """Renders cameras of one scene, each from the training views that see best what it sees."""
+
+    def __init__(
+        self,
+        model: VGGTNeRF,
+        images: Float[Tensor, "view 3 height width"],
+        cameras: Cameras,
+        near_far: Float[Tensor, " 2"],
+        maps: SceneMaps,
+        num_sources: int,
+    ) -> None:
+        """Put a scene together.
+
+        Args:
+            model: The general model; its radiance field and volume network are tuned.
+            images: Training views.
+            cameras: Of these views, ``(view,)``.
+            near_far: Depth range of the scene.
+            maps: What ``encode_views`` made of them.
+            num_sources: Views that an image is rendered from, if there are as many.
+        """
+        super().__init__()
+        self.model = model
+        self.fine, self.coarse = nn.Parameter(maps.fine), nn.Parameter(maps.coarse)
+        fixed = {
+            "images": images,
+            "intrinsics": cameras.intrinsics,
+            "c2w": cameras.c2w,
+            "near_far": near_far,
+            "depth": maps.depth,
+            "confidence": maps.confidence,
+            "reliability": maps.reliability,
+        }
+        for name, value in fixed.items():
+            self.register_buffer(name, value)
+        self.images: Tensor
+        self.near_far: Tensor
+        self.depth: Tensor
+        self.confidence: Tensor
+        self.reliability: Tensor
+        self.num_sources = num_sources
+
+    @property
+    def cameras(self) -> Cameras:
+        """Cameras of the training views."""
+        return Cameras(self.get_buffer("intrinsics"), self.get_buffer("c2w"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the training views."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def sources_of_training_views(self, count: int) -> Int[Tensor, "view source"]:
+        """Choose ``count`` sources for every training view, if there are as many, never itself."""
+        count = min(count, len(self.images) - 1)
+        return self._choose(self.cameras, self.size, count, self._every_view())
+
+    @torch.no_grad()
+    def refine_depth_prior(self) -> None:
+        """Let the volume, as it is now, say what every training view sees: sharper and sharper."""
+        count = min(self.num_sources, len(self.images)) - 1
+        neighbours = self._choose(self.cameras, self.size, count, self._every_view())
+        groups = torch.cat([self._every_view()[:, None], neighbours], 1)
+        bounds = self.near_far[None]
+        seen = []
+        for view, group in enumerate(groups):
+            camera, scene = self.cameras[view : view + 1], self.gather(group[None])
+            volume = self.model.build_cost_volume(scene, camera, bounds, self.size, FINE_CELLS)
+            seen.append(surfaces(volume))
+        depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        # New tensors: a copy of an earlier state may still hold the old ones.
+        self.depth, self.confidence = depth, mass * self._agreed(depth, mass, groups)
+        self.reliability = torch.ones_like(self.reliability)
+
+    def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
+        """Choose the sources of any cameras ``(target,)``."""
+        return self._choose(cameras, size, min(self.num_sources, len(self.images)), None)
+
+    def gather(self, sources: Int[Tensor, "target source"]) -> SceneFeatures:
+        """Return the sources of some targets, one scene of a batch for each."""
+        reliability = self.reliability[sources].mean(1)
+        confidence = self.confidence[sources] / reliability.clamp_min(1e-6)[:, None, None, None]
+        prior = DepthPrior(self.depth[sources], confidence, reliability)
+        return SceneFeatures(
+            images=_take(self.images, sources),
+            features=_take(self.fine, sources),
+            coarse_features=_take(self.coarse, sources),
+            cameras=self.cameras[sources],
+            prior=prior,
+        )
+
+    @torch.no_grad()
+    def render_images(
+        self,
+        cameras: Cameras,
+        size: tuple[int, int],
+        chunk: int = 8192,
+        near_far: Float[Tensor, " 2"] | None = None,
+    ) -> RenderedImages:
+        """Render whole images of any cameras, one after the other.
+
+        Args:
+            cameras: Batch axes ``(target,)``, on any device.
+            size: Height and width of the images.
+            chunk: Rays in one go; bounds the memory.
+            near_far: Depth range, where it is not the training views'.
+        """
+        cameras = cameras.to(self.images.device)
+        bounds = (self.near_far if near_far is None else near_far.to(self.near_far))[None]
+        parts = []
+        for target, sources in enumerate(self.sources_of(cameras, size)):
+            camera = cameras[target : target + 1]
+            scene = self.gather(sources[None])
+            part = self.model.render_images(scene, camera, bounds, size, chunk)
+            parts.append(part)
+        return RenderedImages(
+            rgb=torch.cat([part.rgb for part in parts]),
+            depth=torch.cat([part.depth for part in parts]),
+            opacity=torch.cat([part.opacity for part in parts]),
+        )
+
+    def scene_state(self) -> dict[str, Tensor]:
+        """Return all that rendering needs, by name; shares memory with the model."""
+        own = self.state_dict()
+        return {name: value for name, value in own.items() if not name.startswith(ENCODED_ONCE)}
+
+    def load_scene_state(self, state: dict[str, Tensor]) -> None:
+        """Take what ``scene_state`` returned.
+
+        Raises:
+            RuntimeError: A tensor is missing, unknown or of another shape.
+        """
+        found = self.load_state_dict(state, strict=False)
+        missing = [name for name in found.missing_keys if not name.startswith(ENCODED_ONCE)]
+        if missing or found.unexpected_keys:
+            raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
+
+    def _agreed(
+        self,
+        depth: Float[Tensor, "view row column"],
+        mass: Float[Tensor, "view row column"],
+        groups: Int[Tensor, "view member"],
+    ) -> Float[Tensor, "view row column"]:
+        """Ask each view's neighbours about its depth, one group at a time to bound the memory."""
+        parts = []
+        for group in groups:
+            view_mask = torch.ones_like(group, dtype=torch.bool)[None]
+            with full_precision(depth):
+                cameras = self.cameras[group[None]]
+                agreed = multiview_consistency(
+                    depth[group][None], mass[group][None], cameras, self.size, view_mask
+                )
+            parts.append(agreed[:, 0])
+        return torch.cat(parts)
+
+    def _every_view(self) -> Int[Tensor, " view"]:
+        return torch.arange(len(self.images), device=self.images.device)
+
+    def _choose(
+        self,
+        cameras: Cameras,
+        size: tuple[int, int],
+        count: int,
+        own: Int[Tensor, " target"] | None,
+    ) -> Int[Tensor, "target source"]:
+        lindisp = self.model.config.rendering.lindisp
+        targets, pool = Frames(cameras, size), Frames(self.cameras, self.size)
+        return choose_sources(targets, pool, self.near_far, count, lindisp=lindisp, own=own)
+
+
+@torch.no_grad()
+def encode_views(
+    model: VGGTNeRF,
+    views: Views,
+    near_far: Float[Tensor, " 2"],
+    neighbours: Int[Tensor, "view source"],
+) -> SceneMaps:
+    """Encode each view once, as the first of a group that its neighbours complete.
+
+    Groups are as large as those that the model was trained on, whatever the number of views, and
+    memory is that of one group.
+
+    Args:
+        model: With its backbone.
+        views: ``(view,)``.
+        near_far: Depth range.
+        neighbours: Views to encode each view with.
+    """
+    parts = []
+    for view, others in enumerate(neighbours.tolist()):
+        group = views.take([view, *others])
+        sources = Views(
+            group.images[None], group.cameras[None], group.depths[None], group.masks[None]
+        )
+        scene = model.encode(sources, near_far[None], refine=False)
+        reliability = scene.prior.reliability
+        parts.append(
+            SceneMaps(
+                fine=scene.features[:, 0].float(),
+                coarse=scene.coarse_features[:, 0].float(),
+                depth=scene.prior.depth[:, 0],
+                confidence=scene.prior.confidence[:, 0] * reliability[:, None, None],
+                reliability=reliability,
+            )
+        )
+    return SceneMaps(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    )
+
+
+def _take(maps: Tensor, sources: Int[Tensor, "target source"]) -> Tensor:
+    return maps.index_select(0, sources.flatten()).unflatten(0, sources.shape)

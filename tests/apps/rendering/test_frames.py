@@ -1,0 +1,62 @@
+"""Frames on disk survive whatever ends a run."""
+
+import pytest
+import torch
+
+from apps.rendering.config import CameraPathChoice
+from apps.rendering.frames import FrameStore, plan_frames, read_frames, render_frames
+from apps.rendering.paths import make_path
+from utils.errors import UserError
+
+
+@pytest.fixture
+def job(painted_scene):
+    path = make_path(CameraPathChoice("interpolate", n_frames=20), painted_scene)
+    return plan_frames(painted_scene, path, 4)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(job, painted_scene, tmp_path):
+    store = FrameStore(tmp_path / "video.mp4.partial" / "frames")
+    object.__setattr__(painted_scene, "stop_after", 4)
+    with pytest.raises(KeyboardInterrupt):
+        render_frames(job, store, progress=False)
+    kept = sum(store.has(frame) for frame in range(20))
+    assert 1 <= kept < 4 and all(store.has(frame) for frame in range(kept))
+    object.__setattr__(painted_scene, "stop_after", 1000)
+    painted_scene.rendered.clear()
+    render_frames(job, store, progress=False)
+    assert len(painted_scene.rendered) == sum(len(job.sources[frame]) for frame in range(kept, 20))
+    pictures = list(read_frames(job, store))
+    greens = torch.stack([picture.rgb[1, 0, 0] for picture in pictures])
+    expected = job.path.cameras.c2w[:, 0, 3] / 4 + 0.5
+    torch.testing.assert_close(greens, expected, atol=1 / 255, rtol=0)
+    assert torch.equal(pictures[3].depth[0, :1], -job.path.cameras.c2w[3, 2, 3:4])
+    assert not pictures[0].solid[0].any() and pictures[0].solid[2:].all()
+    store.remove()
+    assert not (tmp_path / "video.mp4.partial").exists()
+
+
+def test_other_pictures_have_other_names(job, painted_scene):
+    path = make_path(CameraPathChoice("interpolate", n_frames=20, zoom=1.1), painted_scene)
+    others = {plan_frames(painted_scene, path, 4).fingerprint}
+    others.add(plan_frames(painted_scene, job.path, 1).fingerprint)
+    others.add(plan_frames(painted_scene.with_sampling(1.0, 7.0, 8), job.path, 4).fingerprint)
+    assert len(others) == 3 and job.fingerprint not in others
+    assert plan_frames(painted_scene, job.path, 4).fingerprint == job.fingerprint
+
+
+def test_damaged_frames_are_named(job, tmp_path):
+    store = FrameStore(tmp_path)
+    render_frames(job, store, progress=False)
+    for name, content in (("frame_00002.npz", b"PK"), ("frame_00004.png", b"\x89PNG")):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name.split(".")[0]):
+            list(read_frames(job, store))
+        (tmp_path / name).write_bytes(whole)
+
+
+def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(UserError, match="taken"):
+        render_frames(job, FrameStore(tmp_path / "taken" / "frames"), progress=False)

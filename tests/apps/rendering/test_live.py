@@ -1,0 +1,132 @@
+"""Coarse while moving, sharp when still: which picture comes next."""
+
+import math
+
+import pytest
+import torch
+
+from apps.rendering.progressive import LiveRenderer, Viewpoint, render_viewpoint
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def live(painted_scene, clock):
+    """Every pixel takes a tenth of a millisecond."""
+
+    class Slow(type(painted_scene)):
+        meanwhile = staticmethod(lambda: None)
+        """What happens while a picture is made."""
+
+        def render(self, camera, size, places, before_chunk=None):
+            clock.now += 1e-4 * size[0] * size[1]
+            self.meanwhile()
+            return super().render(camera, size, places, before_chunk)
+
+    return LiveRenderer(Slow(), 96, clock)
+
+
+def viewpoint(x=0.0):
+    c2w = torch.eye(4)
+    c2w[0, 3], c2w[2, 3] = x, -4
+    return Viewpoint(c2w, math.radians(60), 1.5)
+
+
+def test_a_camera_is_the_same_at_every_size():
+    small, size = viewpoint().at(20)
+    large, _ = viewpoint().at(40)
+    assert size == (20, 30)
+    torch.testing.assert_close(small.intrinsics[:2] * 2, large.intrinsics[:2])
+    assert math.isclose(
+        2 * math.atan(10 / small.intrinsics[1, 1].item()), math.radians(60), rel_tol=1e-5
+    )
+
+
+def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(live, clock):
+    heights = []
+
+    def note(picture):
+        heights.append(picture.depth.shape[0])
+
+    for place in range(4):
+        live.watch(1, viewpoint(0.1 * place), note)
+        assert live.step() and not live.step()
+    assert heights == [24, 31, 31, 31]
+    clock.now += 1.0
+    while live.step():
+        pass
+    assert heights[4:] == [62, 96]
+
+
+def test_a_sharp_picture_is_given_up_when_the_camera_moves(live, clock):
+    heights = []
+
+    def look(x):
+        live.watch(1, viewpoint(x), lambda picture: heights.append(picture.depth.shape[0]))
+
+    look(0.0)
+    live.step()
+    clock.now += 1.0
+    object.__setattr__(live.scene, "meanwhile", lambda: look(0.5))
+    assert live.step() and heights == [24]
+    # A coarse one is shown all the same: a camera that never rests would see nothing.
+    assert live.step() and heights == [24, 31]
+
+
+def test_waiting_for_sources_once_does_not_coarsen_what_follows(live, clock):
+    delays = iter([0, 0, 60, 0])
+
+    def wait():
+        clock.now += next(delays)
+
+    object.__setattr__(live.scene, "meanwhile", wait)
+    heights = []
+    for place in range(4):
+        live.watch(1, viewpoint(0.1 * place), lambda p: heights.append(p.depth.shape[0]))
+        live.step()
+    assert heights == [24, 31, 31, 31]
+
+
+def test_pictures_follow_the_latest_camera(live, painted_scene):
+    shown = []
+    for x in (0.5, 1.5):
+        live.watch(1, viewpoint(x), shown.append)
+    live.step()
+    assert len(shown) == 1 and abs(shown[0].rgb[1, 0, 0] - (1.5 / 4 + 0.5)) < 1e-6
+
+
+def test_nobody_starves_and_who_left_is_forgotten(live):
+    order = []
+    for who in (1, 2):
+        live.watch(who, viewpoint(), lambda picture, who=who: order.append(who))
+    for _ in range(4):
+        live.step()
+        live.watch(1, viewpoint(), lambda picture: order.append(1))
+    assert order[:2] == [1, 2]
+    live.forget(1)
+    live.forget(1)
+    live.forget(2)
+    assert not live.step()
+
+
+def test_other_sampling_shows_everything_anew(live):
+    shown = []
+    live.watch(1, viewpoint(), shown.append)
+    live.step()
+    live.use(live.scene.with_sampling(1.0, 5.0, 4))
+    assert live.step() and len(shown) == 2
+
+
+def test_a_viewpoint_reads_the_sources_around_it(painted_scene):
+    render_viewpoint(painted_scene, viewpoint(-2.0), 16)
+    assert painted_scene.rendered == [(0, 1)]

@@ -1,0 +1,50 @@
+"""The notebook, from top to bottom, at a size that a test has time for."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = """
+from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice, VideoChoice
+
+scene_choice = SceneChoice()
+renderer = RendererChoice(ckpt={ckpt!r}, accelerator="cpu")
+path_choice = CameraPathChoice(path="dtu", n_frames=3, size=(24, 32))
+video = VideoChoice(out={out!r}, depth=True)
+"""
+
+
+@pytest.fixture
+def notebook():
+    return nbformat.read(ROOT / "renderer_video.ipynb", as_version=4)
+
+
+def test_cells_are_few_thin_and_without_outputs(notebook):
+    assert len(notebook.cells) <= 10
+    for cell in notebook.cells:
+        assert cell.source.count("\n") < 16
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+def test_the_settings_as_shipped_need_neither_data_nor_a_gpu(notebook):
+    (settings,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    assert all(line in settings.source for line in ("SceneChoice(world=0)", "= RendererChoice()"))
+
+
+# Jupyter's own client and the event loop that it runs on.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.slow
+def test_it_runs_from_top_to_bottom(notebook, tiny_checkpoint, tmp_path):
+    out = tmp_path / "video.mp4"
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            cell.source = SETTINGS.format(ckpt=str(tiny_checkpoint), out=str(out))
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}})
+    client.execute()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.gif", "video.mp4"]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    kinds = [kind for output in outputs for kind in output.get("data", ())]
+    assert kinds.count("image/png") == 2 and any("<video" in str(output) for output in outputs)

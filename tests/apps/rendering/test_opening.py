@@ -1,0 +1,73 @@
+"""What the flags make of a checkpoint and a folder, before anything is rendered."""
+
+import pytest
+import torch
+from PIL import Image
+
+from apps.rendering import open_scene as opening
+from apps.rendering.config import RendererChoice, SceneChoice
+from utils.depth_pictures import LengthUnit
+from utils.errors import UserError
+
+TUNED = RendererChoice(ckpt="fern/latest.tar", accelerator="cpu")
+
+
+@pytest.fixture
+def tuned_scene(painted_scene, monkeypatch):
+    """A fine-tuned scene of DTU, whatever the file."""
+    object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
+    monkeypatch.setattr(opening, "open_tuned", lambda *_: painted_scene)
+    return painted_scene
+
+
+@pytest.mark.parametrize(
+    ("frame_size", "size"),
+    [
+        ((16, 20), (128, 160)),
+        ((144, 1), (144, 180)),
+        ((130, 200), (130, 200)),
+    ],
+)
+def test_a_world_is_never_photographed_smaller_or_narrower_than_usual(frame_size, size):
+    scene, _ = opening.open_photographs(SceneChoice(world_views=1), frame_size)
+    assert scene.image_size == size
+
+
+def test_a_fine_tuned_scene_takes_a_range_in_its_unit(tuned_scene):
+    scene = opening.open_scene(SceneChoice(near_far=(425.0, 905.0)), TUNED)
+    torch.testing.assert_close(scene.near_far, torch.tensor([2.125, 4.525]))
+    assert scene.n_samples == tuned_scene.n_samples
+    assert opening.open_scene(SceneChoice(), TUNED) is tuned_scene
+
+
+def test_a_fine_tuned_scene_says_once_which_flags_do_not_count(tuned_scene, caplog):
+    choice = SceneChoice(datadir="data/dtu", scan="scan65", n_views=5, near_far=(425.0, 905.0))
+    opening.open_scene(choice, TUNED)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and said[0].startswith("fern/latest.tar is a fine-tuned scene")
+    assert said[0].endswith("--datadir, --scan, --n_views does not count")
+    caplog.clear()
+    opening.open_scene(SceneChoice(), TUNED)
+    assert not caplog.records
+    with pytest.raises(UserError, match="--sources"):
+        opening.open_scene(SceneChoice(sources=(1, 2)), TUNED)
+
+
+def test_the_range_of_dtu_is_in_millimetres(tiny_dtu):
+    choice = SceneChoice(str(tiny_dtu), near_far=(430.0, 900.0))
+    scene, unit = opening.open_photographs(choice, None)
+    torch.testing.assert_close(scene.near_far * unit.factor, torch.tensor([430.0, 900.0]))
+
+
+@pytest.mark.parametrize(("frame_size", "size"), [(None, (64, 80)), ((30, 40), (32, 40))])
+def test_photographs_of_several_sizes_are_read_in_the_first_ones_shape(
+    tmp_path, frame_size, size, write_layout
+):
+    root = write_layout("llff", tmp_path)
+    last = max((root / "images").iterdir())
+    with Image.open(last) as image:
+        small = image.resize((40, 32))
+    small.save(last)
+    scene, _ = opening.open_photographs(SceneChoice(str(root)), frame_size)
+    assert scene.image_size == size
+    assert scene.load_views(scene.view_ids).images.shape[-2:] == size

@@ -1,0 +1,203 @@
+"""The viewer as a browser sees it: headless Chromium, where there is one."""
+
+import base64
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+import viser
+from PIL import Image
+from websockets.sync.client import connect
+
+from apps.rendering.fusion import PointCloud
+from apps.rendering.viewer import Viewer, ViewerChoice, read_points
+from utils.depth_pictures import LengthUnit
+from utils.errors import UserError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    *("--headless=new", "--no-sandbox", "--remote-debugging-port=0", "--window-size=640,480"),
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--disable-dev-shm-usage", "--remote-allow-origins=*"),
+]
+# The event loop of the server's thread is closed by the interpreter's exit.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+
+class Page:
+    """One page of a browser, spoken to through Chromium's debugging protocol."""
+
+    def __init__(self, socket):
+        self.socket, self.number = socket, 0
+
+    def call(self, method, **parameters):
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=60))
+            if answer.get("id") == self.number:
+                return answer["result"]
+
+    def text(self, expression):
+        return self.call("Runtime.evaluate", expression=expression)["result"].get("value")
+
+    def screenshot(self):
+        data = base64.b64decode(self.call("Page.captureScreenshot")["data"])
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+    def drag(self, start, end, steps=8):
+        def mouse(kind, place, **more):
+            self.call(
+                "Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", **more
+            )
+
+        mouse("mousePressed", start, clickCount=1, buttons=1)
+        for step in range(1, steps + 1):
+            share = step / steps
+            mouse(
+                "mouseMoved",
+                [a + share * (b - a) for a, b in zip(start, end, strict=True)],
+                buttons=1,
+            )
+        mouse("mouseReleased", end, clickCount=1)
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return value
+
+
+@pytest.fixture
+def viewer(painted_scene):
+    viewer = Viewer(painted_scene, ViewerChoice(port=18573, height=48))
+    stop = threading.Event()
+    worker = threading.Thread(target=viewer.work, args=(stop,))
+    worker.start()
+    yield viewer
+    stop.set()
+    worker.join()
+    viewer.stop()
+
+
+@pytest.fixture
+def page(viewer, tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", viewer.address]
+    with open(tmp_path / "said", "w") as said:
+        browser = subprocess.Popen(command, stdout=said, stderr=said)
+    try:
+        found = wait_for(
+            lambda: re.search(r"listening on ws://([\d.:]+)/", (tmp_path / "said").read_text())
+        )
+
+        def target():
+            with urllib.request.urlopen(f"http://{found[1]}/json", timeout=10) as answer:
+                pages = json.load(answer)
+            return next((p for p in pages if p["url"].startswith(viewer.address)), None)
+
+        with connect(wait_for(target)["webSocketDebuggerUrl"], max_size=None) as socket:
+            yield Page(socket)
+    finally:
+        browser.terminate()
+        browser.wait(30)
+
+
+@pytest.mark.slow
+def test_a_dragged_camera_changes_the_picture(viewer, page, painted_scene):
+    wait_for(lambda: viewer.server.get_clients() and len(painted_scene.rendered) > 3)
+    wait_for(lambda: "samples on a ray" in (page.text("document.body.innerText") or ""))
+
+    def painted():
+        """Return the mean colour beside the controls; the painted scene has no blue."""
+        color = page.screenshot()[250:300, 60:140].reshape(-1, 3).mean(0)
+        return color if color[2] < 30 else None
+
+    before = wait_for(lambda: painted() is not None) and painted()
+    assert before[1] > 100
+    page.drag((200, 220), (240, 220))
+    wait_for(lambda: (now := painted()) is not None and abs(now - before).max() > 15)
+
+
+def test_the_page_loads_and_everything_is_in_it(viewer, painted_scene):
+    with urllib.request.urlopen(viewer.address, timeout=20) as answer:
+        assert answer.status == 200 and b"<html" in answer.read().lower()
+    assert viewer.address.startswith("http://127.0.0.1:")
+    assert len(viewer._frustums) == 9
+    # Nobody looks: the points are made meanwhile.
+    wait_for(lambda: viewer._cloud is not None)
+    assert len(viewer._cloud.points) > 500 and not viewer._cloud.visible
+
+
+@pytest.mark.parametrize("focal", [15.0, 30.0, 200.0])
+def test_the_first_look_is_past_the_frustums_picture(viewer, focal, painted_scene, monkeypatch):
+    """Long lenses have long frustums, whose pictures would hide everything."""
+    monkeypatch.setattr(viewer, "_field_of_view", lambda place: 2 * math.atan(12 / focal))
+    half = 12 / focal
+    # As viser draws them: of a volume that the scale alone decides.
+    plane = viewer._frustums[4].scale / (half * half * 32 / 24 / 3) ** (1 / 3)
+    client = MagicMock(spec=viser.ClientHandle)
+    client.camera = MagicMock(spec=viser.CameraHandle)
+    viewer._welcome(client)
+    distance = client.camera.position[2] + 4
+    assert plane < distance < 1.5 * plane
+
+
+def test_controls_change_what_is_rendered(viewer):
+    images = []
+    client, camera = MagicMock(spec=viser.ClientHandle), MagicMock(spec=viser.CameraHandle)
+    client.client_id, client.scene = 7, MagicMock()
+    client.scene.set_background_image = lambda image, *_, **__: images.append(image)
+    camera.position, camera.wxyz = np.array([1.0, 0, -4]), np.array([1.0, 0, 0, 0])
+    camera.fov, camera.aspect = 1.0, 1.5
+    viewer._moved(client, camera)
+    wait_for(lambda: images)
+    assert abs(images[-1][0, 0, 1] / 255 - 0.75) < 0.02
+    viewer.samples.value = 5
+    viewer.near.value = 2.0
+    wait_for(lambda: viewer.live.scene.n_samples == 5 and viewer.live.scene.near_far[0] == 2.0)
+    viewer.shown.value = "depth"
+    # Pixels without a surface are marked grey.
+    wait_for(lambda: images[-1][0, 0].tolist() in ([89] * 3, [140] * 3))
+    viewer.shown.value = "points"
+    wait_for(lambda: viewer._cloud is not None and viewer._cloud.visible)
+
+
+def test_sliders_show_the_unit_of_the_files(painted_scene):
+    object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
+    viewer = Viewer(painted_scene, ViewerChoice(port=18773))
+    assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
+    viewer.near.value = 400.0
+    wait_for(lambda: viewer.live.scene.near_far.tolist() == [2.0, 8.0])
+    viewer.stop()
+
+
+def test_points_from_a_file(painted_scene, tmp_path):
+    from apps.rendering.geometry import write_points
+
+    cloud = PointCloud(torch.rand(300, 3), torch.rand(300, 3))
+    write_points(tmp_path / "points.ply", cloud, painted_scene)
+    again = read_points(tmp_path / "points.ply")
+    torch.testing.assert_close(again.points, cloud.points)
+    viewer = Viewer(painted_scene, ViewerChoice(port=18673), again)
+    assert viewer._cloud is not None and next(viewer._idle_work, None) is None
+    viewer.stop()
+    for name, content in (("absent.ply", None), ("damaged.ply", b"ply\nnonsense")):
+        if content:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            read_points(tmp_path / name)

@@ -1,0 +1,115 @@
+"""Strips of general models and fine-tuned scenes: the script from its flags to its picture."""
+
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import comparison_strips
+from evaluation import comparison
+
+
+@pytest.fixture
+def strips(general_checkpoint, tiny_dtu, tmp_path):
+    """Run the script; returns its status."""
+
+    def run(*argv, ckpt=(general_checkpoint,), datadir=tiny_dtu):
+        flags = ["--ckpt", *ckpt, "--accelerator", "cpu", "--out", tmp_path / "strips.png"]
+        flags += ["--datadir", datadir] if datadir else []
+        try:
+            return comparison_strips.main([str(text) for text in [*flags, *argv]])
+        except SystemExit as stop:
+            return stop.code
+
+    return run
+
+
+@pytest.fixture
+def tuned(finetune, tmp_path):
+    assert finetune(num_steps=1) == 0
+    return tmp_path / "runs/scan2/vggt_finetune_scan2/ckpts/latest.tar"
+
+
+@pytest.fixture
+def labels(monkeypatch):
+    """What is written over the pictures, row by row."""
+    seen = []
+
+    def keep(rows):
+        seen.extend([[panel.label if panel else None for panel in row] for row in rows])
+        return real(rows)
+
+    real = comparison.contact_sheet
+    monkeypatch.setattr(comparison, "contact_sheet", keep)
+    return seen
+
+
+def test_one_model_makes_a_strip_of_each_view(strips, labels, tmp_path, caplog):
+    caplog.set_level("INFO")
+    assert strips("--targets", 5, 2, "--names", "ours") == 0
+    assert "scan2, views 5, 2" in caplog.text
+    assert len(labels) == 2
+    for row, view in zip(labels, (5, 2), strict=True):
+        text = " | ".join(row)
+        assert re.fullmatch(
+            rf"(source \d \| ){{3}}truth, view {view} \| ours, [\d.]+ dB \| error \| depth \| "
+            r"true depth \| ",
+            text,
+        ), text
+        assert f"source {view}" not in row
+    with Image.open(tmp_path / "strips.png") as picture:
+        assert picture.width > 8 * 80 and picture.height > 2 * 64
+
+
+def test_a_fine_tuned_scene_beside_the_general_model(
+    strips, tuned, labels, general_checkpoint, caplog
+):
+    """The scene knows its data and its test views; every model has a column."""
+    caplog.set_level("INFO")
+    flags = ["--names", "tuned", "general", "--height", 32]
+    assert strips(*flags, ckpt=(tuned, general_checkpoint), datadir=None) == 0
+    content = torch.load(tuned, weights_only=True)["vggt_nerf_scene"]
+    tested, trained = content["test_ids"], content["train_ids"]
+    assert len(labels) == 3 * len(tested)
+    for place, view in enumerate(tested):
+        rows = labels[3 * place : 3 * place + 3]
+        assert rows[0][1] == f"truth, view {view}" and rows[2][1] == "true depth"
+        assert rows[0][2].startswith("tuned, ") and rows[0][3].startswith("general, ")
+        assert [row[3] for row in rows[1:]] == ["error", "depth"]
+        assert all(int(row[0].removeprefix("source ")) in trained for row in rows)
+
+
+def test_a_fine_tuned_scene_alone(strips, tuned, labels):
+    assert strips(ckpt=(tuned,), datadir=None) == 0
+    assert all("vggt_finetune_scan2" in " ".join(filter(None, row)) for row in labels)
+
+
+def test_procedural_worlds_need_no_data(strips, tmp_path):
+    flags = ["--dataset_name", "procedural", "--image_size", 24, 32, "--world_views", 5]
+    out = tmp_path / "new folder" / "world.jpg"
+    name = ["--scene", "world0000_textureless"]
+    assert strips(*flags, *name, "--out", out, datadir="absent") == 0
+    with Image.open(out) as picture:
+        assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--ckpt", "absent.ckpt"], ["absent.ckpt"]),
+        (["--names", "a", "b"], ["names", "1 checkpoints"]),
+        (["--scene", "scan77"], ["--scene scan77", "scan2"]),
+        (["--out", "strips.gif"], [".gif", ".jpg"]),
+    ],
+)
+def test_refusals_name_the_value(strips, capsys, caplog, argv, words):
+    status = strips(*argv)
+    said = capsys.readouterr().err + caplog.text
+    assert status == 2 and all(word in said for word in words), said
+
+
+def test_views_that_were_trained_on_are_refused(strips, tuned, caplog):
+    view = torch.load(tuned, weights_only=True)["vggt_nerf_scene"]["train_ids"][0]
+    assert strips("--targets", view, ckpt=(tuned,), datadir=None) == 2
+    assert f"was fine-tuned on view {view}" in caplog.text

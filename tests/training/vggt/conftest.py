@@ -1,0 +1,109 @@
+"""A world that can be checked by hand: a textured plane at z = 4, seen from in front."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from tiny_models import SMALLEST_VGGT
+
+from datasets.planned_scenes import SceneRequest
+from datasets.procedural.config import ProceduralConfig
+from datasets.replay import ReplayConfig
+from datasets.views import Views
+from models.vggt.config import VGGTConfig
+from training.vggt.curriculum import CurriculumConfig
+from training.vggt.held_out import HeldOutConfig
+from training.vggt.matching import MatchingConfig
+from training.vggt.mini_config import MiniRunConfig, MiniTrainingConfig
+from training.vggt.optimization import MiniOptimizerConfig
+from training.vggt.scenes import SceneSource
+from utils.cameras import Cameras, pixel_directions
+from utils.rays import pixel_grid
+
+PLANE_DEPTH = 4.0
+
+
+def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Cameras:
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    c2w = torch.eye(4).repeat(batch, views, 1, 1)
+    c2w[..., :3, 3] = 0.4 * torch.rand(batch, views, 3, generator=generator)
+    angles = 0.2 * torch.rand(batch, views, generator=generator)
+    c2w[..., 0, 0] = c2w[..., 2, 2] = angles.cos()
+    c2w[..., 0, 2] = angles.sin()
+    c2w[..., 2, 0] = -angles.sin()
+    return Cameras(intrinsics.expand(batch, views, 3, 3), c2w)
+
+
+def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Views:
+    cameras = plane_cameras(batch, views, size, seed)
+    pixels = pixel_grid(*size, torch.device("cpu"))
+    directions = pixel_directions(pixels.expand(batch, views, -1, -1), cameras.intrinsics)
+    directions = directions @ cameras.c2w[..., :3, :3].transpose(-1, -2)
+    centers = cameras.centers[:, :, None]
+    depths = (PLANE_DEPTH - centers[..., 2]) / directions[..., 2]
+    points = centers + depths[..., None] * directions
+    colours = torch.stack([(k * points[..., 0] + points[..., 1] * 3).sin() for k in (3, 5, 7)], 2)
+    depths = depths.unflatten(-1, size)
+    images = (0.5 + 0.5 * colours).unflatten(-1, size)
+    return Views(images, cameras, depths, depths > 0)
+
+
+@pytest.fixture(autouse=True)
+def single_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def plane_source() -> SceneSource:
+    """Return an endless supply of planes; the first scene's number decides."""
+
+    def prepare(request: SceneRequest) -> Views:
+        ids = request.scene_ids
+        return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
+
+    return SceneSource(prepare, lambda device: lambda views: views.to(device))
+
+
+@pytest.fixture
+def views() -> Views:
+    return plane_views(2, 3, (56, 84))
+
+
+@pytest.fixture
+def network_config() -> VGGTConfig:
+    return SMALLEST_VGGT
+
+
+@pytest.fixture
+def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
+    return MiniTrainingConfig(
+        run=MiniRunConfig(
+            save_dir=str(tmp_path),
+            val_every=4,
+            save_every=3,
+            num_workers=0,
+            accelerator="cpu",
+            devices="1",
+        ),
+        network=network_config,
+        scenes=ProceduralConfig(),
+        # One shape only: on a CPU every new one costs seconds of preparing convolutions.
+        curriculum=CurriculumConfig(
+            start_max_views=2,
+            max_views=2,
+            start_patches=6,
+            end_patches=6,
+            patches_per_step=24,
+            aspects=(1.5,),
+        ),
+        held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42, val_batch=2),
+        replay=ReplayConfig(visits=2, replay_batches=3),
+        matching=MatchingConfig(matching_until=6, matching_dim=8, attention_blocks=(1,)),
+        optimizer=MiniOptimizerConfig(warmup_steps=2, max_steps=8, ema_decay=0.5),
+    )

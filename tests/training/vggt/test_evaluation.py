@@ -1,0 +1,102 @@
+from math import radians
+
+import pytest
+import torch
+
+from datasets.views import Views
+from training.vggt.evaluation import (
+    area_under_curve,
+    baseline_prediction,
+    camera_errors,
+    depth_ratios,
+    geometry_metrics,
+)
+from training.vggt.targets import geometry_targets
+from utils.cameras import Cameras
+
+
+def turned(axis: tuple[int, int], degrees: float) -> torch.Tensor:
+    transform = torch.eye(4)
+    angle = torch.tensor(radians(degrees))
+    first, second = axis
+    transform[first, first] = transform[second, second] = angle.cos()
+    transform[second, first] = angle.sin()
+    transform[first, second] = -angle.sin()
+    return transform
+
+
+def cameras(*c2w: torch.Tensor) -> Cameras:
+    stacked = torch.stack(c2w)[None]
+    return Cameras(torch.eye(3).expand(1, len(c2w), 3, 3), stacked)
+
+
+def at(transform: torch.Tensor, *center: float) -> torch.Tensor:
+    moved = transform.clone()
+    moved[:3, 3] = torch.tensor(center)
+    return moved
+
+
+def test_the_truth_is_perfect_in_any_frame_and_unit(views: Views):
+    targets = geometry_targets(views)
+    metrics = geometry_metrics(3 * targets.depth, targets.pose_enc, views).means()
+    assert metrics["abs_rel"] == pytest.approx(0, abs=1e-5)
+    for name in ("within_103", "within_125", "auc_5", "auc_30"):
+        assert metrics[name] == 1
+
+
+def test_knowing_nothing_scores_little(views: Views):
+    metrics = geometry_metrics(*baseline_prediction(views), views).means()
+    assert metrics["abs_rel"] > 0.01
+    assert metrics["auc_30"] == 0
+
+
+def test_depth_measures_by_hand():
+    truth = torch.tensor([[1.0, 2.0, 4.0, 9.0]])
+    depth = torch.tensor([[3.0, 4.0, 8.0, 9.0]])
+    valid = torch.tensor([[True, True, True, False]])
+    # Medians 2 and 4: the factor is 1/2.
+    expected = torch.tensor([[1.5, 1.0, 1.0, 1.0]])
+    torch.testing.assert_close(depth_ratios(depth, truth, valid), expected)
+    assert (depth_ratios(depth, truth, torch.zeros_like(valid)) == 1).all()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.01, 3.0, 90.0, 179.0])
+def test_rotation_error_by_hand(degrees: float):
+    truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
+    # Turning the first camera leaves the pair's translation, as the second sees it, as it is.
+    predicted = cameras(turned((0, 1), degrees), at(torch.eye(4), 1.0, 0.0, 0.0))
+    torch.testing.assert_close(
+        camera_errors(predicted, truth), torch.tensor([[degrees]]), rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(0.0, 0.0), (20.0, 20.0), (180.0, 0.0)])
+def test_direction_error_ignores_length_and_sign(degrees: float, expected: float):
+    truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
+    direction = turned((0, 1), degrees)[:3, 0] * 7
+    predicted = cameras(torch.eye(4), at(torch.eye(4), *direction.tolist()))
+    torch.testing.assert_close(
+        camera_errors(predicted, truth), torch.tensor([[expected]]), rtol=1e-4, atol=1e-3
+    )
+
+
+def test_no_predicted_translation_is_a_right_angle():
+    truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
+    predicted = cameras(torch.eye(4), torch.eye(4))
+    torch.testing.assert_close(camera_errors(predicted, truth), torch.tensor([[90.0]]))
+
+
+def test_all_pairs_count_and_the_frame_does_not():
+    c2w = [at(turned((0, 2), 10.0 * i), 1.0 * i, 0.5, 0.1 * i) for i in range(4)]
+    truth = cameras(*c2w)
+    moved = cameras(*[at(turned((1, 2), 40.0), 3.0, 1.0, 2.0) @ transform for transform in c2w])
+    errors = camera_errors(moved, truth)
+    assert errors.shape == (1, 6)
+    assert errors.max() < 0.05
+
+
+def test_area_under_curve_by_hand():
+    errors = torch.tensor([[0.5, 2.5, 40.0, 29.5]])
+    # Below 1, 2, ..., 5 degrees: 1, 1, 2, 2, 2 of 4 pairs.
+    torch.testing.assert_close(area_under_curve(errors, 5), torch.tensor([8 / 20]))
+    torch.testing.assert_close(area_under_curve(errors, 30), torch.tensor([(30 + 28 + 1) / 120]))

@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from datasets.views import Views
+from models.vggt.network import VGGTPrediction
+from training.vggt.losses import (
+    GeometryLossConfig,
+    bounded,
+    camera_loss,
+    dense_loss,
+    geometry_losses,
+)
+from training.vggt.targets import geometry_targets
+
+CONFIG = GeometryLossConfig()
+PLAIN = replace(CONFIG, gradient_weight=0.0)
+
+
+def perfect(views: Views) -> VGGTPrediction:
+    targets = geometry_targets(views)
+    confidence = torch.full_like(targets.depth, CONFIG.max_confidence)
+    return VGGTPrediction(
+        pose_enc=targets.pose_enc,
+        pose_encodings=(targets.pose_enc,) * 4,
+        depth=targets.depth[..., None],
+        depth_conf=confidence,
+        world_points=targets.points,
+        world_points_conf=confidence,
+    )
+
+
+def test_the_truth_is_the_optimum(views: Views):
+    targets, best = geometry_targets(views), perfect(views)
+    assert best.depth is not None and best.depth_conf is not None
+    lowest = geometry_losses(best, targets, CONFIG)
+    assert lowest.camera == 0
+    worse = replace(best, depth=1.01 * best.depth)
+    assert geometry_losses(worse, targets, CONFIG).total > lowest.total
+    for factor in (0.9, 1.1):
+        other = replace(best, depth_conf=factor * best.depth_conf)
+        assert geometry_losses(other, targets, CONFIG).total > lowest.total
+
+
+def test_camera_loss_by_hand():
+    truth = torch.zeros(1, 2, 9)
+    truth[0, 1, 0] = 0.4  # Mean distance from the first camera: 0.2.
+    off = truth.clone()
+    off[0, 0, 0] = 1.0  # Weight 0.25 / 0.2. Beyond delta 0.01: slope 1, minus half of delta.
+    off[0, 1, 8] = 0.01  # Within: quadratic, and at half weight.
+    expected = ((1.25 - 0.005) + 0.5 * 0.005**2 / 0.01) / 18
+    single = camera_loss([off], truth, CONFIG)
+    torch.testing.assert_close(single, torch.tensor(expected))
+    iterated = camera_loss([off, truth, truth], truth, CONFIG)
+    torch.testing.assert_close(iterated, torch.tensor(0.36 * expected))
+
+
+def test_camera_loss_of_near_cameras_is_bounded():
+    truth = torch.zeros(1, 2, 9)
+    off = truth.clone()
+    off[0, 1, :3] = 0.03
+    expected = 3 * (0.25 - 0.005) / 18
+    torch.testing.assert_close(camera_loss([off], truth, CONFIG), torch.tensor(expected))
+
+
+def test_dense_loss_by_hand():
+    errors = torch.tensor([3.0, 4.0]).expand(1, 1, 2, 2, 2)  # Size 5 everywhere.
+    confidence = torch.full((1, 1, 2, 2), 2.0)
+    valid = torch.ones(1, 1, 2, 2, dtype=torch.bool)
+    size = torch.log1p(torch.tensor(5.0))
+    expected = 2 * (size + 0.2 / 50) - 0.2 * torch.tensor(2.0).log()
+    torch.testing.assert_close(dense_loss(errors, confidence, valid, PLAIN), expected)
+    # A constant error has no gradient, so that term adds nothing.
+    torch.testing.assert_close(dense_loss(errors, confidence, valid, CONFIG), expected)
+
+
+def test_gradient_term_by_hand():
+    errors = torch.tensor([[0.0, 0.5], [0.0, 0.5]])[None, None, ..., None]
+    confidence = torch.ones(1, 1, 2, 2)
+    valid = torch.ones(1, 1, 2, 2, dtype=torch.bool)
+    config = replace(CONFIG, gradient_strides=(1,))
+    rough = dense_loss(errors, confidence, valid, config)
+    smooth = dense_loss(errors, confidence, valid, PLAIN)
+    torch.testing.assert_close(rough - smooth, torch.log1p(torch.tensor(0.5)))
+    valid[..., 1] = False  # No pair of valid neighbours across the step is left.
+    torch.testing.assert_close(
+        dense_loss(errors, confidence, valid, config), dense_loss(errors, confidence, valid, PLAIN)
+    )
+
+
+def test_best_confidence_is_bounded_and_falls_with_the_error():
+    valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    confidences = torch.linspace(1, 100, 9901)
+
+    def best(error: float) -> float:
+        errors = torch.full((1, 1, 1, 1, 1), error)
+        losses = [dense_loss(errors, c.view(1, 1, 1, 1), valid, PLAIN) for c in confidences[::10]]
+        return float(confidences[::10][int(torch.stack(losses).argmin())])
+
+    assert best(0.0) == pytest.approx(50, abs=0.2)
+    assert best(0.016) == pytest.approx(0.2 / (0.016 + 0.004), abs=0.3)
+    assert best(1.0) == 1.0
+
+
+@pytest.mark.parametrize("logit", [-30.0, 0.0, 30.0, 80.0])
+def test_gradient_through_the_exponential_is_bounded(logit: float):
+    logits = torch.full((1, 1, 1, 1, 1), logit, requires_grad=True)
+    valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    dense_loss(logits.exp() - 1, torch.ones(1, 1, 1, 1), valid, PLAIN).backward()
+    assert logits.grad is not None and logits.grad.abs().max() <= PLAIN.error_limit + 1e-6
+
+
+def test_bounded_is_the_identity_for_small_errors():
+    torch.testing.assert_close(
+        bounded(torch.tensor(1e-3), 1.0), torch.tensor(1e-3), rtol=1e-3, atol=0
+    )
+
+
+def test_invalid_pixels_change_nothing_not_even_as_nan(views: Views):
+    masks = views.masks.clone()
+    masks[:, :, :9] = False
+    targets = geometry_targets(Views(views.images, views.cameras, views.depths, masks))
+    prediction = perfect(Views(views.images, views.cameras, views.depths, masks))
+    assert prediction.depth is not None
+    depth = prediction.depth.clone()
+    depth[:, :, :9] = torch.nan
+    depth.requires_grad_(True)
+    clean = geometry_losses(prediction, targets, CONFIG)
+    dirty = geometry_losses(replace(prediction, depth=depth), targets, CONFIG)
+    torch.testing.assert_close(dirty.total, clean.total)
+    dirty.total.backward()
+    assert depth.grad is not None and depth.grad.isfinite().all()
+
+
+def test_nothing_valid_costs_nothing():
+    errors = torch.rand(1, 1, 3, 3, 2, requires_grad=True)
+    none = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
+    loss = dense_loss(errors, torch.ones(1, 1, 3, 3), none, CONFIG)
+    loss.backward()
+    assert loss == 0
+    assert errors.grad is not None and errors.grad.abs().max() == 0
+
+
+def test_near_and_far_errors_count_alike(views: Views):
+    targets = geometry_targets(views)
+    best = perfect(views)
+    assert best.depth is not None
+    near = torch.arange(best.depth.shape[-2]) < best.depth.shape[-2] / 2
+    depth = targets.depth.clone()
+    depth[..., near] *= 0.01
+    truth = replace(targets, depth=depth)
+    losses = []
+    for half in (near, ~near):
+        wrong = depth.clone()
+        wrong[..., half] *= 1.1
+        prediction = replace(best, depth=wrong[..., None])
+        losses.append(geometry_losses(prediction, truth, PLAIN).depth)
+    torch.testing.assert_close(losses[0], losses[1])

@@ -1,0 +1,148 @@
+"""Random target pixels of a batch, with what they should render to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from datasets.views import Views
+from models.projection import SceneFeatures
+from models.ray_rendering import Rendering
+from models.vggt_nerf import VGGTNeRF
+from models.volume_rendering import Composite
+
+
+@dataclass(frozen=True)
+class RayBatchConfig:
+    """Which pixels of the targets a step renders."""
+
+    patch_size: int = 16
+    """side, in pixels, of the square patches that some of the rays form"""
+    patch_share: float = 0.5
+    """share of the rays that form patches; the others are single pixels"""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no patch."""
+        if self.patch_size < 2 or not 0 <= self.patch_share <= 1:
+            raise ValueError(
+                f"patch_size={self.patch_size} must be at least 2 and "
+                f"patch_share={self.patch_share} in [0, 1]"
+            )
+
+    def num_patches(self, rays: int, size: tuple[int, int]) -> int:
+        """Return how many patches fit in a number of rays of an image; none in a small image."""
+        if min(size) < self.patch_size:
+            return 0
+        return int(rays * self.patch_share) // self.patch_size**2
+
+
+@dataclass(frozen=True)
+class TargetRays:
+    """Pixels of every target, and what their rays should have seen."""
+
+    pixels: Float[Tensor, "batch target ray 2"]
+    rgb: Float[Tensor, "batch target ray 3"]
+    depth: Float[Tensor, "batch target ray"]
+    """z-depth; 0 where unknown."""
+    valid: Bool[Tensor, "batch target ray"]
+    num_patches: int = 0
+    """Patches of every target; their rays come first, patch by patch and row by row."""
+    patch_size: int = 0
+
+    def patches(
+        self, colors: Float[Tensor, "batch target ray 3"]
+    ) -> Float[Tensor, "patch 3 side side"]:
+        """Return the patches of a colour per ray as images."""
+        count, side = self.num_patches, self.patch_size
+        return rearrange(
+            colors[:, :, : count * side**2], "b t (n h w) c -> (b t n) c h w", h=side, w=side
+        )
+
+    def whole_patches(self) -> Bool[Tensor, " patch"]:
+        """Return which patches consist of valid rays alone."""
+        count = self.num_patches * self.patch_size**2
+        valid = self.valid[:, :, :count].unflatten(2, (self.num_patches, -1))
+        return valid.all(-1).flatten()
+
+
+def draw_target_rays(
+    targets: Views, rays_per_target: int, config: RayBatchConfig, generator: torch.Generator
+) -> TargetRays:
+    """Draw patches and single pixels uniformly from every target.
+
+    Args:
+        targets: Views ``(batch, target)``.
+        rays_per_target: Patches' and single rays of each target together.
+        config: How they are divided.
+        generator: On the device of the views.
+    """
+    height, width = targets.size
+    side, device = config.patch_size, targets.images.device
+    count = config.num_patches(rays_per_target, targets.size)
+    shape = targets.images.shape[:2]
+    corners = [
+        torch.randint(last, (*shape, count), generator=generator, device=device)
+        for last in (max(height - side + 1, 1), max(width - side + 1, 1))
+    ]
+    inner = torch.arange(side, device=device)
+    rows = (corners[0][..., None, None] + inner[:, None]).expand(*shape, count, side, side)
+    columns = (corners[1][..., None, None] + inner).expand(*shape, count, side, side)
+    single = (*shape, rays_per_target - count * side**2)
+    pick = torch.randint(height * width, single, generator=generator, device=device)
+    pick = torch.cat([(rows * width + columns).flatten(2), pick], -1)
+    centers = torch.stack([pick % width, pick // width], -1).to(targets.images.dtype) + 0.5
+    return TargetRays(
+        pixels=centers,
+        rgb=_gather(rearrange(targets.images, "b t c h w -> b t (h w) c"), pick),
+        depth=_gather(rearrange(targets.depths, "b t h w -> b t (h w) 1"), pick)[..., 0],
+        valid=_gather(rearrange(targets.masks, "b t h w -> b t (h w) 1"), pick)[..., 0],
+        num_patches=count,
+        patch_size=side,
+    )
+
+
+def render_targets(
+    model: VGGTNeRF,
+    scene: SceneFeatures,
+    targets: Views,
+    near_far: Float[Tensor, "batch 2"],
+    drawn: TargetRays,
+    generator: torch.Generator | None = None,
+) -> Rendering:
+    """Render the drawn pixels, with a volume of its own for every target of a scene.
+
+    Returns:
+        Rendering whose fields have axes ``(batch, target, ray, ...)``, with the coarse pass.
+    """
+    parts = []
+    for place in range(targets.images.shape[1]):
+        volume = model.build_cost_volume(scene, targets.cameras[:, place], near_far, targets.size)
+        pixels = drawn.pixels[:, place]
+        parts.append(model.render(scene, volume, pixels, generator, with_coarse=True))
+    return Rendering(
+        fine=_stack([part.fine for part in parts]),
+        t_edges=torch.stack([part.t_edges for part in parts], 1),
+        plane_weights=torch.stack([part.plane_weights for part in parts], 1),
+        coarse=_stack([part.coarse for part in parts if part.coarse is not None]),
+    )
+
+
+def _stack(parts: list[Composite]) -> Composite:
+    return Composite(
+        rgb=torch.stack([part.rgb for part in parts], 1),
+        depth=torch.stack([part.depth for part in parts], 1),
+        opacity=torch.stack([part.opacity for part in parts], 1),
+        weights=torch.stack([part.weights for part in parts], 1),
+    )
+
+
+def _gather(
+    values: Float[Tensor, "batch target pixel channel"] | Tensor,
+    pick: Int[Tensor, "batch target ray"],
+) -> Tensor:
+    index = pick[..., None].expand(-1, -1, -1, values.shape[-1])
+    return values.gather(2, index)

@@ -1,0 +1,235 @@
+"""How well a backbone recovers the cameras and the depth of photographs.
+
+Cameras are compared by the relative poses of all pairs of a group, focal lengths and depth as they
+are. Depth is compared where it is known: at every pixel where the scene has depth maps, else at
+triangulated points, in the views that see them; one factor per group makes the medians equal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from datasets.views import Views
+from models.vggt.network import VGGTPrediction
+from models.vggt.pose_encoding import decode_pose
+from models.vggt.preprocess import PixelMapping, network_size
+from training.vggt.evaluation import (
+    area_under_curve,
+    baseline_prediction,
+    depth_ratios,
+    pair_errors,
+)
+from training.vggt.real_scenes import RealScene
+from training.vggt.triangulation import triangulate_views
+from utils.cameras import Cameras, project
+
+logger = logging.getLogger(__name__)
+
+Points = Sequence[Float[Tensor, "_ 3"]]
+"""For every view of a group the points that it sees, in the world."""
+Summary = dict[str, float | int | None]
+"""Metrics by name; None where there is nothing to measure them by."""
+
+MIN_INSIDE = 0.9
+"""Of the points that a view is said to see, the share that must fall into its picture."""
+
+
+@dataclass(frozen=True)
+class GroupErrors:
+    """Everything that is wrong with one group."""
+
+    rotations: Float[Tensor, " pair"]
+    """Degrees."""
+    directions: Float[Tensor, " pair"]
+    """Degrees between the directions of the translations, whose sign does not count."""
+    focals: Float[Tensor, " view"]
+    """|focal length / true one - 1|, the mean of both axes."""
+    depth_ratios: Float[Tensor, " point"]
+    """Depth / true depth after median scaling."""
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One group, what was predicted for it, and how good that and knowing nothing are."""
+
+    view_ids: tuple[int, ...]
+    views: Views
+    """As the network saw them, with one batch axis."""
+    prediction: VGGTPrediction
+    errors: GroupErrors
+    trivial: GroupErrors
+    reference: str
+    """Where the true depth is from."""
+
+
+def evaluate_scene(
+    predict: Callable[[Views], VGGTPrediction],
+    scene: RealScene,
+    side: int,
+    patch: int,
+    device: torch.device | str = "cpu",
+) -> Iterator[GroupResult]:
+    """Yield the result for every group of a scene.
+
+    Args:
+        predict: Returns depth, its confidence and pose encodings of views with one batch axis.
+        scene: Its groups.
+        side: What the long side of the pictures becomes.
+        patch: Side of the network's patch.
+        device: Where to predict.
+    """
+    for view_ids in scene.groups:
+        native = scene.load_views(view_ids)
+        points, reference = _reference_points(scene, view_ids, native)
+        views = network_views(native, side, patch)
+        prediction = predict(views.to(device))
+        assert prediction.depth is not None and prediction.pose_enc is not None
+        depth, pose_enc = prediction.depth.squeeze(-1).cpu(), prediction.pose_enc.cpu()
+        yield GroupResult(
+            view_ids=view_ids,
+            views=views,
+            prediction=prediction,
+            errors=group_errors(depth, pose_enc, views, points),
+            trivial=group_errors(*baseline_prediction(views), views, points),
+            reference=reference,
+        )
+
+
+def network_views(views: Views, side: int, patch: int) -> Views:
+    """Shrink whole pictures to what the network sees, cameras and depth with them.
+
+    Args:
+        views: Without a batch axis; the result has one of length 1.
+        side: What the long side becomes, a multiple of the patch.
+        patch: Side of the network's patch.
+    """
+    height, width = network_size(*views.size, side, patch)
+    mapping = PixelMapping(width / views.size[1], height / views.size[0])
+    images = functional.interpolate(
+        views.images, (height, width), mode="bilinear", antialias=True
+    ).clamp(0, 1)
+    # Depth is taken at the centre of the new pixel, never averaged.
+    rows = ((torch.arange(height) + 0.5) / mapping.scale_y).long()
+    columns = ((torch.arange(width) + 0.5) / mapping.scale_x).long()
+    return Views(
+        images[None],
+        Cameras(mapping.intrinsics(views.cameras.intrinsics), views.cameras.c2w)[None],
+        views.depths[:, rows[:, None], columns][None],
+        views.masks[:, rows[:, None], columns][None],
+    )
+
+
+def group_errors(
+    depth: Float[Tensor, "1 view height width"],
+    pose_enc: Float[Tensor, "1 view 9"],
+    truth: Views,
+    points: Points = (),
+) -> GroupErrors:
+    """Compare what is predicted for a group with what is known of it.
+
+    Args:
+        depth: Predicted z-depth.
+        pose_enc: Predicted cameras.
+        truth: Cameras, and depth that counts wherever it is positive and not masked.
+        points: For every view further points where depth is known.
+    """
+    predicted = decode_pose(pose_enc, *truth.size)
+    rotations, directions = pair_errors(predicted, truth.cameras)
+    focal, true_focal = (
+        cameras.intrinsics[0].diagonal(dim1=-2, dim2=-1)[:, :2]
+        for cameras in (predicted, truth.cameras)
+    )
+    known = truth.masks & (truth.depths > 0) & truth.depths.isfinite()
+    samples = [torch.stack([depth[known], truth.depths[known]])]
+    samples += [
+        _at_points(depth[0, view], truth.cameras[0, view], seen) for view, seen in enumerate(points)
+    ]
+    return GroupErrors(
+        rotations=rotations[0],
+        directions=directions[0],
+        focals=(focal / true_focal - 1).abs().mean(-1),
+        depth_ratios=_scaled_ratios(*torch.cat(samples, 1)),
+    )
+
+
+def summarize(groups: Sequence[GroupErrors]) -> Summary:
+    """Return the metrics of all pairs, views and points of some groups together."""
+    rotations = torch.cat([group.rotations for group in groups])
+    directions = torch.cat([group.directions for group in groups])
+    focals = torch.cat([group.focals for group in groups])
+    ratios = torch.cat([group.depth_ratios for group in groups])
+    errors = torch.maximum(rotations, directions)[None]
+    summary: Summary = {
+        "auc_5": float(area_under_curve(errors, 5)),
+        "auc_30": float(area_under_curve(errors, 30)),
+        "rotation_median": float(rotations.median()),
+        "direction_median": float(directions.median()),
+        "focal_median": float(focals.median()),
+    }
+    factors = torch.maximum(ratios, 1 / ratios)
+    depth = {
+        "abs_rel": float((ratios - 1).abs().mean()),
+        "within_103": float((factors < 1.03).float().mean()),
+        "within_125": float((factors < 1.25).float().mean()),
+    }
+    known = len(ratios) > 0
+    return summary | {name: value if known else None for name, value in depth.items()}
+
+
+def mean_summary(summaries: Sequence[Summary]) -> Summary:
+    """Return the mean of every metric over the scenes that have it."""
+    means: Summary = {}
+    for name in summaries[0]:
+        values = [value for summary in summaries if (value := summary[name]) is not None]
+        means[name] = sum(values) / len(values) if values else None
+    return means
+
+
+def _reference_points(
+    scene: RealScene, view_ids: Sequence[int], views: Views
+) -> tuple[Points, str]:
+    """Return points with known depth for each view, and where they are from."""
+    if (views.depths > 0).any():
+        return (), "depth maps"
+    points = [scene.points.get(view, torch.empty(0, 3)) for view in view_ids]
+    expected = sum(len(seen) for seen in points)
+    if expected:
+        inside = sum(
+            len(_at_points(views.depths[place], views.cameras[place], seen)[0])
+            for place, seen in enumerate(points)
+        )
+        if inside > MIN_INSIDE * expected:
+            return points, "COLMAP points"
+        logger.warning(
+            "%s: COLMAP's points are not used, only %d of %d fall into the pictures that are "
+            "said to see them",
+            *(scene.name, inside, expected),
+        )
+    return triangulate_views(views), "triangulated matches"
+
+
+def _at_points(
+    depth: Float[Tensor, "height width"], camera: Cameras, points: Float[Tensor, "point 3"]
+) -> Float[Tensor, "2 inside"]:
+    """Return depth and the points' own depth where they fall into the picture."""
+    pixels, true_depths = project(points, camera)
+    height, width = depth.shape
+    columns, rows = pixels.floor().long().unbind(-1)
+    inside = (true_depths > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    values = depth[rows[inside], columns[inside]]
+    return torch.stack([values, true_depths[inside]])
+
+
+def _scaled_ratios(
+    depth: Float[Tensor, " point"], truth: Float[Tensor, " point"]
+) -> Float[Tensor, " point"]:
+    if len(depth) == 0:
+        return depth
+    return depth_ratios(depth[None], truth[None], torch.ones_like(depth, dtype=torch.bool)[None])[0]
