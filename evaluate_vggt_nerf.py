@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from evaluation.config import EvaluationConfig
 from evaluation.run import run_evaluation
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

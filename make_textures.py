@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.procedural.dead_leaves import dead_leaves
-from training.console import run_and_report
-from utils.checkpoints import check_writable
 from utils.config import parse_config
+from utils.console import run_and_report
 from utils.errors import UserError
+from utils.files import check_output_folder
 from utils.images import save_image
 
 
@@ -46,7 +46,7 @@ def paint(config: TextureConfig) -> str:
     Raises:
         UserError: The folder holds pictures already.
     """
-    folder = check_writable(Path(config.out))
+    folder = check_output_folder(Path(config.out))
     if any(folder.glob("leaves_*.jpg")):
         raise UserError(f"{folder}: already holds pictures; name another --out or remove them")
     for index in range(config.count):

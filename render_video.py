@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from apps.rendering.config import VideoConfig
 from apps.rendering.video import run_video
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from training.console import run_and_report
 from training.vggt.mini_config import MiniTrainingConfig
 from training.vggt.mini_run import evaluate_folder, run_mini_training
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

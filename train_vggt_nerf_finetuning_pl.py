@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from training.console import run_and_report
 from training.finetuning import run_finetuning
 from training.finetuning_config import FineTuningConfig
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from apps.rendering.viewer import ViewerConfig, run_viewer
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

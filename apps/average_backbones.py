@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.console import run_and_report
 from training.vggt.averaging import average_backbones
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.console import run_and_report
 from training.export import export_checkpoint
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 @dataclass(frozen=True)

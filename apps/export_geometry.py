@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from apps.rendering.geometry import GeometryConfig, run_export
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

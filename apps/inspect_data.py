@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from apps.inspection.run import InspectionConfig, run_inspection
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
-from training.console import run_and_report
 from training.vggt.real_evaluation import (
     GroupResult,
     Summary,
@@ -33,8 +32,9 @@ from training.vggt.real_scenes import (
     llff_scene,
     transforms_scene,
 )
-from utils.checkpoints import check_writable
+from utils.console import run_and_report
 from utils.errors import UserError
+from utils.files import check_output_folder
 from utils.images import colorize, save_image
 
 COLUMNS = (
@@ -73,7 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> str:
     """Judge the weights on all scenes, write everything, and return a table."""
     start = time.perf_counter()
     scenes = read_scenes(arguments)
-    out = check_writable(arguments.out)
+    out = check_output_folder(arguments.out)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = VGGT.from_pretrained(arguments.weights).to(device)
     patch = network.config.patch_size

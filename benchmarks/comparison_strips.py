@@ -23,16 +23,18 @@ from datasets.formats.dtu import MILLIMETRES_TO_SCENE
 from evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
 from evaluation.config import DataChoice, HeldOutScenes, ModelChoice
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
-from evaluation.run import check_output, choose_devices, read_tasks
+from evaluation.run import read_tasks
 from evaluation.tasks import SceneTask
-from models.checkpoint import config_from_plain, read_checkpoint
+from models.checkpoint import read_checkpoint
 from models.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
-from training.console import run_and_report
 from training.finetuning_config import FineTuningConfig
 from training.finetuning_validation import TestViews
-from utils.config import parse_config
+from utils.config import parse_config, settings_from_plain
+from utils.console import run_and_report
 from utils.depth_pictures import LengthUnit
+from utils.devices import choose_devices
 from utils.errors import UserError
+from utils.files import check_output_file
 from utils.images import save_small_image
 
 _MOST_BYTES = 3 * 2**20
@@ -90,8 +92,8 @@ def run_strips(config: StripConfig) -> str:
         UserError: Bad input.
     """
     choice, data = config.strips, config.data
-    check_output(Path(choice.out), "--out")
-    device = choose_devices(ModelChoice(accelerator=choice.accelerator))[0]
+    check_output_file(Path(choice.out), "--out")
+    device = choose_devices(choice.accelerator)[0]
     tuned = {path: load_finetuned(path, device) for path in choice.ckpt if is_tuned_scene(path)}
     if tuned:
         data = _data_of(next(iter(tuned)), data)
@@ -113,7 +115,7 @@ def run_strips(config: StripConfig) -> str:
 def _data_of(path: str, chosen: DataChoice) -> DataChoice:
     """Add to what was chosen what a fine-tuned scene knows of its data."""
     header = header_of(read_scene_file(path), path)
-    settings = config_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
+    settings = settings_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
     if chosen == replace(DataChoice(), targets=chosen.targets):
         chosen = replace(settings.data, targets=chosen.targets)
     return replace(

@@ -21,7 +21,7 @@ from evaluation.config import HeldOutScenes
 from models.checkpoint import read_checkpoint
 from models.depth_prior import DepthPrior
 from models.vggt_nerf import VGGTNeRF
-from training.console import run_and_report
+from utils.console import run_and_report
 
 HEADINGS = ("AbsRel", "median", "<3 %", "trusted", "AbsRel, weighted")
 

@@ -29,12 +29,12 @@ from apps.rendering.frames import plan_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import frame_size, make_path
 from apps.rendering.scene import GeneralScene
-from evaluation.run import check_output
 from models.radiance_field import RadianceField
 from models.vggt_nerf import VGGTNeRF
-from training.console import run_and_report
 from utils.config import parse_config
+from utils.console import run_and_report
 from utils.errors import UserError
+from utils.files import check_output_file
 from utils.videos import write_video
 
 _Stages = dict[str, tuple[tuple[Any, str], ...]]
@@ -106,7 +106,7 @@ def run_benchmark(config: SpeedConfig) -> str:
     Raises:
         UserError: Bad input.
     """
-    check_output(Path(config.out), "--out")
+    check_output_file(Path(config.out), "--out")
     if is_tuned_scene(config.model.ckpt):
         raise UserError(
             f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing, this benchmark takes "

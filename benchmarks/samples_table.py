@@ -22,9 +22,10 @@ from evaluation.config import (
     SamplingChoice,
 )
 from evaluation.report import Report, write_json
-from evaluation.run import check_output, evaluate
-from training.console import run_and_report
+from evaluation.run import evaluate
 from utils.config import parse_config
+from utils.console import run_and_report
+from utils.files import check_output_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def run_samples_table(config: SamplesTableConfig) -> str:
         UserError: Bad input, before any long work.
     """
     out = Path(config.output.out)
-    check_output(out, "--out")
+    check_output_file(out, "--out")
     shared = EvaluationConfig(config.data, config.held_out, config.model, output=OutputChoice())
     reports = {}
     for name, sampling in SAMPLINGS.items():

@@ -17,7 +17,7 @@ import torch
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
 from models.checkpoint import read_checkpoint
 from models.vggt_nerf import VGGTNeRF
-from training.console import run_and_report
+from utils.console import run_and_report
 from utils.rays import pixel_grid
 
 ResultT = TypeVar("ResultT")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from evaluation.config import DataChoice, EvaluationConfig, HeldOutScenes, ModelChoice
+from evaluation.config import DataChoice, EvaluationConfig, HeldOutScenes
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.photographs import READERS
 from evaluation.pictures import save_pictures
@@ -20,7 +20,9 @@ from evaluation.report import Report, full_report, scene_report, table, write_js
 from evaluation.tasks import SceneTask
 from evaluation.worlds import world_tasks
 from models.checkpoint import Checkpoint, read_checkpoint
+from utils.devices import choose_devices
 from utils.errors import UserError
+from utils.files import check_output_file
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +34,9 @@ def run_evaluation(config: EvaluationConfig) -> str:
         UserError: Bad input, before any long work.
     """
     out, pictures = Path(config.output.out), config.output.save_images
-    check_output(out, "--out")
+    check_output_file(out, "--out")
     if pictures:
-        check_output(Path(pictures) / "picture", "--save_images")
+        check_output_file(Path(pictures) / "picture", "--save_images")
     report = evaluate(config)
     write_json(report, out)
     return "\n".join([*table(report), f"all figures are in {out}"])
@@ -47,7 +49,7 @@ def evaluate(config: EvaluationConfig) -> Report:
         UserError: Bad input, before any long work.
     """
     pictures = config.output.save_images
-    devices = choose_devices(config.model)
+    devices = choose_devices(config.model.accelerator, config.model.devices)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
     )
@@ -68,46 +70,6 @@ def evaluate(config: EvaluationConfig) -> Report:
         if pictures:
             save_pictures(Path(pictures), task, results)
     return full_report(scenes, _settings(config, checkpoint, devices, weights))
-
-
-def check_output(path: Path, flag: str) -> None:
-    """Prove that a file can be written before anything is computed.
-
-    Args:
-        path: The file; its folder is made if it is missing.
-        flag: Where somebody chose it.
-
-    Raises:
-        UserError: It cannot.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; {flag} names a file")
-    probe = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot write here ({error.strerror}); choose another {flag}"
-        ) from error
-
-
-def choose_devices(choice: ModelChoice) -> list[torch.device]:
-    """Return as many devices as are asked for.
-
-    Raises:
-        UserError: There are fewer GPUs.
-    """
-    count = torch.cuda.device_count()
-    if choice.accelerator == "cpu" or (choice.accelerator == "auto" and not count):
-        return [torch.device("cpu")] * choice.devices
-    if choice.devices > count:
-        raise UserError(
-            f"--devices {choice.devices}: this machine has {count} GPUs that PyTorch can use; "
-            "ask for no more, or say --accelerator cpu"
-        )
-    return [torch.device("cuda", number) for number in range(choice.devices)]
 
 
 def read_tasks(

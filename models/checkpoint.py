@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from models.backbone import BackboneConfig, load_backbone
 from models.vggt_nerf import ModelConfig, VGGTNeRF
 from utils.checkpoints import load_safely, resolve_checkpoint
+from utils.config import settings_from_plain
 from utils.errors import UserError
-from utils.retired_settings import without_retired
 
 ConfigT = TypeVar("ConfigT")
 
@@ -90,46 +88,9 @@ def read_checkpoint(path: str) -> Checkpoint:
         raise UserError(f"{file}: is not a checkpoint of general training") from error
     return Checkpoint(
         path=file,
-        model_config=config_from_plain(ModelConfig, model, f"{file}: model"),
-        backbone_config=config_from_plain(BackboneConfig, backbone, f"{file}: backbone"),
+        model_config=settings_from_plain(ModelConfig, model, f"{file}: model"),
+        backbone_config=settings_from_plain(BackboneConfig, backbone, f"{file}: backbone"),
         backbone_fingerprint=fingerprint,
         weights={name.removeprefix(_PREFIX): value for name, value in state.items()},
         step=content.get("global_step"),
     )
-
-
-def config_from_plain(
-    config_class: type[ConfigT], values: Mapping[str, Any], source: str
-) -> ConfigT:
-    """Build a config dataclass from the dict that ``dataclasses.asdict`` made of one.
-
-    Settings that did not exist yet when the dict was made take their defaults.
-
-    Args:
-        config_class: A dataclass, whose fields may be dataclasses.
-        values: Plain values by name.
-        source: Begins error messages.
-
-    Raises:
-        UserError: There is a setting that the class does not have, or a value that it refuses.
-    """
-    hints = typing.get_type_hints(config_class)
-    values = without_retired(values, hints, source)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise UserError(
-            f"{source}.{unknown[0]}: this version has no such setting; the checkpoint was made by "
-            "another one"
-        )
-    plain = {
-        name: config_from_plain(hints[name], value, f"{source}.{name}")
-        if dataclasses.is_dataclass(hints[name])
-        else tuple(value)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }
-    try:
-        return config_class(**plain)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: {error}") from error

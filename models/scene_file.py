@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.backbone import NullBackbone
-from models.checkpoint import config_from_plain
 from models.scene_model import SceneMaps, SceneModel
 from models.vggt_nerf import ModelConfig, RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.checkpoints import load_safely
+from utils.config import settings_from_plain
 from utils.errors import UserError
 
 _KIND = "vggt_nerf_scene"
@@ -122,7 +122,19 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
     Raises:
         UserError: It was written by another version.
     """
-    return config_from_plain(SceneHeader, content[_KIND], f"{path}: scene")
+    plain = content[_KIND]
+    try:
+        return SceneHeader(
+            scene=plain["scene"],
+            train_ids=tuple(plain["train_ids"]),
+            test_ids=tuple(plain["test_ids"]),
+            num_sources=plain["num_sources"],
+            model=settings_from_plain(ModelConfig, plain["model"], f"{path}: model"),
+            backbone_fingerprint=plain["backbone_fingerprint"],
+            settings=plain["settings"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
 
 
 def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:

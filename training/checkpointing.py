@@ -12,7 +12,9 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
-from utils.checkpoints import load_safely, save_atomically, set_aside
+from utils.checkpoints import load_safely, save_atomically
+from utils.errors import TrainingInterrupted
+from utils.files import set_aside
 
 LAST = "last.ckpt"
 # To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
@@ -59,14 +61,6 @@ def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
         # Right after validation, so that the last.ckpt of the epoch's end knows the new best.
         save_on_train_epoch_end=False,
     )
-
-
-class TrainingInterrupted(Exception):  # noqa: N818
-    """The run was asked to stop and has saved; ``signum`` is the signal that asked."""
-
-    def __init__(self, signum: int, path: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; resume with --ckpt {path}")
-        self.signum = signum
 
 
 class LastCheckpoint(Callback):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.run import check_output
 from models.backbone import check_backbone_size
 from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
+from utils.files import check_output_file
 
 KEPT = ("vggt_nerf", "state_dict", "global_step")
 RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
@@ -56,6 +56,6 @@ def export_checkpoint(
     chosen = {name: value for name, value in (sampling or {}).items() if value is not None}
     settings["model"]["rendering"].update(chosen)
     target = Path(folder) / "model.ckpt"
-    check_output(target, "--out")
+    check_output_file(target, "--out")
     save_atomically(kept, target)
     return target

@@ -7,21 +7,19 @@ from pathlib import Path
 
 import torch
 
-from evaluation.config import ModelChoice
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
 from evaluation.report import full_report, scene_report, table, write_json
-from evaluation.run import choose_devices
 from evaluation.tasks import SceneTask
-from training.checkpointing import TrainingInterrupted
 from training.finetuning_config import FineTuningConfig, SceneRunConfig
 from training.finetuning_log import RunRecord
 from training.finetuning_loop import SceneTraining, StopSignals
 from training.finetuning_setup import resume, resumed_config, start
 from training.finetuning_validation import TestViews
-from training.gradient_guard import NonFiniteTrainingError
 from training.scene_split import SceneSplit, read_split
-from utils.checkpoints import check_writable
+from utils.devices import choose_devices
+from utils.errors import NonFiniteTrainingError, TrainingInterrupted
+from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +38,8 @@ def run_finetuning(config: FineTuningConfig) -> str:
     if given.ckpt:
         config = resumed_config(config)
     split = read_split(config.data, config.data.n_views)
-    folder = check_writable(_folder(given, config.run, split.scene.name))
-    device = choose_devices(ModelChoice(accelerator=config.run.accelerator))[0]
+    folder = check_output_folder(_folder(given, config.run, split.scene.name))
+    device = choose_devices(config.run.accelerator)[0]
     record = RunRecord(folder)
     views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
     begin = (resume if config.run.ckpt else start)(config, split, views)

@@ -18,7 +18,8 @@ from models.scene_file import SceneHeader, read_scene_file, scene_content
 from training.finetuning_loop import Best, SceneTraining
 from training.finetuning_setup import Start
 from training.finetuning_validation import save_strip
-from utils.checkpoints import save_atomically, set_aside
+from utils.checkpoints import save_atomically
+from utils.files import set_aside
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ import torch
 from datasets.views import Views
 from evaluation.photographs import split_scan
 from models.backbone import NullBackbone
-from models.checkpoint import Checkpoint, config_from_plain, read_checkpoint
+from models.checkpoint import Checkpoint, read_checkpoint
 from models.scene_file import SceneHeader, header_of, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
 from models.vggt_nerf import VGGTNeRF
 from training.finetuning_config import FineTuningConfig
 from training.scene_split import SceneSplit
-from utils.config import differing_settings
+from utils.config import differing_settings, settings_from_plain
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     """
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings
-    theirs = config_from_plain(FineTuningConfig, settings, f"{path}: settings")
+    theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
     usual = FineTuningConfig()
     chosen = {
         name: getattr(config.run, name)

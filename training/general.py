@@ -29,9 +29,10 @@ from training.perceptual_loss import perceptual_loss
 from training.ray_batches import RayBatchConfig
 from training.resuming import check_resumed_settings, describe_differences
 from training.source_dropout import SourceDropoutConfig
-from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.errors import UserError
+from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
         UserError: Bad input, before any long work.
         TrainingInterrupted: The run was told to stop and has saved.
     """
-    folder = check_writable(Path(config.run.save_dir) / config.run.expname)
+    folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
     data = _build_data(config)
     module = _build_module(config)

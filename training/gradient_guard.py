@@ -6,10 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-
-class NonFiniteTrainingError(RuntimeError):
-    """Gradients stayed non-finite for too many steps."""
-
+from utils.errors import NonFiniteTrainingError
 
 # Looking at a number waits for the device, which then has nothing to do until the host catches up.
 LOOK_EVERY = 20

@@ -8,7 +8,6 @@ read with ``weights_only=True``: an untrusted checkpoint cannot run code.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import pickle
@@ -49,20 +48,6 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
             f"{path}: cannot save the checkpoint ({error}); {whole}. "
             "Free space or choose another folder with --save_dir, then resume with --ckpt."
         ) from error
-
-
-def set_aside(path: Path) -> None:
-    """Rename a file that another run left where this one will write: ``last.1.ckpt``, and so on.
-
-    Args:
-        path: The file, which need not be there.
-    """
-    if not path.exists():
-        return
-    names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    path.replace(aside)
-    logger.warning("%s is of an earlier run: it is %s now", path, aside.name)
 
 
 def load_safely(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
@@ -114,25 +99,6 @@ def resolve_checkpoint(path: str) -> Path:
             "--ckpt takes a file, or a folder of them"
         )
     return Path(path)
-
-
-def check_writable(folder: str | Path) -> Path:
-    """Create a folder and prove that files can be written there.
-
-    Raises:
-        UserError: They cannot.
-    """
-    folder = Path(folder)
-    probe = folder / f".writable-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot write here ({error.strerror}); choose another folder with --save_dir"
-        ) from error
-    return folder
 
 
 def _newest_epoch(path: str) -> Path:

@@ -1,28 +1,37 @@
-"""One command-line parser, generated from frozen dataclasses.
+"""One command-line parser, generated from frozen dataclasses of settings.
 
 A config class composes component configs: a field whose type is a dataclass is a group of flags,
 any other field is one flag. Values come, in rising priority, from the defaults, from the file
 given by ``--config`` (``name = value`` lines, ``#`` comments) and from the command line.
+
+``--help`` shows the flags that the config class names in ``essential_flags``, grouped by task;
+``--help-all`` shows every flag.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import difflib
 import inspect
+import logging
+import sys
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
 
 from utils.errors import UserError
+from utils.retired_settings import RETIRED, check_retired
+from utils.settings import aliases
 
 ConfigT = TypeVar("ConfigT")
+logger = logging.getLogger(__name__)
 
 
 def parse_config(
@@ -33,27 +42,79 @@ def parse_config(
     Exits through argparse (status 2, message on stderr) on an unknown flag or config key, a value
     of the wrong type, and whatever a ``__post_init__`` refuses.
     """
-    parser = build_parser(config_class, description)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser(config_class, description, show_all="--help-all" in argv)
     values, unknown = parser.parse_known_args(argv)
+    unknown = _without_retired(unknown, parser)
     if unknown:
-        parser.error(_describe_unknown(unknown, _flags(config_class)))
+        parser.error(_describe_unknown(unknown, [flag.name for flag in _flags(config_class)]))
     try:
         return _construct(config_class, vars(values))
     except (ValueError, UserError) as error:
         parser.error(str(error))
 
 
-def build_parser(config_class: type, description: str = "") -> configargparse.ArgumentParser:
-    """Build the parser; the docstring under each field becomes its help text."""
+def build_parser(
+    config_class: type, description: str = "", show_all: bool = False
+) -> configargparse.ArgumentParser:
+    """Build the parser; the docstring under each field becomes its help text.
+
+    Args:
+        config_class: The settings; its ``essential_flags``, if it has them, map a heading to the
+            names of the flags that ``--help`` shows below it.
+        description: Of the program.
+        show_all: Whether ``--help`` shows every flag.
+    """
     parser = configargparse.ArgumentParser(
         description=description,
         config_file_parser_class=configargparse.DefaultConfigFileParser,
-        formatter_class=configargparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", "--help-all", action="help", help="--help-all: every flag")
     parser.add_argument("--config", is_config_file=True, help="file of `name = value` lines")
-    _add_fields(parser, config_class, seen=set())
+    essential: Mapping[str, Sequence[str]] = getattr(config_class, "essential_flags", {})
+    flags = {flag.name: flag for flag in _flags(config_class)}
+    for heading, names in essential.items():
+        group = parser.add_argument_group(heading)
+        for name in names:
+            flags.pop(name).add_to(group)
+    group = parser.add_argument_group("other settings" if essential else "settings")
+    for flag in flags.values():
+        flag.add_to(group, hidden=bool(essential) and not show_all)
     return parser
+
+
+def settings_from_plain(
+    config_class: type[ConfigT], values: Mapping[str, Any], source: str
+) -> ConfigT:
+    """Build a config from the nested dict that ``dataclasses.asdict`` made of one, in any version.
+
+    Settings are found by their own names, whatever group they stand in. Those that did not exist
+    yet when the dict was made take their defaults; retired ones are dropped.
+
+    Args:
+        config_class: A dataclass, whose fields may be dataclasses.
+        values: Plain values by name.
+        source: Begins error messages.
+
+    Raises:
+        UserError: There is a setting that this version does not know, or a value that it refuses.
+    """
+    names = {old: flag.name for flag in _flags(config_class) for old in (flag.name, *flag.aliases)}
+    flat: dict[str, Any] = {}
+    for path, name, value in _flatten(values):
+        if name in names:
+            flat.setdefault(names[name], tuple(value) if isinstance(value, list) else value)
+        elif name not in RETIRED:
+            raise UserError(f"{source}.{path}: this version has no such setting.")
+        elif problem := check_retired(name, value):
+            raise UserError(f"{source}: {problem}.")
+    try:
+        return _construct(config_class, flat)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def differing_settings(
@@ -83,25 +144,54 @@ def field_docs(config_class: type) -> dict[str, str]:
     return docs
 
 
-def _add_fields(parser: configargparse.ArgumentParser, config_class: type, seen: set[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """One setting as a flag."""
+
+    name: str
+    hint: Any
+    default: Any
+    """``dataclasses.MISSING`` if the setting has none."""
+    help: str
+    aliases: tuple[str, ...]
+
+    def add_to(self, group: Any, hidden: bool = False) -> None:  # noqa: ANN401
+        required = self.default is dataclasses.MISSING
+        group.add_argument(
+            *(f"--{name}" for name in (self.name, *self.aliases)),
+            dest=self.name,
+            required=required,
+            default=None if required else self.default,
+            help=argparse.SUPPRESS if hidden else self.help.replace("%", "%%"),
+            **_argument_type(self.hint),
+        )
+
+
+def _flags(config_class: type) -> Iterator[_Flag]:
+    """Yield the flags of a config class and of the settings inside it.
+
+    Raises:
+        TypeError: Two settings have one name.
+    """
+    seen: set[str] = set()
+    for flag in _all_flags(config_class):
+        for name in (flag.name, *flag.aliases):
+            if name in seen:
+                raise TypeError(f"two config classes have a field {name!r}")
+            seen.add(name)
+        yield flag
+
+
+def _all_flags(config_class: type) -> Iterator[_Flag]:
     hints, docs = typing.get_type_hints(config_class), field_docs(config_class)
-    group = parser.add_argument_group(config_class.__name__)
+    old = aliases(config_class)
     for field in dataclasses.fields(config_class):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
-            _add_fields(parser, typing.cast(type, hint), seen)
-            continue
-        if field.name in seen:
-            raise TypeError(f"two config classes have a field {field.name!r}")
-        seen.add(field.name)
-        required = _default(field) is dataclasses.MISSING
-        group.add_argument(
-            f"--{field.name}",
-            required=required,
-            default=None if required else _default(field),
-            help=docs[field.name].replace("%", "%%"),
-            **_argument_type(hint),
-        )
+            yield from _all_flags(typing.cast(type, hint))
+        else:
+            others = old.get(field.name, ())
+            yield _Flag(field.name, hint, _default(field), docs[field.name], others)
 
 
 def _default(field: dataclasses.Field) -> Any:  # noqa: ANN401
@@ -118,7 +208,7 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
     if origin is Literal:
         return {"choices": arguments, "type": type(arguments[0])}
     if origin is tuple:
-        return {"nargs": "+", "type": arguments[0]}
+        return {"nargs": "+", "type": arguments[0], "metavar": arguments[0].__name__.upper()}
     if hint is bool:
         return {"type": _parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
     return {"type": hint, "metavar": hint.__name__.upper()}
@@ -131,30 +221,54 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
-def _construct(config_class: type[ConfigT], flat: dict[str, Any]) -> ConfigT:
+def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
+    """Build a config from values by name; absent ones take their defaults."""
     hints, values = typing.get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
             values[field.name] = _construct(typing.cast(type, hint), flat)
-        else:
+        elif field.name in flat:
             value = flat[field.name]
             values[field.name] = tuple(value) if isinstance(value, list) else value
     return config_class(**values)
 
 
-def _flags(config_class: type) -> list[str]:
-    flags, hints = ["--config"], typing.get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        flags += _flags(hint) if dataclasses.is_dataclass(hint) else [f"--{field.name}"]  # pyright: ignore
-    return flags
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield dotted path, name and value of every leaf."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", name, value
 
 
-def _describe_unknown(unknown: list[str], flags: list[str]) -> str:
+def _without_retired(unknown: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Drop retired flags with their values from what the parser did not know, and say so."""
+    kept: list[str] = []
+    words = [part for word in unknown for part in _split_flag(word)]
+    while words:
+        word = words.pop(0)
+        name = word.removeprefix("--")
+        if not word.startswith("--") or name not in RETIRED:
+            kept.append(word)
+            continue
+        value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        if problem := check_retired(name, value):
+            parser.error(problem)
+        logger.warning("--%s no longer has an effect; leave it out", name)
+    return kept
+
+
+def _split_flag(word: str) -> list[str]:
+    return word.split("=", 1) if word.startswith("--") else [word]
+
+
+def _describe_unknown(unknown: list[str], names: list[str]) -> str:
     name = next((text for text in unknown if text.startswith("--")), unknown[0]).split("=")[0]
+    flags = ["--config", *(f"--{other}" for other in names)]
     nearest = difflib.get_close_matches(name, flags, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else "; see --help"
+    hint = f"; did you mean {nearest[0]}?" if nearest else "; see --help-all"
     return f"unknown flag or config key {name}{hint}"
 
 

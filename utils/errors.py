@@ -1,4 +1,9 @@
-"""The one error a user is meant to read."""
+"""Errors and stops that programs report in one line."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -7,3 +12,15 @@ class UserError(Exception):
     Entry scripts print the message alone and exit with status 2; anything else is a defect of
     ours and keeps its traceback.
     """
+
+
+class NonFiniteTrainingError(RuntimeError):
+    """Gradients stayed non-finite for too many steps."""
+
+
+class TrainingInterrupted(Exception):  # noqa: N818
+    """The run was asked to stop by a signal and has saved."""
+
+    def __init__(self, signum: int, path: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}; resume with --ckpt {path}")
+        self.signum = signum

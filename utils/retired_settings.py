@@ -1,50 +1,32 @@
-"""Settings of earlier versions: files that hold them still load.
-
-A setting is named by its own name or, where others share that, with the group it stood in.
-"""
+"""Settings that no longer exist: files and commands of earlier versions still work."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
-from utils.errors import UserError
+ANY: Collection[object] = ()
 
-_RETIRED: Mapping[str, Collection[object] | None] = {
-    "residual.residual": ("none",),
-    "residual": None,
-    "one_sided": None,
-    "own_weight": None,
-    "lrate_residual": None,
+RETIRED: Mapping[str, Collection[object]] = {
+    "residual": ("none",),
+    "residual_levels": ANY,
+    "residual_bits": ANY,
+    "residual_coarsest": ANY,
+    "residual_finest": ANY,
+    "residual_width": ANY,
+    "guide_cells": ANY,
+    "one_sided": ANY,
+    "own_weight": ANY,
+    "lrate_residual": ANY,
 }
-"""By name the values that changed nothing; a file with another value is refused. None: any."""
+"""By name the values that can be dropped because this version behaves so; ``ANY``: every value."""
 
 
-def without_retired(
-    values: Mapping[str, Any], known: Collection[str], source: str
-) -> dict[str, Any]:
-    """Drop the settings that this version no longer has.
-
-    Args:
-        values: Settings by name, groups of them as nested mappings.
-        known: Names that this version has.
-        source: The file and group, to begin the error message.
-
-    Raises:
-        UserError: A retired setting has a value that this version cannot honour.
-    """
-    kept = {}
-    for name, value in values.items():
-        if name in known or name not in _RETIRED:
-            kept[name] = value
-            continue
-        rows = value.items() if isinstance(value, Mapping) else [(name, value)]
-        for inner, given in rows:
-            full = f"{name}.{inner}" if isinstance(value, Mapping) else name
-            allowed = _RETIRED.get(full)
-            if allowed is not None and given not in allowed:
-                raise UserError(
-                    f"{source}.{full}={given!r}: this version no longer supports it. Train again "
-                    "without it, or use the version that wrote the file."
-                )
-    return kept
+def check_retired(name: str, value: object) -> str | None:
+    """Return why a retired setting's value cannot be dropped, or None if it can."""
+    allowed = RETIRED[name]
+    if allowed is ANY or value in allowed:
+        return None
+    return (
+        f"{name}={value!r}: this version no longer supports it; leave it out and train again, or "
+        "use the version that it is from"
+    )

@@ -23,9 +23,9 @@ from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath
 from apps.rendering.scene import RenderableScene
 from apps.rendering.video import frame_store
-from evaluation.run import check_output
 from utils.cameras import Cameras
 from utils.errors import UserError
+from utils.files import check_output_file
 from utils.surroundings import upward
 from utils.trajectories import path_intrinsics
 
@@ -90,7 +90,7 @@ def run_export(config: GeometryConfig, progress: bool = True) -> str:
     """
     choice = config.geometry
     for path in filter(None, (choice.out, choice.mesh)):
-        check_output(Path(path), "--out" if path == choice.out else "--mesh")
+        check_output_file(Path(path), "--out" if path == choice.out else "--mesh")
     wanted = (choice.size[0], choice.size[1]) if choice.size else None
     scene = open_scene(config.scene, config.model, wanted)
     job = source_job(scene, wanted or scene.image_size, choice.max_renderings)

@@ -20,12 +20,11 @@ from datasets.formats.registry import ReadOptions, SceneFormat, find_scenes, rec
 from datasets.formats.registry import open_scene as read_scene
 from datasets.posed_scene import PosedScene
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from evaluation.config import ModelChoice
 from evaluation.photographs import split_scan
-from evaluation.run import choose_devices
 from evaluation.worlds import posed_world
 from models.checkpoint import read_checkpoint
 from utils.depth_pictures import LengthUnit
+from utils.devices import choose_devices
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def open_scene(
     Raises:
         UserError: Something is missing, malformed or contradictory.
     """
-    device = choose_devices(ModelChoice(accelerator=renderer.accelerator))[0]
+    device = choose_devices(renderer.accelerator)[0]
     settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
     if is_tuned_scene(renderer.ckpt):
         return _open_tuned(choice, renderer, settings, device)

@@ -14,9 +14,9 @@ from apps.rendering.config import VideoConfig
 from apps.rendering.frames import FrameStore, Job, plan_frames, read_frames, render_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import frame_size, make_path
-from evaluation.run import check_output
 from utils.depth_pictures import LengthUnit, color_bar, depth_picture, robust_range
 from utils.errors import UserError
+from utils.files import check_output_file
 from utils.images import save_image
 from utils.videos import VIDEO_SUFFIXES, write_video
 
@@ -67,7 +67,7 @@ def check_destination(out: Path) -> None:
         UserError: It cannot.
     """
     if out.suffix.lower() in VIDEO_SUFFIXES:
-        check_output(out, "--out")
+        check_output_file(out, "--out")
     elif out.suffix:
         raise UserError(
             f"{out}: cannot write {out.suffix}; --out takes a name that ends in .mp4 or .gif, or a "
@@ -76,7 +76,7 @@ def check_destination(out: Path) -> None:
     elif out.is_file():
         raise UserError(f"{out}: is a file; --out without .mp4 or .gif names a folder")
     else:
-        check_output(out / "frame", "--out")
+        check_output_file(out / "frame", "--out")
 
 
 def save_video(job: Job, store: FrameStore, out: str | Path, fps: float, depth: bool) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from models.backbone import BackboneConfig
-from models.checkpoint import config_from_plain, read_checkpoint
+from models.checkpoint import read_checkpoint
 from models.vggt_nerf import ModelConfig
 from utils.checkpoints import load_safely, save_atomically
+from utils.config import settings_from_plain
 from utils.errors import UserError
 
 
@@ -52,13 +53,13 @@ def test_sampling_can_be_chosen_and_nothing_else_changes(tiny_checkpoint):
 
 def test_configs_survive_the_way_through_plain_data():
     for config in (ModelConfig(), BackboneConfig()):
-        assert config_from_plain(type(config), asdict(config), "x") == config
+        assert settings_from_plain(type(config), asdict(config), "x") == config
 
 
 def test_settings_that_are_younger_than_the_checkpoint_take_their_defaults():
     older = asdict(ModelConfig())
     del older["rendering"]["pad"]
-    assert config_from_plain(ModelConfig, older, "x") == ModelConfig()
+    assert settings_from_plain(ModelConfig, older, "x") == ModelConfig()
 
 
 def test_settings_of_another_version_are_refused(tiny_checkpoint, tmp_path):

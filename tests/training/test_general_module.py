@@ -11,11 +11,11 @@ from models.vggt_nerf import RenderedImages, VGGTNeRF
 from models.volume_rendering import Composite
 from training import gradient_guard
 from training.general_module import GeneralModule, StepConfig
-from training.gradient_guard import NonFiniteTrainingError
 from training.losses import LossConfig, distortion, plane_entropy, rendering_losses
 from training.optimization import OptimizerConfig, build_optimizer
 from training.ray_batches import TargetRays
 from utils.cameras import Cameras
+from utils.errors import NonFiniteTrainingError
 
 
 class OneWeight(VGGTNeRF):

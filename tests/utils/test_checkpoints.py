@@ -7,14 +7,9 @@ import sys
 import pytest
 import torch
 
-from utils.checkpoints import (
-    check_writable,
-    load_safely,
-    resolve_checkpoint,
-    save_atomically,
-    set_aside,
-)
+from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
+from utils.files import check_output_folder, set_aside
 
 
 def test_round_trip(tmp_path):
@@ -98,8 +93,8 @@ def test_newest_epoch_placeholder(tmp_path):
 def test_unwritable_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write here"):
-        check_writable(tmp_path / "file" / "runs")
-    assert check_writable(tmp_path / "new").is_dir()
+        check_output_folder(tmp_path / "file" / "runs")
+    assert check_output_folder(tmp_path / "new").is_dir()
 
 
 def test_what_another_run_left_is_kept_under_the_next_number(tmp_path):

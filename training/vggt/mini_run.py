@@ -33,9 +33,10 @@ from training.vggt.held_out import comparison_table
 from training.vggt.mini_config import MiniTrainingConfig
 from training.vggt.mini_module import VGGTMiniModule
 from training.vggt.scenes import SceneSource, procedural_source
-from utils.checkpoints import check_writable, load_safely, resolve_checkpoint
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.errors import UserError
+from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = N
         TrainingInterrupted: The run was told to stop and has saved.
     """
     run = config.run
-    folder = check_writable(Path(run.save_dir) / run.expname)
+    folder = check_output_folder(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config) if run.ckpt else None
     network = _initial_network(config)
     source = source or procedural_source(config.scenes)

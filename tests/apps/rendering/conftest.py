@@ -10,15 +10,6 @@ from utils.depth_pictures import LengthUnit
 from utils.surroundings import look_at
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Over tensors this small threads only wait for each other, on a busy machine for long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass(frozen=True)
 class PaintedScene:
     """Nine cameras in a row; a rendering shows which sources it was made from.

@@ -27,15 +27,6 @@ FLAGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Over tensors this small threads only wait for each other, on a busy machine for long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
 def general_checkpoint(tiny_backbone, tmp_path_factory):
     """Of a model with random weights and a width that fine-tuning is quick with."""

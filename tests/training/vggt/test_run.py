@@ -13,8 +13,6 @@ import torch
 from datasets.planned_scenes import SceneRequest
 from datasets.views import Views
 from models.vggt import VGGT
-from training.checkpointing import TrainingInterrupted
-from training.gradient_guard import NonFiniteTrainingError
 from training.vggt.held_out import (
     HeldOutConfig,
     comparison_table,
@@ -23,7 +21,7 @@ from training.vggt.held_out import (
 from training.vggt.mini_config import MiniTrainingConfig
 from training.vggt.mini_run import run_mini_training
 from training.vggt.scenes import SceneSource, procedural_source
-from utils.errors import UserError
+from utils.errors import NonFiniteTrainingError, TrainingInterrupted, UserError
 
 
 @pytest.fixture(autouse=True)

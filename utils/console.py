@@ -8,9 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from training.checkpointing import TrainingInterrupted
-from training.gradient_guard import NonFiniteTrainingError
-from utils.errors import UserError
+from utils.errors import NonFiniteTrainingError, TrainingInterrupted, UserError
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,28 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from utils.errors import UserError
+
+
+def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.device]:
+    """Return as many devices as are asked for.
+
+    Args:
+        accelerator: ``gpu`` or ``cuda``, ``cpu``, or ``auto``: a GPU if there is one.
+        count: How many.
+
+    Raises:
+        UserError: There are fewer GPUs.
+    """
+    there = torch.cuda.device_count()
+    if accelerator == "cpu" or (accelerator == "auto" and not there):
+        return [torch.device("cpu")] * count
+    if count > there:
+        raise UserError(
+            f"{count} GPUs are asked for, but this machine has {there} that PyTorch can use. Ask "
+            "for no more with --devices, or compute on the processor with --device cpu."
+        )
+    return [torch.device("cuda", number) for number in range(count)]
