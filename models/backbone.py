@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import BackboneConfig
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.initialization import random_vggt
 from models.vggt.loading import read_config
@@ -19,32 +18,6 @@ from models.vggt.preprocess import PATCH, check_long_side
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """The frozen backbone."""
-
-    vggt_path: str = "ckpts/VGGT-1B"
-    """folder with config.json and the weights of a VGGT"""
-    backbone_size: int = 518
-    """longer side, in pixels, of the images that the backbone sees"""
-    random_backbone: bool = False
-    """use the sizes in vggt_path with random weights: for trying things, it knows no geometry"""
-    backbone: Literal["vggt", "none"] = "vggt"
-    """none: the model sees the images alone, without tokens or depth of a VGGT (an ablation)"""
-
-    tuned_blocks: int = 0
-    """tune the last so many pairs of attention blocks by low-rank additions; 0: all is frozen"""
-    tuned_rank: int = 8
-    """rank of the additions"""
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no patch grid fits."""
-        if self.backbone_size < 28:
-            raise ValueError(f"backbone_size={self.backbone_size} is too small, take at least 28")
-        if self.tuned_blocks < 0 or self.tuned_rank < 1:
-            raise ValueError("tuned_blocks must not be negative, and tuned_rank be positive")
 
 
 class NullBackbone(nn.Module):

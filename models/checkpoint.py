@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import torch
 
-from models.backbone import BackboneConfig, load_backbone
-from models.vggt_nerf import ModelConfig, VGGTNeRF
+from models.backbone import load_backbone
+from models.config import BackboneConfig, ModelConfig
+from models.vggt_nerf import VGGTNeRF
 from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.aggregation import view_statistics, working_precision
+from models.config import CostVolumeConfig
 from models.projection import (
     DepthResiduals,
     ProjectedPoints,
@@ -40,28 +41,6 @@ CELL_SIZES = (4.0, 8.0)
 to say; coarser, things are lost."""
 CUE_CHANNELS = 4
 PLACE_CHANNELS = 2
-
-
-@dataclass(frozen=True)
-class CostVolumeConfig:
-    """Size of the volume in front of a target camera."""
-
-    volume_channels: int = 8
-    """channels of context that the volume hands to the samples of a ray"""
-    volume_widths: tuple[int, ...] = (16, 24, 32)
-    """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
-    volume_groups: int = 8
-    """channel groups of the volume's cross-view similarity; divides coarse_channels"""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that are none, and widths that the network's norms cannot split."""
-        if self.volume_groups < 1 or self.volume_channels < 0:
-            raise ValueError(
-                f"volume_groups={self.volume_groups} must be positive and "
-                f"volume_channels={self.volume_channels} not be negative"
-            )
-        if not self.volume_widths or any(width % 8 or width < 8 for width in self.volume_widths):
-            raise ValueError(f"volume_widths={self.volume_widths} must be multiples of 8")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.config import FeaturePyramidConfig
+
 GROUP = 4
 """Channels whose common length is bounded."""
 NORM_GROUPS = 8
@@ -23,29 +25,6 @@ class PyramidMaps:
     """At half the size of the images (rounded up)."""
     coarse: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
     """At a quarter of their size."""
-
-
-@dataclass(frozen=True)
-class FeaturePyramidConfig:
-    """Size of the trainable feature pyramid."""
-
-    feature_channels: int = 32
-    """channels of the feature maps that the samples of rays read; a multiple of 4"""
-    coarse_channels: int = 32
-    """channels of the feature maps that the target's volume reads; a multiple of 4"""
-    pyramid_width: int = 64
-    """channels inside the pyramid; a multiple of 16"""
-
-    def __post_init__(self) -> None:
-        """Refuse channels that do not form groups."""
-        # The first level has half the width, which its norms split.
-        for name, least in (
-            *(("feature_channels", GROUP), ("coarse_channels", GROUP)),
-            ("pyramid_width", 2 * NORM_GROUPS),
-        ):
-            value = getattr(self, name)
-            if value < least or value % least:
-                raise ValueError(f"{name}={value} is no multiple of {least}")
 
 
 class FeaturePyramid(nn.Module):

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.aggregation import masked_softmax, view_statistics, working_precision
+from models.config import RadianceFieldConfig
 from models.projection import SourceSamples
 from models.ray_attention import RayAttention, mlp
 
 CUES, DIRECTIONS = 3, 4
-
-
-@dataclass(frozen=True)
-class RadianceFieldConfig:
-    """Size of the radiance field."""
-
-    field_width: int = 64
-    """channels of per-point hidden states"""
-    view_width: int = 32
-    """channels of per-view hidden states, of which there are several for every point"""
-    similarity_groups: int = 8
-    """channel groups of the cross-view similarity; divides feature_channels"""
-    ray_layers: int = 1
-    """attention layers along each ray"""
-    ray_heads: int = 2
-    """heads of the attention along the ray; divides field_width"""
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are none, and those that do not divide."""
-        for name in ("field_width", "view_width", "similarity_groups", "ray_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        if self.ray_layers < 0:
-            raise ValueError(f"ray_layers={self.ray_layers} must not be negative")
-        if self.field_width % self.ray_heads:
-            raise ValueError(
-                f"field_width={self.field_width} is not a multiple of ray_heads={self.ray_heads}"
-            )
 
 
 class RadianceField(nn.Module):

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.coarse_pass import coarse_composite
+from models.config import RenderConfig
 from models.cost_volume import CostVolume
 from models.projection import SceneFeatures, sample_source_views
 from models.radiance_field import RadianceField
@@ -23,41 +24,6 @@ It makes the model independent of the scene's unit, puts surfaces (opaque within
 range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
 as they are coarsely sampled.
 """
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """How rays are sampled and composited."""
-
-    N_planes: int = 48
-    """depth planes of the coarse volume in front of a target camera"""
-    N_samples: int = 16
-    """samples on each ray, drawn where the coarse volume found mass"""
-    sampling_floor: float = 0.15
-    """share of the samples that is spread over the whole range whatever the volume says"""
-    sampling_spread: bool = True
-    """samples are also drawn beside the planes where the volume found mass, half of them: it may
-    be off by one while it learns"""
-    lindisp: bool = False
-    """space the planes evenly in inverse depth (for unbounded scenes)"""
-    white_bkgd: bool = False
-    """what passes through the scene is white instead of black"""
-    pad: float = 4.0
-    """points up to this many pixels outside a source image still count as seen by it"""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that leave nothing to render."""
-        if self.N_planes < 2 or self.N_samples < 2:
-            raise ValueError(
-                f"N_planes={self.N_planes} and N_samples={self.N_samples}: need at least 2 of each"
-            )
-        if not 0 < self.sampling_floor <= 1:
-            raise ValueError(f"sampling_floor={self.sampling_floor} must lie in (0, 1]")
-
-    @property
-    def background(self) -> float:
-        """Grey value of what lies behind everything."""
-        return 1.0 if self.white_bkgd else 0.0
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.backbone import NullBackbone
+from models.config import ModelConfig
 from models.scene_model import SceneMaps, SceneModel
-from models.vggt_nerf import ModelConfig, RenderedImages, VGGTNeRF
+from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.checkpoints import load_safely
 from utils.config import settings_from_plain

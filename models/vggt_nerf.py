@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,47 +12,20 @@ from torch import Tensor, nn
 from datasets.views import Views
 from models.absent_views import fill_missing_views
 from models.backbone import Backbone
-from models.cost_volume import (
-    CELLS,
-    FINE_CELLS,
-    CostVolume,
-    CostVolumeConfig,
-    CostVolumeNet,
-)
+from models.config import ModelConfig
+from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet
 from models.depth_prior import build_depth_prior
 from models.depth_refinement import refine_depth_prior
-from models.encoder import FeaturePyramid, FeaturePyramidConfig
+from models.encoder import FeaturePyramid
 from models.projection import SceneFeatures
-from models.radiance_field import RadianceField, RadianceFieldConfig
-from models.ray_rendering import RayRenderer, RenderConfig, Rendering
+from models.radiance_field import RadianceField
+from models.ray_rendering import RayRenderer, Rendering
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 
 CPU_RAYS = 2048
 """Rays in one go on a CPU: more at once take longer, for want of cache and fresh memory."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The trainable part of the model. The backbone has settings of its own."""
-
-    pyramid: FeaturePyramidConfig = field(default_factory=FeaturePyramidConfig)
-    volume: CostVolumeConfig = field(default_factory=CostVolumeConfig)
-    radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
-    rendering: RenderConfig = field(default_factory=RenderConfig)
-
-    def __post_init__(self) -> None:
-        """Refuse groups that do not divide the channels."""
-        for channels, groups in (
-            ("feature_channels", "similarity_groups"),
-            ("coarse_channels", "volume_groups"),
-        ):
-            values = {**vars(self.pyramid), **vars(self.radiance_field), **vars(self.volume)}
-            if values[channels] % values[groups]:
-                raise ValueError(
-                    f"{channels}={values[channels]} is not a multiple of {groups}={values[groups]}"
-                )
 
 
 @dataclass(frozen=True)

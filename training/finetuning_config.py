@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evaluation.config import DataChoice
-from models.cost_volume import CostVolumeConfig
-from models.encoder import FeaturePyramidConfig
-from models.radiance_field import RadianceFieldConfig
+from models.config import CostVolumeConfig, FeaturePyramidConfig, RadianceFieldConfig
 from training.finetuning_optimization import SceneOptimizerConfig
 from training.finetuning_step import SceneLossConfig, StepSettings
 from training.losses import LossConfig

@@ -5,9 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from models.backbone import BackboneConfig
 from models.checkpoint import read_checkpoint
-from models.vggt_nerf import ModelConfig
+from models.config import BackboneConfig, ModelConfig
 from utils.checkpoints import load_safely, save_atomically
 from utils.config import settings_from_plain
 from utils.errors import UserError

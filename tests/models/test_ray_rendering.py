@@ -10,7 +10,8 @@ import functools, torch
 torch.compile = functools.partial(torch.compile, backend="eager", fullgraph=True)
 from datasets.views import Views
 from models.backbone import NullBackbone
-from models.vggt_nerf import ModelConfig, VGGTNeRF
+from models.config import ModelConfig
+from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 
 torch.manual_seed(0)

@@ -5,13 +5,16 @@ import torch
 
 from datasets.views import Views
 from models.backbone import NullBackbone
-from models.cost_volume import CostVolumeConfig
+from models.config import (
+    CostVolumeConfig,
+    FeaturePyramidConfig,
+    ModelConfig,
+    RadianceFieldConfig,
+    RenderConfig,
+)
 from models.depth_prior import DepthPrior
-from models.encoder import FeaturePyramidConfig
 from models.projection import SceneFeatures
-from models.radiance_field import RadianceFieldConfig
-from models.ray_rendering import RenderConfig
-from models.vggt_nerf import ModelConfig, VGGTNeRF
+from models.vggt_nerf import VGGTNeRF
 from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
 from utils.cameras import Cameras
 from utils.rays import pixel_grid

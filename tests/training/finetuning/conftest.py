@@ -6,11 +6,14 @@ from tiny_models import random_backbone, save_general
 
 import train_vggt_nerf_finetuning_pl
 from models.backbone import load_backbone
-from models.cost_volume import CostVolumeConfig
-from models.encoder import FeaturePyramidConfig
-from models.radiance_field import RadianceFieldConfig
-from models.ray_rendering import RenderConfig
-from models.vggt_nerf import ModelConfig, VGGTNeRF
+from models.config import (
+    CostVolumeConfig,
+    FeaturePyramidConfig,
+    ModelConfig,
+    RadianceFieldConfig,
+    RenderConfig,
+)
+from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 
 FLAGS = {

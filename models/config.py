@@ -1,0 +1,128 @@
+"""Settings of the model and of its backbone; importable without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from utils.settings import Count, NonNegative, NonNegativeInt, Settings, Within
+
+FEATURE_GROUP = 4
+"""Channels of a feature map whose common length is bounded."""
+NORM_GROUPS = 8
+"""Groups of the pyramid's group norms."""
+
+FeatureChannels = Annotated[int, Within(FEATURE_GROUP, multiple=FEATURE_GROUP)]
+
+
+@dataclass(frozen=True)
+class BackboneConfig(Settings):
+    """The frozen backbone."""
+
+    vggt_path: str = "ckpts/VGGT-1B"
+    """folder with config.json and the weights of a VGGT"""
+    backbone_size: Annotated[int, Within(28)] = 518
+    """longer side, in pixels, of the images that the backbone sees"""
+    random_backbone: bool = False
+    """use the sizes in vggt_path with random weights: for trials, it knows no geometry"""
+    backbone: Literal["vggt", "none"] = "vggt"
+    """none: the model sees the images alone, without tokens or depth of a VGGT (an ablation)"""
+    tuned_blocks: NonNegativeInt = 0
+    """tune the last so many pairs of attention blocks by low-rank additions; 0: all is frozen"""
+    tuned_rank: Count = 8
+    """rank of the additions"""
+
+
+@dataclass(frozen=True)
+class FeaturePyramidConfig(Settings):
+    """Size of the trainable feature pyramid."""
+
+    feature_channels: FeatureChannels = 32
+    """channels of the feature maps that ray samples read; a multiple of 4"""
+    coarse_channels: FeatureChannels = 32
+    """channels of the feature maps that the cost volume reads; a multiple of 4"""
+    pyramid_width: Annotated[int, Within(2 * NORM_GROUPS, multiple=2 * NORM_GROUPS)] = 64
+    """channels inside the pyramid; a multiple of 16"""
+
+
+@dataclass(frozen=True)
+class CostVolumeConfig(Settings):
+    """Size of the cost volume in front of a target camera."""
+
+    volume_channels: NonNegativeInt = 8
+    """channels of context that the volume gives to ray samples"""
+    volume_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 32)
+    """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
+    volume_groups: Count = 8
+    """channel groups of the volume's cross-view similarity; divides coarse_channels"""
+
+
+@dataclass(frozen=True)
+class RadianceFieldConfig(Settings):
+    """Size of the radiance field."""
+
+    field_width: Count = 64
+    """channels of per-point hidden states"""
+    view_width: Count = 32
+    """channels of per-view hidden states, of which there are several for every point"""
+    similarity_groups: Count = 8
+    """channel groups of the cross-view similarity; divides feature_channels"""
+    ray_layers: NonNegativeInt = 1
+    """attention layers along each ray"""
+    ray_heads: Count = 2
+    """heads of the attention along the ray; divides field_width"""
+
+    def __post_init__(self) -> None:
+        """Check that the heads divide the channels."""
+        super().__post_init__()
+        if self.field_width % self.ray_heads:
+            raise ValueError(
+                f"field_width={self.field_width} is not a multiple of ray_heads={self.ray_heads}"
+            )
+
+
+@dataclass(frozen=True)
+class RenderConfig(Settings):
+    """How rays are sampled and composited."""
+
+    N_planes: Annotated[int, Within(2)] = 48
+    """depth planes of the cost volume in front of a target camera"""
+    N_samples: Annotated[int, Within(2)] = 16
+    """samples on each ray, drawn by the weights of the cost volume's planes"""
+    sampling_floor: Annotated[float, Within(0, 1, above=True)] = 0.15
+    """share of the samples that is spread over the whole range whatever the volume says"""
+    sampling_spread: bool = True
+    """also sample beside the planes that have weight, which may be off by one during training"""
+    lindisp: bool = False
+    """space the planes evenly in inverse depth (for unbounded scenes)"""
+    white_bkgd: bool = False
+    """white instead of black background"""
+    pad: NonNegative = 4.0
+    """points up to this many pixels outside a source image still count as seen by it"""
+
+    @property
+    def background(self) -> float:
+        """Grey value of what lies behind everything."""
+        return 1.0 if self.white_bkgd else 0.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The trainable part of the model. The backbone has settings of its own."""
+
+    pyramid: FeaturePyramidConfig = field(default_factory=FeaturePyramidConfig)
+    volume: CostVolumeConfig = field(default_factory=CostVolumeConfig)
+    radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+    rendering: RenderConfig = field(default_factory=RenderConfig)
+
+    def __post_init__(self) -> None:
+        """Check that groups divide channels."""
+        for channels, groups in (
+            ("feature_channels", "similarity_groups"),
+            ("coarse_channels", "volume_groups"),
+        ):
+            values = {**vars(self.pyramid), **vars(self.radiance_field), **vars(self.volume)}
+            if values[channels] % values[groups]:
+                raise ValueError(
+                    f"{channels}={values[channels]} is not a multiple of {groups}={values[groups]}"
+                )
