@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 import torch
 
-import models.ray_rendering
+import models.vggt_nerf
 from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice
 from apps.rendering.finetuned import is_tuned_scene
 from apps.rendering.frames import plan_frames
@@ -40,9 +40,9 @@ from utils.videos import write_video
 _Stages = dict[str, tuple[tuple[Any, str], ...]]
 _STAGES: _Stages = {
     "encode": ((VGGTNeRF, "encode"),),
-    "sample": ((VGGTNeRF, "look"), (models.ray_rendering, "importance_edges")),
-    "field": ((models.ray_rendering, "sample_source_views"), (RadianceField, "forward")),
-    "composite": ((models.ray_rendering, "composite"),),
+    "sample": ((VGGTNeRF, "look"), (models.vggt_nerf, "importance_edges")),
+    "field": ((models.vggt_nerf, "sample_source_views"), (RadianceField, "forward")),
+    "composite": ((models.vggt_nerf, "composite"),),
 }
 """Which functions belong to which stage."""
 _COMPILED_STAGES: _Stages = {

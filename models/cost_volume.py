@@ -1,9 +1,9 @@
-"""What the sources say about the frustum of one target camera, on a coarse grid of rays.
+"""The cost volume: agreement of the source views in the frustum of a target camera.
 
-The radiance field judges ray by ray. Here neighbouring rays are judged together, as in MuRF (Xu et
-al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): a coarse volume of the views' mutual
-similarity and of the geometry prior, smoothed by a 3D network. It says where along each ray to
-sample, and hands its context to the samples.
+The radiance field judges single rays. Here neighbouring rays are judged together, as in MuRF (Xu et
+al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): the views' mutual similarity and the
+depth prior on a coarse grid of rays, smoothed by a 3D U-Net. The result says where along each ray
+to sample, and gives context to the samples.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.aggregation import view_statistics, working_precision
 from models.config import CostVolumeConfig
 from models.projection import (
     DepthResiduals,
@@ -26,26 +25,26 @@ from models.projection import (
     depth_residuals,
     project_to_sources,
     read_maps,
+    view_statistics,
+    working_precision,
 )
 from models.ray_sampling import DepthPlanes
-from models.volume_network import UNet3D
+from models.volume_rendering import Composite, composite_weights
 from utils.cameras import Cameras
-from utils.rays import cell_grid, pixel_rays, view_grid
+from utils.rays import Rays, cell_grid, pixel_rays, view_grid
 
 CELLS = 80
 """Rays of a target's volume along the longer side of an image of usual size."""
 FINE_CELLS = 240
-"""The same where it pays to look closely, once per source: up to four times the work."""
+"""The same for the volumes that refine the depth of the sources, once per source set."""
 CELL_SIZES = (4.0, 8.0)
-"""Least and most pixels between them, along each side: finer than that, the features have nothing
-to say; coarser, things are lost."""
-CUE_CHANNELS = 4
-PLACE_CHANNELS = 2
+"""Fewest and most pixels between rays: finer, features hold no more; coarser, objects are lost."""
+DEPTH_CHANNELS, POSITION_CHANNELS = 4, 2
 
 
 @dataclass(frozen=True)
 class CostVolume:
-    """A target camera, and what the sources say about what it sees. One per scene of a batch."""
+    """A target camera and its cost volume. One per scene of a batch."""
 
     cameras: Cameras
     """Batch axes ``(batch,)``."""
@@ -53,7 +52,7 @@ class CostVolume:
     """Height and width of the target image, which the volume covers."""
     planes: DepthPlanes
     weights: Float[Tensor, "batch plane row column"]
-    """Share of a ray's light that comes from each plane; the rest comes from nowhere."""
+    """Rendering weight of each plane; 1 - sum is background."""
     features: Float[Tensor, "batch channel plane row column"]
 
     def plane_weights(
@@ -76,18 +75,19 @@ class CostVolume:
 
 
 class CostVolumeNet(nn.Module):
-    """Gather the sources' evidence in a target's frustum and smooth it."""
+    """Compute the matching costs in a target's frustum and smooth them."""
 
     def __init__(self, config: CostVolumeConfig, feature_channels: int) -> None:
         super().__init__()
         self.groups = config.volume_groups
-        evidence = 2 * (feature_channels + 3) + self.groups
+        matching = 2 * (feature_channels + 3) + self.groups
         self.network = UNet3D(
-            evidence + CUE_CHANNELS + PLACE_CHANNELS,
+            matching + DEPTH_CHANNELS + POSITION_CHANNELS,
             config.volume_widths,
             1 + config.volume_channels,
         )
         self.nothing = nn.Parameter(torch.full((1,), -2.0))
+        """Logit of the background, beside those of the planes."""
 
     def forward(
         self,
@@ -98,7 +98,7 @@ class CostVolumeNet(nn.Module):
         pad: float = 0.0,
         cells: int = CELLS,
     ) -> CostVolume:
-        """Look at a scene from one target camera per scene.
+        """Build the volume of one target camera per scene.
 
         Args:
             scene: The encoded sources, one or more.
@@ -112,32 +112,67 @@ class CostVolumeNet(nn.Module):
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
-        where = project_to_sources(scene, rays, t, pad)
-        evidence = self._evidence(scene, where, planes)
-        volume = rearrange(evidence, "b (h w) p c -> b c p h w", h=rows)
-        out = self.network(volume).float()
-        nothing = self.nothing.expand(len(out), 1, rows, columns)
-        shares = torch.softmax(torch.cat([out[:, 0], nothing], 1), 1)
-        return CostVolume(cameras, size, planes, shares[:, :-1], out[:, 1:])
+        costs = self._costs(scene, project_to_sources(scene, rays, t, pad), planes)
+        out = self.network(rearrange(costs, "b (h w) p c -> b c p h w", h=rows)).float()
+        background = self.nothing.expand(len(out), 1, rows, columns)
+        weights = torch.softmax(torch.cat([out[:, 0], background], 1), 1)
+        return CostVolume(cameras, size, planes, weights[:, :-1], out[:, 1:])
 
-    def _evidence(
-        self, scene: SceneFeatures, where: ProjectedPoints, planes: DepthPlanes
+    def _costs(
+        self, scene: SceneFeatures, projected: ProjectedPoints, planes: DepthPlanes
     ) -> Float[Tensor, "batch ray plane channel"]:
         small = F.interpolate(
             scene.images.flatten(0, 1), scene.coarse_features.shape[-2:], mode="area"
         ).unflatten(0, scene.images.shape[:2])
-        read = working_precision(read_maps(scene.coarse_features, where))
-        features = view_statistics(read, where.valid)
-        colors = view_statistics(read_maps(small, where), where.valid)
+        read = working_precision(read_maps(scene.coarse_features, projected))
+        features = view_statistics(read, projected.valid)
+        colors = view_statistics(read_maps(small, projected), projected.valid)
         similarity = features.similarity(self.groups)
-        cues = pool_residuals(depth_residuals(scene.prior, where, planes), where.valid)
-        reliability = scene.prior.reliability[:, None, None, None].expand_as(cues[..., :1])
+        depth = pool_residuals(depth_residuals(scene.prior, projected, planes), projected.valid)
+        reliability = scene.prior.reliability[:, None, None, None].expand_as(depth[..., :1])
         count = features.count[..., None]
         steps = (torch.arange(planes.count, device=count.device) + 0.5) / planes.count
-        place = [count / (1 + count), steps[:, None].expand_as(count)]
+        position = [count / (1 + count), steps[:, None].expand_as(count)]
         seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
-        parts = [*seen, similarity, cues, reliability, *place]
+        parts = [*seen, similarity, depth, reliability, *position]
         return torch.cat([part.to(read.dtype) for part in parts], -1)
+
+
+class UNet3D(nn.Module):
+    """Smooth a volume over several resolutions (Ronneberger et al. 2015, in three dimensions)."""
+
+    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int) -> None:
+        """Build the network.
+
+        Args:
+            inputs: Channels of the volume.
+            widths: Channels at full size, half size and so on; multiples of 8.
+            outputs: Channels of the result.
+        """
+        super().__init__()
+        self.inward = nn.Conv3d(inputs, widths[0], 1)
+        self.first = _block(widths[0], widths[0])
+        steps = list(zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(
+            nn.Sequential(_block(fine, coarse, stride=2), _block(coarse, coarse))
+            for fine, coarse in steps
+        )
+        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in steps)
+        self.merge = nn.ModuleList(_block(fine, fine) for fine, _ in steps)
+        self.outward = nn.Conv3d(widths[0], outputs, 3, padding=1)
+
+    def forward(
+        self, volume: Float[Tensor, "batch channel plane row column"]
+    ) -> Float[Tensor, "batch output plane row column"]:
+        """Return a volume of the same size."""
+        levels = [self.first(self.inward(volume))]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up, merge in zip(reversed(self.up), reversed(self.merge), strict=True):
+            skip = levels.pop()
+            x = merge(skip + F.interpolate(up(x), size=skip.shape[-3:], mode="nearest"))
+        return self.outward(x)
 
 
 def volume_grid(size: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
@@ -153,14 +188,57 @@ def volume_grid(size: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
 
 
 def pool_residuals(
-    cues: DepthResiduals, valid: Float[Tensor, "batch view ray plane"] | Tensor
+    depth: DepthResiduals, valid: Bool[Tensor, "batch view ray plane"]
 ) -> Float[Tensor, "batch ray plane 3"]:
-    """Pool the views' residuals: trusted mean, nearest surface, mean trust.
+    """Pool the views' residuals: confident mean, nearest surface, mean confidence.
 
-    The second is 0 where a fully trusted surface is and 1 where no view has one.
+    The second is 0 on a fully confident surface and 1 where no view has one.
     """
-    trust = cues.trust * valid
+    confidence = depth.confidence * valid
     count = valid.sum(1).clamp_min(1)
-    mean = (trust * cues.residuals).sum(1) / count
-    nearest = (1 - trust * (1 - cues.residuals.abs())).amin(1)
-    return torch.stack([mean, nearest, trust.sum(1) / count], -1)
+    mean = (confidence * depth.residuals).sum(1) / count
+    nearest = (1 - confidence * (1 - depth.residuals.abs())).amin(1)
+    return torch.stack([mean, nearest, confidence.sum(1) / count], -1)
+
+
+def composite_planes(
+    scene: SceneFeatures,
+    volume: CostVolume,
+    rays: Rays,
+    weights: Float[Tensor, "batch ray plane"],
+    background: float = 0.0,
+) -> Composite:
+    """Render the volume's planes with the mean source colour at each: this trains the volume.
+
+    Colours are read at full resolution, so that a sharp image rewards the right depth.
+
+    Args:
+        scene: The encoded sources.
+        volume: The volume that the weights are from.
+        rays: Rays of the target.
+        weights: Weights of the planes on these rays.
+        background: Grey value behind everything.
+    """
+    t = volume.planes.centers()[:, None].expand_as(weights)
+    projected = project_to_sources(scene, rays, t, pad=0.0)
+    colors = view_statistics(read_maps(scene.images, projected), projected.valid).mean
+    # Where no view sees a plane, the scene's average colour is the best guess.
+    average = _average_color(scene)[:, None, None]
+    colors = torch.where(projected.valid.any(1)[..., None], colors, average)
+    return composite_weights(weights, colors, t, volume.planes.near_far[:, 1:], background)
+
+
+def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
+    images = scene.images.float()
+    if scene.view_mask is None:
+        return images.mean((1, 3, 4))
+    shares = scene.view_mask / scene.view_mask.sum(1, keepdim=True)
+    return (images.mean((3, 4)) * shares[..., None]).sum(1)
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(4, outputs),
+        nn.GELU(),
+    )

@@ -1,4 +1,4 @@
-"""The backbone's depth of every source view, in the unit of the given cameras."""
+"""The depth prior: the backbone's depth of every source view, in the unit of the given cameras."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from torch import Tensor
 from models.depth_scale import PredictedGeometry, fit_scale
 from models.vggt.frozen import BackboneFeatures
 from models.vggt.pose_encoding import decode_pose
-from models.view_pairs import lift_into_others
 from utils.cameras import Cameras, full_precision
 from utils.rays import cell_grid
+from utils.reprojection import reproject
 
 SHRINK = 4
 """Source pixels per pixel of the prior, along each side."""
 AGREEMENT = 0.03
-"""Relative depth difference of two views that halves (nearly) the confidence."""
+"""Relative depth difference of two views at which agreement falls to 0.6."""
 OCCLUSION = 0.1
-"""Relative depth beyond another view's surface from which on that view has no say."""
-DOUBT = 0.25
-"""Weight of the assumption, beside the other views' evidence, that a depth is half right."""
+"""Relative depth behind another view's surface from which on that view is ignored."""
+NEUTRAL_WEIGHT = 0.25
+"""Weight of a neutral vote of 0.5 beside the votes of the other views."""
 
 
 @dataclass(frozen=True)
 class DepthPrior:
-    """Where the backbone believes the surfaces to be."""
+    """Estimated surfaces of every source view."""
 
     depth: Float[Tensor, "batch view rows columns"]
     """z-depth within [near, far]; the maps cover the whole image."""
     confidence: Float[Tensor, "batch view rows columns"]
-    """In [0, 1]: the backbone's own, times the other views' consent."""
+    """In [0, 1]: the backbone's own, times the multi-view consistency."""
     reliability: Float[Tensor, " batch"]
-    """In [0, 1]: whether the depth's scale is known. 0 means that the maps mean nothing."""
+    """In [0, 1]: whether the depth's scale is known; at 0 the maps are meaningless."""
 
-    def stacked(self) -> Float[Tensor, "batch view 2 rows columns"]:
-        """Stack depth and the confidence that is left once the scale is doubted."""
-        trust = self.confidence * self.reliability[:, None, None, None]
-        return torch.stack([self.depth, trust], 2)
+    def depth_and_confidence(self) -> Float[Tensor, "batch view 2 rows columns"]:
+        """Stack the depth and the product of confidence and reliability."""
+        confidence = self.confidence * self.reliability[:, None, None, None]
+        return torch.stack([self.depth, confidence], 2)
 
 
 def empty_depth_prior(
     images: Float[Tensor, "batch view 3 height width"], near_far: Float[Tensor, "batch 2"]
 ) -> DepthPrior:
-    """Return the prior of a model that has none."""
+    """Return the prior of a model without a backbone: no confidence anywhere."""
     batch, views = images.shape[:2]
     middle = near_far.float().prod(-1).sqrt()[:, None, None, None]
     return DepthPrior(
@@ -65,17 +65,17 @@ def build_depth_prior(
     near_far: Float[Tensor, "batch 2"],
     view_mask: Bool[Tensor, "batch view"] | None = None,
 ) -> DepthPrior:
-    """Scale the backbone's depth to the given cameras and ask the views about each other.
+    """Scale the backbone's depth to the given cameras and weigh it by multi-view consistency.
 
-    Never NaN, whatever the backbone says, and never waits for the device.
+    Finite whatever the backbone predicts; no synchronisation with the device.
 
     Args:
         backbone: With depth and, if there are any, cameras.
         images: Source images.
         cameras: Their given cameras.
         near_far: Depth range, in the unit of the cameras.
-        view_mask: Views that count, at least one of each scene; all unless given. The prior of the
-            others has no confidence, and they have no say.
+        view_mask: Views that exist, at least one of each scene; all unless given. Others get no
+            confidence and do not vote.
     """
     if backbone.depth is None or backbone.depth_conf is None:
         return empty_depth_prior(images, near_far)
@@ -125,25 +125,25 @@ def multiview_consistency(
     size: tuple[int, int],
     view_mask: Bool[Tensor, "batch view"],
 ) -> Float[Tensor, "batch view rows columns"]:
-    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none can tell.
+    """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none sees it.
 
     Args:
         depth: z-depths of every view.
-        confidence: In [0, 1], how much a view's word counts.
+        confidence: Per-pixel confidence in [0, 1].
         cameras: Of the views.
         size: Height and width of their images.
-        view_mask: Views that have a say.
+        view_mask: Views that exist.
     """
     views, (rows, columns) = depth.shape[1], depth.shape[-2:]
     pixels = cell_grid((rows, columns), size, depth.device)
-    grid, z, inside = lift_into_others(pixels, depth.flatten(2), cameras, size, view_mask)
-    grid = rearrange(grid, "b v o p c -> (b o) v p c")
+    lifted = reproject(pixels, depth.flatten(2), cameras, size, view_mask)
+    grid = rearrange(lifted.grid, "b v o p c -> (b o) v p c")
     maps = torch.stack([depth, confidence], 2).flatten(0, 1)
     read = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
-    theirs, trust = rearrange(read, "(b o) c v p -> c b v o p", o=views)
-    difference = (z - theirs) / theirs
-    evidence = trust * inside * (difference < OCCLUSION)
+    theirs, weight = rearrange(read, "(b o) c v p -> c b v o p", o=views)
+    difference = (lifted.depths - theirs) / theirs
+    votes = weight * lifted.seen * (difference < OCCLUSION)
     agreement = torch.exp(-(difference / AGREEMENT).square() / 2)
-    total = evidence.sum(2) + DOUBT
-    confirmed = ((evidence * agreement).sum(2) + DOUBT / 2) / total
+    total = votes.sum(2) + NEUTRAL_WEIGHT
+    confirmed = ((votes * agreement).sum(2) + NEUTRAL_WEIGHT / 2) / total
     return confirmed.unflatten(-1, (rows, columns))

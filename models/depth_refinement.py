@@ -1,9 +1,8 @@
-"""The prior, sharpened: what the volume sees from the sources themselves.
+"""Refinement of the depth prior by cost volumes in front of the source views.
 
 The backbone's depth comes from tokens at 1/14 of a small image, and its scale is fitted. A volume
-in front of each source compares the views at their given cameras, and starts from that depth; as
-in cascades of cost volumes (CasMVSNet, Gu et al. 2020), the next look starts from what it found.
-``benchmarks.prior_depth`` shows how much sharper that is.
+in front of each source compares the views at their given cameras, starting from that depth, as in
+cascades of cost volumes (CasMVSNet, Gu et al. 2020). ``benchmarks.prior_depth`` measures the gain.
 """
 
 from __future__ import annotations
@@ -22,54 +21,54 @@ from utils.cameras import Cameras, full_precision
 NEIGHBOURS = 2
 """Planes on either side of the likeliest one that belong to the same surface."""
 
-Look = Callable[[SceneFeatures, Cameras], CostVolume]
+VolumeBuilder = Callable[[SceneFeatures, Cameras], CostVolume]
 """Builds the volume in front of one camera per scene, for images as large as the sources."""
 
 
 @torch.no_grad()
-def refine_depth_prior(look: Look, scene: SceneFeatures) -> DepthPrior:
-    """Replace the depth of every source by what a volume in front of it says.
+def refine_depth_prior(build_volume: VolumeBuilder, scene: SceneFeatures) -> DepthPrior:
+    """Replace the depth of every source by that of a cost volume in front of it.
 
-    Not differentiable: the volume learns from targets, of which it sees no image.
+    Not differentiable: the volume is trained on targets, whose images it does not see.
 
     Args:
-        look: The model's, which reads the prior that there is.
+        build_volume: The model's, which reads the prior that there is.
         scene: The encoded sources.
     """
     with _no_cached_casts(scene.images):
-        seen = [
-            surfaces(look(scene, scene.cameras[:, view])) for view in range(scene.images.shape[1])
+        found = [
+            expected_surface(build_volume(scene, scene.cameras[:, view]))
+            for view in range(scene.images.shape[1])
         ]
-    depth = torch.stack([each[0] for each in seen], 1)
-    mass = torch.stack([each[1] for each in seen], 1)
+    depth, mass = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
     view_mask = scene.view_mask
     if view_mask is None:
         view_mask = mass.new_ones(mass.shape[:2], dtype=torch.bool)
     mass = mass * view_mask[:, :, None, None]
     with full_precision(depth):
         size = (scene.images.shape[-2], scene.images.shape[-1])
-        agreed = mass * multiview_consistency(depth, mass, scene.cameras, size, view_mask)
-    # The cameras give several views a scale; a single one has what the backbone was fitted to.
+        confidence = mass * multiview_consistency(depth, mass, scene.cameras, size, view_mask)
+    # The cameras give several views a scale; a single one keeps the one that was fitted.
     several = view_mask.sum(1) > 1
     reliability = torch.where(several, 1.0, scene.prior.reliability)
-    return DepthPrior(depth, agreed, reliability)
+    return DepthPrior(depth, confidence, reliability)
 
 
-def surfaces(
-    target: CostVolume,
+def expected_surface(
+    volume: CostVolume,
 ) -> tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]:
-    """Return the z-depth around each ray's likeliest plane, and the light that comes from there."""
-    weights = target.weights
+    """Return the z-depth around each ray's likeliest plane, and the rendering weight there."""
+    weights = volume.weights
     planes = torch.arange(weights.shape[1], device=weights.device)[:, None, None]
     near = (planes - weights.argmax(1, keepdim=True)).abs() <= NEIGHBOURS
     around = weights * near
     mass = around.sum(1)
-    place = (around * (planes + 0.5)).sum(1) / mass.clamp_min(1e-6) / target.planes.count
-    return target.planes.depths(place), mass.clamp(0, 1)
+    position = (around * (planes + 0.5)).sum(1) / mass.clamp_min(1e-6) / volume.planes.count
+    return volume.planes.depths(position), mass.clamp(0, 1)
 
 
 def _no_cached_casts(like: Tensor) -> torch.autocast:
-    """Keep autocast from remembering weights that were cast without gradients.
+    """Keep autocast from caching weights that were cast without gradients.
 
     Until its pull request 165068, torch would then give them none for the rest of the step.
     """

@@ -1,10 +1,10 @@
-"""The one factor that brings the backbone's depth to the unit of the given cameras.
+"""The factor that brings the backbone's depth to the unit of the given cameras.
 
-Two sources of evidence are added up. First, every pair of camera centres has a predicted and a
-given distance. Second, at the right scale the views agree: a pixel that is lifted by its scaled
-depth and the *given* cameras meets, in another view, the same scaled depth and the same texture.
-The second alone finds the scale when the predicted cameras are useless; the first breaks ties
-where nothing has texture or relief.
+Two scores are added up. First, every pair of camera centres has a predicted and a given distance.
+Second, at the right scale the views agree: a pixel that is lifted by its scaled depth and the
+*given* cameras meets, in another view, the same scaled depth and the same texture. The second
+alone finds the scale when the predicted cameras are useless; the first breaks ties where nothing
+has texture or relief.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from models.view_pairs import lift_into_others
 from utils.cameras import Cameras
 from utils.rays import cell_grid, view_grid
+from utils.reprojection import reproject
 
 COARSE_CANDIDATES = 64
 FINE_CANDIDATES = 17
@@ -37,7 +37,7 @@ DISTINCT = 0.1
 
 @dataclass(frozen=True)
 class ScaleFit:
-    """A factor per scene, and how far to trust it."""
+    """Scale per scene, with its reliability."""
 
     scale: Float[Tensor, " batch"]
     """Given unit per predicted unit."""
@@ -47,7 +47,7 @@ class ScaleFit:
 
 @dataclass(frozen=True)
 class PredictedGeometry:
-    """What the backbone says about the views, in a unit of its own. All finite."""
+    """The backbone's prediction for the views, in its own unit. All finite."""
 
     depth: Float[Tensor, "batch view rows columns"]
     """Positive z-depth."""
@@ -55,12 +55,12 @@ class PredictedGeometry:
     """In [0, 1]."""
     centers: Float[Tensor, "batch view 3"]
     view_mask: Bool[Tensor, "batch view"]
-    """What is said of the other views counts for nothing."""
+    """Views that exist; what is predicted for others is ignored."""
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Lifted pixels and the maps they are compared with, ready for any scale."""
+    """Pixels to lift, and the maps that they are compared with, at any scale."""
 
     pixels: Float[Tensor, "query 2"]
     depth: Float[Tensor, "batch view query"]
@@ -81,7 +81,7 @@ def fit_scale(
 ) -> ScaleFit:
     """Search the scales that put the scene's middle between near and far.
 
-    Never waits for the device, and is not differentiable.
+    Not differentiable; no synchronisation with the device.
     """
     evidence = _gather_evidence(geometry, images, cameras)
     from_centers, quality = center_scale(geometry.centers, cameras.centers, geometry.view_mask)
@@ -199,7 +199,7 @@ class _Comparison:
     weights: Float[Tensor, "batch view other candidate query"]
     """0 where the pixel leaves the other view."""
     total: Float[Tensor, " batch"]
-    """What the weights of one candidate would add up to if no pixel left."""
+    """Sum of the weights of one candidate if every pixel stayed in every view."""
 
 
 def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Comparison:
@@ -208,17 +208,17 @@ def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Co
         evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
     )
     pixels = evidence.pixels.repeat(logs.shape[1], 1)
-    grid, z, inside = lift_into_others(pixels, depth, evidence.cameras, size, evidence.view_mask)
+    lifted = reproject(pixels, depth, evidence.cameras, size, evidence.view_mask)
     shape = {"b": len(logs), "k": logs.shape[1]}
     read = F.grid_sample(
         evidence.maps.flatten(0, 1),
-        rearrange(grid, "b v o p c -> (b o) v p c"),
+        rearrange(lifted.grid, "b v o p c -> (b o) v p c"),
         align_corners=False,
     )
     read = rearrange(read, "(b o) c v (k q) -> b v o k q c", **shape)
-    logs_of_z = rearrange(z.clamp_min(1e-6).log(), "b v o (k q) -> b v o k q", **shape)
+    logs_of_z = rearrange(lifted.depths.clamp_min(1e-6).log(), "b v o (k q) -> b v o k q", **shape)
     weights = evidence.weights[:, :, None, None] * rearrange(
-        inside, "b v o (k q) -> b v o k q", **shape
+        lifted.seen, "b v o (k q) -> b v o k q", **shape
     )
     return _Comparison(
         residual=logs_of_z - logs[:, None, None, :, None] - read[..., 0],
@@ -239,7 +239,7 @@ def _consistency(
         compared = _compare(evidence, some)
         agreement = 1 / (1 + (compared.residual / tolerance).square())
         gain = (compared.weights * (agreement + compared.correlation) / 2).sum((1, 2, 4))
-        # Pixels that leave the other view neither count for a scale nor make it look better.
+        # Pixels outside the other view neither count for a scale nor improve its score.
         known = compared.weights.sum((1, 2, 4)) + 0.2 * compared.total[:, None]
         scores.append(gain / known.clamp_min(1e-6))
     return torch.cat(scores, 1)

@@ -1,4 +1,4 @@
-"""Feature maps for ray points: VGGT tokens for context, a convolutional branch for detail."""
+"""Feature maps of the source views: VGGT tokens for context, a convolutional branch for detail."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.config import FeaturePyramidConfig
-
-GROUP = 4
-"""Channels whose common length is bounded."""
-NORM_GROUPS = 8
-"""Groups of channels that the norms split any width into."""
+from models.config import FEATURE_GROUP, NORM_GROUPS, FeaturePyramidConfig
 
 
 @dataclass(frozen=True)
 class PyramidMaps:
-    """Feature maps of every view, in single precision: samplers need exact positions with them."""
+    """Feature maps of every view, in single precision: sampling needs exact positions."""
 
     fine: Float[Tensor, "batch view channel map_height map_width"]
     """At half the size of the images (rounded up)."""
@@ -57,7 +52,7 @@ class FeaturePyramid(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...],
     ) -> PyramidMaps:
-        """Return maps for the samples of a ray and for the volume in front of a target."""
+        """Return the maps that ray samples read and those that the cost volume reads."""
         levels = self._image_levels(images.flatten(0, 1))
         x = levels[2]
         if self.token_mixer is not None:
@@ -110,14 +105,27 @@ class ResidualBlock(nn.Module):
 
 
 def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channel h w"]:
-    """Shorten groups of channels to less than unit length; short ones stay nearly as they are.
+    """Scale groups of channels to less than unit length; short ones hardly change.
 
-    Products of such features are cosines where there is something to see, and small where there
-    is not. Done once per map, it spares normalising at every point of every ray.
+    Products of such features are cosines where there is texture and small where there is none.
+    Done once per map, it saves a normalisation at every point of every ray.
     """
-    grouped = features.unflatten(1, (-1, GROUP))
+    grouped = features.unflatten(1, (-1, FEATURE_GROUP))
     length = (1 + grouped.square().sum(2, keepdim=True)).rsqrt()
     return (grouped * length).flatten(1, 2)
+
+
+def fill_missing_views(
+    images: Float[Tensor, "batch view 3 height width"], view_mask: Bool[Tensor, "batch view"]
+) -> Float[Tensor, "batch view 3 height width"]:
+    """Replace each masked-out view by its scene's first view.
+
+    Nothing is read from there, but the backbone attends over all views: it meets a photograph that
+    it already knows.
+    """
+    first = view_mask.to(torch.int8).argmax(1)
+    filler = images[torch.arange(len(images), device=images.device), first]
+    return torch.where(view_mask[:, :, None, None, None], images, filler[:, None])
 
 
 def _downsample(inputs: int, outputs: int) -> nn.Sequential:

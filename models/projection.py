@@ -1,4 +1,4 @@
-"""What each source view knows about points in space."""
+"""Projection of ray points into the source views, and what the views show there."""
 
 from __future__ import annotations
 
@@ -27,51 +27,73 @@ class SceneFeatures:
 
     images: Float[Tensor, "batch view 3 height width"]
     features: Float[Tensor, "batch view channel map_height map_width"]
-    """For the samples of a ray."""
+    """For ray samples."""
     coarse_features: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
-    """For the volume in front of a target."""
+    """For the cost volume."""
     cameras: Cameras
     prior: DepthPrior
     view_mask: Bool[Tensor, "batch view"] | None = None
-    """Views that see anything at all; every view unless given."""
+    """Views that exist; all unless given."""
 
 
 @dataclass(frozen=True)
 class ProjectedPoints:
-    """Where points lie in the source views."""
+    """Ray points in the source views."""
 
     grid: Float[Tensor, "batch view ray sample 2"]
     """Position in the image, both axes from -1 to 1; 0 for points that are not valid."""
     depths: Float[Tensor, "batch view ray sample"]
     """z-depth in the source camera; may be negative."""
     valid: Bool[Tensor, "batch view ray sample"]
-    """The point lies in front of the source camera and inside its (padded) image, and the view is
-    not masked out."""
+    """The point is in front of the source camera and inside its (padded) image; the view exists."""
 
 
 @dataclass(frozen=True)
 class DepthResiduals:
-    """A point beside the surface that each view's prior puts on the same line of sight."""
+    """Ray points against the depth prior of each view, along that view's line of sight."""
 
     residuals: Float[Tensor, "batch view ray sample"]
-    """How far behind that surface the point lies, in plane spacings, squashed to (-1, 1)."""
-    trust: Float[Tensor, "batch view ray sample"]
-    """In [0, 1]; 0 where there is no prior."""
+    """Distance behind the prior's surface in plane spacings, squashed to (-1, 1)."""
+    confidence: Float[Tensor, "batch view ray sample"]
+    """In [0, 1]; 0 without a prior."""
     visibility: Float[Tensor, "batch view ray sample"]
-    """From 1 in front of a trusted surface to 0 behind it."""
+    """From 1 in front of a confident surface to 0 behind it."""
 
 
 @dataclass(frozen=True)
 class SourceSamples:
-    """Per-view observations of ray points. Entries of invalid views are finite but meaningless."""
+    """What each view shows at ray points. Entries of invalid views are finite but meaningless."""
 
     features: Float[Tensor, "batch view ray sample channel"]
     colors: Float[Tensor, "batch view ray sample 3"]
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
-    cues: DepthResiduals
+    depth: DepthResiduals
     valid: Bool[Tensor, "batch view ray sample"]
+
+
+@dataclass(frozen=True)
+class ViewStatistics:
+    """Mean and variance over the views that see a point; zeros where none does."""
+
+    mean: Float[Tensor, "batch ray sample channel"]
+    variance: Float[Tensor, "batch ray sample channel"]
+    count: Float[Tensor, "batch ray sample"]
+    """Views that see the point."""
+
+    def similarity(self, groups: int) -> Float[Tensor, "batch ray sample group"]:
+        """Return the mean product of all pairs of different views, for groups of channels.
+
+        It follows from the other statistics: the mean over all pairs is ``|mean|^2``, and pairs
+        of a view with itself have ``|mean|^2 + variance``. Zero where fewer than two views see
+        the point. Of unit vectors this is their cosine.
+        """
+        square = self.mean.square().unflatten(-1, (groups, -1)).sum(-1)
+        variance = self.variance.unflatten(-1, (groups, -1)).sum(-1)
+        others = (self.count - 1).clamp_min(1)[..., None].to(square.dtype)
+        several = (self.count > 1)[..., None]
+        return torch.where(several, square - variance / others, 0)
 
 
 def sample_source_views(
@@ -81,7 +103,7 @@ def sample_source_views(
     planes: DepthPlanes,
     pad: float = 0.0,
 ) -> SourceSamples:
-    """Project ray points into every source view and read what is there.
+    """Project ray points into every source view and read features, colours and depth there.
 
     Args:
         scene: The encoded sources.
@@ -91,13 +113,13 @@ def sample_source_views(
         pad: Points up to this many pixels outside an image still count as seen; they read its
             border.
     """
-    where = project_to_sources(scene, rays, t, pad)
+    projected = project_to_sources(scene, rays, t, pad)
     return SourceSamples(
-        features=read_maps(scene.features, where),
-        colors=read_maps(scene.images, where),
+        features=read_maps(scene.features, projected),
+        colors=read_maps(scene.images, projected),
         directions=relative_directions(rays, t, scene.cameras),
-        cues=depth_residuals(scene.prior, where, planes),
-        valid=where.valid,
+        depth=depth_residuals(scene.prior, projected, planes),
+        valid=projected.valid,
     )
 
 
@@ -110,46 +132,28 @@ def project_to_sources(
     linear in t.
     """
     height, width = scene.images.shape[-2:]
-    start, step = _homogeneous(rays, scene.cameras, (height, width))
+    start, step = _project_rays(rays, scene.cameras, (height, width))
     along = t[:, None, ..., None]
     # Rows of the product: x and y (from -1 to 1 across the image) times the depth, and the depth.
-    places = torch.addcmul(start[..., None, :], along, step[..., None, :])
-    depths = places[..., 2]
-    grid = places[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None]
+    points = torch.addcmul(start[..., None, :], along, step[..., None, :])
+    depths = points[..., 2]
+    grid = points[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None]
     x, y = grid.unbind(-1)
     inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
     valid = inside & (depths > MIN_DEPTH)
     if scene.view_mask is not None:
         valid = valid & scene.view_mask[:, :, None, None]
-    # Invalid points may project to huge coordinates; any finite in-range stand-in will do.
+    # Invalid points may project to huge coordinates; any finite position in range will do.
     return ProjectedPoints(torch.where(valid[..., None], grid, 0), depths, valid)
 
 
-def _homogeneous(
-    rays: Rays, cameras: Cameras, size: tuple[int, int]
-) -> tuple[Float[Tensor, "batch view ray 3"], Float[Tensor, "batch view ray 3"]]:
-    """Return where each ray starts in each view and how it moves, in homogeneous coordinates."""
-    rotation = cameras.w2c[..., :3, :3].transpose(-1, -2)
-    with full_precision(rays.origins):
-        start = to_camera(rays.origins[:, None], cameras) @ cameras.intrinsics.transpose(-1, -2)
-        step = rays.directions[:, None] @ rotation @ cameras.intrinsics.transpose(-1, -2)
-    return _across_the_image(start, size), _across_the_image(step, size)
-
-
-def _across_the_image(
-    places: Float[Tensor, "*batch 3"], size: tuple[int, int]
-) -> Float[Tensor, "*batch 3"]:
-    x, y, depth = places.unbind(-1)
-    return torch.stack([x * (2 / size[1]) - depth, y * (2 / size[0]) - depth, depth], -1)
-
-
 def read_maps(
-    maps: Float[Tensor, "batch view channel height width"], where: ProjectedPoints
+    maps: Float[Tensor, "batch view channel height width"], projected: ProjectedPoints
 ) -> Float[Tensor, "batch view ray sample channel"]:
     """Read maps bilinearly, in the precision of the positions: half precision would move them."""
     sampled = F.grid_sample(
-        maps.flatten(0, 1).to(where.grid.dtype),
-        where.grid.flatten(0, 1),
+        maps.flatten(0, 1).to(projected.grid.dtype),
+        projected.grid.flatten(0, 1),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
@@ -158,17 +162,17 @@ def read_maps(
 
 
 def depth_residuals(
-    prior: DepthPrior, where: ProjectedPoints, planes: DepthPlanes
+    prior: DepthPrior, projected: ProjectedPoints, planes: DepthPlanes
 ) -> DepthResiduals:
     """Compare points with the prior's surfaces. Neutral (0, 0, 1) where there is no prior."""
-    depth, trust = read_maps(prior.stacked(), where).unbind(-1)
-    behind = planes.coordinates(where.depths) - planes.coordinates(depth)
+    depth, confidence = read_maps(prior.depth_and_confidence(), projected).unbind(-1)
+    behind = planes.coordinates(projected.depths) - planes.coordinates(depth)
     behind = behind.clamp(-1, 1) * planes.count
     hidden = torch.sigmoid(2 * (behind - VISIBLE_BEHIND))
     return DepthResiduals(
-        residuals=torch.where(trust > 0, behind / (1 + behind.abs()), 0),
-        trust=trust,
-        visibility=1 - trust * hidden,
+        residuals=torch.where(confidence > 0, behind / (1 + behind.abs()), 0),
+        confidence=confidence,
+        visibility=1 - confidence * hidden,
     )
 
 
@@ -177,8 +181,8 @@ def relative_directions(
 ) -> Float[Tensor, "batch view ray sample 4"]:
     """Compare the direction from which the target sees each point with each source's.
 
-    From a source the point lies at ``offset + t * direction``, so that all it takes for each
-    sample are two factors of the ray's own vectors.
+    From a source the point lies at ``offset + t * direction``, so that each sample takes two
+    factors of the ray's own vectors.
     """
     offset = rays.origins[:, None] - cameras.centers[:, :, None]
     length = rays.directions.norm(dim=-1)[:, None, :, None]
@@ -193,3 +197,40 @@ def relative_directions(
     own, other = (1 - travelled * inverse) * scale, inverse * scale
     difference = own[..., None] * viewdirs[..., None, :] - other[..., None] * offset[..., None, :]
     return torch.cat([difference.clamp(-1, 1), cosine[..., None]], -1)
+
+
+def view_statistics(
+    values: Float[Tensor, "batch view ray sample channel"],
+    valid: Bool[Tensor, "batch view ray sample"],
+) -> ViewStatistics:
+    """Average over the views that see each point, however many there are, in any order."""
+    count = valid.sum(1)
+    share = (valid / count.clamp_min(1)[:, None]).to(values.dtype)[..., None]
+    mean = (values * share).sum(1)
+    variance = ((values - mean[:, None]).square() * share).sum(1)
+    return ViewStatistics(mean, variance, count.to(torch.float32))
+
+
+def working_precision(values: Tensor) -> Tensor:
+    """Convert to autocast's precision, if it is on, and to the layout of linear layers."""
+    device = values.device.type
+    if torch.is_autocast_enabled(device):
+        return values.to(torch.get_autocast_dtype(device), memory_format=torch.contiguous_format)
+    return values
+
+
+def _project_rays(
+    rays: Rays, cameras: Cameras, size: tuple[int, int]
+) -> tuple[Float[Tensor, "batch view ray 3"], Float[Tensor, "batch view ray 3"]]:
+    """Return origin and direction of each ray in each view, in homogeneous image coordinates."""
+    rotation = cameras.w2c[..., :3, :3].transpose(-1, -2)
+    with full_precision(rays.origins):
+        start = to_camera(rays.origins[:, None], cameras) @ cameras.intrinsics.transpose(-1, -2)
+        step = rays.directions[:, None] @ rotation @ cameras.intrinsics.transpose(-1, -2)
+    return _to_grid(start, size), _to_grid(step, size)
+
+
+def _to_grid(points: Float[Tensor, "*batch 3"], size: tuple[int, int]) -> Float[Tensor, "*batch 3"]:
+    """Scale homogeneous pixels so that x and y run from -1 to 1 across the image."""
+    x, y, depth = points.unbind(-1)
+    return torch.stack([x * (2 / size[1]) - depth, y * (2 / size[0]) - depth, depth], -1)

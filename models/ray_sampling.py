@@ -1,4 +1,4 @@
-"""Where to look along a ray: planes over the whole range, then bins where the planes found mass.
+"""Samples along a ray: planes over the whole range, then bins by the planes' weights.
 
 Edges are fence posts as in ``models.volume_rendering``. Randomness is an argument; without a
 generator every function is deterministic.
@@ -85,7 +85,7 @@ def importance_edges(
         weights: Not negative.
         num_bins: Bins to return.
         floor: Share of the mass that is spread evenly over the given bins whatever the weights
-            say. No new bin then covers more than ``1 / (floor * num_bins)`` of the range.
+            are. No new bin then covers more than ``1 / (floor * num_bins)`` of the range.
         generator: Moves each inner edge at random, on the device of the weights.
         spread: Whether weights are first spread to their neighbours, as in mip-NeRF (Barron et al.
             2021, section 3.1): a surface that they miss by a bin is found, but half of the samples

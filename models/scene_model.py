@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datasets.views import Views
 from models.cost_volume import FINE_CELLS
 from models.depth_prior import DepthPrior, multiview_consistency
-from models.depth_refinement import surfaces
+from models.depth_refinement import expected_surface
 from models.projection import SceneFeatures
 from models.source_selection import Frames, choose_sources
 from models.vggt_nerf import RenderedImages, VGGTNeRF
@@ -102,7 +102,7 @@ class SceneModel(nn.Module):
         for view, group in enumerate(groups):
             camera, scene = self.cameras[view : view + 1], self.gather(group[None])
             volume = self.model.build_cost_volume(scene, camera, bounds, self.size, FINE_CELLS)
-            seen.append(surfaces(volume))
+            seen.append(expected_surface(volume))
         depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
         # New tensors: a copy of an earlier state may still hold the old ones.
         self.depth, self.confidence = depth, mass * self._agreed(depth, mass, groups)

@@ -1,4 +1,9 @@
-"""The model: ``encode`` sources, ``look`` from a target camera, ``render`` any of its pixels."""
+"""The model, from top to bottom.
+
+``encode``             source images -> frozen VGGT -> feature pyramid, refined depth prior
+``build_cost_volume``  in front of a target camera: where the surface may be
+``render``             rays -> samples -> projection -> radiance field -> volume rendering
+"""
 
 from __future__ import annotations
 
@@ -10,22 +15,41 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from datasets.views import Views
-from models.absent_views import fill_missing_views
 from models.backbone import Backbone
-from models.config import ModelConfig
-from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet
+from models.config import ModelConfig, RenderConfig
+from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet, composite_planes
 from models.depth_prior import build_depth_prior
 from models.depth_refinement import refine_depth_prior
-from models.encoder import FeaturePyramid
-from models.projection import SceneFeatures
+from models.encoder import FeaturePyramid, fill_missing_views
+from models.projection import SceneFeatures, sample_source_views
 from models.radiance_field import RadianceField
-from models.ray_rendering import RayRenderer, Rendering
-from models.ray_sampling import DepthPlanes
+from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
+from models.volume_rendering import Composite, composite
 from utils.cameras import Cameras
-from utils.rays import pixel_grid
+from utils.rays import pixel_grid, pixel_rays
 
+DENSITY_SCALE = 128.0
+"""Density of a field output of 1, per unit of ``DepthPlanes``' coordinate.
+
+It makes the model independent of the scene's unit, puts surfaces (opaque within a hundredth of the
+range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
+as they are coarsely sampled.
+"""
 CPU_RAYS = 2048
-"""Rays in one go on a CPU: more at once take longer, for want of cache and fresh memory."""
+"""Most rays at once on a CPU: more take longer, since they leave its cache."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """Rendered rays of the target cameras."""
+
+    fine: Composite
+    t_edges: Float[Tensor, "*batch ray edge"]
+    """Borders of the samples' bins, from 0 at near to 1 at far."""
+    plane_weights: Float[Tensor, "*batch ray plane"]
+    """Of the cost volume: where samples were drawn."""
+    coarse: Composite | None = None
+    """The cost volume's planes, composited; only if asked for."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +78,15 @@ class VGGTNeRF(nn.Module):
         self.radiance_field = RadianceField(
             config.radiance_field, channels, config.volume.volume_channels
         )
-        self._render_rays = RayRenderer.render
+        self._render_rays = render_rays
 
     def compile_rendering(self) -> None:
-        """Look and render by compiled graphs from now on: the first image takes a minute more."""
+        """Use compiled graphs for cost volume and rendering: the first image takes a minute more.
+
+        Eagerly, most of the time goes into reading and writing intermediate tensors.
+        """
         self.volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
-        self._render_rays = torch.compile(RayRenderer.render, dynamic=False)
+        self._render_rays = torch.compile(render_rays, dynamic=False)
 
     def encode(
         self,
@@ -72,18 +99,17 @@ class VGGTNeRF(nn.Module):
 
         Args:
             sources: One view or more.
-            near_far: Depth range of each scene, where the backbone's depth is to lie.
-            view_mask: Views that there are, at least one of each scene; all unless given. So scenes
-                of one batch can have different numbers of them.
-            refine: Sharpen the backbone's depth by looking from every source; otherwise the prior
-                is what the backbone believes.
+            near_far: Depth range of each scene; the prior lies within it.
+            view_mask: Views that exist, at least one of each scene; all unless given. So scenes of
+                one batch can have different numbers of views.
+            refine: Refine the backbone's depth by cost volumes in front of the sources.
         """
-        images = (
-            sources.images if view_mask is None else fill_missing_views(sources.images, view_mask)
-        )
-        seen = self.backbone(images, heads=("camera", "depth"))
-        maps = self.pyramid(images, seen.tokens)
-        prior = build_depth_prior(seen, images, sources.cameras, near_far, view_mask)
+        images = sources.images
+        if view_mask is not None:
+            images = fill_missing_views(images, view_mask)
+        predicted = self.backbone(images, heads=("camera", "depth"))
+        maps = self.pyramid(images, predicted.tokens)
+        prior = build_depth_prior(predicted, images, sources.cameras, near_far, view_mask)
         scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
         if not refine:
             return scene
@@ -101,7 +127,7 @@ class VGGTNeRF(nn.Module):
         size: tuple[int, int],
         cells: int = CELLS,
     ) -> CostVolume:
-        """Gather what the sources say about one target camera per scene. Once per image.
+        """Build the cost volume of one target camera per scene. Once per image.
 
         Args:
             scene: The encoded sources.
@@ -117,7 +143,7 @@ class VGGTNeRF(nn.Module):
     def render(
         self,
         scene: SceneFeatures,
-        target: CostVolume,
+        volume: CostVolume,
         pixels: Float[Tensor, "batch ray 2"],
         generator: torch.Generator | None = None,
         with_coarse: bool = False,
@@ -129,13 +155,15 @@ class VGGTNeRF(nn.Module):
 
         Args:
             scene: The encoded sources.
-            target: What ``look`` made of them.
+            volume: Of the target cameras.
             pixels: Positions in the target images.
             generator: Moves the samples at random.
-            with_coarse: Also composite the volume's own opinion, which training needs.
+            with_coarse: Also composite the volume's planes, which training needs.
         """
-        renderer = RayRenderer(self.radiance_field, self.config.rendering)
-        return self._render_rays(renderer, scene, target, pixels, generator, with_coarse)
+        settings = self.config.rendering
+        return self._render_rays(
+            *(self.radiance_field, settings, scene, volume, pixels, generator, with_coarse)
+        )
 
     @torch.no_grad()
     def render_images(
@@ -154,11 +182,11 @@ class VGGTNeRF(nn.Module):
             cameras: One target camera per scene, ``(batch,)``.
             near_far: Depth range of each scene.
             size: Height and width of the images.
-            chunk: Rays per scene in one go; bounds the memory whatever the image's size. On a CPU
+            chunk: Rays per scene at once; bounds the memory whatever the image's size. On a CPU
                 there are never more than ``CPU_RAYS``.
-            before_chunk: Called before each; whatever it raises gives the image up.
+            before_chunk: Called before each; an exception that it raises cancels the image.
         """
-        target = self.build_cost_volume(scene, cameras, near_far, size)
+        volume = self.build_cost_volume(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
         chunk = min(chunk, CPU_RAYS) if pixels.device.type == "cpu" else chunk
         parts = []
@@ -166,10 +194,48 @@ class VGGTNeRF(nn.Module):
             if before_chunk:
                 before_chunk()
             rays = part.expand(len(near_far), -1, -1)
-            parts.append(self.render(scene, target, rays).fine)
+            parts.append(self.render(scene, volume, rays).fine)
         rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
         return RenderedImages(
             rgb=rgb.unflatten(-1, size),
             depth=torch.cat([part.depth for part in parts], 1).unflatten(-1, size),
             opacity=torch.cat([part.opacity for part in parts], 1).unflatten(-1, size),
         )
+
+
+def render_rays(
+    field: RadianceField,
+    settings: RenderConfig,
+    scene: SceneFeatures,
+    volume: CostVolume,
+    pixels: Float[Tensor, "batch ray 2"],
+    generator: torch.Generator | None = None,
+    with_coarse: bool = False,
+) -> Rendering:
+    """Render pixels; ``VGGTNeRF.render`` documents the arguments.
+
+    A function of its arguments alone, so that ``torch.compile`` turns it into one graph.
+    """
+    rays, planes, background = (
+        pixel_rays(volume.cameras, pixels),
+        volume.planes,
+        settings.background,
+    )
+    # 1. Samples where the cost volume has weight.
+    weights = volume.plane_weights(pixels)
+    borders = planes.edges()[:, None].expand(-1, weights.shape[1], -1)
+    count, floor = settings.N_samples, settings.sampling_floor
+    edges = importance_edges(borders, weights, count, floor, generator, settings.sampling_spread)
+    t = bin_centers(edges)
+    # 2. Projection into the source views, and the radiance field.
+    samples = sample_source_views(scene, rays, t, planes, settings.pad)
+    context = volume.read_features(pixels, t)
+    densities, colors = field(samples, context, planes.coordinates(t))
+    # 3. Volume rendering.
+    densities = densities * (DENSITY_SCALE * planes.slopes(t))
+    far = planes.near_far[:, 1:]
+    fine = composite(densities, colors, edges, rays.directions, far, background)
+    coarse = None
+    if with_coarse:
+        coarse = composite_planes(scene, volume, rays, weights, background)
+    return Rendering(fine, planes.coordinates(edges), weights, coarse)

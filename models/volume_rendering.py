@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Composite:
-    """What a set of rays sees.
+    """Rendered rays.
 
     A ray that hits nothing has opacity 0, the background's colour and the far depth.
     """
@@ -59,13 +59,25 @@ def composite(
 ) -> Composite:
     """Render rays front to back over a grey background at depth ``far``."""
     depths = optical_depths(densities, t_edges, directions)
-    weights = alphas(depths) * transmittance(depths)
+    middles = (t_edges[..., 1:] + t_edges[..., :-1]) / 2
+    return composite_weights(
+        alphas(depths) * transmittance(depths), colors, middles, far, background
+    )
+
+
+def composite_weights(
+    weights: Float[Tensor, "*batch ray sample"],
+    colors: Float[Tensor, "*batch ray sample 3"],
+    t: Float[Tensor, "*batch ray sample"],
+    far: Float[Tensor, "*batch #ray"],
+    background: float = 0.0,
+) -> Composite:
+    """Sum colours and z-depths ``t`` by given weights over a grey background at depth ``far``."""
     opacity = weights.sum(-1)
     remaining = 1 - opacity
-    middles = (t_edges[..., 1:] + t_edges[..., :-1]) / 2
     return Composite(
         rgb=(weights[..., None] * colors).sum(-2) + remaining[..., None] * background,
-        depth=(weights * middles).sum(-1) + remaining * far,
+        depth=(weights * t).sum(-1) + remaining * far,
         opacity=opacity,
         weights=weights,
     )

@@ -1,6 +1,7 @@
 """What all tests share; each module of ``tests/fixtures`` says what it provides."""
 
-import pytest
+import os
+
 import torch
 
 pytest_plugins = [
@@ -12,11 +13,6 @@ pytest_plugins = [
     "model_inputs",
 ]
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Compute on one thread: tensors are small, and several tests run at once."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# One thread, in processes that tests start, too: tensors are small, and several tests run at once.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)

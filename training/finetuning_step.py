@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datasets.views import Views
-from models.ray_rendering import Rendering
 from models.scene_model import SceneModel
+from models.vggt_nerf import Rendering
 from models.volume_rendering import Composite
 from training.losses import LossConfig, rendering_losses
 from training.ray_batches import RayBatchConfig, TargetRays, draw_target_rays

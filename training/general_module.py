@@ -92,7 +92,7 @@ class GeneralModule(pl.LightningModule):
         self.log("train/depth_error", losses.depth)
         self.log("train/plane_entropy", losses.planes)
         self.log("train/dissimilarity", losses.ssim)
-        self.log("train/prior_trust", scene.prior.stacked()[:, :, 1].mean())
+        self.log("train/prior_trust", scene.prior.depth_and_confidence()()[:, :, 1].mean())
         return losses.total
 
     def on_validation_epoch_start(self) -> None:

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
-from models.ray_rendering import Rendering
 from models.ray_sampling import DepthPlanes
+from models.vggt_nerf import Rendering
 from training.ray_batches import TargetRays
 
 SSIM_WINDOW = 7

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from datasets.views import Views
 from models.projection import SceneFeatures
-from models.ray_rendering import Rendering
-from models.vggt_nerf import VGGTNeRF
+from models.vggt_nerf import Rendering, VGGTNeRF
 from models.volume_rendering import Composite
 
 

@@ -148,18 +148,18 @@ def with_prior(scene, depth, confidence=1.0, reliability=1.0):
     )
 
 
-def cues_at(scene, z):
+def residuals_at(scene, z):
     rays, t = one_ray((0.0, 0.0, z - 4.0))
-    cues = depth_residuals(scene.prior, project_to_sources(scene, rays, t, 0.0), PLANES)
-    return [float(value) for value in (cues.residuals, cues.trust, cues.visibility)]
+    depth = depth_residuals(scene.prior, project_to_sources(scene, rays, t, 0.0), PLANES)
+    return [float(value) for value in (depth.residuals, depth.confidence, depth.visibility)]
 
 
 def test_depth_residuals_are_signed_and_in_units_of_the_planes(make_cameras):
     scene = with_prior(scene_of(make_cameras(1)), 4.0)
     # Planes are 0.1 apart: 0.3 behind the surface is three planes, squashed to 3 / 4.
-    residual, trust, visibility = cues_at(scene, 4.3)
-    assert abs(residual - 0.75) < 1e-4 and trust == 1 and visibility < 0.03
-    residual, _, visibility = cues_at(scene, 3.7)
+    residual, confidence, visibility = residuals_at(scene, 4.3)
+    assert abs(residual - 0.75) < 1e-4 and confidence == 1 and visibility < 0.03
+    residual, _, visibility = residuals_at(scene, 3.7)
     assert abs(residual + 0.75) < 1e-4 and visibility > 0.99
 
 
@@ -168,4 +168,4 @@ def test_an_unreliable_prior_hides_nothing(make_cameras):
         scene_of(make_cameras(1)),
         with_prior(scene_of(make_cameras(1)), 4.0, reliability=0.0),
     ):
-        assert cues_at(scene, 5.0) == [0.0, 0.0, 1.0]
+        assert residuals_at(scene, 5.0) == [0.0, 0.0, 1.0]

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from datasets.views import Sample, Views
-from models.ray_rendering import Rendering
 from models.ray_sampling import DepthPlanes
-from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.vggt_nerf import RenderedImages, Rendering, VGGTNeRF
 from models.volume_rendering import Composite
 from training import gradient_guard
 from training.general_module import GeneralModule, StepConfig

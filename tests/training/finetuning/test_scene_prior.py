@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.checkpoint import read_checkpoint
-from models.depth_refinement import surfaces
+from models.depth_refinement import expected_surface
 from models.scene_file import load_finetuned, read_scene_file
 from training import finetuning_step as steps
 from training.export import export_checkpoint
@@ -30,7 +30,7 @@ def test_the_prior_is_what_the_volume_sees_from_every_view(scene):
             camera = scene.cameras[view : view + 1]
             bounds = scene.near_far[None]
             seen.append(
-                surfaces(
+                expected_surface(
                     scene.model.build_cost_volume(scene.gather(group), camera, bounds, scene.size)
                 )
             )

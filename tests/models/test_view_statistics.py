@@ -1,7 +1,8 @@
 import torch
 
-from models.aggregation import masked_softmax, view_statistics
 from models.encoder import bounded
+from models.projection import view_statistics
+from models.radiance_field import masked_softmax
 
 
 def some_features(views=4, seed=0):

@@ -3,17 +3,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.cost_volume import FINE_CELLS, CostVolume, pool_residuals, volume_grid
+from models.cost_volume import FINE_CELLS, CostVolume, UNet3D, pool_residuals, volume_grid
 from models.depth_prior import DepthPrior
 from models.projection import DepthResiduals
 from models.ray_sampling import DepthPlanes
-from models.volume_network import UNet3D
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (33, 40)
 
 
-def look(model, scene, camera, near_far=NEAR_FAR):
+def build_volume(model, scene, camera, near_far=NEAR_FAR):
     with torch.no_grad():
         return model.build_cost_volume(scene, camera, near_far, SIZE)
 
@@ -29,13 +28,13 @@ def test_eighty_cells_of_four_to_eight_pixels(size, grid):
 @pytest.mark.parametrize(
     ("size", "grid"), [((240, 320), (60, 80)), ((640, 960), (160, 240)), ((800, 1200), (160, 240))]
 )
-def test_a_close_look_has_up_to_240_cells(size, grid):
+def test_a_fine_grid_has_up_to_240_cells(size, grid):
     assert volume_grid(size, FINE_CELLS) == grid
 
 
 def test_covers_the_image(tiny_model, make_views, make_cameras):
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-    volume = look(tiny_model, scene, make_cameras(1))
+    volume = build_volume(tiny_model, scene, make_cameras(1))
     grid = volume_grid(SIZE)
     assert volume.weights.shape == (1, 12, *grid) and volume.features.shape == (1, 4, 12, *grid)
     assert (volume.weights >= 0).all() and (volume.weights.sum(1) < 1).all()
@@ -55,7 +54,7 @@ def test_order_of_sources_does_not_matter(tiny_model, make_views, make_cameras):
         cameras=scene.cameras[:, order],
         prior=prior,
     )
-    one, two = (look(tiny_model, s, make_cameras(1)) for s in (scene, other))
+    one, two = (build_volume(tiny_model, s, make_cameras(1)) for s in (scene, other))
     torch.testing.assert_close(one.weights, two.weights, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(one.features, two.features, atol=1e-4, rtol=1e-3)
 
@@ -65,8 +64,8 @@ def test_unit_of_length_does_not_matter(tiny_model, make_views, make_cameras):
     factor = 250.0
     prior = replace(scene.prior, depth=scene.prior.depth * factor)
     large = replace(scene, cameras=scene.cameras.scaled_world(factor), prior=prior)
-    one = look(tiny_model, scene, make_cameras(1))
-    two = look(tiny_model, large, make_cameras(1).scaled_world(factor), NEAR_FAR * factor)
+    one = build_volume(tiny_model, scene, make_cameras(1))
+    two = build_volume(tiny_model, large, make_cameras(1).scaled_world(factor), NEAR_FAR * factor)
     torch.testing.assert_close(one.weights, two.weights, atol=1e-4, rtol=1e-3)
 
 
@@ -95,23 +94,25 @@ def test_reads_linear_functions_exactly(make_cameras, lindisp):
     torch.testing.assert_close(weights[0, 0, 3], place[0, 0] @ torch.tensor([1.0, 2.0]) + 1.4)
 
 
-def test_pooled_cues_name_the_nearest_trusted_surface():
-    def cue(values):
-        return torch.tensor(values).reshape(1, -1, 1, 1)
+def test_pooled_residuals_give_the_nearest_confident_surface():
+    def of_views(numbers):
+        return torch.tensor(numbers).reshape(1, -1, 1, 1)
 
-    cues = DepthResiduals(cue([-0.5, 0.1, 0.0]), cue([1.0, 0.8, 1.0]), cue([1.0, 1.0, 1.0]))
-    valid = cue([True, True, False])
-    mean, nearest, trust = pool_residuals(cues, valid).flatten().tolist()
+    depth = DepthResiduals(
+        of_views([-0.5, 0.1, 0.0]), of_views([1.0, 0.8, 1.0]), of_views([1.0, 1.0, 1.0])
+    )
+    valid = of_views([True, True, False])
+    mean, nearest, confidence = pool_residuals(depth, valid).flatten().tolist()
     assert mean == pytest.approx((-0.5 + 0.08) / 2)
     assert nearest == pytest.approx(1 - 0.8 * 0.9)
-    assert trust == pytest.approx(0.9)
+    assert confidence == pytest.approx(0.9)
 
 
-def test_pooled_cues_are_neutral_without_a_prior():
+def test_pooled_residuals_are_neutral_without_a_prior():
     nothing = torch.zeros(1, 2, 1, 1)
-    cues = DepthResiduals(nothing, nothing, nothing + 1)
+    depth = DepthResiduals(nothing, nothing, nothing + 1)
     valid = torch.ones(1, 2, 1, 1, dtype=torch.bool)
-    assert pool_residuals(cues, valid).flatten().tolist() == [0.0, 1.0, 0.0]
+    assert pool_residuals(depth, valid).flatten().tolist() == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("size", [(48, 7, 9), (3, 1, 1), (10, 64, 5)])

@@ -36,7 +36,7 @@ print("alike")
 """
 
 
-def test_graphs_say_the_same():
+def test_compiled_graphs_render_the_same():
     """In a process of its own: the tests' own checks of shapes are nothing that can be traced."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COMPARE], cwd=ROOT, capture_output=True, text=True

@@ -78,15 +78,15 @@ def test_cameras_decide_where_nothing_has_texture(views):
     assert (prior.depth / 600 - 1).abs().max() < 0.1
 
 
-def test_views_that_contradict_each_other_are_not_trusted(views):
+def test_inconsistent_views_get_little_confidence(views):
     generator = torch.Generator().manual_seed(0)
     seen = backbone(views)
     noise = torch.rand(views.depths.shape, generator=generator)
     wrong = BackboneFeatures((), seen.network_size, 2 + 4 * noise, seen.depth_conf, seen.pose_enc)
     good = build_depth_prior(seen, views.images, views.cameras, NEAR_FAR)
     bad = build_depth_prior(wrong, views.images, views.cameras, NEAR_FAR)
-    trust = [prior.stacked()[:, :, 1].mean() for prior in (good, bad)]
-    assert trust[1] < 0.3 * trust[0]
+    confidence = [prior.depth_and_confidence()[:, :, 1].mean() for prior in (good, bad)]
+    assert confidence[1] < 0.3 * confidence[0]
 
 
 def test_one_view_has_no_scale(views):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.cost_volume import FINE_CELLS, CostVolume, volume_grid
-from models.depth_refinement import refine_depth_prior, surfaces
+from models.depth_refinement import expected_surface, refine_depth_prior
 from models.ray_sampling import DepthPlanes
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
@@ -29,7 +29,7 @@ def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(make_cameras):
     weights[0, 2, 0, 0] = weights[0, 3, 0, 0] = 0.35
     weights[0, 7, 0, 0] = 0.3
     weights[0, 5, 0, 1] = 0.01
-    depth, mass = surfaces(volume_with(weights, make_cameras(1)))
+    depth, mass = expected_surface(volume_with(weights, make_cameras(1)))
     torch.testing.assert_close(depth, torch.tensor([[[2.0 + 4 * 3 / 8, 2.0 + 4 * 5.5 / 8]]]))
     torch.testing.assert_close(mass, torch.tensor([[[0.7, 0.01]]]))
 
@@ -40,14 +40,14 @@ def test_the_refined_prior_is_what_the_sources_see(tiny_model, make_views):
     for view in range(3):
         with torch.no_grad():
             volume = tiny_model.build_cost_volume(scene, scene.cameras[:, view], NEAR_FAR, SIZE)
-        torch.testing.assert_close(prior.depth[:, view], surfaces(volume)[0])
+        torch.testing.assert_close(prior.depth[:, view], expected_surface(volume)[0])
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
     encoded = tiny_model.encode(make_views(1, 3), NEAR_FAR).prior
     torch.testing.assert_close(encoded.depth, prior.depth)
     torch.testing.assert_close(encoded.confidence, prior.confidence)
 
 
-def test_sources_are_looked_at_more_closely_than_targets(tiny_model, make_views):
+def test_volumes_of_sources_are_finer_than_those_of_targets(tiny_model, make_views):
     size = (40, 400)
     scene = tiny_model.encode(make_views(1, 2, size), NEAR_FAR)
     assert scene.prior.depth.shape[2:] == volume_grid(size, FINE_CELLS) == (10, 100)
@@ -64,7 +64,7 @@ def test_cameras_make_a_refined_prior_reliable_but_a_single_view_does_not(tiny_m
     assert refine(tiny_model, replace(alone, prior=doubted)).reliability.item() == 0.25
 
 
-def test_absent_views_are_trusted_nowhere_and_change_nothing(tiny_model, make_views):
+def test_missing_views_get_no_confidence_and_change_nothing(tiny_model, make_views):
     scene = tiny_model.encode(make_views(1, 3), NEAR_FAR, refine=False)
     view_mask = torch.tensor([[True, True, False]])
     without = refine(tiny_model, replace(scene, view_mask=view_mask))
@@ -79,7 +79,7 @@ def test_absent_views_are_trusted_nowhere_and_change_nothing(tiny_model, make_vi
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_looking_without_gradients_leaves_those_of_training_alone(tiny_model, make_views, bf16):
+def test_refinement_keeps_the_gradients_of_training(tiny_model, make_views, bf16):
     """Some versions of torch go on with weights that autocast has cast without gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
