@@ -15,9 +15,9 @@ import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from apps.export_checkpoint import export_checkpoint
 from models.checkpoint import read_checkpoint
 from training import general
-from training.export import export_checkpoint
 from utils.checkpoints import load_safely, save_atomically
 from utils.config import parse_config
 from utils.errors import UserError

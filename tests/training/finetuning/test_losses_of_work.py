@@ -10,11 +10,11 @@ import torch
 import train_vggt_nerf_finetuning_pl
 from datasets.views import Views
 from evaluation.scores import Region, ViewImages
-from models.scene_file import load_finetuned, read_scene_file
+from models.checkpoint import load_finetuned, read_scene_file
 from training import finetuning_log as record
 from training import finetuning_loop as loop
 from training.finetuning_loop import Best
-from training.finetuning_validation import TestViews
+from training.scene_validation import TestViews
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from evaluation.config import DataChoice
-from models.scene_file import load_finetuned, read_scene_file
+from models.checkpoint import load_finetuned, read_scene_file
 from training import finetuning_log as record
 from training import finetuning_loop as loop
-from training.finetuning_validation import TestViews
 from training.scene_split import read_split
+from training.scene_validation import TestViews
 from utils.checkpoints import load_safely
 
 NAME = "runs/scan2/vggt_finetune_scan2"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.scene_file import load_finetuned
+from models.checkpoint import load_finetuned
 from training.finetuning_step import SceneLossConfig, StepSettings, step_losses
 from training.losses import LossConfig
 from training.ray_batches import RayBatchConfig

@@ -5,11 +5,10 @@ import json
 import pytest
 import torch
 
-from models.checkpoint import read_checkpoint
+from apps.export_checkpoint import export_checkpoint
+from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
 from models.depth_refinement import surfaces
-from models.scene_file import load_finetuned, read_scene_file
 from training import finetuning_step as steps
-from training.export import export_checkpoint
 from training.finetuning_step import draw_sources
 
 NAME = "runs/scan2/vggt_finetune_scan2"
