@@ -50,10 +50,6 @@ def export_checkpoint(
         vggt_path: Where those who load it will find its backbone; ``None`` keeps the run's path.
         backbone_size: Longer side of what the backbone will see; ``None`` keeps that of training.
         sampling: Settings of ``RenderConfig`` to have otherwise; what is ``None`` stays.
-
-    Raises:
-        UserError: There is no such checkpoint, or it is of another kind; the backbone's patches do
-            not fill the size; the folder cannot be written.
     """
     # Here, so that --help does not wait for torch.
     from models.backbone import check_backbone_size

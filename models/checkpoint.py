@@ -43,11 +43,7 @@ class Checkpoint:
     """Training steps that the weights have seen, if the file says."""
 
     def with_overrides(self, vggt_path: str | None, **rendering: int | float | None) -> Checkpoint:
-        """Change where the backbone lies and how rays are sampled; ``None`` changes nothing.
-
-        Raises:
-            UserError: The model cannot sample so.
-        """
+        """Change where the backbone lies and how rays are sampled; ``None`` changes nothing."""
         backbone = self.backbone_config
         if vggt_path is not None:
             backbone = dataclasses.replace(backbone, vggt_path=vggt_path)
@@ -60,11 +56,7 @@ class Checkpoint:
         return dataclasses.replace(self, model_config=model_config, backbone_config=backbone)
 
     def build_model(self, device: torch.device | str = "cpu") -> VGGTNeRF:
-        """Build the model on a device, ready to render.
-
-        Raises:
-            UserError: Its backbone is missing or another one, or the weights do not fit.
-        """
+        """Build the model on a device, ready to render."""
         backbone = load_backbone(self.backbone_config)
         if backbone.fingerprint != self.backbone_fingerprint:
             raise UserError(
@@ -81,11 +73,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str) -> Checkpoint:
-    """Read a checkpoint of general training, as ``resolve_checkpoint`` takes it.
-
-    Raises:
-        UserError: There is none, or it is of another kind.
-    """
+    """Read a checkpoint of general training, as ``resolve_checkpoint`` takes it."""
     file = resolve_checkpoint(path)
     content = general_content(file)
     header = content["vggt_nerf"]
@@ -103,11 +91,7 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 
 def general_content(path: str | Path) -> dict[str, Any]:
-    """Read the file of a checkpoint of general training and check its kind.
-
-    Raises:
-        UserError: There is none, or it is of another kind.
-    """
+    """Read the file of a checkpoint of general training and check its kind."""
     content = load_safely(path)
     try:
         header = content["vggt_nerf"]
@@ -190,11 +174,7 @@ def scene_content(
 
 
 def read_scene_file(path: str | Path) -> dict[str, Any]:
-    """Read a scene file and check its kind.
-
-    Raises:
-        UserError: There is none, or it is of another kind.
-    """
+    """Read a scene file and check its kind."""
     content = load_safely(path)
     if not {_SCENE, "state", "training"} <= set(content):
         raise UserError(
@@ -204,11 +184,7 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
 
 
 def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
-    """Return the header in a scene file's content.
-
-    Raises:
-        UserError: It was written by another version.
-    """
+    """Return the header in a scene file's content."""
     plain = content[_SCENE]
     try:
         return SceneHeader(
@@ -225,11 +201,7 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
 
 
 def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:
-    """Build the scene in a scene file's content.
-
-    Raises:
-        UserError: Its tensors are not those of its settings.
-    """
+    """Build the scene in a scene file's content."""
     state = content["state"]
     try:
         with torch.random.fork_rng(devices=[]):
@@ -250,11 +222,7 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
 
 
 def load_finetuned(path: str | Path, device: torch.device | str = "cpu") -> FinetunedScene:
-    """Load ``ckpts/latest.tar`` or ``ckpts/best.tar`` of a fine-tuning run for rendering.
-
-    Raises:
-        UserError: There is no such file, or it is damaged or of another kind.
-    """
+    """Load ``ckpts/latest.tar`` or ``ckpts/best.tar`` of a fine-tuning run for rendering."""
     content = read_scene_file(path)
     header = header_of(content, path)
     scene = scene_from(content, header, path).requires_grad_(False).eval().to(device)

@@ -42,18 +42,9 @@ class GradientGuard(Callback):
         max_bad_steps: int = MAX_BAD_STEPS,
         remedy: str = _REMEDY,
     ) -> None:
-        """Set the limits.
-
-        Args:
-            max_norm: Largest norm of the gradient.
-            max_bad_steps: Consecutive skipped steps after which training stops.
-            remedy: Advice for the error message.
-        """
-        self.max_norm = max_norm
-        self.max_bad_steps = max_bad_steps
-        self.remedy = remedy
-        self.bad_steps = 0
-        self.bad_steps_in_a_row = 0
+        """Set the limits, and the advice for the error message."""
+        self.max_norm, self.max_bad_steps, self.remedy = max_norm, max_bad_steps, remedy
+        self.bad_steps = self.bad_steps_in_a_row = 0
         self._unread: list[Bool[Tensor, ""]] = []
 
     def on_before_optimizer_step(
@@ -67,14 +58,7 @@ class GradientGuard(Callback):
             pl_module.log("train/bad_steps", float(self.bad_steps), prog_bar=True)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> Float[Tensor, ""]:
-        """Clip the gradient in place, or let the step be skipped; return the norm.
-
-        To be called where gradients are already reduced over devices, so that every rank decides
-        alike. Optimisers pass over parameters without a gradient.
-
-        Raises:
-            NonFiniteTrainingError: Too many steps in a row were bad.
-        """
+        """Clip the gradient, reduced over devices, or let the step be skipped; return the norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
         bad = ~torch.isfinite(norm)
@@ -86,6 +70,7 @@ class GradientGuard(Callback):
                 self._check(step)
             return norm
         if bad:
+            # Optimisers pass over parameters without a gradient.
             optimizer.zero_grad(set_to_none=True)
         self._check(step)
         return norm

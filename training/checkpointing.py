@@ -29,18 +29,11 @@ AGREE_EVERY = 10
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files through ``utils.checkpoints``."""
 
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: object | None = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""
         save_atomically(checkpoint, path)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: object | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
         """Read the file as plain data, whatever the caller asks for."""
         return load_safely(path)
 
@@ -60,12 +53,7 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         """Keep the header of every file."""
         self.header = header
 
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: object | None = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the averaged scene, the optimiser and the run's curve."""
         progress = {
             "step": checkpoint["global_step"],
@@ -76,9 +64,7 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         training = {"progress": progress, **checkpoint["log"]}
         save_atomically(scene_content(self.header, checkpoint["state_dict"], training), path)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: object | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
         """Return what Lightning resumes from; the scene itself is built from the same file."""
         log = dict(read_scene_file(path)["training"])
         progress = log.pop("progress")
@@ -228,9 +214,6 @@ def check_resumed_settings(
         structural: Prefixes of settings that decide what the saved state means.
         ignored: Prefixes of settings that do not change the training.
         restart: The flag that starts a new run from the weights of another.
-
-    Raises:
-        UserError: A structural setting differs.
     """
     differing = differing_settings(ours, theirs)
     breaking = [row for row in differing if row[0].startswith(structural)]

@@ -241,10 +241,3 @@ class FineTuningConfig:
         "how long and how well": ("num_steps", "batch_size", "N_samples", "val_every"),
         "hardware": ("device",),
     }
-
-    def __post_init__(self) -> None:
-        """Check that no loss is asked for that fine-tuning does not have."""
-        if self.loss.lpips_weight:
-            raise ValueError(
-                f"lpips_weight={self.loss.lpips_weight}: fine-tuning has no such loss; leave it 0"
-            )

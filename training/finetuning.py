@@ -49,13 +49,7 @@ _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 
 
 def run_finetuning(config: FineTuningConfig) -> str:
-    """Fine-tune one scene; return its figures and where everything is.
-
-    Raises:
-        UserError: Bad input, before any long work.
-        NonFiniteTrainingError: Gradients stayed non-finite for too many steps.
-        TrainingInterrupted: The run was told to stop and has saved.
-    """
+    """Fine-tune one scene; return its figures and where everything is."""
     given = config.run
     if given.ckpt:
         config = resumed_config(config)
@@ -98,9 +92,6 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     """Return the settings of the run that is resumed, and name chosen ones that do not count.
 
     Its folder and its data are where they were, unless somebody chooses otherwise.
-
-    Raises:
-        UserError: There is no such file, or it is of another kind.
     """
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings
@@ -129,11 +120,7 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
 def resume_scene(
     config: FineTuningConfig, split: SceneSplit, views: Views
 ) -> tuple[SceneModel, SceneHeader]:
-    """Load a run's scene to the device of the training views.
-
-    Raises:
-        UserError: The file is damaged, or belongs to another scene or other views of it.
-    """
+    """Load a run's scene to the device of the training views."""
     path = Path(str(config.run.ckpt))
     content = read_scene_file(path)
     header = header_of(content, path)
@@ -152,11 +139,7 @@ def resume_scene(
 def encode_scene(
     config: FineTuningConfig, split: SceneSplit, views: Views
 ) -> tuple[SceneModel, SceneHeader]:
-    """Encode the training views with the general model, on their device.
-
-    Raises:
-        UserError: The general checkpoint is missing, damaged, or its backbone another one.
-    """
+    """Encode the training views with the general model, on their device."""
     run = config.run
     # The volume learns again, and is off by a plane now and then.
     checkpoint = read_checkpoint(run.init_ckpt).with_overrides(

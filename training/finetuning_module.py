@@ -13,7 +13,7 @@ from datasets.views import Views
 from models.ray_sampling import DepthPlanes
 from models.scene_model import SceneModel
 from training.config import FineTuningConfig
-from training.losses import proposal_loss, rendering_losses
+from training.losses import perceptual_loss, proposal_loss, rendering_losses
 from training.optimization import AveragedWeights, warmup_cosine
 from training.ray_batches import draw_target_rays, render_targets
 from utils.seeding import generator_for
@@ -44,6 +44,7 @@ class FineTuningModule(pl.LightningModule):
         """
         super().__init__()
         self.scene, self.masks, self.config = scene, masks, config
+        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
         optimizer, views = config.optimizer, config.data.n_views
         self.sources_per_step = min(optimizer.step_sources or views, views)
         self.sources = scene.sources_of_training_views(
@@ -89,7 +90,9 @@ class FineTuningModule(pl.LightningModule):
         features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
         rendering = render_targets(scene.model, features, targets, near_far, drawn, generator)
         settings = scene.model.config.rendering
-        losses = rendering_losses(rendering, drawn, near_far, config.loss, settings.lindisp)
+        losses = rendering_losses(
+            rendering, drawn, near_far, config.loss, settings.lindisp, self.perceptual
+        )
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
         proposal = proposal_loss(rendering, planes, drawn.valid, config.optimizer.guide_weight)
         return {"loss": losses.total + proposal, "squared_error": losses.fine.detach()}

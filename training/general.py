@@ -37,12 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_general_training(config: GeneralTrainingConfig) -> Path:
-    """Train, and return the folder of the run's checkpoints.
-
-    Raises:
-        UserError: Bad input, before any long work.
-        TrainingInterrupted: The run was told to stop and has saved.
-    """
+    """Train, and return the folder of the run's checkpoints."""
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
     data = _build_data(config)

@@ -75,13 +75,7 @@ def warmup_cosine(
 def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, total_steps: int
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
-    """Return AdamW and its schedule over ``total_steps`` optimiser steps.
-
-    Args:
-        parameters: By name: those of the backbone learn at a rate of their own.
-        config: Rates and schedule.
-        total_steps: Length of the schedule.
-    """
+    """Return AdamW and its schedule; parameters of the backbone learn at a rate of their own."""
     own, tuned = [], []
     for name, parameter in parameters:
         (tuned if name.startswith("backbone.") else own).append(parameter)
@@ -92,15 +86,8 @@ def build_optimizer(
         groups, lr=config.lrate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
     )
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
-    schedule = warmup_cosine(
-        optimizer,
-        warmup_steps=warmup,
-        total_steps=total_steps,
-        end_share=LRATE_END,
-        first=0,
-        hold=1,
-    )
-    return optimizer, schedule
+    steps = {"warmup_steps": warmup, "total_steps": total_steps, "first": 0, "hold": 1}
+    return optimizer, warmup_cosine(optimizer, end_share=LRATE_END, **steps)
 
 
 class AveragedWeights:

@@ -54,5 +54,7 @@ def set_up_console() -> None:
     )
     for name in chatty:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Frozen and fine-tuned networks are meant to be in eval mode.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # Lightning against newer PyTorch versions.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
