@@ -9,15 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from training.finetuning import run_finetuning
-from training.finetuning_config import FineTuningConfig
+from training.config import FineTuningConfig
 from utils.config import parse_config
-from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, as ``run_and_report`` documents it."""
     config = parse_config(FineTuningConfig, argv, description=__doc__ or "")
+    # Here, so that --help does not wait for torch.
+    from training.finetuning import run_finetuning
+    from utils.console import run_and_report
+
     return run_and_report(lambda: run_finetuning(config))
 
 

@@ -25,10 +25,15 @@ from evaluation.config import DataChoice, HeldOutScenes, ModelChoice
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
 from evaluation.tasks import SceneTask
-from models.checkpoint import read_checkpoint
-from models.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
-from training.finetuning_config import FineTuningConfig
-from training.finetuning_validation import TestViews
+from models.checkpoint import (
+    FinetunedScene,
+    header_of,
+    load_finetuned,
+    read_checkpoint,
+    read_scene_file,
+)
+from training.config import FineTuningConfig
+from training.scene_validation import TestViews
 from utils.config import parse_config, settings_from_plain
 from utils.console import run_and_report
 from utils.depth_pictures import LengthUnit

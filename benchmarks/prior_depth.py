@@ -34,7 +34,7 @@ def figures(
     """Compare a prior with true depth: relative errors, and how much it is trusted."""
     predicted, trust = (
         functional.interpolate(maps, depth.shape[-2:], mode="nearest-exact")[known]
-        for maps in prior.depth_and_confidence()().unbind(2)
+        for maps in prior.depth_and_confidence().unbind(2)
     )
     error = (predicted - depth[known]).abs() / depth[known]
     weighted = (error * trust).sum() / trust.sum().clamp_min(1e-6)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from evaluation.rendering import ViewResult
+from evaluation.scores import ViewImages
 from evaluation.tasks import SceneTask
 from utils.errors import UserError
 from utils.images import colorize, save_image
@@ -16,29 +19,40 @@ BRIGHTEST_ERROR = 0.5
 """Absolute difference, mean over colours, from which on errors look alike."""
 
 
-def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) -> None:
-    """Write prediction, truth, error and depth of every view to ``folder/<scene>/``.
+def comparison_panels(
+    view: ViewImages, near_far: Sequence[float]
+) -> dict[str, Float[Tensor, "3 height width"]]:
+    """Return truth, prediction, error, depth and, where it is known, true depth as pictures.
 
-    All pixels are shown, whether they counted or not. The error is the absolute difference, mean
-    over colours, black 0 to bright 0.5. Depths share the scene's near and far; unknown is black.
+    The error is the absolute difference, mean over colours, black 0 to bright 0.5. Depths share
+    the scene's near and far; unknown is black.
+    """
+    near, far = near_far
+    rgb = view.rgb.clamp(0, 1)
+    error = (rgb - view.true_rgb).abs().mean(0)
+    panels = {
+        "truth": view.true_rgb,
+        "prediction": rgb,
+        "error": colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"),
+        "depth": colorize(view.depth, near, far),
+    }
+    if (view.true_depth > 0).any():
+        known = torch.where(view.true_depth > 0, view.true_depth, torch.nan)
+        panels["true_depth"] = colorize(known, near, far)
+    return panels
+
+
+def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) -> None:
+    """Write ``comparison_panels`` of every view to ``folder/<scene>/``.
+
+    All pixels are shown, whether they counted or not.
 
     Raises:
         UserError: The pictures cannot be written.
     """
-    near, far = task.scene.near_far.tolist()
+    near_far = task.scene.near_far.tolist()
     for result in results:
-        view = result.rendered.images
-        error = (view.rgb.clamp(0, 1) - view.true_rgb).abs().mean(0)
-        pictures = {
-            "prediction": view.rgb,
-            "truth": view.true_rgb,
-            "error": colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"),
-            "depth": colorize(view.depth, near, far),
-        }
-        if (view.true_depth > 0).any():
-            known = torch.where(view.true_depth > 0, view.true_depth, torch.nan)
-            pictures["true_depth"] = colorize(known, near, far)
-        for name, picture in pictures.items():
+        for name, picture in comparison_panels(result.rendered.images, near_far).items():
             path = folder / task.scene.name / f"view{result.target:03d}_{name}.png"
             try:
                 save_image(path, picture)

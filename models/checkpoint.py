@@ -1,30 +1,38 @@
-"""A model from a checkpoint alone: the settings that rendering needs are in it."""
+"""A model or a fine-tuned scene from its file alone.
+
+A checkpoint of general training holds the weights of a model, and the settings to build it. A
+scene file, of fine-tuning, holds all that rendering the scene needs: neither the general
+checkpoint, nor the backbone, nor the photographs have to be there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from models.backbone import load_backbone
+from models.backbone import NullBackbone, load_backbone
 from models.config import BackboneConfig, ModelConfig
-from models.vggt_nerf import VGGTNeRF
+from models.scene_model import SceneMaps, SceneModel
+from models.vggt_nerf import RenderedImages, VGGTNeRF
+from utils.cameras import Cameras
 from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError
 
-ConfigT = TypeVar("ConfigT")
-
 _PREFIX = "model."
 """Under which the training module holds the model."""
+_SCENE = "vggt_nerf_scene"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is read of a checkpoint: enough to build its model any number of times."""
+    """What a checkpoint of general training says of its model."""
 
     path: Path
     model_config: ModelConfig
@@ -35,11 +43,7 @@ class Checkpoint:
     """Training steps that the weights have seen, if the file says."""
 
     def with_overrides(self, vggt_path: str | None, **rendering: int | float | None) -> Checkpoint:
-        """Change where the backbone lies and how rays are sampled; ``None`` changes nothing.
-
-        Raises:
-            UserError: The model cannot sample so.
-        """
+        """Change where the backbone lies and how rays are sampled; ``None`` changes nothing."""
         backbone = self.backbone_config
         if vggt_path is not None:
             backbone = dataclasses.replace(backbone, vggt_path=vggt_path)
@@ -52,11 +56,7 @@ class Checkpoint:
         return dataclasses.replace(self, model_config=model_config, backbone_config=backbone)
 
     def build_model(self, device: torch.device | str = "cpu") -> VGGTNeRF:
-        """Build the model on a device, ready to render.
-
-        Raises:
-            UserError: Its backbone is missing or another one, or the weights do not fit.
-        """
+        """Build the model on a device, ready to render."""
         backbone = load_backbone(self.backbone_config)
         if backbone.fingerprint != self.backbone_fingerprint:
             raise UserError(
@@ -73,25 +73,157 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str) -> Checkpoint:
-    """Read a checkpoint of general training.
-
-    Raises:
-        UserError: There is none, or it is of another kind.
-    """
+    """Read a checkpoint of general training, as ``resolve_checkpoint`` takes it."""
     file = resolve_checkpoint(path)
-    content = load_safely(file)
-    try:
-        header, state = content["vggt_nerf"], content["state_dict"]
-        settings = header["settings"]
-        model, backbone = settings["model"], settings["backbone"]
-        fingerprint = header["backbone_fingerprint"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: is not a checkpoint of general training") from error
+    content = general_content(file)
+    header = content["vggt_nerf"]
+    settings = header["settings"]
     return Checkpoint(
         path=file,
-        model_config=settings_from_plain(ModelConfig, model, f"{file}: model"),
-        backbone_config=settings_from_plain(BackboneConfig, backbone, f"{file}: backbone"),
-        backbone_fingerprint=fingerprint,
-        weights={name.removeprefix(_PREFIX): value for name, value in state.items()},
+        model_config=settings_from_plain(ModelConfig, settings["model"], f"{file}: model"),
+        backbone_config=settings_from_plain(
+            BackboneConfig, settings["backbone"], f"{file}: backbone"
+        ),
+        backbone_fingerprint=header["backbone_fingerprint"],
+        weights=model_weights(content),
         step=content.get("global_step"),
     )
+
+
+def general_content(path: str | Path) -> dict[str, Any]:
+    """Read the file of a checkpoint of general training and check its kind."""
+    content = load_safely(path)
+    try:
+        header = content["vggt_nerf"]
+        parts = header["settings"]["model"], header["settings"]["backbone"], content["state_dict"]
+        whole = all(isinstance(part, dict) for part in parts) and header["backbone_fingerprint"]
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: is not a checkpoint of general training")
+    return content
+
+
+def model_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of the model in a checkpoint of general training."""
+    return {name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items()}
+
+
+@dataclass(frozen=True)
+class FinetunedScene:
+    """A fine-tuned scene, ready to render."""
+
+    scene: SceneModel
+    name: str
+    train_ids: tuple[int, ...]
+    test_ids: tuple[int, ...]
+    settings: dict[str, Any]
+    """All settings of the run."""
+
+    @property
+    def cameras(self) -> Cameras:
+        """Cameras of the training views, ``(view,)``."""
+        return self.scene.cameras
+
+    def render(
+        self,
+        cameras: Cameras,
+        size: tuple[int, int] | None = None,
+        near_far: Float[Tensor, " 2"] | None = None,
+        chunk: int = 16384,
+    ) -> RenderedImages:
+        """Render cameras ``(target,)``, in bfloat16 on a GPU.
+
+        Args:
+            cameras: On any device; intrinsics at ``size``.
+            size: Height and width; by default the training views'.
+            near_far: Depth range; by default the training views'.
+            chunk: Rays in one go; bounds the memory.
+        """
+        device = self.scene.images.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            return self.scene.render_images(cameras, size or self.scene.size, chunk, near_far)
+
+
+@dataclass(frozen=True)
+class SceneHeader:
+    """What a scene file holds beside tensors."""
+
+    scene: str
+    train_ids: tuple[int, ...]
+    test_ids: tuple[int, ...]
+    num_sources: int
+    model: ModelConfig
+    backbone_fingerprint: str
+    settings: dict[str, Any]
+    """All settings of the run."""
+
+
+def scene_content(
+    header: SceneHeader, state: dict[str, Tensor], training: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a scene file is to hold.
+
+    Args:
+        header: About the scene.
+        state: Of ``SceneModel.scene_state``.
+        training: What resuming needs; may be empty.
+    """
+    tensors = {name: value.detach() for name, value in state.items()}
+    return {_SCENE: asdict(header), "state": tensors, "training": training}
+
+
+def read_scene_file(path: str | Path) -> dict[str, Any]:
+    """Read a scene file and check its kind."""
+    content = load_safely(path)
+    if not {_SCENE, "state", "training"} <= set(content):
+        raise UserError(
+            f"{path}: is not a fine-tuned scene; those are in ckpts/latest.tar of a run"
+        )
+    return content
+
+
+def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
+    """Return the header in a scene file's content."""
+    plain = content[_SCENE]
+    try:
+        return SceneHeader(
+            scene=plain["scene"],
+            train_ids=tuple(plain["train_ids"]),
+            test_ids=tuple(plain["test_ids"]),
+            num_sources=plain["num_sources"],
+            model=settings_from_plain(ModelConfig, plain["model"], f"{path}: model"),
+            backbone_fingerprint=plain["backbone_fingerprint"],
+            settings=plain["settings"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
+
+
+def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:
+    """Build the scene in a scene file's content."""
+    state = content["state"]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = VGGTNeRF(header.model, NullBackbone())
+        maps = {field.name: state[field.name].clone() for field in dataclasses.fields(SceneMaps)}
+        scene = SceneModel(
+            model=model,
+            images=state["images"],
+            cameras=Cameras(state["intrinsics"], state["c2w"]),
+            near_far=state["near_far"],
+            maps=SceneMaps(**maps),
+            num_sources=header.num_sources,
+        )
+        scene.load_scene_state(state)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
+    return scene
+
+
+def load_finetuned(path: str | Path, device: torch.device | str = "cpu") -> FinetunedScene:
+    """Load ``ckpts/latest.tar`` or ``ckpts/best.tar`` of a fine-tuning run for rendering."""
+    content = read_scene_file(path)
+    header = header_of(content, path)
+    scene = scene_from(content, header, path).requires_grad_(False).eval().to(device)
+    return FinetunedScene(scene, header.scene, header.train_ids, header.test_ids, header.settings)

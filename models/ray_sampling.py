@@ -100,7 +100,7 @@ def importance_edges(
         inner = quantiles[..., 1:-1]
         inner = inner + (_uniform(inner, generator) - 0.5) / num_bins
         quantiles = torch.cat([quantiles[..., :1], inner, quantiles[..., -1:]], -1)
-    return _invert_cdf(t_edges.detach(), cdf, quantiles)
+    return interpolate(quantiles, cdf, t_edges.detach())
 
 
 def _spread(weights: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample"]:
@@ -110,16 +110,20 @@ def _spread(weights: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sa
     return (pairs[..., :-1] + pairs[..., 1:]) / 2
 
 
-def _invert_cdf(
-    t_edges: Float[Tensor, "*batch edge"],
-    cdf: Float[Tensor, "*batch edge"],
-    quantiles: Float[Tensor, "*batch fine_edge"],
-) -> Float[Tensor, "*batch fine_edge"]:
-    above = torch.searchsorted(cdf.contiguous(), quantiles.contiguous(), right=True)
-    above = above.clamp(1, cdf.shape[-1] - 1)
-    low, high = cdf.gather(-1, above - 1), cdf.gather(-1, above)
-    start, end = t_edges.gather(-1, above - 1), t_edges.gather(-1, above)
-    share = ((quantiles - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+def interpolate(
+    x: Float[Tensor, "*batch query"],
+    knots: Float[Tensor, "*batch knot"],
+    values: Float[Tensor, "*batch knot"],
+) -> Float[Tensor, "*batch query"]:
+    """Evaluate piecewise linear functions, each constant beyond its first and last knot.
+
+    With a cumulative distribution as ``knots`` this inverts it (inverse transform sampling).
+    """
+    above = torch.searchsorted(knots.contiguous(), x.contiguous(), right=True)
+    above = above.clamp(1, knots.shape[-1] - 1)
+    low, high = knots.gather(-1, above - 1), knots.gather(-1, above)
+    start, end = values.gather(-1, above - 1), values.gather(-1, above)
+    share = ((x - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     return start + share * (end - start)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,12 @@ class SceneMaps:
 class SceneModel(nn.Module):
     """Renders cameras of one scene, each from the training views that see best what it sees."""
 
+    images: Tensor
+    near_far: Tensor
+    depth: Tensor
+    confidence: Tensor
+    reliability: Tensor
+
     def __init__(
         self,
         model: VGGTNeRF,
@@ -50,9 +57,9 @@ class SceneModel(nn.Module):
         Args:
             model: The general model; its radiance field and volume network are tuned.
             images: Training views.
-            cameras: Of these views, ``(view,)``.
+            cameras: ``(view,)``.
             near_far: Depth range of the scene.
-            maps: What ``encode_views`` made of them.
+            maps: Of ``encode_views``.
             num_sources: Views that an image is rendered from, if there are as many.
         """
         super().__init__()
@@ -69,11 +76,6 @@ class SceneModel(nn.Module):
         }
         for name, value in fixed.items():
             self.register_buffer(name, value)
-        self.images: Tensor
-        self.near_far: Tensor
-        self.depth: Tensor
-        self.confidence: Tensor
-        self.reliability: Tensor
         self.num_sources = num_sources
 
     @property
@@ -89,40 +91,39 @@ class SceneModel(nn.Module):
     def sources_of_training_views(self, count: int) -> Int[Tensor, "view source"]:
         """Choose ``count`` sources for every training view, if there are as many, never itself."""
         count = min(count, len(self.images) - 1)
-        return self._choose(self.cameras, self.size, count, self._every_view())
+        return self._choose(self.cameras, self.size, count, own=self._every_view())
 
     @torch.no_grad()
     def refine_depth_prior(self) -> None:
-        """Let the volume, as it is now, say what every training view sees: sharper and sharper."""
-        count = min(self.num_sources, len(self.images)) - 1
-        neighbours = self._choose(self.cameras, self.size, count, self._every_view())
+        """Estimate the depth of every training view anew, by the cost volume as it is now."""
+        neighbours = self.sources_of_training_views(self.num_sources - 1)
         groups = torch.cat([self._every_view()[:, None], neighbours], 1)
-        bounds = self.near_far[None]
-        seen = []
+        found = []
         for view, group in enumerate(groups):
             camera, scene = self.cameras[view : view + 1], self.gather(group[None])
-            volume = self.model.build_cost_volume(scene, camera, bounds, self.size, FINE_CELLS)
-            seen.append(expected_surface(volume))
-        depth, mass = (torch.cat(parts) for parts in zip(*seen, strict=True))
+            volume = self.model.build_cost_volume(
+                scene, camera, self.near_far[None], self.size, FINE_CELLS
+            )
+            found.append(expected_surface(volume))
+        depth, mass = (torch.cat(parts) for parts in zip(*found, strict=True))
         # New tensors: a copy of an earlier state may still hold the old ones.
-        self.depth, self.confidence = depth, mass * self._agreed(depth, mass, groups)
+        self.depth, self.confidence = depth, mass * self._consistency(depth, mass, groups)
         self.reliability = torch.ones_like(self.reliability)
 
     def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
         """Choose the sources of any cameras ``(target,)``."""
-        return self._choose(cameras, size, min(self.num_sources, len(self.images)), None)
+        return self._choose(cameras, size, min(self.num_sources, len(self.images)))
 
     def gather(self, sources: Int[Tensor, "target source"]) -> SceneFeatures:
         """Return the sources of some targets, one scene of a batch for each."""
         reliability = self.reliability[sources].mean(1)
         confidence = self.confidence[sources] / reliability.clamp_min(1e-6)[:, None, None, None]
-        prior = DepthPrior(self.depth[sources], confidence, reliability)
         return SceneFeatures(
             images=_take(self.images, sources),
             features=_take(self.fine, sources),
             coarse_features=_take(self.coarse, sources),
             cameras=self.cameras[sources],
-            prior=prior,
+            prior=DepthPrior(self.depth[sources], confidence, reliability),
         )
 
     @torch.no_grad()
@@ -147,13 +148,8 @@ class SceneModel(nn.Module):
         for target, sources in enumerate(self.sources_of(cameras, size)):
             camera = cameras[target : target + 1]
             scene = self.gather(sources[None])
-            part = self.model.render_images(scene, camera, bounds, size, chunk)
-            parts.append(part)
-        return RenderedImages(
-            rgb=torch.cat([part.rgb for part in parts]),
-            depth=torch.cat([part.depth for part in parts]),
-            opacity=torch.cat([part.opacity for part in parts]),
-        )
+            parts.append(self.model.render_images(scene, camera, bounds, size, chunk))
+        return RenderedImages(*_joined(parts))
 
     def scene_state(self) -> dict[str, Tensor]:
         """Return all that rendering needs, by name; shares memory with the model."""
@@ -161,32 +157,28 @@ class SceneModel(nn.Module):
         return {name: value for name, value in own.items() if not name.startswith(ENCODED_ONCE)}
 
     def load_scene_state(self, state: dict[str, Tensor]) -> None:
-        """Take what ``scene_state`` returned.
-
-        Raises:
-            RuntimeError: A tensor is missing, unknown or of another shape.
-        """
+        """Take what ``scene_state`` returned; other tensors are a ``RuntimeError``."""
         found = self.load_state_dict(state, strict=False)
         missing = [name for name in found.missing_keys if not name.startswith(ENCODED_ONCE)]
         if missing or found.unexpected_keys:
             raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
 
-    def _agreed(
+    def _consistency(
         self,
         depth: Float[Tensor, "view row column"],
         mass: Float[Tensor, "view row column"],
         groups: Int[Tensor, "view member"],
     ) -> Float[Tensor, "view row column"]:
-        """Ask each view's neighbours about its depth, one group at a time to bound the memory."""
+        """Compare each view's depth with its neighbours', one group at a time: less memory."""
         parts = []
         for group in groups:
             view_mask = torch.ones_like(group, dtype=torch.bool)[None]
             with full_precision(depth):
-                cameras = self.cameras[group[None]]
-                agreed = multiview_consistency(
-                    depth[group][None], mass[group][None], cameras, self.size, view_mask
+                consistency = multiview_consistency(
+                    *(depth[group][None], mass[group][None], self.cameras[group[None]]),
+                    *(self.size, view_mask),
                 )
-            parts.append(agreed[:, 0])
+            parts.append(consistency[:, 0])
         return torch.cat(parts)
 
     def _every_view(self) -> Int[Tensor, " view"]:
@@ -197,7 +189,7 @@ class SceneModel(nn.Module):
         cameras: Cameras,
         size: tuple[int, int],
         count: int,
-        own: Int[Tensor, " target"] | None,
+        own: Int[Tensor, " target"] | None = None,
     ) -> Int[Tensor, "target source"]:
         lindisp = self.model.config.rendering.lindisp
         targets, pool = Frames(cameras, size), Frames(self.cameras, self.size)
@@ -211,10 +203,9 @@ def encode_views(
     near_far: Float[Tensor, " 2"],
     neighbours: Int[Tensor, "view source"],
 ) -> SceneMaps:
-    """Encode each view once, as the first of a group that its neighbours complete.
+    """Encode each view as the first of a group that its neighbours complete.
 
-    Groups are as large as those that the model was trained on, whatever the number of views, and
-    memory is that of one group.
+    Groups, and the memory, are as large as in training, however many views there are.
 
     Args:
         model: With its backbone.
@@ -239,9 +230,12 @@ def encode_views(
                 reliability=reliability,
             )
         )
-    return SceneMaps(
-        **{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    )
+    return SceneMaps(*_joined(parts))
+
+
+def _joined(parts: Sequence[SceneMaps] | Sequence[RenderedImages]) -> Iterator[Tensor]:
+    """Join each field of several parts along the first axis."""
+    return map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True))
 
 
 def _take(maps: Tensor, sources: Int[Tensor, "target source"]) -> Tensor:

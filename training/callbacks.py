@@ -1,19 +1,111 @@
-"""What a run shows while it trains: speed and pictures."""
+"""Callbacks of training: gradient guard, speed, pictures."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Bool, Float
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from datasets.views import Sample
+from evaluation.pictures import comparison_panels
+from evaluation.scores import ViewImages
 from models.vggt_nerf import RenderedImages
-from training.pictures import comparison_strip
+from utils.errors import NonFiniteTrainingError
 from utils.images import save_image
+
+GRAD_CLIP = 1.0
+"""Largest norm of the gradient."""
+MAX_BAD_STEPS = 20
+"""Consecutive steps with non-finite gradients after which a run stops."""
+# Reading a number waits for the device, which then has nothing to do until the host catches up.
+READ_EVERY = 20
+_REMEDY = "Lower --lrate, use full precision or look at the data, then resume with --ckpt."
+
+
+class GradientGuard(Callback):
+    """Clip each step's gradient, skip steps whose gradient is not finite, and count these.
+
+    A fused optimiser skips a step on the device itself; what it skipped is then read every
+    ``READ_EVERY`` steps only. For any other optimiser each step is read.
+    """
+
+    def __init__(
+        self,
+        max_norm: float = GRAD_CLIP,
+        max_bad_steps: int = MAX_BAD_STEPS,
+        remedy: str = _REMEDY,
+    ) -> None:
+        """Set the limits, and the advice for the error message."""
+        self.max_norm, self.max_bad_steps, self.remedy = max_norm, max_bad_steps, remedy
+        self.bad_steps = self.bad_steps_in_a_row = 0
+        self._unread: list[Bool[Tensor, ""]] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Guard a step, and log norm and learning rate."""
+        norm = self.apply(optimizer, trainer.global_step)
+        rate = optimizer.param_groups[0]["lr"]
+        pl_module.log_dict({"train/grad_norm": norm, "train/lrate": rate})
+        if self.bad_steps:
+            pl_module.log("train/bad_steps", float(self.bad_steps), prog_bar=True)
+
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> Float[Tensor, ""]:
+        """Clip the gradient, reduced over devices, or let the step be skipped; return the norm."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+        bad = ~torch.isfinite(norm)
+        self._unread.append(bad)
+        if all(group.get("fused") for group in optimizer.param_groups):
+            # As PyTorch's gradient scaler tells a fused optimiser.
+            optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
+            if len(self._unread) >= READ_EVERY:
+                self._check(step)
+            return norm
+        if bad:
+            # Optimisers pass over parameters without a gradient.
+            optimizer.zero_grad(set_to_none=True)
+        self._check(step)
+        return norm
+
+    def state(self) -> list[int]:
+        """Return the counters, for a checkpoint."""
+        if self._unread:
+            for bad in torch.stack(self._unread).tolist():
+                self.bad_steps += bad
+                self.bad_steps_in_a_row = self.bad_steps_in_a_row + 1 if bad else 0
+            self._unread.clear()
+        return [self.bad_steps, self.bad_steps_in_a_row]
+
+    def restore(self, state: list[int]) -> None:
+        """Take the counters of a checkpoint."""
+        self.bad_steps, self.bad_steps_in_a_row = state
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the counters."""
+        checkpoint["bad_steps"] = self.state()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore the counters."""
+        self.restore(checkpoint["bad_steps"])
+
+    def _check(self, step: int) -> None:
+        if self.state()[1] >= self.max_bad_steps:
+            raise NonFiniteTrainingError(
+                f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
+                f"step {step}; the weights are those before the first of them. {self.remedy}"
+            )
 
 
 class Throughput(Callback):
@@ -33,7 +125,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
-        """Log once per window, so that the clock never waits for the device otherwise."""
+        """Log once per window."""
         self._steps += 1
         if self._steps == self.window:
             seconds = time.perf_counter() - self._started
@@ -51,11 +143,12 @@ class Throughput(Callback):
 
 
 class ValidationPictures(Callback):
-    """Write sources, truth, prediction, error and depth of the first validation views."""
+    """Write sources, truth, prediction, error and depths of the first validation views."""
 
-    def __init__(self, folder: Path, count: int = 4) -> None:
+    def __init__(self, folder: Path, count: int = 4, max_sources: int = 3) -> None:
         self.folder = folder
         self.count = count
+        self.max_sources = max_sources
 
     @rank_zero_only
     def on_validation_batch_end(
@@ -70,7 +163,18 @@ class ValidationPictures(Callback):
         """Write one strip."""
         if batch_idx >= self.count or trainer.sanity_checking:
             return
-        strip = comparison_strip(batch, outputs)
+        targets = batch.targets
+        view = ViewImages(
+            rgb=outputs.rgb[0].float(),
+            depth=outputs.depth[0].float(),
+            opacity=outputs.opacity[0].float(),
+            true_rgb=targets.images[0, 0].float(),
+            true_depth=targets.depths[0, 0].float(),
+            mask=targets.masks[0, 0],
+        )
+        panels = comparison_panels(view, batch.near_far[0].tolist())
+        sources = batch.sources.images[0, : self.max_sources].float()
+        strip = torch.cat([*sources, *panels.values()], -1).cpu()
         target = batch.target_ids[0]
         name = f"{batch.scene[0]}_view{target[0] if isinstance(target, tuple) else target:03d}"
         save_image(self.folder / f"step={trainer.global_step:07d}_{name}.png", strip)

@@ -1,7 +1,8 @@
-"""When and how a run saves: atomically, periodically, at its best and when it is told to stop."""
+"""How and when a run saves, and what a resumed one must have in common with it."""
 
 from __future__ import annotations
 
+import logging
 import signal
 from pathlib import Path
 from types import FrameType
@@ -12,9 +13,13 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
+from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from utils.checkpoints import load_safely, save_atomically
-from utils.errors import TrainingInterrupted
+from utils.config import differing_settings
+from utils.errors import TrainingInterrupted, UserError
 from utils.files import set_aside
+
+logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 # To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
@@ -24,18 +29,11 @@ AGREE_EVERY = 10
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files through ``utils.checkpoints``."""
 
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | Path,
-        storage_options: object | None = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""
         save_atomically(checkpoint, path)
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: object | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
         """Read the file as plain data, whatever the caller asks for."""
         return load_safely(path)
 
@@ -46,6 +44,53 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         folder = path.parent
         if folder.name.startswith("epoch=") and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+class SceneCheckpointIO(AtomicCheckpointIO):
+    """Lightning's checkpoints of a fine-tuned scene as scene files, which can be rendered."""
+
+    def __init__(self, header: SceneHeader) -> None:
+        """Keep the header of every file."""
+        self.header = header
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
+        """Write the averaged scene, the optimiser and the run's curve."""
+        progress = {
+            "step": checkpoint["global_step"],
+            "optimizer": checkpoint["optimizer_states"][0],
+            "average": checkpoint["average"],
+            "bad_steps": checkpoint["bad_steps"],
+        }
+        training = {"progress": progress, **checkpoint["log"]}
+        save_atomically(scene_content(self.header, checkpoint["state_dict"], training), path)
+
+    def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
+        """Return what Lightning resumes from; the scene itself is built from the same file."""
+        log = dict(read_scene_file(path)["training"])
+        progress = log.pop("progress")
+        step = progress["step"]
+        none: dict[str, Any] = {"total": {}, "current": {}}
+        taken = {"total": {"ready": step, "completed": step}, "current": {}}
+        loops = {
+            "epoch_loop.automatic_optimization.optim_progress": {
+                "optimizer": {"step": taken, "zero_grad": none}
+            },
+            "epoch_loop.state_dict": {"_batches_that_stepped": step},
+        }
+        return {
+            "state_dict": {},
+            "optimizer_states": [progress["optimizer"]],
+            "lr_schedulers": [{"last_epoch": step}],
+            "loops": {"fit_loop": loops},
+            "callbacks": {},
+            "global_step": step,
+            "epoch": 0,
+            "pytorch-lightning_version": pl.__version__,
+            # Files of early versions have none.
+            "average": progress.get("average"),
+            "bad_steps": progress["bad_steps"],
+            "log": log,
+        }
 
 
 def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
@@ -64,15 +109,16 @@ def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
 
 
 class LastCheckpoint(Callback):
-    """Write ``last.ckpt`` every so many steps, at the end, and on SIGTERM or Ctrl-C.
+    """Write a checkpoint every so many steps, at the end, and on SIGTERM or Ctrl-C.
 
     A signal is honoured at the end of the step under way, where the state is whole (with several
     ranks: within ``AGREE_EVERY`` steps); a second one of the same kind acts at once. During
-    validation the run stops after the picture under way: the step before it is already saved.
+    Lightning's validation the run stops after the picture under way: the step before it is already
+    saved.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int) -> None:
-        self.path = folder / LAST
+    def __init__(self, folder: Path, every_n_steps: int, name: str = LAST) -> None:
+        self.path = folder / name
         self.every_n_steps = every_n_steps
         self._signum = 0
         self._saved_step = -1
@@ -81,7 +127,8 @@ class LastCheckpoint(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals from Lightning, which would abandon the step under way.
 
-        What another run left here is kept: by now every rank has read what it starts from.
+        The file of another run is kept under another name: by now every rank has read what it
+        starts from.
         """
         resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
         if trainer.is_global_zero and resumed != self.path.resolve():
@@ -99,8 +146,8 @@ class LastCheckpoint(Callback):
     ) -> None:
         """Save when it is time or when a signal has come."""
         signum = self._agreed_signal(trainer)
-        if signum or trainer.global_step % self.every_n_steps == 0 or self._validates_next(trainer):
-            self._save(trainer)
+        if signum or trainer.global_step % self.every_n_steps == 0 or self._epoch_ends(trainer):
+            self.save(trainer)
         if signum:
             raise TrainingInterrupted(signum, self.path)
 
@@ -109,24 +156,28 @@ class LastCheckpoint(Callback):
         if signum := self._agreed_signal(trainer):
             raise TrainingInterrupted(signum, self.path)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the validation that has just ended as done."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the end of the epoch save again: this validation is done."""
         self._saved_step = -1
-        self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of the epoch."""
+        self.save(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the file, unless it is of this step."""
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
             return
         # Of saving: optimiser and loops too. Loading is always weights-only.
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
-    def _validates_next(self, trainer: pl.Trainer) -> bool:
+    def _epoch_ends(self, trainer: pl.Trainer) -> bool:
         return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
@@ -144,3 +195,38 @@ class LastCheckpoint(Callback):
         received = torch.tensor(self._signum, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
         return int(received)
+
+
+def check_resumed_settings(
+    path: Path,
+    ours: dict[str, Any],
+    theirs: dict[str, Any],
+    structural: tuple[str, ...],
+    ignored: tuple[str, ...],
+    restart: str,
+) -> None:
+    """Refuse settings that the saved state does not fit, and name other changes.
+
+    Args:
+        path: The checkpoint.
+        ours: All settings of this run, as nested plain dicts.
+        theirs: Those in the checkpoint.
+        structural: Prefixes of settings that decide what the saved state means.
+        ignored: Prefixes of settings that do not change the training.
+        restart: The flag that starts a new run from the weights of another.
+    """
+    differing = differing_settings(ours, theirs)
+    breaking = [row for row in differing if row[0].startswith(structural)]
+    if breaking:
+        raise UserError(
+            f"{path}: cannot be resumed with other settings: {describe_differences(breaking)}. "
+            f"Use the run's own settings, or {restart} to start a new run from its weights."
+        )
+    changed = [row for row in differing if not row[0].startswith(ignored)]
+    if changed:
+        logger.warning("resuming %s with changed settings: %s", path, describe_differences(changed))
+
+
+def describe_differences(rows: list[tuple[str, Any, Any]]) -> str:
+    """Return in one line the settings that differ, with our value and theirs."""
+    return ", ".join(f"{name}={ours!r} here, {theirs!r} there" for name, ours, theirs in rows)

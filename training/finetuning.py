@@ -1,62 +1,177 @@
-"""One fine-tuning run from its settings to its files."""
+"""A fine-tuning run: its scene, its trainer, its figures."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 
+from datasets.views import Views
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
+from evaluation.photographs import split_scan
 from evaluation.pictures import save_pictures
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.tasks import SceneTask
-from training.finetuning_config import FineTuningConfig, SceneRunConfig
-from training.finetuning_log import RunRecord
-from training.finetuning_loop import SceneTraining, StopSignals
-from training.finetuning_setup import resume, resumed_config, start
-from training.finetuning_validation import TestViews
+from models.backbone import NullBackbone
+from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
+from models.scene_model import SceneModel, encode_views
+from models.source_selection import Frames, choose_sources
+from models.vggt_nerf import VGGTNeRF
+from training.callbacks import GradientGuard
+from training.checkpointing import SceneCheckpointIO
+from training.config import FineTuningConfig, SceneRunConfig
+from training.finetuning_module import FineTuningModule
+from training.scene_log import SceneLog
 from training.scene_split import SceneSplit, read_split
-from utils.devices import choose_devices
-from utils.errors import NonFiniteTrainingError, TrainingInterrupted
+from training.scene_validation import TestViews
+from utils.config import differing_settings, settings_from_plain
+from utils.devices import choose_devices, choose_precision
+from utils.errors import UserError
 from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
-_LOG_EVERY = 100
+ENCODED_TOGETHER = 3
+"""Views that are encoded together: each training view with its nearest others."""
+_REMEDY = (
+    "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
+    "with a lower --lrate and --lrate_maps, or with --precision 32-true."
+)
+_OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
+"""Settings of a run that a resumed one may have otherwise, if somebody chooses them."""
 
 
 def run_finetuning(config: FineTuningConfig) -> str:
-    """Fine-tune one scene; return its figures and where everything is.
-
-    Raises:
-        UserError: Bad input, before any long work.
-        NonFiniteTrainingError: Gradients stayed non-finite for too many steps.
-        TrainingInterrupted: The run was told to stop and has saved.
-    """
+    """Fine-tune one scene; return its figures and where everything is."""
     given = config.run
     if given.ckpt:
         config = resumed_config(config)
+    run = config.run
     split = read_split(config.data, config.data.n_views)
-    folder = check_output_folder(_folder(given, config.run, split.scene.name))
-    device = choose_devices(config.run.accelerator)[0]
-    record = RunRecord(folder)
+    folder = check_output_folder(_folder(given, run, split.scene.name))
+    device = choose_devices(run.device)[0]
+    precision = choose_precision(run.precision, device.type)
+    log = SceneLog(folder, run.val_every, run.save_every)
     views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
-    begin = (resume if config.run.ckpt else start)(config, split, views)
-    bf16 = _uses_bf16(config, device)
-    training = SceneTraining(
-        *(begin.scene, views.masks, config.step, config.optimizer, config.run.seed, bf16)
+    open_scene = resume_scene if run.ckpt else encode_scene
+    scene, header = open_scene(config, split, views)
+    tests = TestViews(held_out, split.test_ids, split.region, run.chunk, precision == "bf16-mixed")
+    log.begin(header, tests, run.ckpt)
+    module = FineTuningModule(scene, views.masks, config)
+    trainer = pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        max_epochs=-1,
+        max_steps=config.optimizer.num_steps,
+        log_every_n_steps=100,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=TensorBoardLogger(folder, name="", version="logs"),
+        callbacks=[GradientGuard(remedy=_REMEDY), log],
+        plugins=[SceneCheckpointIO(header)],
     )
-    tests = TestViews(held_out, split.test_ids, split.region, config.run.chunk, bf16)
-    record.begin(begin, config.run.ckpt)
-    if begin.training:
-        training.restore(begin.training["progress"])
-    with StopSignals() as signals:
-        _train(training, tests, record, config, signals)
-    verdict = record.finish(training)
-    with training.average.standing_in():
-        figures = _figures(split, training, tests, record)
+    # A step draws its own rays: there are no batches to load.
+    trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
+    scene.to(device)
+    kept, verdict = log.finish(trainer, module)
+    with module.average.in_place():
+        figures = _figures(split, scene, tests, folder, kept)
     return "\n".join([*figures, verdict])
+
+
+def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
+    """Return the settings of the run that is resumed, and name chosen ones that do not count.
+
+    Its folder and its data are where they were, unless somebody chooses otherwise.
+    """
+    path = Path(str(config.run.ckpt))
+    settings = header_of(read_scene_file(path), path).settings
+    theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
+    usual = FineTuningConfig()
+    chosen = {
+        name: getattr(config.run, name)
+        for name in _OURS
+        if getattr(config.run, name) != getattr(usual.run, name)
+    }
+    run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
+    datadir = config.data.datadir
+    chosen_data = datadir != usual.data.datadir and _is_there(datadir)
+    if not chosen_data and _is_there(theirs.data.datadir):
+        datadir = theirs.data.datadir
+    data = dataclasses.replace(theirs.data, datadir=datadir)
+    merged = dataclasses.replace(theirs, run=run, data=data)
+    named = {name for name, _, _ in differing_settings(asdict(config), asdict(usual))}
+    rows = [row for row in differing_settings(asdict(config), asdict(merged)) if row[0] in named]
+    if rows:
+        told = ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
+        logger.warning("%s decides: %s", path, told)
+    return merged
+
+
+def resume_scene(
+    config: FineTuningConfig, split: SceneSplit, views: Views
+) -> tuple[SceneModel, SceneHeader]:
+    """Load a run's scene to the device of the training views."""
+    path = Path(str(config.run.ckpt))
+    content = read_scene_file(path)
+    header = header_of(content, path)
+    if (header.scene, header.train_ids) != (split.scene.name, split.train_ids):
+        raise UserError(
+            f"{path}: is of scene {header.scene!r} with training views {list(header.train_ids)}; "
+            f"{config.data.datadir} has {split.scene.name!r} with {list(split.train_ids)}. "
+            f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
+        )
+    if not content["training"]:
+        raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
+    scene = scene_from(content, header, path).eval().to(views.images.device)
+    return scene, dataclasses.replace(header, settings=asdict(config))
+
+
+def encode_scene(
+    config: FineTuningConfig, split: SceneSplit, views: Views
+) -> tuple[SceneModel, SceneHeader]:
+    """Encode the training views with the general model, on their device."""
+    run = config.run
+    # The volume learns again, and is off by a plane now and then.
+    checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
+        run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
+    )
+    model = checkpoint.build_model(views.images.device)
+    scene = _encoded(model, split, views, config.data.n_views)
+    header = SceneHeader(
+        scene=split.scene.name,
+        train_ids=split.train_ids,
+        test_ids=split.test_ids,
+        num_sources=config.data.n_views,
+        model=checkpoint.model_config,
+        backbone_fingerprint=checkpoint.backbone_fingerprint,
+        settings=asdict(config),
+    )
+    return scene, header
+
+
+def _encoded(model: VGGTNeRF, split: SceneSplit, views: Views, num_sources: int) -> SceneModel:
+    near_far = split.scene.near_far.to(views.images.device)
+    lindisp, count = model.config.rendering.lindisp, len(views.images)
+    frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
+    together = max(min(ENCODED_TOGETHER, count), 2) - 1
+    neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
+    maps = encode_views(model, views, near_far, neighbours)
+    # No longer needed, and it may be larger than everything else together.
+    model.backbone = NullBackbone()
+    scene = SceneModel(model, views.images, views.cameras, near_far, maps, num_sources)
+    scene = scene.eval().to(near_far.device)
+    scene.refine_depth_prior()
+    return scene
 
 
 def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
@@ -68,60 +183,24 @@ def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
     return Path(run.save_dir) / scene / (run.expname or f"vggt_finetune_{scene}")
 
 
-def _train(
-    training: SceneTraining,
-    tests: TestViews,
-    record: RunRecord,
-    config: FineTuningConfig,
-    signals: StopSignals,
-) -> None:
-    if training.step == 0:
-        _validate(training, tests, record)
-    squared_error, steps = torch.zeros((), device=training.masks.device), 0
-    while training.step < config.optimizer.num_steps:
-        try:
-            squared_error += training.advance()
-        except NonFiniteTrainingError:
-            record.save(training)
-            raise
-        step, steps = training.step, steps + 1
-        if step % _LOG_EVERY == 0:
-            record.log_training(step, squared_error.item() / steps)
-            squared_error.zero_()
-            steps = 0
-        last = step == config.optimizer.num_steps
-        if last or step % config.run.val_every == 0:
-            _validate(training, tests, record)
-        if last or signals.received or step % config.run.save_every == 0:
-            record.save(training)
-        if signals.received:
-            raise TrainingInterrupted(signals.received, record.latest)
-
-
-def _validate(training: SceneTraining, tests: TestViews, record: RunRecord) -> None:
-    with training.average.standing_in():
-        with record.paused():
-            rendered = tests.render(training.scene)
-            psnr = tests.mean_psnr(rendered)
-        record.validated(training, psnr, rendered[0], tests.ids[0])
+def _is_there(datadir: str) -> bool:
+    # A scan of DTU is named as if it was a folder of its own.
+    return split_scan(Path(datadir))[0].exists()
 
 
 def _figures(
-    split: SceneSplit, training: SceneTraining, tests: TestViews, record: RunRecord
+    split: SceneSplit, scene: SceneModel, tests: TestViews, folder: Path, step: int
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     weights = find_perceptual_weights()
-    perceptual = PerceptualDistance(weights, training.masks.device) if weights else None
-    results = tests.results(training.scene, perceptual, split.train_ids)
+    device = scene.images.device
+    perceptual = PerceptualDistance(weights, device) if weights else None
+    results = tests.results(scene, perceptual, split.train_ids)
     sources = tuple(result.sources for result in results)
     task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
-    save_pictures(record.folder / "pictures", task, results)
-    report = full_report({split.scene.name: scene_report(task, results)}, {"step": record.kept})
-    write_json(report, record.folder / "metrics.json")
+    save_pictures(folder / "pictures", task, results)
+    report: dict[str, Any] = full_report(
+        {split.scene.name: scene_report(task, results)}, {"step": step}
+    )
+    write_json(report, folder / "metrics.json")
     return list(table(report))
-
-
-def _uses_bf16(config: FineTuningConfig, device: torch.device) -> bool:
-    if config.run.precision == "auto":
-        return device.type == "cuda"
-    return config.run.precision == "bf16-mixed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,27 +11,13 @@ from torch import Tensor
 
 from datasets.views import Sample
 from models.vggt_nerf import RenderedImages, VGGTNeRF
-from training.camera_noise import CameraNoiseConfig, shake_cameras
-from training.exposure import ExposureConfig, vary_exposure
-from training.gradient_guard import GradientGuard
-from training.losses import LossConfig, PatchDistance, rendering_losses
-from training.optimization import OptimizerConfig, build_optimizer
-from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
-from training.source_dropout import SourceDropoutConfig, draw_view_mask
+from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
+from training.config import GeneralTrainingConfig
+from training.losses import perceptual_loss, rendering_losses
+from training.optimization import build_optimizer
+from training.ray_batches import draw_target_rays, render_targets
 from utils.metrics import mean_depth_error, psnr, psnr_from_mse
 from utils.seeding import generator_for
-
-
-@dataclass(frozen=True)
-class StepConfig:
-    """What a training step draws, minimises and changes."""
-
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    exposure: ExposureConfig = field(default_factory=ExposureConfig)
-    dropout: SourceDropoutConfig = field(default_factory=SourceDropoutConfig)
-    camera_noise: CameraNoiseConfig = field(default_factory=CameraNoiseConfig)
 
 
 class GeneralModule(pl.LightningModule):
@@ -40,59 +26,37 @@ class GeneralModule(pl.LightningModule):
     All randomness of a step is drawn from (seed, step, rank): a resumed run draws the same.
     """
 
-    def __init__(
-        self,
-        model: VGGTNeRF,
-        step: StepConfig,
-        settings: dict[str, Any],
-        seed: int,
-        chunk: int,
-        perceptual: PatchDistance | None = None,
-    ) -> None:
-        """Wire a run.
-
-        Args:
-            model: What is trained.
-            step: Optimiser, schedule, rays and losses.
-            settings: All settings of the run as a plain dict; checkpoints carry them.
-            seed: Seeds the choice of rays and samples.
-            chunk: Rays in one go at validation.
-            perceptual: LPIPS as a loss, if its weights are there.
-        """
+    def __init__(self, model: VGGTNeRF, config: GeneralTrainingConfig) -> None:
+        """Wire a run; its checkpoints carry all its settings."""
         super().__init__()
-        self.settings = settings
         self.model = model
-        self.step = step
-        self.seed = seed
-        self.chunk = chunk
-        self.perceptual = perceptual
-        self.guard = GradientGuard(step.optimizer.grad_clip, step.optimizer.max_bad_steps)
+        self.config = config
+        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
         self.depth_errors = torch.zeros(2)
         """Sum and count of the known depth errors of this validation, on this rank."""
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render random rays of the targets and compare."""
-        generator = generator_for(self.device, self.seed, self.global_step, self.global_rank)
-        batch = vary_exposure(batch, self.step.exposure, generator)
-        batch = shake_cameras(batch, self.step.camera_noise, generator)
+        config, seed = self.config, self.config.run.seed
+        generator = generator_for(self.device, seed, self.global_step, self.global_rank)
+        batch = vary_exposure(batch, generator)
+        batch = perturb_cameras(batch, config.augmentation.camera_noise, generator)
         targets, near_far = batch.targets, batch.near_far
         images = targets.images.shape[0] * targets.images.shape[1]
-        rays_per_target = self.step.optimizer.batch_size // images
-        drawn = draw_target_rays(targets, rays_per_target, self.step.rays, generator)
-        view_mask = draw_view_mask(batch.sources, self.step.dropout, generator)
+        rays_per_target = config.optimizer.batch_size // images
+        drawn = draw_target_rays(targets, rays_per_target, config.rays, generator)
+        view_mask = draw_view_mask(batch.sources, config.augmentation.source_dropout, generator)
         scene = self.model.encode(batch.sources, near_far, view_mask)
         rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
         lindisp = self.model.config.rendering.lindisp
-        losses = rendering_losses(
-            rendering, drawn, near_far, self.step.loss, lindisp, self.perceptual
-        )
+        losses = rendering_losses(rendering, drawn, near_far, config.loss, lindisp, self.perceptual)
         self.log("train/loss", losses.total, prog_bar=True)
         self.log("train/PSNR", psnr_from_mse(losses.fine.detach()), prog_bar=True)
         self.log("train/coarse_PSNR", psnr_from_mse(losses.coarse.detach()))
         self.log("train/depth_error", losses.depth)
         self.log("train/plane_entropy", losses.planes)
         self.log("train/dissimilarity", losses.ssim)
-        self.log("train/prior_trust", scene.prior.depth_and_confidence()()[:, :, 1].mean())
+        self.log("train/prior_confidence", scene.prior.depth_and_confidence()[:, :, 1].mean())
         return losses.total
 
     def on_validation_epoch_start(self) -> None:
@@ -104,7 +68,7 @@ class GeneralModule(pl.LightningModule):
         scene = self.model.encode(batch.sources, batch.near_far)
         target = batch.targets
         images = self.model.render_images(
-            scene, target.cameras[:, 0], batch.near_far, target.size, self.chunk
+            *(scene, target.cameras[:, 0], batch.near_far, target.size, self.config.run.val_chunk)
         )
         masks, depths = target.masks[:, 0], target.depths[:, 0]
         quality = psnr(images.rgb, target.images[:, 0], masks).mean()
@@ -126,7 +90,7 @@ class GeneralModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on what is trainable, scheduled per step."""
         optimizer, scheduler = build_optimizer(
-            self.model.named_parameters(), self.step.optimizer, self._total_steps()
+            self.model.named_parameters(), self.config.optimizer, self._total_steps()
         )
         return {
             "optimizer": optimizer,
@@ -139,27 +103,9 @@ class GeneralModule(pl.LightningModule):
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         return data.batches_per_epoch * int(self.trainer.max_epochs or 1)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient, or drop it if it is not finite."""
-        norm = self.guard.apply(optimizer, self.global_step)
-        rate = optimizer.param_groups[0]["lr"]
-        self.log_dict({"train/grad_norm": norm, "train/lrate": rate})
-        if self.guard.bad_steps:
-            self.log("train/bad_steps", float(self.guard.bad_steps), prog_bar=True)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rendering needs, and the counters."""
+        """Add what rendering needs."""
         checkpoint["vggt_nerf"] = {
-            "settings": self.settings,
+            "settings": asdict(self.config),
             "backbone_fingerprint": self.model.backbone.fingerprint,
         }
-        checkpoint["bad_steps"] = self.guard.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the counters."""
-        self.guard.restore(checkpoint["bad_steps"])

@@ -1,17 +1,20 @@
-"""What a rendering is trained on."""
+"""Losses of renderings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import lpips
 import torch
 from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
-from models.ray_sampling import DepthPlanes
+from evaluation.perceptual import find_perceptual_weights, load_metric
+from models.ray_sampling import DepthPlanes, interpolate
 from models.vggt_nerf import Rendering
+from training.config import LossConfig
 from training.ray_batches import TargetRays
 
 SSIM_WINDOW = 7
@@ -24,42 +27,6 @@ PatchDistance = Callable[
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Weights of the loss terms."""
-
-    coarse_weight: float = 0.2
-    """weight of the coarse volume's colour error, relative to the fine pass"""
-    depth_weight: float = 0.05
-    """weight of the fine pass's depth error, in units of the depth range, where there is depth"""
-    plane_weight: float = 0.01
-    """weight of the cross-entropy of the coarse volume's planes with the true depth"""
-    ssim_weight: float = 0.02
-    """weight of the patches' dissimilarity, (1 - SSIM) / 2"""
-    lpips_weight: float = 0.0
-    """weight of the patches' LPIPS; needs VGG-16's weights on the machine"""
-    distortion_weight: float = 0.0
-    """weight that pulls each ray's mass together (mip-NeRF 360)"""
-
-    def __post_init__(self) -> None:
-        """Refuse negative weights."""
-        for name, value in vars(self).items():
-            if value < 0:
-                raise ValueError(f"{name}={value} must not be negative")
-
-    def by_term(self) -> dict[str, float]:
-        """Return the weight of every term."""
-        return {
-            "fine": 1.0,
-            "coarse": self.coarse_weight,
-            "depth": self.depth_weight,
-            "planes": self.plane_weight,
-            "ssim": self.ssim_weight,
-            "lpips": self.lpips_weight,
-            "distortion": self.distortion_weight,
-        }
-
-
-@dataclass(frozen=True)
 class RenderingLosses:
     """Loss terms, before weighting, and their weighted sum."""
 
@@ -69,7 +36,6 @@ class RenderingLosses:
     planes: Float[Tensor, ""]
     ssim: Float[Tensor, ""]
     lpips: Float[Tensor, ""]
-    distortion: Float[Tensor, ""]
     total: Float[Tensor, ""]
 
 
@@ -83,14 +49,12 @@ def rendering_losses(
 ) -> RenderingLosses:
     """Compare a rendering with the truth.
 
-    Depth errors are in units of the scene's depth range, so their weight means the same in every
-    data set. Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their
-    weight is.
+    Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their weight is.
 
     Args:
         rendering: Axes ``(batch, target, ray)``, with the coarse pass.
         truth: Of the same rays.
-        near_far: Depth range of each scene.
+        near_far: Depth range of each scene, which is the unit of depth errors.
         config: Weights.
         lindisp: Whether the coarse planes are even in inverse depth.
         perceptual: LPIPS, if its weights are there.
@@ -102,16 +66,18 @@ def rendering_losses(
     extent = (near_far[:, 1] - near_far[:, 0])[:, None, None]
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
     planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
-    spread = distortion(rendering.fine.weights, rendering.t_edges)
     terms = {
         "fine": _color_error(rendering.fine.rgb, truth),
         "coarse": _color_error(coarse.rgb, truth),
         "depth": _masked_mean(depth_error, known),
         "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
-        "distortion": _masked_mean(spread, truth.valid),
         **_patch_terms(rendering.fine.rgb, truth, config, perceptual),
     }
-    weighted = [weight * terms[name] for name, weight in config.by_term().items()]
+    weights = (
+        *(1.0, config.coarse_weight, config.depth_weight, config.plane_weight),
+        *(config.ssim_weight, config.lpips_weight),
+    )
+    weighted = [weight * term for weight, term in zip(weights, terms.values(), strict=True)]
     return RenderingLosses(**terms, total=torch.stack(weighted).sum())
 
 
@@ -134,14 +100,58 @@ def plane_entropy(
     return _masked_mean(-pair[..., 0], known)
 
 
-def distortion(
-    weights: Float[Tensor, "*batch sample"], edges: Float[Tensor, "*batch edge"]
-) -> Float[Tensor, "*batch"]:
-    """Return how far each ray's mass is spread (mip-NeRF 360, Barron et al. 2022, equation 15)."""
-    middles = (edges[..., 1:] + edges[..., :-1]) / 2
-    gaps = (middles[..., :, None] - middles[..., None, :]).abs()
-    between = (weights[..., :, None] * weights[..., None, :] * gaps).sum((-2, -1))
-    return between + (weights.square() * edges.diff(dim=-1)).sum(-1) / 3
+def proposal_loss(
+    rendering: Rendering,
+    planes: DepthPlanes,
+    valid: Bool[Tensor, "batch target ray"],
+    weight: float,
+) -> Float[Tensor, ""]:
+    """Return the weighted cross-entropy of the cost volume's weights with the rendering's.
+
+    Samples are drawn without gradients: nothing else teaches the volume where surfaces are (as
+    with the proposals of mip-NeRF 360, Barron et al. 2022).
+    """
+    edges = planes.coordinates(planes.edges())[:, None, None]
+    edges = edges.expand(*rendering.t_edges.shape[:-1], -1)
+    target = rebin(rendering.t_edges, rendering.fine.weights.detach(), edges)
+    proposal = rendering.plane_weights + 1e-6
+    logs = (proposal / proposal.sum(-1, keepdim=True)).log()
+    return _masked_mean(-weight * (target * logs).sum(-1), valid)
+
+
+def rebin(
+    t_edges: Float[Tensor, "*batch edge"],
+    weights: Float[Tensor, "*batch sample"],
+    new_edges: Float[Tensor, "*batch new_edge"],
+) -> Float[Tensor, "*batch new_sample"]:
+    """Sum weights over other bins of the same range, as if each was spread evenly over its own."""
+    mass = torch.cat([torch.zeros_like(weights[..., :1]), weights.cumsum(-1)], -1)
+    return interpolate(new_edges, t_edges, mass).diff(dim=-1)
+
+
+def perceptual_loss(weights: str | None = None) -> PatchDistance | None:
+    """Return LPIPS, or ``None`` and a note on how to get its weights.
+
+    Args:
+        weights: VGG-16's file; by default the one in PyTorch's cache.
+    """
+    file = find_perceptual_weights(weights)
+    return None if file is None else _PatchLPIPS(load_metric(file))
+
+
+class _PatchLPIPS:
+    """Kept out of the module that trains, so that checkpoints do not hold VGG-16."""
+
+    def __init__(self, metric: lpips.LPIPS) -> None:
+        self._metric = metric
+
+    def __call__(
+        self,
+        ours: Float[Tensor, "patch 3 side side"],
+        theirs: Float[Tensor, "patch 3 side side"],
+    ) -> Float[Tensor, " patch"]:
+        self._metric.to(ours.device)
+        return self._metric(ours, theirs, normalize=True).flatten()
 
 
 def _patch_terms(

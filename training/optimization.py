@@ -1,86 +1,81 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimisers, learning-rate schedules, and the running mean of the weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from warmup_scheduler import GradualWarmupScheduler
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from training.config import OptimizerConfig
+
+LRATE_END = 0.02
+"""Learning rate at the end of general training, as a share of its peak."""
+WEIGHT_DECAY = 1e-4
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW with a linear warm-up and a cosine decay."""
-
-    batch_size: int = 2048
-    """rays per step on each device, shared evenly by the scenes of the step"""
-    lrate: float = 5e-4
-    """learning rate after the warm-up"""
-    lrate_end: float = 0.02
-    """learning rate at the end of training, as a share of lrate"""
-    warmup_steps: int = 500
-    """steps over which the learning rate rises from 0"""
-    backbone_lrate: float = 0.1
-    """learning rate of what is tuned in the backbone, as a share of lrate"""
-    weight_decay: float = 1e-4
-    """decoupled weight decay"""
-    grad_clip: float = 1.0
-    """largest norm of the gradient"""
-    max_bad_steps: int = 20
-    """consecutive steps with non-finite gradients after which the run stops"""
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot train."""
-        for name in ("batch_size", "lrate", "grad_clip", "warmup_steps", "max_bad_steps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
-
-
-class ResumableWarmup(GradualWarmupScheduler):
-    """``GradualWarmupScheduler`` whose state is plain data.
-
-    The stock class puts its inner scheduler, and through it the optimiser, into ``state_dict``:
-    such a checkpoint cannot be loaded safely, and loading it detaches the schedule from the
-    optimiser that is being trained.
-    """
+class ResumableSchedule(LambdaLR):
+    """Learning rates as a function of the step, which is all that a checkpoint holds of it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return own counters and the inner scheduler's state."""
-        plain = {
-            key: value
-            for key, value in self.__dict__.items()
-            if key not in ("optimizer", "after_scheduler") and not callable(value)
-        }
-        return {**plain, "after_scheduler": self._decay.state_dict()}
+        """Return the number of steps taken."""
+        return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
-        own = dict(state_dict)
-        self._decay.load_state_dict(own.pop("after_scheduler"))
-        self.__dict__.update(own)
+        """Set the learning rates of the next step."""
+        self.last_epoch = state_dict["last_epoch"]
+        if state_dict.get("finished"):
+            # Files of the version before, by warmup-scheduler: it counts the decay on its own.
+            self.last_epoch += state_dict["after_scheduler"]["last_epoch"]
+        self._last_lr = [
+            base * factor(self.last_epoch)
+            for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
-    @property
-    def _decay(self) -> LRScheduler:
-        if self.after_scheduler is None:
-            raise TypeError("ResumableWarmup needs a schedule to follow the warm-up")
-        return self.after_scheduler
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer,
+    *,
+    warmup_steps: int,
+    total_steps: int,
+    end_share: float,
+    first: int = 1,
+    hold: int = 0,
+) -> ResumableSchedule:
+    """Let learning rates rise linearly, then fall along a cosine.
+
+    Step ``s``, counted from 0, has the share ``(s + first) / (warmup_steps + first)`` of a group's
+    rate until ``warmup_steps``, where it is 1.
+
+    Args:
+        optimizer: With the peak rate in each group.
+        warmup_steps: Steps until the peak.
+        total_steps: Steps until the end, of which ``hold`` are not counted.
+        end_share: Share of the peak at the end.
+        first: 0: the first step has a rate of 0.
+        hold: Further steps at the peak before the decay.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + first) / (warmup_steps + first)
+        progress = max(step - warmup_steps - hold, 0) / max(total_steps - warmup_steps, 1)
+        return end_share + (1 - end_share) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+    return ResumableSchedule(optimizer, factor)
 
 
 def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, total_steps: int
-) -> tuple[torch.optim.AdamW, ResumableWarmup]:
-    """Return AdamW and its schedule over ``total_steps`` optimiser steps.
-
-    Args:
-        parameters: By name: those of the backbone learn at a rate of their own.
-        config: Rates and schedule.
-        total_steps: Length of the schedule.
-    """
+) -> tuple[torch.optim.AdamW, ResumableSchedule]:
+    """Return AdamW and its schedule; parameters of the backbone learn at a rate of their own."""
     own, tuned = [], []
     for name, parameter in parameters:
         (tuned if name.startswith("backbone.") else own).append(parameter)
@@ -88,16 +83,63 @@ def build_optimizer(
     if tuned:
         groups.append({"params": tuned, "lr": config.lrate * config.backbone_lrate})
     optimizer = torch.optim.AdamW(
-        groups, lr=config.lrate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+        groups, lr=config.lrate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
     )
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
-    decay_steps = max(total_steps - warmup, 1)
+    steps = {"warmup_steps": warmup, "total_steps": total_steps, "first": 0, "hold": 1}
+    return optimizer, warmup_cosine(optimizer, end_share=LRATE_END, **steps)
 
-    def cosine(step: int) -> float:
-        progress = min(step / decay_steps, 1.0)
-        return config.lrate_end + (1 - config.lrate_end) * (1 + math.cos(math.pi * progress)) / 2
 
-    decay = LambdaLR(optimizer, cosine)
-    return optimizer, ResumableWarmup(
-        optimizer, multiplier=1.0, total_epoch=warmup, after_scheduler=decay
-    )
+class AveragedWeights:
+    """Exponential moving average of parameters (Polyak averaging), which can replace them.
+
+    The decay rises to its final value, so that the start is soon forgotten.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
+        """Begin with the present values.
+
+        Args:
+            parameters: Trained in place.
+            decay: Share of the average that a step leaves; 0: the average is the last step.
+        """
+        self.parameters, self.decay = parameters, decay
+        self.restart()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Include the present values."""
+        self.steps += 1
+        decay = min(self.decay, self.steps / (9 + self.steps))
+        get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], None)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Give the parameters the averaged values inside."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def state(self) -> dict[str, Any]:
+        """Return what resuming needs beside the averaged values: the trained ones."""
+        return {"steps": self.steps, "trained": [p.detach() for p in self.parameters]}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what ``state`` returned; the parameters hold the averaged values at this moment."""
+        self.restart()
+        self.steps = state["steps"]
+        for parameter, value in zip(self.parameters, state["trained"], strict=True):
+            parameter.copy_(value)
+
+    def restart(self) -> None:
+        """Begin again with the present values."""
+        self.steps = 0
+        self.values = [parameter.detach().clone() for parameter in self.parameters]
+
+    def _swap(self) -> None:
+        # Storages change places, so that nothing is copied and optimisers notice nothing.
+        for place, parameter in enumerate(self.parameters):
+            parameter.data, self.values[place] = self.values[place], parameter.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,30 +14,7 @@ from datasets.views import Views
 from models.projection import SceneFeatures
 from models.vggt_nerf import Rendering, VGGTNeRF
 from models.volume_rendering import Composite
-
-
-@dataclass(frozen=True)
-class RayBatchConfig:
-    """Which pixels of the targets a step renders."""
-
-    patch_size: int = 16
-    """side, in pixels, of the square patches that some of the rays form"""
-    patch_share: float = 0.5
-    """share of the rays that form patches; the others are single pixels"""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no patch."""
-        if self.patch_size < 2 or not 0 <= self.patch_share <= 1:
-            raise ValueError(
-                f"patch_size={self.patch_size} must be at least 2 and "
-                f"patch_share={self.patch_share} in [0, 1]"
-            )
-
-    def num_patches(self, rays: int, size: tuple[int, int]) -> int:
-        """Return how many patches fit in a number of rays of an image; none in a small image."""
-        if min(size) < self.patch_size:
-            return 0
-        return int(rays * self.patch_share) // self.patch_size**2
+from training.config import RayBatchConfig
 
 
 @dataclass(frozen=True)
@@ -123,20 +101,20 @@ def render_targets(
         pixels = drawn.pixels[:, place]
         parts.append(model.render(scene, volume, pixels, generator, with_coarse=True))
     return Rendering(
-        fine=_stack([part.fine for part in parts]),
-        t_edges=torch.stack([part.t_edges for part in parts], 1),
-        plane_weights=torch.stack([part.plane_weights for part in parts], 1),
-        coarse=_stack([part.coarse for part in parts if part.coarse is not None]),
+        fine=_join([part.fine for part in parts]),
+        t_edges=_along_targets([part.t_edges for part in parts]),
+        plane_weights=_along_targets([part.plane_weights for part in parts]),
+        coarse=_join([part.coarse for part in parts if part.coarse is not None]),
     )
 
 
-def _stack(parts: list[Composite]) -> Composite:
-    return Composite(
-        rgb=torch.stack([part.rgb for part in parts], 1),
-        depth=torch.stack([part.depth for part in parts], 1),
-        opacity=torch.stack([part.opacity for part in parts], 1),
-        weights=torch.stack([part.weights for part in parts], 1),
-    )
+def _join(parts: list[Composite]) -> Composite:
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Composite(*map(_along_targets, columns))
+
+
+def _along_targets(values: Sequence[Tensor]) -> Tensor:
+    return values[0][:, None] if len(values) == 1 else torch.stack(list(values), 1)
 
 
 def _gather(

@@ -7,9 +7,6 @@ read with ``weights_only=True``: an untrusted checkpoint cannot run code.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 import pickle
 import re
 from pathlib import Path
@@ -18,45 +15,26 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
-
-logger = logging.getLogger(__name__)
+from utils.files import written_whole
 
 EPOCH_PLACEHOLDER = "{epoch:02d}"
 
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:
-    """Write ``content`` so that ``path`` holds either the old file or the whole new one.
-
-    Raises:
-        UserError: The folder cannot be written or the disk is full; the old file is untouched.
-    """
+    """Write ``content`` so that ``path`` holds either the old file or the whole new one."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        # torch.save reports a failed write as a RuntimeError of its zip writer.
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        whole = f"the previous {path.name} is untouched" if path.exists() else "nothing was written"
-        raise UserError(
-            f"{path}: cannot save the checkpoint ({error}); {whole}. "
-            "Free space or choose another folder with --save_dir, then resume with --ckpt."
-        ) from error
+    old = f"The previous {path.name} is untouched" if path.exists() else "Nothing was written"
+    remedy = "free space or choose another folder with --save_dir, then resume with --ckpt."
+    with written_whole(path, f"{old}; {remedy}") as partial:
+        try:
+            torch.save(content, partial)
+        except RuntimeError as error:
+            # How its zip writer reports a failed write.
+            raise OSError(error) from error
 
 
 def load_safely(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint as plain data.
-
-    Raises:
-        UserError: The file is missing, not a checkpoint, truncated, or holds anything but tensors
-            and plain containers.
-    """
+    """Read a checkpoint as plain data."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
@@ -82,9 +60,6 @@ def resolve_checkpoint(path: str) -> Path:
 
     A literal ``{epoch:02d}`` stands for the newest epoch that has a match; a folder stands for the
     newest ``.ckpt`` in it.
-
-    Raises:
-        UserError: Nothing matches; names what is there instead.
     """
     if EPOCH_PLACEHOLDER in path:
         return _newest_epoch(path)

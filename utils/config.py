@@ -254,6 +254,8 @@ def _without_retired(unknown: Sequence[str], parser: argparse.ArgumentParser) ->
             kept.append(word)
             continue
         value = words.pop(0) if words and not words[0].startswith("--") else "true"
+        while words and not words[0].startswith("--"):
+            words.pop(0)
         if problem := check_retired(name, value):
             parser.error(problem)
         logger.warning("--%s no longer has an effect; leave it out", name)

@@ -54,7 +54,7 @@ def set_up_console() -> None:
     )
     for name in chatty:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # warmup-scheduler asks its inner schedule by the public name; the value is right.
-    warnings.filterwarnings("ignore", message="To get the last learning rate computed by")
+    # Frozen and fine-tuned networks are meant to be in eval mode.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # Lightning against newer PyTorch versions.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from utils.errors import UserError
@@ -26,3 +28,11 @@ def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.devi
             "for no more with --devices, or compute on the processor with --device cpu."
         )
     return [torch.device("cuda", number) for number in range(count)]
+
+
+def choose_precision(precision: str, accelerator: str) -> Any:  # noqa: ANN401
+    """Return Lightning's precision; ``auto`` is bf16-mixed on a GPU and 32-true elsewhere."""
+    if precision != "auto":
+        return precision
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu else "32-true"

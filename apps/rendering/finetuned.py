@@ -21,7 +21,7 @@ from apps.rendering.scene import (
 )
 from apps.rendering.source_selection import Places
 from datasets.formats.dtu import MILLIMETRES_TO_SCENE
-from models.scene_file import load_finetuned
+from models.checkpoint import load_finetuned
 from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras

@@ -7,7 +7,7 @@ import torch
 from torchvision.models.vgg import cfgs, make_layers
 
 from evaluation.perceptual import VGG_FILE, PerceptualDistance, find_perceptual_weights
-from training.perceptual_loss import perceptual_loss
+from training.losses import perceptual_loss
 from utils.errors import UserError
 
 

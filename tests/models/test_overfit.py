@@ -6,8 +6,9 @@ import torch
 from datasets.formats.dtu import DTUDataset
 from datasets.views import SampleRequest, collate_samples
 from models.vggt_nerf import VGGTNeRF
-from training.losses import LossConfig, rendering_losses
-from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
+from training.config import LossConfig, RayBatchConfig
+from training.losses import rendering_losses
+from training.ray_batches import draw_target_rays, render_targets
 from utils.metrics import psnr
 
 

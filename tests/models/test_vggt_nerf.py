@@ -15,7 +15,8 @@ from models.config import (
 from models.depth_prior import DepthPrior
 from models.projection import SceneFeatures
 from models.vggt_nerf import VGGTNeRF
-from training.ray_batches import RayBatchConfig, draw_target_rays, render_targets
+from training.config import RayBatchConfig
+from training.ray_batches import draw_target_rays, render_targets
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 

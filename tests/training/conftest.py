@@ -1,38 +1,158 @@
+"""Tiny runs of both trainings."""
+
+from types import SimpleNamespace
+
 import pytest
+import torch
+from tiny_models import random_backbone, save_general
+from training_runs import as_flags
+
+import train_vggt_nerf_finetuning_pl
+from models.backbone import load_backbone
+from models.config import (
+    CostVolumeConfig,
+    FeaturePyramidConfig,
+    ModelConfig,
+    RadianceFieldConfig,
+    RenderConfig,
+)
+from models.vggt_nerf import VGGTNeRF
+from training.config import FineTuningConfig, GeneralTrainingConfig
+from training.finetuning import run_finetuning
+from training.finetuning_module import FineTuningModule
+from training.general import run_general_training
+from training.general_module import GeneralModule
+from utils.cameras import Cameras
+from utils.config import parse_config
+
+GENERAL = {
+    "random_backbone": "true",
+    "backbone_size": 56,
+    "feature_channels": 8,
+    "coarse_channels": 8,
+    "pyramid_width": 16,
+    "field_width": 8,
+    "similarity_groups": 2,
+    "ray_heads": 2,
+    "view_width": 8,
+    "volume_channels": 2,
+    "volume_groups": 2,
+    "N_planes": 8,
+    "N_samples": 4,
+    "batch_size": 32,
+    "num_workers": 0,
+    "num_nearest": 4,
+    "min_sources": 2,
+    "max_sources": 3,
+    "source_dropout": 0.3,
+    "warmup_steps": 3,
+    "batches_per_epoch": 5,
+    "num_epochs": 3,
+    "save_every": 2,
+    "val_chunk": 2000,
+    "device": "cpu",
+    "devices": 1,
+}
+SCENE = {
+    "n_views": 3,
+    "batch_size": 96,
+    "targets_per_step": 1,
+    "spare_sources": 1,
+    "refine_every": 2,
+    "patch_size": 8,
+    "num_steps": 6,
+    "val_every": 3,
+    "save_every": 2,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="session")
 def tiny_flags(tiny_dtu, tiny_backbone):
-    """Command-line flags of a run that takes a second or two."""
-    flags = {
-        "datadir": tiny_dtu,
-        "vggt_path": tiny_backbone,
-        "random_backbone": "true",
-        "backbone_size": 56,
-        "feature_channels": 8,
-        "coarse_channels": 8,
-        "pyramid_width": 16,
-        "field_width": 8,
-        "similarity_groups": 2,
-        "ray_heads": 2,
-        "view_width": 8,
-        "volume_channels": 2,
-        "volume_groups": 2,
-        "N_planes": 8,
-        "N_samples": 4,
-        "batch_size": 32,
-        "num_workers": 0,
-        "num_nearest": 4,
-        "min_sources": 2,
-        "max_sources": 3,
-        "source_dropout": 0.3,
-        "warmup_steps": 3,
-        "batches_per_epoch": 5,
-        "num_epochs": 3,
-        "save_every": 2,
-        "val_chunk": 2000,
-        "accelerator": "cpu",
-        "devices": 1,
-    }
-    widths = ["--volume_widths", "8", "8"]
-    return widths + [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+    """Flags of a general training that takes a second or two."""
+    where = {"datadir": tiny_dtu, "vggt_path": tiny_backbone}
+    return ["--volume_widths", "8", "8", *as_flags(where | GENERAL)]
+
+
+@pytest.fixture(scope="session")
+def general_checkpoint(tiny_backbone, tmp_path_factory):
+    """Of a model with random weights and a width that fine-tuning is quick with."""
+    config = ModelConfig(
+        FeaturePyramidConfig(feature_channels=8, coarse_channels=8, pyramid_width=16),
+        CostVolumeConfig(volume_channels=4, volume_widths=(8, 8), volume_groups=4),
+        RadianceFieldConfig(field_width=16, view_width=8, similarity_groups=4, ray_heads=2),
+        RenderConfig(N_planes=12, N_samples=8),
+    )
+    torch.manual_seed(0)
+    model = VGGTNeRF(config, load_backbone(random_backbone(tiny_backbone))).eval()
+    return save_general(model, tiny_backbone, tmp_path_factory.mktemp("ckpt"))
+
+
+@pytest.fixture(scope="session")
+def scene_flags(general_checkpoint, tiny_dtu):
+    """Flags of a fine-tuning that takes a second or two."""
+    return as_flags({"datadir": tiny_dtu / "scan2", "init_ckpt": general_checkpoint} | SCENE)
+
+
+@pytest.fixture
+def finetune(scene_flags, tmp_path, monkeypatch):
+    """Run the script; returns its status."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def run(*argv, **flags):
+        texts = [*scene_flags, "--save_dir", tmp_path / "runs", *as_flags(flags), *argv]
+        try:
+            return train_vggt_nerf_finetuning_pl.main([str(text) for text in texts])
+        except SystemExit as stop:
+            return stop.code
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def general(tiny_flags):
+    """General training, as ``train`` runs it: 15 steps, 5 an epoch."""
+    return SimpleNamespace(
+        flags=tiny_flags,
+        run=lambda argv: run_general_training(parse_config(GeneralTrainingConfig, argv)),
+        module=GeneralModule,
+        script="train_vggt_nerf_pl.py",
+        last="vggt_mvs_general_train_v1/ckpts/last.ckpt",
+        steps=15,
+        step_of=lambda content: content["global_step"],
+        state_of=lambda content: [content[part] for part in ("state_dict", "optimizer_states")],
+    )
+
+
+@pytest.fixture(scope="session")
+def scene(scene_flags):
+    """Fine-tuning, as ``train`` runs it: 6 steps, a validation after 3."""
+    return SimpleNamespace(
+        flags=scene_flags,
+        run=lambda argv: run_finetuning(parse_config(FineTuningConfig, argv)),
+        module=FineTuningModule,
+        script="train_vggt_nerf_finetuning_pl.py",
+        last="scan2/vggt_finetune_scan2/ckpts/latest.tar",
+        steps=6,
+        step_of=lambda content: content["training"]["progress"]["step"],
+        state_of=lambda content: [
+            *(content["state"], content["training"]["progress"]),
+            [row["psnr"] for row in content["training"]["curve"]],
+        ],
+    )
+
+
+@pytest.fixture
+def arc_cameras():
+    """Build cameras on an arc around the origin, 4 away, that look at it."""
+
+    def build(angles, size=(32, 40)):
+        angles = torch.as_tensor(angles, dtype=torch.float32)
+        c2w = torch.eye(4).repeat(len(angles), 1, 1)
+        c2w[:, 0, 0] = c2w[:, 2, 2] = angles.cos()
+        c2w[:, 2, 0], c2w[:, 0, 2] = angles.sin(), -angles.sin()
+        c2w[:, :3, 3] = -4 * c2w[:, :3, 2]
+        intrinsics = torch.tensor([[40.0, 0, size[1] / 2], [0, 40.0, size[0] / 2], [0, 0, 1]])
+        return Cameras(intrinsics.expand(len(angles), 3, 3), c2w)
+
+    return build

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import train_vggt_nerf_pl
-from training.finetuning_config import FineTuningConfig
-from training.general import GeneralTrainingConfig
+from training.config import FineTuningConfig, GeneralTrainingConfig
 from training.vggt.mini_config import MiniTrainingConfig
 from utils.config import parse_config
 

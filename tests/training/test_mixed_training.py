@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.general import GeneralTrainingConfig, run_general_training
+from training.config import GeneralTrainingConfig
+from training.general import run_general_training
 from utils.config import parse_config
 
 pytestmark = pytest.mark.filterwarnings("default")

@@ -5,7 +5,8 @@ import torch
 
 from datasets.planned_scenes import StepPlans
 from datasets.worlds_module import WorldsModule
-from training.general import GeneralTrainingConfig, run_general_training
+from training.config import GeneralTrainingConfig
+from training.general import run_general_training
 from utils.checkpoints import load_safely
 from utils.config import parse_config
 

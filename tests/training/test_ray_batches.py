@@ -1,7 +1,8 @@
 import torch
 
 from datasets.views import Views
-from training.ray_batches import RayBatchConfig, draw_target_rays
+from training.config import RayBatchConfig
+from training.ray_batches import draw_target_rays
 from utils.cameras import Cameras
 
 

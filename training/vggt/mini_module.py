@@ -16,7 +16,7 @@ from datasets.replay import RenderedBatches
 from datasets.views import Views
 from models.vggt.block import compile_blocks
 from models.vggt.network import VGGT, VGGTPrediction
-from training.gradient_guard import GradientGuard
+from training.callbacks import GradientGuard
 from training.vggt.attention import AttentionTeacher
 from training.vggt.ema import averaged_copy, update_average
 from training.vggt.evaluation import geometry_metrics

@@ -25,8 +25,7 @@ from datasets.planned_scenes import (
 )
 from models.vggt.initialization import random_vggt
 from models.vggt.network import VGGT
-from training.checkpointing import AtomicCheckpointIO, LastCheckpoint
-from training.resuming import check_resumed_settings
+from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
 from training.vggt.curriculum import plan_step
 from training.vggt.export import export_vggt
 from training.vggt.held_out import comparison_table

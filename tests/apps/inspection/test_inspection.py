@@ -16,7 +16,7 @@ from apps.inspection.features import match_pair
 from apps.inspection.run import InspectionConfig, run_inspection
 from apps.inspection.sweep import shrink, sweep_depth, warp
 from datasets.formats.transforms import read_transforms
-from training.general import GeneralTrainingConfig
+from training.config import GeneralTrainingConfig
 from utils.config import parse_config
 from utils.errors import UserError
 

@@ -7,7 +7,7 @@ import torch
 import render_video
 from apps.rendering.finetuned import open_tuned
 from apps.rendering.scene import RenderableScene, RenderSettings
-from models.scene_file import load_finetuned
+from models.checkpoint import load_finetuned
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 import dataclasses
 
 import pytest
-import torch
 
 from evaluation.config import DataChoice
 from training.scene_split import read_split
-from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
 
 
@@ -41,35 +39,6 @@ def test_one_source_view(refused):
 def test_no_test_view(drawn_split):
     with pytest.raises(UserError, match="--targets"):
         drawn_split(test_ids=())
-
-
-def test_another_backbone(refused, general_checkpoint, tmp_path):
-    content = load_safely(general_checkpoint)
-    content["vggt_nerf"]["backbone_fingerprint"] = "0123"
-    save_atomically(content, tmp_path / "other.ckpt")
-    refused("another backbone", "--vggt_path", init_ckpt=tmp_path / "other.ckpt")
-
-
-def test_files_of_another_kind(refused, general_checkpoint, tmp_path):
-    refused("is not a fine-tuned scene", argv=("--ckpt", general_checkpoint))
-    refused("no such checkpoint", init_ckpt=tmp_path / "none.ckpt")
-    torch.save({"state": 1}, tmp_path / "broken.tar")
-    refused("is not a fine-tuned scene", argv=("--ckpt", tmp_path / "broken.tar"))
-
-
-def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
-    assert finetune(num_steps=1) == 0
-    latest = tmp_path / "runs/scan2/vggt_finetune_scan2/ckpts/latest.tar"
-    ours = tiny_dtu / "scan1"
-    refused("is of scene 'scan2'", tiny_dtu / "scan2", argv=("--ckpt", latest), datadir=ours)
-    best = latest.with_name("best.tar")
-    refused("resume from latest.tar", argv=("--ckpt", best))
-
-
-def test_impossible_settings(refused):
-    refused("num_steps=0", num_steps=0)
-    refused("lpips_weight=0.1", lpips_weight=0.1)
-    refused("lrate_mpas", argv=("--lrate_mpas", 1))
 
 
 def test_views_are_divided_and_depth_stays_out(tiny_dtu):

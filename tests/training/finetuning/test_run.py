@@ -1,35 +1,33 @@
-"""The fine-tuning script from its flags to its files."""
+"""The fine-tuning script from its flags to its files, whatever goes wrong."""
 
 import json
 import logging
-import os
-import signal
+import math
 
 import pytest
 import torch
+from training_runs import train
 
+import train_vggt_nerf_finetuning_pl
 from evaluation.config import DataChoice
-from models.scene_file import load_finetuned, read_scene_file
-from training import finetuning_log as record
-from training import finetuning_loop as loop
-from training.finetuning_validation import TestViews
+from models.checkpoint import load_finetuned, read_scene_file
+from training import scene_log
+from training.finetuning_module import FineTuningModule
+from training.scene_log import Best
 from training.scene_split import read_split
-from utils.checkpoints import load_safely
+from training.scene_validation import TestViews
+from utils.checkpoints import load_safely, save_atomically
+from utils.errors import UserError
 
 NAME = "runs/scan2/vggt_finetune_scan2"
+pytestmark = pytest.mark.filterwarnings("default")
 
 
-def same(ours, theirs):
-    if isinstance(ours, torch.Tensor):
-        return torch.equal(ours, theirs)
-    if isinstance(ours, dict):
-        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours)
-    if isinstance(ours, (list, tuple)):
-        return len(ours) == len(theirs) and all(map(same, ours, theirs))
-    return ours == theirs
+def step_of(path):
+    return read_scene_file(path)["training"]["progress"]["step"]
 
 
-def test_a_run_and_what_it_leaves(finetune, tmp_path, caplog):
+def test_a_run_and_what_it_leaves(finetune, tiny_dtu, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     assert finetune(lrate_maps=0.01) == 0
     folder = tmp_path / NAME
@@ -40,72 +38,22 @@ def test_a_run_and_what_it_leaves(finetune, tmp_path, caplog):
     assert curve[0]["training_seconds"] < 0.2 * curve[0]["seconds"]
     metrics = json.loads((folder / "metrics.json").read_text())["scenes"]["scan2"]
     assert metrics["psnr"] == pytest.approx(curve[-1]["psnr"], abs=1e-3)
+    split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
+    # Sources are named as the files are; views that come first are not simply counted.
+    assert split.train_ids != tuple(range(len(split.train_ids)))
+    named = {source for view in metrics["views"] for source in view["sources"]}
+    assert named <= set(split.train_ids)
     assert "test PSNR" in caplog.text and "latest.tar" in caplog.text
     assert list((folder / "logs").iterdir())
     assert {path.name[:12] for path in (folder / "pictures").glob("*.jpg")} == {
         f"step=000000{step}" for step in (0, 3, 6)
     }
-    for name in ("latest", "best"):
-        load_safely(folder / "ckpts" / f"{name}.tar")
-
-
-def test_figures_name_sources_as_the_files_do(finetune, tmp_path, tiny_dtu):
-    finetune(num_steps=1)
-    split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
-    report = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]
-    named = {source for view in report["views"] for source in view["sources"]}
-    # Views that come first are not simply counted.
-    assert split.train_ids != tuple(range(len(split.train_ids)))
-    assert named <= set(split.train_ids)
-
-
-def keep_step_four(monkeypatch, path, without=()):
-    """Also write what a run that was killed after step 4 leaves."""
-    real = record.save_atomically
-
-    def save(content, target):
-        real(content, target)
-        if content["training"] and content["training"]["progress"]["step"] == 4:
-            progress = content["training"]["progress"]
-            kept = {name: value for name, value in progress.items() if name not in without}
-            real({**content, "training": {**content["training"], "progress": kept}}, path)
-
-    monkeypatch.setattr(record, "save_atomically", save)
-
-
-def test_a_run_resumes_exactly(finetune, tmp_path, monkeypatch):
-    middle = tmp_path / "middle.tar"
-    keep_step_four(monkeypatch, middle)
-    assert finetune(expname="whole") == 0
-    assert finetune("--ckpt", middle, expname="resumed") == 0
-    ours, theirs = (
-        read_scene_file(tmp_path / "runs/scan2" / name / "ckpts/latest.tar")
-        for name in ("resumed", "whole")
-    )
-    assert same(ours["state"], theirs["state"])
-    assert same(ours["training"]["progress"], theirs["training"]["progress"])
-    rows = [[row["psnr"] for row in content["training"]["curve"]] for content in (ours, theirs)]
-    assert rows[0] == rows[1]
-
-
-def test_a_file_from_before_there_was_an_average_resumes(finetune, tmp_path, monkeypatch):
-    old = tmp_path / "old.tar"
-    keep_step_four(monkeypatch, old, without=("average",))
-    assert finetune() == 0
-    assert "average" not in read_scene_file(old)["training"]["progress"]
-    assert finetune("--ckpt", old, expname="resumed") == 0
-    latest = read_scene_file(tmp_path / "runs/scan2/resumed/ckpts/latest.tar")
-    assert latest["training"]["progress"]["step"] == 6
-
-
-def test_a_file_renders_alone(finetune, tmp_path, tiny_dtu):
-    assert finetune() == 0
-    metrics = json.loads((tmp_path / NAME / "metrics.json").read_text())["scenes"]["scan2"]
-    loaded = load_finetuned(tmp_path / NAME / "ckpts/latest.tar")
+    load_finetuned(folder / "ckpts/best.tar")
+    # The file renders alone.
+    loaded = load_finetuned(folder / "ckpts/latest.tar")
     assert loaded.name == "scan2" and len(loaded.cameras.shape) == 1
     assert not set(loaded.train_ids) & set(loaded.test_ids)
-    split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
-    tests = TestViews(split.scene.load_views(split.test_ids), split.test_ids, split.region, 999)
+    tests = TestViews(split.test_views(), split.test_ids, split.region, 999)
     psnr = tests.mean_psnr(tests.render(loaded.scene))
     assert psnr == pytest.approx(metrics["psnr"], abs=1e-3)
     images = loaded.render(loaded.cameras[:2], size=(16, 20))
@@ -125,29 +73,143 @@ def test_worse_is_not_kept(finetune, tmp_path, caplog):
     assert report["settings"]["step"] == best["step"]
 
 
-def test_settings_of_the_checkpoint_win_and_are_named_once(finetune, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    assert finetune(field_width=48, num_steps=2, save_every=1) == 0
-    named = [line for line in caplog.text.splitlines() if "field_width" in line]
-    assert len(named) == 1 and "field_width=16" in named[0] and "48" in named[0]
-    caplog.clear()
+def test_sizes_of_the_model_have_no_effect_and_are_named(finetune, caplog):
+    assert finetune("--volume_widths", 8, 8, field_width=48, num_steps=1) == 0
+    for name in ("field_width", "volume_widths"):
+        assert f"--{name} no longer has an effect" in caplog.text
+
+
+@pytest.fixture
+def stopped(scene, tmp_path):
+    """The file of a run that crashed after step 4."""
+    return train(scene, tmp_path / "runs", "--expname", "other", at=4)[1].parents[2] / (
+        "other/ckpts/latest.tar"
+    )
+
+
+def resume(*argv):
+    return train_vggt_nerf_finetuning_pl.main(["--ckpt", *map(str, argv)])
+
+
+def test_a_file_alone_says_where_its_run_lives_and_its_data_are(finetune, stopped, tmp_path):
+    assert finetune() == 0
+    assert resume(stopped) == 0
+    assert step_of(stopped) == 6
+    curve = json.loads((tmp_path / NAME / "curve.json").read_text())
+    assert [row["step"] for row in curve] == [0, 3, 6]
+    assert not stopped.with_name("latest.1.tar").exists()
+
+
+def test_a_run_and_data_that_moved(stopped, tiny_dtu, tmp_path):
+    moved = stopped.parents[1].rename(tmp_path / "moved") / "ckpts/latest.tar"
+    (tmp_path / "data").symlink_to(tiny_dtu)
+    assert resume(moved, "--datadir", tmp_path / "data/scan2") == 0
+    assert step_of(moved) == 6 and not stopped.exists()
+    assert load_finetuned(moved).settings["data"]["datadir"] == str(tmp_path / "data/scan2")
+
+
+def test_only_what_somebody_chose_is_said_not_to_count(stopped, caplog):
+    assert resume(stopped, "--num_steps", 7) == 0
+    decided = [line for line in caplog.text.splitlines() if "decides:" in line]
+    assert len(decided) == 1 and decided[0].endswith("optimizer.num_steps=6, not 7")
+
+
+def test_files_of_earlier_runs_are_kept_and_resume(finetune, tmp_path, caplog):
+    for steps in (2, 3, 4):
+        assert finetune(num_steps=steps) == 0
+    folder = tmp_path / NAME / "ckpts"
+    names = ("latest.tar", "latest.2.tar", "latest.1.tar")
+    assert [step_of(folder / name) for name in names] == [4, 3, 2]
+    load_finetuned(folder / "best.1.tar")
+    assert resume(folder / "latest.1.tar") == 0
+    assert [step_of(folder / name) for name in ("latest.tar", "latest.3.tar")] == [2, 4]
+    assert "is missing" not in caplog.text
+
+
+def test_a_run_that_diverges_saves_what_it_learnt(finetune, tmp_path, monkeypatch, caplog):
+    real = FineTuningModule.training_step
+
+    def poisoned(module, *batch):
+        outputs = real(module, *batch)
+        return outputs | {"loss": outputs["loss"] * (math.nan if module.global_step else 1)}
+
+    monkeypatch.setattr(FineTuningModule, "training_step", poisoned)
+    assert finetune(num_steps=90, val_every=90, save_every=90) == 1
+    scene = load_finetuned(tmp_path / NAME / "ckpts/latest.tar").scene
+    assert all(value.isfinite().all() for value in scene.parameters())
+    assert "latest.tar" in caplog.text and "--ckpt" not in caplog.text
+
+
+def test_what_is_not_finite_is_never_the_best(finetune, tmp_path):
+    assert finetune(num_steps=1) == 0
+    scene = load_finetuned(tmp_path / NAME / "ckpts/latest.tar").scene
+    values, best = (25.0, math.nan, 10.0), Best()
+    assert [best.offer(scene, *pair) for pair in enumerate(values)] == [True, False, False]
+    assert (best.psnr, best.step) == (25.0, 0)
+
+
+def test_pictures_that_cannot_be_written_stop_nothing(finetune, tmp_path, monkeypatch, caplog):
+    def full(path, *_):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(scene_log, "save_image", full)
+    assert finetune() == 0
+    assert step_of(tmp_path / NAME / "ckpts/latest.tar") == 6
+    assert "No space left" in caplog.text
+
+
+def test_memory_that_runs_out_is_one_error_with_a_remedy(finetune, monkeypatch, caplog):
+    def too_much(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB.")
+
+    monkeypatch.setattr(FineTuningModule, "training_step", too_much)
+    assert finetune() == 1
+    assert "out of memory" in caplog.text and "--batch_size" in caplog.text
+
+
+def test_the_best_is_written_before_the_file_that_names_it(finetune, tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("disk full")
+
+    monkeypatch.setattr(scene_log, "save_atomically", fail)
+    assert finetune(num_steps=2) == 2
+    assert not (tmp_path / NAME / "ckpts/latest.tar").exists()
+
+
+@pytest.fixture
+def refused(finetune, caplog, capsys):
+    def check(*words, argv=(), **flags):
+        assert finetune(*argv, **flags) == 2
+        said = caplog.text + capsys.readouterr().err
+        for word in words:
+            assert str(word) in said, said
+
+    return check
+
+
+def test_another_backbone(refused, general_checkpoint, tmp_path):
+    content = load_safely(general_checkpoint)
+    content["vggt_nerf"]["backbone_fingerprint"] = "0123"
+    save_atomically(content, tmp_path / "other.ckpt")
+    refused("another backbone", "--vggt_path", init_ckpt=tmp_path / "other.ckpt")
+
+
+def test_files_of_another_kind(refused, general_checkpoint, tmp_path):
+    refused("is not a fine-tuned scene", argv=("--ckpt", general_checkpoint))
+    refused("no such checkpoint", init_ckpt=tmp_path / "none.ckpt")
+    torch.save({"state": 1}, tmp_path / "broken.tar")
+    refused("is not a fine-tuned scene", argv=("--ckpt", tmp_path / "broken.tar"))
+
+
+def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
+    assert finetune(num_steps=1) == 0
     latest = tmp_path / NAME / "ckpts/latest.tar"
-    assert finetune("--ckpt", latest, num_steps=9, field_width=48) == 0
-    named = [line for line in caplog.text.splitlines() if "num_steps" in line]
-    assert len(named) == 1 and "num_steps=2" in named[0]
-    assert json.loads((tmp_path / NAME / "curve.json").read_text())[-1]["step"] == 2
+    ours = tiny_dtu / "scan1"
+    refused("is of scene 'scan2'", tiny_dtu / "scan2", argv=("--ckpt", latest), datadir=ours)
+    refused("resume from latest.tar", argv=("--ckpt", latest.with_name("best.tar")))
 
 
-def test_a_stopped_run_saves(finetune, tmp_path, monkeypatch, caplog):
-    real = loop.step_losses
-
-    def stop_in_the_second(*arguments):
-        if arguments[4].initial_seed() == loop.generator_for("cpu", 0, 1).initial_seed():
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*arguments)
-
-    monkeypatch.setattr(loop, "step_losses", stop_in_the_second)
-    assert finetune() == 128 + signal.SIGTERM
-    latest = tmp_path / NAME / "ckpts/latest.tar"
-    assert read_scene_file(latest)["training"]["progress"]["step"] == 2
-    assert str(latest) in caplog.text
+def test_impossible_settings(refused):
+    refused("num_steps=0", num_steps=0)
+    refused("batch_size=1 rays are fewer", batch_size=1, targets_per_step=2)
+    refused("lrate_mpas", argv=("--lrate_mpas", 1))

@@ -1,15 +1,12 @@
-"""How good a scene is on its test views: figures, a curve over time, pictures."""
+"""Rendering and measuring the test views of a fine-tuned scene."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from datasets.views import Views
 from evaluation.rendering import RenderedView, ViewResult
@@ -22,10 +19,7 @@ from evaluation.scores import (
     view_scores,
 )
 from models.scene_model import SceneModel
-from utils.images import colorize, save_image
 from utils.metrics import psnr
-
-_BRIGHTEST_ERROR = 0.5
 
 
 class TestViews:
@@ -53,20 +47,14 @@ class TestViews:
         views = self.views
         with torch.autocast(views.images.device.type, torch.bfloat16, enabled=self.bf16):
             images = scene.render_images(views.cameras, views.size, self.chunk)
+        predicted = (images.rgb.float(), images.depth.float(), images.opacity.float())
         return [
-            ViewImages(
-                rgb=images.rgb[place].float(),
-                depth=images.depth[place].float(),
-                opacity=images.opacity[place].float(),
-                true_rgb=views.images[place],
-                true_depth=views.depths[place],
-                mask=views.masks[place],
-            )
-            for place in range(len(self.ids))
+            ViewImages(*parts)
+            for parts in zip(*predicted, views.images, views.depths, views.masks, strict=True)
         ]
 
     def mean_psnr(self, rendered: Sequence[ViewImages]) -> float:
-        """Return the mean of what ``view_scores`` calls PSNR, over the views that have pixels.
+        """Return the mean PSNR, as ``view_scores`` has it, over the views that have pixels.
 
         NaN if a rendering is not finite, or no pixel counts.
         """
@@ -107,19 +95,6 @@ class TestViews:
             )
             for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
         ]
-
-
-def save_strip(path: Path, view: ViewImages, near_far: Sequence[float]) -> None:
-    """Write truth, prediction, error and depth of one view side by side."""
-    save_image(path, strip(view, near_far))
-
-
-def strip(view: ViewImages, near_far: Sequence[float]) -> Float[Tensor, "3 height width"]:
-    """Lay out truth, prediction, error (black 0 to bright 0.5) and depth."""
-    rgb = view.rgb.clamp(0, 1)
-    error = colorize((rgb - view.true_rgb).abs().mean(0), 0.0, _BRIGHTEST_ERROR, "inferno")
-    depth = colorize(view.depth, near_far[0], near_far[1])
-    return torch.cat([view.true_rgb, rgb, error, depth], -1)
 
 
 def _on_cpu(view: ViewImages) -> ViewImages:

@@ -1,0 +1,57 @@
+"""Files of the version before fine-tuning had Lightning's trainer resume and render.
+
+``tests/fixtures/old_files`` holds a general run of ten steps, cut after six, and a fine-tuning of
+nine steps, cut after four, both of the tiny scene. The figures are what that version went on to.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from training_runs import train
+
+import train_vggt_nerf_finetuning_pl
+from models.checkpoint import load_finetuned, read_checkpoint
+from utils.checkpoints import load_safely, save_atomically
+
+OLD = Path(__file__).resolve().parents[1] / "fixtures/old_files"
+LOSSES = {6: 0.044061169, 7: 0.037925132, 8: 0.035598844, 9: 0.043812096}
+CURVE = {0: 19.936502, 3: 20.122864, 6: 20.197807, 9: 20.269077}
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def test_a_general_run_resumes(general, tmp_path):
+    flags = "--vggt_path backbone --backbone none --volume_widths 8 --feature_channels 4"
+    flags = [*general.flags, *flags.split(), "--coarse_channels", "4", "--num_epochs", "2"]
+    old = shutil.copy(OLD / "last.ckpt", tmp_path)
+    kind = SimpleNamespace(**vars(general) | {"flags": flags})
+    losses, path = train(kind, tmp_path / "runs", "--ckpt", old)
+    assert losses == pytest.approx(LOSSES, abs=1e-6)
+    assert read_checkpoint(old).step == 6 and load_safely(path)["global_step"] == 10
+
+
+def test_a_fine_tuning_resumes_where_it_lies_and_renders(tiny_dtu, tmp_path):
+    latest = tmp_path / "run/ckpts/latest.tar"
+    latest.parent.mkdir(parents=True)
+    shutil.copy(OLD / "latest.tar", latest)
+    before = load_finetuned(latest)
+    argv = ["--ckpt", str(latest), "--datadir", str(tiny_dtu / "scan2")]
+    assert train_vggt_nerf_finetuning_pl.main(argv) == 0
+    curve = json.loads((tmp_path / "run/curve.json").read_text())
+    assert {row["step"]: row["psnr"] for row in curve} == pytest.approx(CURVE, abs=1e-3)
+    after = load_finetuned(latest)
+    assert before.train_ids == after.train_ids == (0, 2, 5) and before.name == "scan2"
+    pictures = [scene.render(scene.cameras[:1], size=(16, 20)).rgb for scene in (before, after)]
+    assert 0 < (pictures[0] - pictures[1]).abs().max() < 0.1
+
+
+def test_a_fine_tuning_from_before_there_was_an_average_resumes(tiny_dtu, tmp_path):
+    content = load_safely(OLD / "latest.tar")
+    del content["training"]["progress"]["average"]
+    save_atomically(content, tmp_path / "run/ckpts/latest.tar")
+    argv = ["--ckpt", str(tmp_path / "run/ckpts/latest.tar"), "--datadir", str(tiny_dtu / "scan2")]
+    assert train_vggt_nerf_finetuning_pl.main(argv) == 0
+    latest = load_safely(tmp_path / "run/ckpts/latest.tar")
+    assert latest["training"]["progress"]["step"] == 9

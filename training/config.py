@@ -1,0 +1,243 @@
+"""Settings of general training and of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from datasets.data_config import DataConfig
+from datasets.replay import ReplayConfig
+from datasets.worlds_config import WorldsConfig
+from evaluation.config import DataChoice
+from models.config import BackboneConfig, ModelConfig
+from utils.settings import (
+    Alias,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Settings,
+    Share,
+    Within,
+)
+
+Device = Annotated[Literal["auto", "gpu", "cpu"], Alias(("accelerator",))]
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """Folder, start and hardware of a general training run."""
+
+    expname: str = "vggt_mvs_general_train_v1"
+    """name of the run; its folder under save_dir"""
+    save_dir: str = "runs_new"
+    """folder of all runs"""
+    ckpt: str | None = None
+    """resume this run exactly; {epoch:02d} in the path stands for the newest epoch"""
+    init_ckpt: str | None = None
+    """start a new run from the weights of this checkpoint"""
+    seed: int = 0
+    """seed of everything random"""
+    num_epochs: Count = 10
+    """passes over the training data"""
+    save_every: Count = 500
+    """steps between writes of last.ckpt"""
+    val_chunk: Count = 8192
+    """rays in one go when whole images are rendered; bounds the memory"""
+    device: Device = "auto"
+    """where to run; auto: on GPUs if there are some"""
+    devices: str = "auto"
+    """number of devices, auto for all, or a list like 0,2"""
+    num_nodes: int = 1
+    """machines that take part"""
+    strategy: str = "auto"
+    """Lightning's strategy: auto, ddp, ..."""
+    precision: Literal["auto", "bf16-mixed", "16-mixed", "32-true"] = "auto"
+    """auto: bf16-mixed on a GPU, 32-true elsewhere"""
+
+    def __post_init__(self) -> None:
+        """Check that a run is either resumed or started."""
+        super().__post_init__()
+        if self.ckpt and self.init_ckpt:
+            raise ValueError("--ckpt resumes a run and --init_ckpt starts one: give only one")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Settings):
+    """AdamW with a linear warm-up and a cosine decay."""
+
+    batch_size: Count = 2048
+    """rays per step on each device, shared evenly by the scenes of the step"""
+    lrate: Positive = 5e-4
+    """learning rate after the warm-up"""
+    warmup_steps: Count = 500
+    """steps over which the learning rate rises from 0"""
+    backbone_lrate: NonNegative = 0.1
+    """learning rate of what is tuned in the backbone, as a share of lrate"""
+
+
+@dataclass(frozen=True)
+class RayBatchConfig(Settings):
+    """Which pixels of the targets a step renders."""
+
+    patch_size: Annotated[int, Within(2)] = 16
+    """side, in pixels, of the square patches that some of the rays form"""
+    patch_share: Share = 0.5
+    """share of the rays that form patches; the others are single pixels"""
+
+    def num_patches(self, rays: int, size: tuple[int, int]) -> int:
+        """Return how many patches fit in a number of rays of an image; none in a small image."""
+        if min(size) < self.patch_size:
+            return 0
+        return int(rays * self.patch_share) // self.patch_size**2
+
+
+@dataclass(frozen=True)
+class LossConfig(Settings):
+    """Weights of the loss terms."""
+
+    coarse_weight: NonNegative = 0.2
+    """weight of the coarse volume's colour error, relative to the fine pass"""
+    depth_weight: NonNegative = 0.05
+    """weight of the fine pass's depth error, in units of the depth range, where there is depth"""
+    plane_weight: NonNegative = 0.01
+    """weight of the cross-entropy of the coarse volume's planes with the true depth"""
+    ssim_weight: NonNegative = 0.02
+    """weight of the patches' dissimilarity, (1 - SSIM) / 2"""
+    lpips_weight: NonNegative = 0.0
+    """weight of the patches' LPIPS; needs VGG-16's weights on the machine"""
+
+
+@dataclass(frozen=True)
+class AugmentationConfig(Settings):
+    """Random changes of training samples."""
+
+    source_dropout: Share = 0.1
+    """probability with which each source of a scene but its first is left out of a step"""
+    camera_noise: NonNegative = 0.0
+    """largest standard deviation, in pixels, of errors of the source cameras, as photographs have
+    them; every scene draws its share of it. For procedural worlds, whose cameras are exact"""
+
+
+@dataclass(frozen=True)
+class GeneralTrainingConfig:
+    """All settings of ``train_vggt_nerf_pl.py``."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    worlds: WorldsConfig = field(default_factory=WorldsConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "what to train on": ("dataset_name", "datadir", "vggt_path"),
+        "where the run lives": ("expname", "save_dir", "ckpt", "init_ckpt"),
+        "how long and how well": ("num_epochs", "batch_size", "lrate", "N_planes", "N_samples"),
+        "hardware": ("device", "devices", "num_workers"),
+    }
+
+    def __post_init__(self) -> None:
+        """Check that rays can be shared evenly."""
+        if self.optimizer.batch_size % (self.data.scenes_per_batch * self.data.num_targets):
+            raise ValueError(
+                f"batch_size={self.optimizer.batch_size} rays cannot be shared evenly by "
+                f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
+            )
+
+
+@dataclass(frozen=True)
+class SceneRunConfig(Settings):
+    """Folder, start and hardware of a fine-tuning run."""
+
+    expname: str | None = None
+    """name of the run; its folder under save_dir/<scan>; none: vggt_finetune_<scan>"""
+    save_dir: str = "runs_fine_tuning"
+    """folder of all runs"""
+    ckpt: str | None = None
+    """resume this run exactly: its latest.tar"""
+    init_ckpt: str = "ckpts/vggt-mini-nerf"
+    """checkpoint of general training to start from; of a folder the newest one in it"""
+    vggt_path: str | None = None
+    """folder of the backbone, where it is not at the place that init_ckpt remembers"""
+    N_planes: int | None = None
+    """depth planes of the coarse volume; as init_ckpt has it unless given"""
+    N_samples: int | None = None
+    """samples on each ray; as init_ckpt has it unless given"""
+    seed: int = 0
+    """seed of everything random"""
+    val_every: Count = 500
+    """steps between validations on the test views"""
+    save_every: Count = 2000
+    """steps between writes of latest.tar; it is also written at the end"""
+    chunk: Count = 16384
+    """rays in one go when whole images are rendered; bounds the memory"""
+    device: Device = "auto"
+    """where to run; auto: on a GPU if there is one"""
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
+    """auto: bf16-mixed on a GPU, 32-true elsewhere"""
+
+
+@dataclass(frozen=True)
+class SceneOptimizerConfig(Settings):
+    """Adam with a learning rate for each part, a short warm-up and a cosine decay."""
+
+    num_steps: Count = 4000
+    """steps of the whole run"""
+    batch_size: Count = 8192
+    """rays of a step"""
+    targets_per_step: Count = 2
+    """training views that the rays of a step are from"""
+    step_sources: NonNegativeInt = 0
+    """views that a step renders a training view from, at most n_views; 0: n_views"""
+    spare_sources: NonNegativeInt = 2
+    """views beyond these among which they are drawn at every step"""
+    refine_every: NonNegativeInt = 250
+    """steps between new estimates of the depth of the training views; 0: only before the first"""
+    lrate: Positive = 5e-4
+    """learning rate of the radiance field and of the volume network"""
+    lrate_maps: NonNegative = 2e-3
+    """learning rate of the feature maps"""
+    average_decay: Annotated[float, Within(0, 1, below=True)] = 0.995
+    """share of the averaged weights, which a run leaves, that a step keeps; 0: no average"""
+    warmup_steps: NonNegativeInt = 50
+    """steps over which the learning rates rise from 0"""
+    guide_weight: NonNegative = 0.001
+    """weight of the cross-entropy between the planes that rays are sampled at and the weights of
+    the rendering"""
+
+    def __post_init__(self) -> None:
+        """Check that every target has a ray."""
+        super().__post_init__()
+        if self.batch_size < self.targets_per_step:
+            raise ValueError(
+                f"batch_size={self.batch_size} rays are fewer than "
+                f"targets_per_step={self.targets_per_step}"
+            )
+
+
+@dataclass(frozen=True)
+class FineTuningConfig:
+    """All settings of ``train_vggt_nerf_finetuning_pl.py``.
+
+    The checkpoint decides the sizes of the model.
+    """
+
+    run: SceneRunConfig = field(default_factory=SceneRunConfig)
+    data: DataChoice = field(default_factory=DataChoice)
+    optimizer: SceneOptimizerConfig = field(default_factory=SceneOptimizerConfig)
+    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the scene": ("dataset_name", "datadir", "n_views"),
+        "what to start from": ("init_ckpt", "ckpt", "vggt_path"),
+        "where the run lives": ("expname", "save_dir"),
+        "how long and how well": ("num_steps", "batch_size", "N_samples", "val_every"),
+        "hardware": ("device",),
+    }

@@ -1,0 +1,152 @@
+"""Fine-tuning: the radiance field, the cost volume network and the feature maps of one scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from datasets.views import Views
+from models.ray_sampling import DepthPlanes
+from models.scene_model import SceneModel
+from training.config import FineTuningConfig
+from training.losses import perceptual_loss, proposal_loss, rendering_losses
+from training.optimization import AveragedWeights, warmup_cosine
+from training.ray_batches import draw_target_rays, render_targets
+from utils.seeding import generator_for
+
+LRATE_END = 0.03
+"""Learning rates at the end of the run, as a share of their peaks."""
+_BETAS = (0.9, 0.99)
+_EPS = 1e-15
+"""Tiny, as the gradients of feature maps are: it must not outweigh them in Adam's quotient."""
+
+
+class FineTuningModule(pl.LightningModule):
+    """Wire a scene, its losses and its optimiser.
+
+    All randomness of a step is drawn from (seed, step): a resumed run draws the same. What a run
+    leaves are the averaged weights; the scene's own are those that the next step begins with.
+    """
+
+    def __init__(
+        self, scene: SceneModel, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
+    ) -> None:
+        """Wire a run.
+
+        Args:
+            scene: What is tuned, on its device.
+            masks: Pixels of the training views that count.
+            config: Of the run.
+        """
+        super().__init__()
+        self.scene, self.masks, self.config = scene, masks, config
+        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
+        optimizer, views = config.optimizer, config.data.n_views
+        self.sources_per_step = min(optimizer.step_sources or views, views)
+        self.sources = scene.sources_of_training_views(
+            self.sources_per_step + optimizer.spare_sources
+        )
+        """Views that each training view may be rendered from."""
+        scene.requires_grad_(False)
+        networks = [*scene.model.radiance_field.parameters(), *scene.model.volume.parameters()]
+        maps = [scene.fine, scene.coarse]
+        for parameter in (*networks, *maps):
+            parameter.requires_grad_(True)
+        self.groups: list[dict[str, Any]] = [
+            {"params": networks, "lr": optimizer.lrate},
+            {"params": maps, "lr": optimizer.lrate_maps},
+        ]
+        self.average = AveragedWeights([*networks, *maps], optimizer.average_decay)
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Estimate the depth of the training views anew, every so many steps."""
+        every = self.config.optimizer.refine_every
+        if self.global_step and every and self.global_step % every == 0:
+            # Apart from the step: some versions of torch go on with weights that autocast has cast
+            # without gradients.
+            precision = self.trainer.precision_plugin
+            with self.average.in_place(), precision.forward_context():
+                self.scene.refine_depth_prior()
+
+    def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
+        """Render random rays of some training views from others, and compare.
+
+        Never waits for the device.
+        """
+        scene, config = self.scene, self.config
+        generator = generator_for(self.device, config.run.seed, self.global_step)
+        count = min(config.optimizer.targets_per_step, len(self.sources))
+        order = torch.rand(len(self.sources), generator=generator, device=self.device)
+        order = order.argsort()[:count]
+        targets = self._targets(order)
+        rays_per_target = config.optimizer.batch_size // count
+        drawn = draw_target_rays(targets, rays_per_target, config.rays, generator)
+        near_far = scene.near_far.expand(count, 2)
+        candidates = self.sources.index_select(0, order)
+        features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
+        rendering = render_targets(scene.model, features, targets, near_far, drawn, generator)
+        settings = scene.model.config.rendering
+        losses = rendering_losses(
+            rendering, drawn, near_far, config.loss, settings.lindisp, self.perceptual
+        )
+        planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
+        proposal = proposal_loss(rendering, planes, drawn.valid, config.optimizer.guide_weight)
+        return {"loss": losses.total + proposal, "squared_error": losses.fine.detach()}
+
+    def _targets(self, order: Int[Tensor, " target"]) -> Views:
+        scene = self.scene
+        images = scene.images.index_select(0, order)[:, None]
+        return Views(
+            images=images,
+            cameras=scene.cameras[order[:, None]],
+            depths=images.new_zeros(()).expand(len(order), 1, *scene.size),
+            masks=self.masks.index_select(0, order)[:, None],
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam, scheduled per step."""
+        optimizer = torch.optim.Adam(self.groups, betas=_BETAS, eps=_EPS, fused=True)
+        settings = self.config.optimizer
+        scheduler = warmup_cosine(
+            optimizer,
+            warmup_steps=min(settings.warmup_steps, settings.num_steps // 4),
+            total_steps=settings.num_steps,
+            end_share=LRATE_END,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Take a step and average the weights."""
+        super().optimizer_step(*args, **kwargs)
+        self.average.update()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the averaged scene, and the trained weights beside it."""
+        with self.average.in_place():
+            checkpoint["state_dict"] = self.scene.scene_state()
+        checkpoint["average"] = self.average.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the trained weights; the scene has been built from the averaged ones."""
+        self.strict_loading = False
+        if checkpoint["average"] is None:
+            self.average.restart()
+        else:
+            self.average.restore(checkpoint["average"])
+
+
+def draw_sources(
+    candidates: Int[Tensor, "target candidate"], count: int, generator: torch.Generator
+) -> Int[Tensor, "target source"]:
+    """Draw ``count`` of each target's candidates, so that any choice of them will do later."""
+    if candidates.shape[1] <= count:
+        return candidates
+    ranks = torch.rand(candidates.shape, generator=generator, device=candidates.device)
+    return candidates.gather(1, ranks.argsort(1)[:, :count])

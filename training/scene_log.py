@@ -1,0 +1,234 @@
+"""What a fine-tuning run shows and keeps: curve, pictures, TensorBoard logs and the best scene."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from evaluation.pictures import comparison_panels
+from models.checkpoint import SceneHeader, read_scene_file, scene_content
+from models.scene_model import SceneModel
+from training.checkpointing import LastCheckpoint
+from training.finetuning_module import FineTuningModule
+from training.scene_validation import TestViews
+from utils.checkpoints import save_atomically
+from utils.errors import NonFiniteTrainingError, UserError
+from utils.files import set_aside, write_text
+from utils.images import save_image
+
+logger = logging.getLogger(__name__)
+
+_HEADING = "   step  seconds  training  test PSNR    gain"
+_LOG_EVERY = 100
+
+
+@dataclass
+class Best:
+    """The scene at its best validation so far."""
+
+    psnr: float = float("-inf")
+    step: int = -1
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, scene: SceneModel, step: int, psnr: float) -> bool:
+        """Copy the scene if it is better than any before (NaN is not); return whether it is."""
+        if not psnr > self.psnr:
+            return False
+        self.psnr, self.step = psnr, step
+        trained = {name for name, value in scene.named_parameters() if value.requires_grad}
+        # What is not trained stays as it is: no need of a copy.
+        self.state = {
+            name: value.detach().clone() if name in trained else value
+            for name, value in scene.scene_state().items()
+        }
+        return True
+
+
+class SceneLog(LastCheckpoint):
+    """Validate and save every so many steps, and keep the curve, the clock and the best scene.
+
+    The clock starts with this object: it counts reading, encoding, validating and saving. Training
+    time, beside it, leaves out what is ``paused``.
+    """
+
+    def __init__(self, folder: Path, val_every: int, save_every: int) -> None:
+        """Start the clock.
+
+        Args:
+            folder: Of the run.
+            val_every: Steps between validations.
+            save_every: Steps between writes of ``latest.tar``.
+        """
+        super().__init__(folder / "ckpts", save_every, "latest.tar")
+        self.folder, self.val_every = folder, val_every
+        self.best_path = self.path.with_name("best.tar")
+        self.curve: list[dict[str, Any]] = []
+        self.best = Best()
+        self._saved_best = -1
+        self._started, self._paused = time.perf_counter(), 0.0
+        self._squared_errors: list[Tensor] = []
+        self.header: SceneHeader
+        self.tests: TestViews
+
+    def begin(self, header: SceneHeader, tests: TestViews, resumed_from: str | None) -> None:
+        """Take the header of files and the test views; rename an earlier run's files."""
+        self.header, self.tests = header, tests
+        if not resumed_from or Path(resumed_from).resolve() != self.path.resolve():
+            set_aside(self.path)
+            set_aside(self.best_path)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore curve, clock and the best scene."""
+        log, path = checkpoint["log"], Path(str(trainer.ckpt_path))
+        self.curve = log["curve"]
+        self._started = time.perf_counter() - log["seconds"]
+        self._paused = log["paused"]
+        # An earlier run's latest.1.tar has its best.1.tar.
+        number = path.name.removeprefix("latest") if path.name.startswith("latest") else ".tar"
+        file = path.with_name(f"best{number}")
+        if file.is_file():
+            state = read_scene_file(file)["state"]
+            self.best = Best(log["best"]["psnr"], log["best"]["step"], state)
+            self._saved_best = self.best.step if file == self.best_path else -1
+        else:
+            logger.warning("%s is missing: only what comes now can be the best", file)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: FineTuningModule) -> None:
+        """Print the curve so far, and begin a new one with a validation."""
+        logger.info("%s", _HEADING)
+        for row in self.curve:
+            self._print(row)
+        if not self.curve:
+            # Everything before was preparation.
+            self._paused = time.perf_counter() - self._started
+            self._validate(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: FineTuningModule,
+        outputs: dict[str, Tensor],
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Log the training error, validate and save when it is time."""
+        step = trainer.global_step
+        self._squared_errors.append(outputs["squared_error"])
+        if step % _LOG_EVERY == 0:
+            error = torch.stack(self._squared_errors).mean().item()
+            self._squared_errors.clear()
+            self._add_scalar(trainer, "train/PSNR", -10 * math.log10(max(error, 1e-10)))
+        if step % self.val_every == 0 or step == trainer.max_steps:
+            self._validate(trainer, pl_module)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save a run that diverged: its weights are those before the first bad step."""
+        if isinstance(exception, NonFiniteTrainingError):
+            self.save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write ``best.tar``, if there is a new best, before ``latest.tar``, which names it."""
+        if self.best.step != self._saved_best:
+            save_atomically(scene_content(self.header, self.best.state, {}), self.best_path)
+            self._saved_best = self.best.step
+        checkpoint["log"] = {
+            "curve": self.curve,
+            "seconds": time.perf_counter() - self._started,
+            "paused": self._paused,
+            "best": {"step": self.best.step, "psnr": self.best.psnr},
+        }
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write ``latest.tar``, unless it is of this step."""
+        with self.paused():
+            super().save(trainer)
+
+    def finish(self, trainer: pl.Trainer, module: FineTuningModule) -> tuple[int, str]:
+        """Compare with the start; below it, take the best weights back.
+
+        Returns:
+            The step of the weights that are left, and the verdict in words.
+        """
+        first, last = self.curve[0]["psnr"], self.curve[-1]["psnr"]
+        # NaN is worse, too.
+        worse = not last >= first and bool(self.best.state)
+        if worse:
+            module.scene.load_scene_state(self.best.state)
+            module.average.restart()
+            self._saved_step = -1
+        if worse or not self.path.exists():
+            # A finished run that is resumed elsewhere had no step to save after.
+            self.save(trainer)
+        files = f"the scene is in {self.path}, the best one in {self.best_path}"
+        if not worse:
+            seconds = self.curve[-1]["seconds"]
+            verdict = f"PSNR {first:.2f} before, {last:.2f} after {seconds:.0f} s"
+            return trainer.global_step, f"{verdict}\n{files}"
+        verdict = (
+            f"fine-tuning ended below where it started ({last:.2f} < {first:.2f} dB); latest.tar "
+            f"holds the best weights instead, of step {self.best.step} ({self.best.psnr:.2f} dB)"
+        )
+        return self.best.step, f"{verdict}\n{files}"
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out of the training time what happens inside."""
+        started = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - started
+
+    def _validate(self, trainer: pl.Trainer, module: FineTuningModule) -> None:
+        """Render the test views with the averaged weights."""
+        step = trainer.global_step
+        with module.average.in_place():
+            with self.paused():
+                rendered = self.tests.render(module.scene)
+                psnr = self.tests.mean_psnr(rendered)
+            seconds = time.perf_counter() - self._started
+            row = {
+                "step": step,
+                "seconds": round(seconds, 2),
+                "training_seconds": round(seconds - self._paused, 2),
+                "psnr": psnr,
+            }
+            self.curve.append(row)
+            self._print(row)
+            self.best.offer(module.scene, step, psnr)
+        self._add_scalar(trainer, "val/PSNR", psnr)
+        name = f"step={step:07d}_view{self.tests.ids[0]:03d}.jpg"
+        with self.paused():
+            try:
+                panels = comparison_panels(rendered[0], module.scene.near_far.tolist())
+                save_image(self.folder / "pictures" / name, torch.cat(list(panels.values()), -1))
+                write_text(self.folder / "curve.json", json.dumps(self.curve, indent=1) + "\n")
+            except (OSError, UserError) as error:
+                # What was learnt is worth more, and is yet to be saved.
+                logger.warning("%s: cannot write curve and picture (%s)", self.folder, error)
+
+    def _add_scalar(self, trainer: pl.Trainer, name: str, value: float) -> None:
+        trainer.logger.experiment.add_scalar(name, value, trainer.global_step)  # pyright: ignore
+
+    def _print(self, row: dict[str, Any]) -> None:
+        gain = row["psnr"] - self.curve[0]["psnr"]
+        logger.info(
+            "%7d %8.1f %9.1f %10.2f %+7.2f",
+            *(row["step"], row["seconds"], row["training_seconds"], row["psnr"], gain),
+        )
