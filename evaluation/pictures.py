@@ -1,4 +1,8 @@
-"""Pictures of what was rendered, beside the truth."""
+"""Pictures of a rendered view beside its truth, the same in training and evaluation.
+
+Errors are absolute differences, mean over colours, from black (0) to bright (0.5). Depths are
+coloured between near and far; unknown depth is black.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +10,57 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from evaluation.rendering import ViewResult
 from evaluation.tasks import SceneTask
-from utils.errors import UserError
 from utils.images import colorize, save_image
 
-BRIGHTEST_ERROR = 0.5
-"""Absolute difference, mean over colours, from which on errors look alike."""
+_BRIGHTEST_ERROR = 0.5
+_REMEDY = "Make room or choose another folder with --save_images or --save_dir."
+
+
+def view_strip(
+    rgb: Float[Tensor, "3 height width"],
+    depth: Float[Tensor, "height width"],
+    truth: Float[Tensor, "3 height width"],
+    near_far: Sequence[float],
+) -> Float[Tensor, "3 height strip_width"]:
+    """Lay out truth, prediction, error and depth side by side."""
+    panels = [truth, rgb.clamp(0, 1), error_picture(rgb, truth), colorize(depth, *near_far)]
+    return torch.cat(panels, -1)
+
+
+def error_picture(
+    rgb: Float[Tensor, "3 height width"], truth: Float[Tensor, "3 height width"]
+) -> Float[Tensor, "3 height width"]:
+    """Colour the absolute difference, mean over colours."""
+    error = (rgb.clamp(0, 1) - truth).abs().mean(0)
+    return colorize(error, 0.0, _BRIGHTEST_ERROR, "inferno")
 
 
 def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) -> None:
     """Write prediction, truth, error and depth of every view to ``folder/<scene>/``.
 
-    All pixels are shown, whether they counted or not. The error is the absolute difference, mean
-    over colours, black 0 to bright 0.5. Depths share the scene's near and far; unknown is black.
+    All pixels are shown, whether they counted or not.
 
     Raises:
         UserError: The pictures cannot be written.
     """
-    near, far = task.scene.near_far.tolist()
+    near_far = task.scene.near_far.tolist()
     for result in results:
-        view = result.rendered.images
-        error = (view.rgb.clamp(0, 1) - view.true_rgb).abs().mean(0)
+        view = result.images
+        known = view.true_depth > 0
         pictures = {
             "prediction": view.rgb,
             "truth": view.true_rgb,
-            "error": colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"),
-            "depth": colorize(view.depth, near, far),
+            "error": error_picture(view.rgb, view.true_rgb),
+            "depth": colorize(view.depth, *near_far),
         }
-        if (view.true_depth > 0).any():
-            known = torch.where(view.true_depth > 0, view.true_depth, torch.nan)
-            pictures["true_depth"] = colorize(known, near, far)
+        if known.any():
+            true_depth = torch.where(known, view.true_depth, torch.nan)
+            pictures["true_depth"] = colorize(true_depth, *near_far)
         for name, picture in pictures.items():
             path = folder / task.scene.name / f"view{result.target:03d}_{name}.png"
-            try:
-                save_image(path, picture)
-            except OSError as problem:
-                raise UserError(
-                    f"{path}: cannot write the picture ({problem.strerror}); make room or choose "
-                    "another folder with --save_images or --save_dir"
-                ) from problem
+            save_image(path, picture, _REMEDY)

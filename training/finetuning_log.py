@@ -19,6 +19,7 @@ from training.finetuning_loop import Best, SceneTraining
 from training.finetuning_setup import Start
 from training.finetuning_validation import save_strip
 from utils.checkpoints import save_atomically
+from utils.errors import UserError
 from utils.files import set_aside
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class RunRecord:
             try:
                 save_strip(self.folder / "pictures" / name, view, training.scene.near_far.tolist())
                 self._write_curve()
-            except OSError as error:
+            except (OSError, UserError) as error:
                 # What was learnt is worth more, and is yet to be saved.
                 logger.warning("%s: cannot write curve and picture (%s)", self.folder, error)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.views import Views
-from evaluation.rendering import RenderedView, ViewResult
+from evaluation.rendering import ViewResult
 from evaluation.scores import (
     ImageDistance,
     Region,
@@ -103,7 +103,9 @@ class TestViews:
                 sources=tuple(names[place] for place in sources),
                 region=describe_region(images, self.region),
                 scores=view_scores(images, self.region, perceptual),
-                rendered=RenderedView(images, 0.0, seconds),
+                images=images,
+                encode_seconds=0.0,
+                render_seconds=seconds,
             )
             for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
         ]

@@ -17,6 +17,7 @@ RETIRED: Mapping[str, Collection[object]] = {
     "one_sided": ANY,
     "own_weight": ANY,
     "lrate_residual": ANY,
+    "fade": ANY,
 }
 """By name the values that can be dropped because this version behaves so; ``ANY``: every value."""
 

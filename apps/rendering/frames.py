@@ -14,24 +14,21 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from apps.rendering.cross_fade import FrameSources, plan_sources, render_faded
+from apps.rendering.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
 from apps.rendering.paths import CameraPath
-from apps.rendering.scene import Picture, RenderableScene
+from apps.rendering.scene import RenderableScene, RenderedView
 from utils.errors import UserError
-from utils.images import save_image
-from utils.videos import as_float
+from utils.files import written_whole
+from utils.images import from_bytes, save_image
 
 _READ_ERRORS = (OSError, SyntaxError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 """What Pillow and numpy raise on damaged files."""
+_REMEDY = "Frames before it are kept. Free space, or choose another --out."
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """A folder of frames that belong together.
-
-    A frame is a picture and a file of depth and opacity. The picture is written last, so that a
-    frame whose picture is there is whole.
-    """
+    """A folder of frames: each a picture and a file of depth and opacity, written first."""
 
     folder: Path
 
@@ -39,28 +36,20 @@ class FrameStore:
         """Tell whether a frame is there."""
         return self._picture(frame).is_file()
 
-    def write(self, frame: int, picture: Picture) -> None:
+    def write(self, frame: int, view: RenderedView) -> None:
         """Keep a frame.
 
         Raises:
             UserError: The disk is full or cannot be written.
         """
-        rest = self._picture(frame).with_suffix(".npz")
-        partial = rest.with_name(f".partial-{rest.name}")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            depth, opacity = picture.depth.numpy(), picture.opacity.half().numpy()
+        path = self._picture(frame)
+        with written_whole(path.with_suffix(".npz"), _REMEDY) as partial:
+            depth, opacity = view.depth.numpy(), view.opacity.half().numpy()
             np.savez_compressed(partial, depth=depth, opacity=opacity)
-            partial.replace(rest)
-            save_image(self._picture(frame), picture.rgb)
-        except OSError as error:
-            raise UserError(
-                f"{rest}: cannot write the frame ({error.strerror}); frames before it are kept. "
-                "Free space, or choose another --out"
-            ) from error
+        save_image(path, view.rgb, _REMEDY)
 
-    def read(self, frame: int) -> Picture:
-        """Take a frame back, its colours rounded to 8 bit.
+    def read(self, frame: int) -> RenderedView:
+        """Read a frame back, its colours rounded to 8 bit.
 
         Raises:
             UserError: A file of it is damaged.
@@ -68,15 +57,14 @@ class FrameStore:
         path = self._picture(frame)
         try:
             with Image.open(path) as image:
-                rgb = as_float(np.asarray(image.convert("RGB")))
+                rgb = from_bytes(np.asarray(image.convert("RGB")))
             with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-                depth = torch.from_numpy(arrays["depth"])
-                opacity = torch.from_numpy(arrays["opacity"]).float()
+                depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
         except _READ_ERRORS as error:
             raise UserError(
                 f"{path}: the frame is damaged; delete it and run the same command again"
             ) from error
-        return Picture(rgb, depth, opacity)
+        return RenderedView(rgb, depth, opacity.float())
 
     def remove(self) -> None:
         """Delete the frames, and the folder that holds them if nothing else is in it."""
@@ -110,9 +98,19 @@ class Job:
         digest.update(repr((self.path.size, self.sources)).encode())
         return digest.hexdigest()[:12]
 
+    def store(self, out: str | Path) -> FrameStore:
+        """Return the place of the unfinished frames: beside the output, by what they show."""
+        out = Path(out)
+        return FrameStore(out.with_name(f"{out.name}.partial") / self.fingerprint)
 
-def plan_frames(scene: RenderableScene, path: CameraPath, fade: int) -> Job:
-    """Choose every frame's sources."""
+    def render(self, frame: int) -> RenderedView:
+        """Render one frame."""
+        camera, size = self.path.cameras[frame], self.path.size
+        return render_cross_fade(self.scene, camera, size, self.sources[frame])
+
+
+def plan_frames(scene: RenderableScene, path: CameraPath, fade: int = LONGEST_FADE) -> Job:
+    """Choose every frame's sources; one source set fades into the next over ``fade`` frames."""
     return Job(scene, path, plan_sources(path, scene, fade))
 
 
@@ -126,12 +124,11 @@ def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
     done = len(job) - len(missing)
     bar = tqdm(missing, "frames", len(job), initial=done, unit="frame", disable=not progress)
     for frame in bar:
-        camera = job.path.cameras[frame]
-        store.write(frame, render_faded(job.scene, camera, job.path.size, job.sources[frame]))
+        store.write(frame, job.render(frame))
 
 
-def read_frames(job: Job, store: FrameStore) -> Iterator[Picture]:
-    """Take all frames back, in their order.
+def read_frames(job: Job, store: FrameStore) -> Iterator[RenderedView]:
+    """Read all frames back, in their order.
 
     Raises:
         UserError: A file is damaged.

@@ -4,11 +4,24 @@ import math
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from utils.camera_rig import (
+    describe_rig,
+    focus_point,
+    look_at,
+    nearest_point_to_axes,
+    up_direction,
+)
 from utils.cameras import Cameras, project
-from utils.pose_interpolation import quaternions, rotation_matrices, slerp, smooth_path
-from utils.surroundings import focus_point, look_at, survey, upward
-from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
+from utils.trajectories import (
+    ellipse,
+    interpolate,
+    orbit,
+    path_intrinsics,
+    smooth_path,
+    spiral,
+)
 
 NEAR_FAR = torch.tensor([2.0, 6.0])
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -109,18 +122,18 @@ def test_spiral_of_three_cameras_stays_in_their_triangle():
 
 def test_orbit_of_a_cap_keeps_distance_height_and_range(cap):
     path = orbit(cap, NEAR_FAR, 48)
-    around = survey(Cameras(cap.intrinsics[:1].expand(48, 3, 3), path), NEAR_FAR)
+    around = describe_rig(Cameras(cap.intrinsics[:1].expand(48, 3, 3), path), NEAR_FAR)
     offsets = path[:, :3, 3].double() - CENTRE
     assert (offsets.norm(dim=-1) - 4).abs().max() < 0.02
     azimuths = torch.atan2(offsets[:, 1], offsets[:, 0])
     assert 0.5 - 0.01 < azimuths.min() < 0.6 and 1.6 < azimuths.max() < 1.7 + 0.01
-    assert not around.surrounded and torch.dot(around.up, UP) > 0.999
+    assert not around.surrounds and torch.dot(around.up, UP) > 0.999
     wide = orbit(cap, NEAR_FAR, 48, reach=2.0)[:, :3, 3].double() - CENTRE
     assert torch.atan2(wide[:, 1], wide[:, 0]).max() > 2.0
 
 
 def test_orbit_goes_all_the_way_round_where_cameras_do(ring):
-    assert survey(ring, NEAR_FAR).surrounded
+    assert describe_rig(ring, NEAR_FAR).surrounds
     offsets = orbit(ring, NEAR_FAR, 36)[:, :3, 3].double() - CENTRE
     turned = torch.atan2(offsets[:, 1], offsets[:, 0])
     assert turned.sort().values.diff().max() < 0.2
@@ -136,7 +149,7 @@ def test_ellipse_of_a_cap_stays_within_its_directions(cap):
 
 
 def test_up_of_cameras_that_look_down_is_the_table_and_not_their_mean(cap):
-    assert upward(cap) @ UP > 0.999
+    assert up_direction(cap) @ UP > 0.999
     assert -cap.c2w[:, :3, 1].mean(0).double() @ UP < 0.95
 
 
@@ -164,8 +177,8 @@ def test_turning_in_place_has_constant_speed_too():
         :, :3, :3
     ].float()
     path = smooth_path(keys, 50, 4.0)
-    turns = (quaternions(path[1:, :3, :3]) * quaternions(path[:-1, :3, :3])).sum(-1).abs()
-    angles = 2 * torch.acos(turns.double().clamp(max=1))
+    turns = Rotation.from_matrix(path[:, :3, :3].double().numpy())
+    angles = (turns[:-1].inv() * turns[1:]).magnitude()
     assert angles.max() < 1.1 * angles.min()
 
 
@@ -182,19 +195,25 @@ def test_repeated_poses_and_single_frames():
         assert make(one, NEAR_FAR, 3).isfinite().all()
 
 
-def test_quaternions_and_slerp_against_the_matrix_exponential():
-    generator = torch.Generator().manual_seed(0)
-    axes = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator).double(), dim=-1)
-    angles = torch.linspace(1e-9, math.pi - 1e-6, 50, dtype=torch.float64)
-    zero = torch.zeros(50, dtype=torch.float64)
-    x, y, z = axes.unbind(-1)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    full = torch.matrix_exp(angles[:, None, None] * cross)
-    torch.testing.assert_close(rotation_matrices(quaternions(full)), full, atol=1e-7, rtol=0)
-    start = quaternions(torch.eye(3, dtype=torch.float64).expand(50, 3, 3))
-    third = slerp(start, quaternions(full), torch.full((50, 1), 1 / 3, dtype=torch.float64))
-    expected = torch.matrix_exp(angles[:, None, None] / 3 * cross)
-    torch.testing.assert_close(rotation_matrices(third), expected, atol=1e-7, rtol=0)
+@pytest.mark.parametrize("count", [3, 8])
+def test_a_closed_loop_has_no_kink_where_it_meets(ring, count):
+    """Position and orientation change there as they do one frame earlier and later."""
+    path = interpolate(ring[torch.arange(count) * (12 // count)], NEAR_FAR, 600, closed=True)
+    path = torch.cat([path[-2:], path[:3]]).double()
+    moves = path[:, :3, 3].diff(dim=0)
+    assert moves.diff(dim=0).norm(dim=-1).max() < 0.06 * moves.norm(dim=-1).min()
+    turns = Rotation.from_matrix(path[:, :3, :3].numpy())
+    rates = torch.from_numpy((turns[:-1].inv() * turns[1:]).as_rotvec())
+    assert rates.diff(dim=0).norm(dim=-1).max() < 0.06 * rates.norm(dim=-1).max()
+
+
+def test_nearest_point_to_axes_is_where_they_meet(cap):
+    centers, axes = cap.centers.double(), cap.c2w[:, :3, 2].double()
+    torch.testing.assert_close(nearest_point_to_axes(centers, axes), CENTRE, atol=1e-6, rtol=0)
+    parallel = torch.tensor([[0.0, 0, 1]]).double().expand(2, 3)
+    ahead = torch.tensor([0.0, 0, 3]).double()
+    sides = torch.tensor([[-1.0, 0, 0], [1, 0, 0]]).double()
+    torch.testing.assert_close(nearest_point_to_axes(sides, parallel, ahead), ahead)
 
 
 @pytest.mark.parametrize("size", [(60, 80), (30, 40), (45, 90), (90, 45)])

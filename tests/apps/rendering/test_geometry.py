@@ -8,13 +8,18 @@ import torch
 import trimesh
 
 from apps import export_geometry
-from apps.rendering.fusion import Renderings, fuse_points, pixel_footprint
+from apps.rendering.fusion import (
+    Renderings,
+    fuse_mesh,
+    fuse_points,
+    grid_around,
+    pixel_footprint,
+)
 from apps.rendering.geometry import source_job, write_mesh, write_points
-from apps.rendering.mesh import fuse_mesh, grid_around
+from utils.camera_rig import look_at
 from utils.cameras import Cameras
-from utils.depth_pictures import LengthUnit
+from utils.figures import LengthUnit
 from utils.rays import pixel_grid, pixel_rays
-from utils.surroundings import look_at
 
 SIZE = (48, 64)
 
@@ -95,7 +100,7 @@ def test_files_read_back_in_their_unit(sphere, painted_scene, tmp_path):
 
 def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
     job = source_job(painted_scene, (12, 16), 4)
-    assert len(job) == 4 and [one.places for (one,) in job.sources][0] == (0, 1)
+    assert len(job) == 4 and [one.source_indices for (one,) in job.sources][0] == (0, 1)
     torch.testing.assert_close(job.path.cameras.c2w[-1], painted_scene.cameras.c2w[-1])
     assert job.path.cameras.intrinsics[0, 0, 0] == 15
 
@@ -103,8 +108,8 @@ def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
 @pytest.fixture
 def export(tiny_checkpoint, tiny_dtu):
     def run(*argv):
-        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--accelerator", "cpu"]
-        flags += ["--size", 32, 40, "--max_renderings", 3]
+        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--device", "cpu"]
+        flags += ["--image_size", 32, 40, "--max_renderings", 3]
         try:
             return export_geometry.main([str(text) for text in [*flags, *argv]])
         except SystemExit as stop:

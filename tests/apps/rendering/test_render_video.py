@@ -11,7 +11,7 @@ import torch
 
 import render_video
 from apps.rendering import frames
-from utils.path_files import write_path_file
+from utils.camera_path_file import write_camera_path
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def render(tiny_checkpoint, tiny_dtu, tmp_path):
     """Run the script on the tiny DTU folder; returns its status."""
 
     def run(*argv, datadir=tiny_dtu):
-        flags = ["--ckpt", tiny_checkpoint, "--accelerator", "cpu", "--n_frames", 5]
+        flags = ["--ckpt", tiny_checkpoint, "--device", "cpu", "--n_frames", 5]
         flags += ["--datadir", datadir] if datadir else []
         try:
             return render_video.main([str(text) for text in [*flags, *argv]])
@@ -37,7 +37,7 @@ def describe(path):
 @pytest.mark.parametrize("path", ["spiral", "orbit", "ellipse", "interpolate", "dtu"])
 def test_videos_play_everywhere(render, tmp_path, path):
     out = tmp_path / "new folder" / "video.mp4"
-    assert render("--path", path, "--out", out, "--size", 17, 21, "--fps", 5) == 0
+    assert render("--path", path, "--out", out, "--image_size", 17, 21, "--fps", 5) == 0
     said = describe(out)
     assert re.search(r"Video: h264 \(.*yuv420p.* 22x18.* 5 fps", said), said
     assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 5
@@ -45,7 +45,7 @@ def test_videos_play_everywhere(render, tmp_path, path):
 
 
 def test_gif_and_folder_show_depth_beside_colour(render, tmp_path):
-    size = ["--size", 32, 40]
+    size = ["--image_size", 32, 40]
     assert render("--out", tmp_path / "frames", "--depth", *size) == 0
     names = sorted(file.name for file in (tmp_path / "frames").iterdir())
     assert names == [f"frame_{frame:05d}.png" for frame in range(5)]
@@ -61,7 +61,7 @@ def test_gif_and_folder_show_depth_beside_colour(render, tmp_path):
 def test_an_interrupted_video_is_finished_by_the_same_command(
     render, tmp_path, monkeypatch, caplog
 ):
-    faded, calls = frames.render_faded, []
+    faded, calls = frames.render_cross_fade, []
 
     def stop_at_third(*arguments):
         calls.append(1)
@@ -69,8 +69,8 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
             raise KeyboardInterrupt
         return faded(*arguments)
 
-    monkeypatch.setattr(frames, "render_faded", stop_at_third)
-    command = ["--out", tmp_path / "video.mp4", "--size", 16, 20]
+    monkeypatch.setattr(frames, "render_cross_fade", stop_at_third)
+    command = ["--out", tmp_path / "video.mp4", "--image_size", 16, 20]
     assert render(*command) == 130
     assert "2 of 5 frames are kept" in caplog.text
     assert render(*command) == 0
@@ -78,8 +78,8 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
     assert [file.name for file in tmp_path.iterdir()] == ["video.mp4"]
 
 
-def test_a_path_from_a_file(render, tmp_path, general_scene):
-    write_path_file(tmp_path / "path.json", general_scene.cameras[:3], (16, 20), 24.0)
+def test_a_path_from_a_file(render, tmp_path, general):
+    write_camera_path(tmp_path / "path.json", general.cameras[:3], (16, 20), 24.0)
     flags = ["--path", "file", "--path_file", tmp_path / "path.json"]
     assert render(*flags, "--out", tmp_path / "frames") == 0
     assert len(list((tmp_path / "frames").iterdir())) == 3
@@ -88,12 +88,14 @@ def test_a_path_from_a_file(render, tmp_path, general_scene):
 
 def test_without_data_a_procedural_world_is_shown(render, tmp_path):
     out = tmp_path / "world.mp4"
-    assert render("--out", out, "--size", 16, 20, datadir=None) == 0
+    assert render("--out", out, "--image_size", 16, 20, datadir=None) == 0
     assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 5
 
 
 def test_frames_too_low_for_a_labelled_bar_have_depth_beside_them(render, tmp_path):
-    assert render("--out", tmp_path / "frames", "--depth", "--size", 8, 10, "--n_frames", 1) == 0
+    assert (
+        render("--out", tmp_path / "frames", "--depth", "--image_size", 8, 10, "--n_frames", 1) == 0
+    )
     assert imageio.imread(tmp_path / "frames" / "frame_00000.png").shape[:2] == (8, 26)
 
 
@@ -109,7 +111,7 @@ def test_frames_too_low_for_a_labelled_bar_have_depth_beside_them(render, tmp_pa
         (["--path", "file"], ["--path_file"]),
         (["--path", "file", "--path_file", "absent.json"], ["absent.json", "no such file"]),
         (["--near_far", "3", "2"], ["near_far"]),
-        (["--size", "4", "4"], ["size"]),
+        (["--size", "4", "4"], ["image_size"]),
         (["--fps", "0"], ["fps"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "procedural"], ["made, not read"]),

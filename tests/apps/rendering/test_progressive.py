@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from apps.rendering.progressive import LiveRenderer, Viewpoint, render_viewpoint
+from apps.rendering.progressive import ProgressiveRenderer, Viewpoint, render_viewpoint
 
 
 class Clock:
@@ -21,7 +21,7 @@ def clock():
 
 
 @pytest.fixture
-def live(painted_scene, clock):
+def renderer(painted_scene, clock):
     """Every pixel takes a tenth of a millisecond."""
 
     class Slow(type(painted_scene)):
@@ -33,7 +33,7 @@ def live(painted_scene, clock):
             self.meanwhile()
             return super().render(camera, size, places, before_chunk)
 
-    return LiveRenderer(Slow(), 96, clock)
+    return ProgressiveRenderer(Slow(), 96, clock)
 
 
 def viewpoint(x=0.0):
@@ -52,79 +52,83 @@ def test_a_camera_is_the_same_at_every_size():
     )
 
 
-def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(live, clock):
+def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(renderer, clock):
     heights = []
 
     def note(picture):
         heights.append(picture.depth.shape[0])
 
     for place in range(4):
-        live.watch(1, viewpoint(0.1 * place), note)
-        assert live.step() and not live.step()
+        renderer.update_camera(1, viewpoint(0.1 * place), note)
+        assert renderer.step() and not renderer.step()
     assert heights == [24, 31, 31, 31]
     clock.now += 1.0
-    while live.step():
+    while renderer.step():
         pass
     assert heights[4:] == [62, 96]
 
 
-def test_a_sharp_picture_is_given_up_when_the_camera_moves(live, clock):
+def test_a_sharp_picture_is_given_up_when_the_camera_moves(renderer, clock):
     heights = []
 
     def look(x):
-        live.watch(1, viewpoint(x), lambda picture: heights.append(picture.depth.shape[0]))
+        renderer.update_camera(
+            1, viewpoint(x), lambda picture: heights.append(picture.depth.shape[0])
+        )
 
     look(0.0)
-    live.step()
+    renderer.step()
     clock.now += 1.0
-    object.__setattr__(live.scene, "meanwhile", lambda: look(0.5))
-    assert live.step() and heights == [24]
+    object.__setattr__(renderer.scene, "meanwhile", lambda: look(0.5))
+    assert renderer.step() and heights == [24]
     # A coarse one is shown all the same: a camera that never rests would see nothing.
-    assert live.step() and heights == [24, 31]
+    assert renderer.step() and heights == [24, 31]
 
 
-def test_waiting_for_sources_once_does_not_coarsen_what_follows(live, clock):
+def test_waiting_for_sources_once_does_not_coarsen_what_follows(renderer, clock):
     delays = iter([0, 0, 60, 0])
 
     def wait():
         clock.now += next(delays)
 
-    object.__setattr__(live.scene, "meanwhile", wait)
+    object.__setattr__(renderer.scene, "meanwhile", wait)
     heights = []
     for place in range(4):
-        live.watch(1, viewpoint(0.1 * place), lambda p: heights.append(p.depth.shape[0]))
-        live.step()
+        renderer.update_camera(
+            1, viewpoint(0.1 * place), lambda p: heights.append(p.depth.shape[0])
+        )
+        renderer.step()
     assert heights == [24, 31, 31, 31]
 
 
-def test_pictures_follow_the_latest_camera(live, painted_scene):
+def test_pictures_follow_the_latest_camera(renderer, painted_scene):
     shown = []
     for x in (0.5, 1.5):
-        live.watch(1, viewpoint(x), shown.append)
-    live.step()
+        renderer.update_camera(1, viewpoint(x), shown.append)
+    renderer.step()
     assert len(shown) == 1 and abs(shown[0].rgb[1, 0, 0] - (1.5 / 4 + 0.5)) < 1e-6
 
 
-def test_nobody_starves_and_who_left_is_forgotten(live):
+def test_nobody_starves_and_who_left_is_forgotten(renderer):
     order = []
     for who in (1, 2):
-        live.watch(who, viewpoint(), lambda picture, who=who: order.append(who))
+        renderer.update_camera(who, viewpoint(), lambda picture, who=who: order.append(who))
     for _ in range(4):
-        live.step()
-        live.watch(1, viewpoint(), lambda picture: order.append(1))
+        renderer.step()
+        renderer.update_camera(1, viewpoint(), lambda picture: order.append(1))
     assert order[:2] == [1, 2]
-    live.forget(1)
-    live.forget(1)
-    live.forget(2)
-    assert not live.step()
+    renderer.remove_client(1)
+    renderer.remove_client(1)
+    renderer.remove_client(2)
+    assert not renderer.step()
 
 
-def test_other_sampling_shows_everything_anew(live):
+def test_other_sampling_shows_everything_anew(renderer):
     shown = []
-    live.watch(1, viewpoint(), shown.append)
-    live.step()
-    live.use(live.scene.with_sampling(1.0, 5.0, 4))
-    assert live.step() and len(shown) == 2
+    renderer.update_camera(1, viewpoint(), shown.append)
+    renderer.step()
+    renderer.set_scene(renderer.scene.with_sampling(1.0, 5.0, 4))
+    assert renderer.step() and len(shown) == 2
 
 
 def test_a_viewpoint_reads_the_sources_around_it(painted_scene):

@@ -1,0 +1,33 @@
+"""The speed of the model and of videos as users measure it."""
+
+import json
+
+from benchmarks import speed
+
+STAGES = {"encode", "cost volume", "frame", "frame to CPU", "render", "write video"}
+
+
+def run(*flags):
+    return speed.main([str(flag) for flag in [*flags, "--device", "cpu"]])
+
+
+def test_every_stage_is_timed(tiny_checkpoint, tiny_dtu, tmp_path):
+    out = tmp_path / "speed.json"
+    flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--frames", 2, "--out", out]
+    assert run(*flags, "--image_size", 64, 80) == 0
+    figures = json.loads(out.read_text())
+    spent = figures["milliseconds"]["eager"]
+    assert set(spent) == STAGES and list(figures["milliseconds"]) == ["eager"]
+    assert all(value > 0 for stage, value in spent.items() if stage != "render")
+    assert figures["size"] == [64, 80] and figures["device"] == "cpu"
+
+
+def test_the_shipped_model_needs_neither_data_nor_settings(tmp_path, caplog):
+    caplog.set_level("INFO")
+    assert run("--image_size", 32, 40, "--repeats", 1, "--out", tmp_path / "speed.json") == 0
+    assert "40x32, 3 sources" in caplog.text
+
+
+def test_a_fine_tuned_scene_is_refused(tmp_path, caplog):
+    assert run("--ckpt", "scene/latest.tar", "--out", tmp_path / "speed.json") == 2
+    assert "--ckpt scene/latest.tar" in caplog.text and "general checkpoint" in caplog.text
