@@ -80,11 +80,7 @@ class StripConfig:
 
 
 def run_strips(config: StripConfig) -> str:
-    """Render, draw, write, and say what was made.
-
-    Raises:
-        UserError: Bad input.
-    """
+    """Render, draw, write, and say what was made."""
     choice, data = config.strips, config.data
     check_output_file(choice.out, "--out")
     device = choose_devices(choice.device)[0]

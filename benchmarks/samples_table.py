@@ -57,11 +57,7 @@ class SamplesTableConfig:
 
 
 def run_samples_table(config: SamplesTableConfig) -> str:
-    """Evaluate under every sampling, write the figures, and return the table.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
+    """Evaluate under every sampling, write the figures, and return the table."""
     out = check_output_file(config.out, "--out")
     reports = {}
     for name, sampling in SAMPLINGS.items():

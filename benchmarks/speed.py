@@ -1,6 +1,6 @@
 """Times of encoding, cost volume, rendering and writing a video: python -m benchmarks.speed.
 
-On a GPU: --device gpu --image_size 512 640 --chunk 327680 --precision bf16-mixed --compile true.
+On a GPU: --device gpu --size 512 640 --chunk 327680 --precision bf16-mixed --compile true.
 With --compile the same is measured eagerly and compiled. Without --datadir the scene is a
 procedural world.
 """
@@ -41,7 +41,7 @@ _WARM_UP = 2
 class SpeedChoice(Settings):
     """What is timed."""
 
-    image_size: Annotated[FrameSize, Alias(("size",))] = (192, 256)
+    size: FrameSize = (192, 256)
     """height and width of a frame"""
     frames: Annotated[Count, Alias(("repeats", "n_frames"))] = 3
     """timed frames; figures are medians"""
@@ -56,7 +56,7 @@ class SpeedConfig:
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the scene": ("datadir", "dataset_name", "scan", "n_views"),
         "the model": ("ckpt", "device", "compile", "precision", "chunk", "N_samples"),
-        "the frames": ("image_size", "frames", "out"),
+        "the frames": ("size", "frames", "out"),
     }
 
     scene: SceneChoice = field(default_factory=SceneChoice)
@@ -120,21 +120,17 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, 
 
 
 def run_benchmark(config: SpeedConfig) -> str:
-    """Measure, write the figures, and return them as a table.
-
-    Raises:
-        UserError: Bad input.
-    """
+    """Measure, write the figures, and return them as a table."""
     out = check_output_file(config.speed.out, "--out")
     if is_tuned_scene(config.model.ckpt):
         raise UserError(
             f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing, this benchmark takes "
             "general checkpoints only; give the one that it was fine-tuned from"
         )
-    height, width = config.speed.image_size
+    height, width = config.speed.size
     scene = open_scene(config.scene, replace(config.model, compile=False), (height, width))
     assert isinstance(scene, GeneralScene)
-    choice = CameraPathChoice("orbit", n_frames=config.speed.frames, image_size=(height, width))
+    choice = CameraPathChoice("orbit", n_frames=config.speed.frames, size=(height, width))
     path = make_path(choice, scene)
     stages = {"eager": time_stages(scene, path, config.model.chunk)}
     if config.model.compile:

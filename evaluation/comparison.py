@@ -84,7 +84,7 @@ def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange)
     error = _shrink((rgb - view.true_rgb).abs(), height)
     return [
         Panel(_shrink(rgb, height), name if score is None else f"{name}, {score:.1f} dB"),
-        Panel(error_picture(error, torch.zeros_like(error)), "error"),
+        Panel(error_picture(error), "error"),
         Panel(_depth(view.depth, view.solid, height, shown), "depth"),
     ]
 

@@ -38,11 +38,7 @@ class PerceptualDistance:
 
 
 def load_metric(weights: str | Path) -> lpips.LPIPS:
-    """Return the frozen network behind LPIPS.
-
-    Raises:
-        UserError: The file is missing or does not hold VGG-16's weights.
-    """
+    """Return the frozen network behind LPIPS."""
     features = load_safely(weights)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # lpips asks torchvision for a network without weights in a deprecated way.
@@ -60,11 +56,7 @@ def load_metric(weights: str | Path) -> lpips.LPIPS:
 
 
 def find_perceptual_weights(given: str | None = None) -> Path | None:
-    """Return the file of VGG-16's weights: the given one, or that in PyTorch's cache, or None.
-
-    Raises:
-        UserError: The given file does not exist.
-    """
+    """Return the file of VGG-16's weights: the given one, or that in PyTorch's cache, or None."""
     if given is not None:
         if not Path(given).is_file():
             raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")

@@ -91,10 +91,6 @@ def evaluate_scene(
 
 
 def task_sample(task: SceneTask, index: int) -> Sample:
-    """Read one target of a scene with its sources.
-
-    Raises:
-        UserError: A file of it is damaged.
-    """
+    """Read one target of a scene with its sources."""
     sources = task.sources[index]
     return task.scene.sample(task.targets[index], sources, len(sources))

@@ -96,11 +96,7 @@ def table(report: Report) -> Iterator[str]:
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write a report, whole or not at all.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a report, whole or not at all."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     write_text(path, text, "Make room or choose another place with --out or --save_dir.")
 

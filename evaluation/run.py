@@ -28,11 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_evaluation(config: EvaluationConfig) -> str:
-    """Evaluate, write the figures and pictures, and return the table.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
+    """Evaluate, write the figures and pictures, and return the table."""
     out = check_output_file(config.output.out, "--out")
     if config.output.save_images:
         check_output_folder(config.output.save_images, "--save_images")
@@ -42,11 +38,7 @@ def run_evaluation(config: EvaluationConfig) -> str:
 
 
 def evaluate(config: EvaluationConfig) -> Report:
-    """Return the figures of all scenes; the only files written are pictures, if asked for.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
+    """Return the figures of all scenes; the only files written are pictures, if asked for."""
     devices = choose_devices(config.model.device, config.model.devices)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
@@ -73,11 +65,7 @@ def evaluate(config: EvaluationConfig) -> Report:
 def read_tasks(
     data: DataChoice, held_out: HeldOutScenes, device: torch.device
 ) -> Iterable[SceneTask]:
-    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one.
-
-    Raises:
-        UserError: The data are missing or malformed, or views are.
-    """
+    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one."""
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
     tasks = READERS[data.dataset_name](data)

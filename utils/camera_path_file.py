@@ -52,11 +52,7 @@ class CameraPathFile:
 
 
 def read_camera_path(path: str | Path) -> CameraPathFile:
-    """Read a camera path.
-
-    Raises:
-        UserError: The file is missing or no camera path; names what is wrong.
-    """
+    """Read a camera path."""
     path = Path(path)
     content = _read_json(path, "a camera path of nerfstudio's viewer")
     frames = content.get("camera_path")

@@ -26,9 +26,6 @@ def save_image(path: str | Path, image: Float[Tensor, "3 height width"], remedy:
         path: The file; its folder is made if need be.
         image: The picture.
         remedy: What the user can do if it cannot be written, for the error message.
-
-    Raises:
-        UserError: The file cannot be written.
     """
     with written_whole(path, remedy) as partial:
         Image.fromarray(to_bytes(image)).save(partial)
@@ -37,11 +34,7 @@ def save_image(path: str | Path, image: Float[Tensor, "3 height width"], remedy:
 def save_small_image(
     path: str | Path, image: Float[Tensor, "3 height width"], most_bytes: int
 ) -> None:
-    """Write an RGB image in [0, 1] as PNG, or as JPEG in the best quality that fits.
-
-    Raises:
-        UserError: It needs more bytes, or cannot be written.
-    """
+    """Write an RGB image in [0, 1] as PNG, or as JPEG in the best quality that fits."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png"):

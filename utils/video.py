@@ -43,9 +43,6 @@ def write_video(
     """Write RGB frames in [0, 1] as H.264 in MP4 or as a repeating GIF; the suffix chooses.
 
     Odd sides are padded by one pixel, a copy of the last: H.264 with 4:2:0 colours needs even ones.
-
-    Raises:
-        UserError: The file cannot be written, or there is no frame.
     """
     path, count = Path(path), 0
     pixels = (_even_sides(to_bytes(frame)) for frame in frames)

@@ -106,7 +106,7 @@ class CameraPathChoice(Settings):
     """1: the path stays inside what the source views see, 2: it goes twice as far out"""
     zoom: Positive = 1.0
     """above 1 shows less, enlarged"""
-    image_size: Annotated[FrameSize, Alias(("size",))] = ()
+    size: FrameSize = ()
     """height and width of a frame; none: as the photographs are read"""
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class VideoConfig:
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_SCENE_AND_MODEL,
-        "the camera path": ("path", "path_file", "n_frames", "image_size"),
+        "the camera path": ("path", "path_file", "n_frames", "size"),
         "the video": ("out", "fps", "depth"),
     }
 
@@ -152,7 +152,7 @@ class GeometryChoice(Settings):
     """point cloud (.ply)"""
     mesh: str = ""
     """triangle mesh (.ply or .glb); none: no mesh"""
-    image_size: Annotated[FrameSize, Alias(("size",))] = ()
+    size: FrameSize = ()
     """height and width of the renderings; none: as the photographs are read"""
     max_renderings: Count = 16
     """source cameras that are rendered, spread evenly over all of them"""
@@ -178,7 +178,7 @@ class GeometryConfig:
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_SCENE_AND_MODEL,
-        "the geometry": ("out", "mesh", "image_size", "tolerance", "min_agreeing", "resolution"),
+        "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
     }
 
     scene: SceneChoice = field(default_factory=SceneChoice)

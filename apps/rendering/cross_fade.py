@@ -77,12 +77,9 @@ def step_lengths(cameras: Cameras, distance: float) -> list[float]:
 def keyframes(steps: Sequence[float], farthest: float, longest: int, closed: bool) -> list[int]:
     """Return the frames at which sources are chosen, the first and the last among them.
 
-    Where the camera is fast, keyframes are close: between two of them it moves as far as
-    neighbouring sources are apart, or takes a single step.
-
     Args:
         steps: From each frame to the next, and from the last to the first.
-        farthest: Movement between two keyframes, at most.
+        farthest: Movement between two keyframes, at most, unless a single step is longer.
         longest: Frames from one to the next, at most.
         closed: The first frame follows the last one, as frame number ``len(steps)``.
     """

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from apps.rendering.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
@@ -19,52 +18,40 @@ from apps.rendering.paths import CameraPath
 from apps.rendering.scene import RenderableScene, RenderedView
 from utils.errors import UserError
 from utils.files import written_whole
-from utils.images import from_bytes, save_image
+from utils.images import from_bytes, to_bytes
 
-_READ_ERRORS = (OSError, SyntaxError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""What Pillow and numpy raise on damaged files."""
+_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What numpy raises on damaged files."""
 _REMEDY = "Frames before it are kept. Free space, or choose another --out."
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """A folder of frames: each a picture and a file of depth and opacity, written first."""
+    """A folder of finished frames, one file each."""
 
     folder: Path
 
     def has(self, frame: int) -> bool:
         """Tell whether a frame is there."""
-        return self._picture(frame).is_file()
+        return self._path(frame).is_file()
 
     def write(self, frame: int, view: RenderedView) -> None:
-        """Keep a frame.
-
-        Raises:
-            UserError: The disk is full or cannot be written.
-        """
-        path = self._picture(frame)
-        with written_whole(path.with_suffix(".npz"), _REMEDY) as partial:
-            depth, opacity = view.depth.numpy(), view.opacity.half().numpy()
-            np.savez_compressed(partial, depth=depth, opacity=opacity)
-        save_image(path, view.rgb, _REMEDY)
+        """Keep a frame."""
+        rgb, opacity = to_bytes(view.rgb), view.opacity.half().numpy()
+        with written_whole(self._path(frame), _REMEDY) as partial:
+            np.savez_compressed(partial, rgb=rgb, depth=view.depth.numpy(), opacity=opacity)
 
     def read(self, frame: int) -> RenderedView:
-        """Read a frame back, its colours rounded to 8 bit.
-
-        Raises:
-            UserError: A file of it is damaged.
-        """
-        path = self._picture(frame)
+        """Read a frame back, its colours rounded to 8 bit."""
+        path = self._path(frame)
         try:
-            with Image.open(path) as image:
-                rgb = from_bytes(np.asarray(image.convert("RGB")))
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            with np.load(path, allow_pickle=False) as arrays:
                 depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
+                return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
         except _READ_ERRORS as error:
             raise UserError(
                 f"{path}: the frame is damaged; delete it and run the same command again"
             ) from error
-        return RenderedView(rgb, depth, opacity.float())
 
     def remove(self) -> None:
         """Delete the frames, and the folder that holds them if nothing else is in it."""
@@ -72,8 +59,8 @@ class FrameStore:
         if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()
 
-    def _picture(self, frame: int) -> Path:
-        return self.folder / f"frame_{frame:05d}.png"
+    def _path(self, frame: int) -> Path:
+        return self.folder / f"frame_{frame:05d}.npz"
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ class Job:
     def fingerprint(self) -> str:
         """Name of the frames: whatever changes a picture changes it."""
         digest = hashlib.sha256(self.scene.fingerprint().encode())
-        for tensor in (self.path.cameras.intrinsics, self.path.cameras.c2w):
+        for tensor in vars(self.path.cameras).values():
             digest.update(tensor.contiguous().numpy().tobytes())
         digest.update(repr((self.path.size, self.sources)).encode())
         return digest.hexdigest()[:12]
@@ -115,11 +102,7 @@ def plan_frames(scene: RenderableScene, path: CameraPath, fade: int = LONGEST_FA
 
 
 def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
-    """Render the frames that are not there yet.
-
-    Raises:
-        UserError: A photograph is damaged, or a frame cannot be written.
-    """
+    """Render the frames that are not there yet."""
     missing = [frame for frame in range(len(job)) if not store.has(frame)]
     done = len(job) - len(missing)
     bar = tqdm(missing, "frames", len(job), initial=done, unit="frame", disable=not progress)
@@ -128,9 +111,5 @@ def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
 
 
 def read_frames(job: Job, store: FrameStore) -> Iterator[RenderedView]:
-    """Read all frames back, in their order.
-
-    Raises:
-        UserError: A file is damaged.
-    """
+    """Read all frames back, in their order."""
     return (store.read(frame) for frame in range(len(job)))

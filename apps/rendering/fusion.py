@@ -70,21 +70,6 @@ class PointCloud:
     """RGB in [0, 1]."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Regular points in the world."""
-
-    origin: Float[Tensor, " 3"]
-    cell: float
-    counts: tuple[int, int, int]
-
-    def points(self, first: int, last: int) -> Float[Tensor, "point 3"]:
-        """Return the points of some layers along the first axis."""
-        axes = (torch.arange(first, last), *(torch.arange(count) for count in self.counts[1:]))
-        steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
-        return self.origin + self.cell * steps.to(self.origin)
-
-
 def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> PointCloud:
     """Lift all renderings and keep the points that others confirm.
 
@@ -120,25 +105,27 @@ def pixel_footprint(renderings: Renderings) -> float:
     return sizes[:: max(1, len(sizes) // 100_000)].median().item()
 
 
-def grid_around(cloud: PointCloud, resolution: int) -> Grid:
-    """Return a grid around nearly all points, with ``resolution`` cells along its longest side."""
+def fuse_mesh(renderings: Renderings, cloud: PointCloud, resolution: int) -> trimesh.Trimesh:
+    """Return the surface that renderings see around nearly all points; it may have no faces.
+
+    Args:
+        renderings: They give distances and colours.
+        cloud: What ``fuse_points`` found in them; decides where the grid lies.
+        resolution: Cells of the grid along its longest side.
+    """
     low, high = np.quantile(cloud.points.cpu().double().numpy(), _EXTENT, axis=0)
     margin = _MARGIN * (high - low).max()
     low, high = low - margin, high + margin
     cell = float((high - low).max() / resolution)
-    x, y, z = (int(count) for count in np.ceil((high - low) / cell) + 1)
-    return Grid(torch.from_numpy(low).to(cloud.points), cell, (x, y, z))
-
-
-def fuse_mesh(renderings: Renderings, grid: Grid) -> trimesh.Trimesh:
-    """Return the surface that the renderings see inside a grid, coloured; it may have no faces."""
-    layers = max(1, _SLAB // (grid.counts[1] * grid.counts[2]))
-    slabs = [
-        _signed_distances(renderings, grid.points(first, min(first + layers, grid.counts[0])), grid)
-        for first in range(0, grid.counts[0], layers)
-    ]
-    distances = torch.cat([slab[0] for slab in slabs]).reshape(grid.counts).cpu().numpy()
-    seen = torch.cat([slab[1] for slab in slabs]).reshape(grid.counts).cpu().numpy() > 0
+    counts = [int(count) for count in np.ceil((high - low) / cell) + 1]
+    origin = torch.from_numpy(low).to(cloud.points)
+    x, y, z = (torch.arange(count) for count in counts)
+    slabs = []
+    for layers in x.split(max(1, _SLAB // (counts[1] * counts[2]))):
+        points = origin + cell * torch.cartesian_prod(layers, y, z).to(origin)
+        slabs.append(_signed_distances(renderings, points, cell))
+    distances = torch.cat([slab[0] for slab in slabs]).reshape(counts).cpu().numpy()
+    seen = torch.cat([slab[1] for slab in slabs]).reshape(counts).cpu().numpy() > 0
     if not (distances[seen] < 0).any() or not (distances[seen] > 0).any():
         return trimesh.Trimesh()
     vertices, faces, _, _ = marching_cubes(distances, 0.0, allow_degenerate=False)
@@ -146,8 +133,8 @@ def fuse_mesh(renderings: Renderings, grid: Grid) -> trimesh.Trimesh:
     low, high = np.floor(vertices).astype(int), np.ceil(vertices).astype(int)
     known = seen[tuple(low.T)] & seen[tuple(high.T)]
     faces = faces[known[faces].all(1)]
-    points = grid.origin + grid.cell * torch.from_numpy(vertices.copy()).to(grid.origin)
-    colors = (_mean_colors(renderings, points, grid.cell) * 255).round().byte().cpu().numpy()
+    points = origin + cell * torch.from_numpy(vertices.copy()).to(origin)
+    colors = (_mean_colors(renderings, points, cell) * 255).round().byte().cpu().numpy()
     # Marching cubes turns faces towards rising values: here that is towards the cameras.
     mesh = trimesh.Trimesh(points.cpu().numpy(), faces, vertex_colors=colors, process=False)
     return _without_small_parts(mesh)
@@ -177,13 +164,13 @@ def _confirmed_points(
 
 
 def _signed_distances(
-    renderings: Renderings, points: Float[Tensor, "point 3"], grid: Grid
+    renderings: Renderings, points: Float[Tensor, "point 3"], cell: float
 ) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
     """Return the mean distance in front of the surface, in truncations, and by how many views."""
     total, count = points.new_zeros(len(points)), points.new_zeros(len(points))
     for view in range(len(renderings.depth)):
         _, depths, seen = renderings.seen_from(view, points)
-        distances = (seen - depths) / (_TRUNCATION * grid.cell)
+        distances = (seen - depths) / (_TRUNCATION * cell)
         counted = (seen > 0) & (distances > -1)
         total += torch.where(counted, distances.clamp(max=1), 0.0)
         count += counted

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from apps.rendering.config import GeometryConfig
 from apps.rendering.cross_fade import SourceSet
 from apps.rendering.frames import Job, read_frames, render_frames
-from apps.rendering.fusion import PointCloud, Renderings, fuse_mesh, fuse_points, grid_around
+from apps.rendering.fusion import PointCloud, Renderings, fuse_mesh, fuse_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -27,16 +27,12 @@ _FEW_POINTS = 100
 
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
-    """Render, fuse, write, and say what was made.
-
-    Raises:
-        UserError: Bad input, or no two renderings agree.
-    """
+    """Render, fuse, write, and say what was made."""
     choice = config.geometry
     check_output_file(choice.out, "--out")
     if choice.mesh:
         check_output_file(choice.mesh, "--mesh")
-    size = (choice.image_size[0], choice.image_size[1]) if choice.image_size else None
+    size = (choice.size[0], choice.size[1]) if choice.size else None
     scene = open_scene(config.scene, config.model, size)
     job = source_job(scene, size or scene.image_size, choice.max_renderings)
     store = job.store(choice.out)
@@ -51,7 +47,7 @@ def run_export(config: GeometryConfig, progress: bool = True) -> str:
     write_points(Path(choice.out), cloud, scene)
     made = [f"{choice.out}: {len(cloud.points)} points in {scene.unit.name}"]
     if choice.mesh:
-        mesh = fuse_mesh(renderings, grid_around(cloud, choice.resolution))
+        mesh = fuse_mesh(renderings, cloud, choice.resolution)
         write_mesh(Path(choice.mesh), mesh, scene)
         made.append(f"{choice.mesh}: {len(mesh.faces)} triangles")
     store.remove()
@@ -83,11 +79,7 @@ def gather(job: Job, views: Sequence[RenderedView]) -> Renderings:
 
 
 def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
-    """Write a point cloud in the scene's world, in the unit that its depths are shown in.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
     colors = (cloud.colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
     opaque = np.concatenate([colors, np.full_like(colors[:, :1], 255)], 1)
     points = cloud.points.cpu().double().numpy() * scene.unit.factor
@@ -96,11 +88,7 @@ def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
 
 
 def read_points(path: Path) -> PointCloud:
-    """Read a coloured point cloud.
-
-    Raises:
-        UserError: The file is missing or holds no points.
-    """
+    """Read a coloured point cloud."""
     try:
         cloud = trimesh.load(path)
         points = torch.from_numpy(np.array(cloud.vertices, np.float32))  # pyright: ignore
@@ -111,11 +99,7 @@ def read_points(path: Path) -> PointCloud:
 
 
 def write_mesh(path: Path, mesh: trimesh.Trimesh, scene: RenderableScene) -> None:
-    """Write a mesh; in a .glb up is y, as glTF wants it, else the scene's world is kept.
-
-    Raises:
-        UserError: The mesh is empty, or the file cannot be written.
-    """
+    """Write a mesh; in a .glb up is y, as glTF wants it, else the scene's world is kept."""
     if not len(mesh.faces):
         raise UserError(f"{path}: the renderings show no surface, there is no mesh to write")
     mesh = mesh.copy()

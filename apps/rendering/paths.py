@@ -37,9 +37,6 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
         choice: Which path.
         scene: Its source cameras define the path.
         chosen: The user chose the source views, so that a dtu path passes through all of them.
-
-    Raises:
-        UserError: The path's file is missing or malformed.
     """
     size = frame_size(choice)
     if choice.path_file is not None:
@@ -55,7 +52,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
 
 def frame_size(choice: CameraPathChoice) -> tuple[int, int] | None:
     """Return the chosen height and width, if they were chosen."""
-    return (choice.image_size[0], choice.image_size[1]) if choice.image_size else None
+    return (choice.size[0], choice.size[1]) if choice.size else None
 
 
 def _poses(

@@ -100,11 +100,7 @@ class RenderableScene(ABC):
 
     @abstractmethod
     def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
-        """Return images of source views, on the CPU.
-
-        Raises:
-            UserError: A file is damaged.
-        """
+        """Return images of source views, on the CPU."""
 
     @abstractmethod
     def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
@@ -125,9 +121,6 @@ class RenderableScene(ABC):
             size: Height and width.
             source_indices: Source views to read, ``n_sources`` of them, in any order.
             before_chunk: Called before each chunk of rays; whatever it raises stops the rendering.
-
-        Raises:
-            UserError: A photograph is damaged.
         """
         near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
@@ -250,11 +243,7 @@ def general_scene(
 def open_tuned(
     path: str, settings: RenderSettings, n_samples: int | None, device: torch.device
 ) -> RenderableScene:
-    """Read a fine-tuned scene.
-
-    Raises:
-        UserError: The file is damaged, or of another kind or version.
-    """
+    """Read a fine-tuned scene."""
     tuned = load_finetuned(path, device)
     scene = TunedScene(
         name=tuned.name,

@@ -49,11 +49,7 @@ def run_video(config: VideoConfig, progress: bool = True) -> str:
 
 
 def check_destination(out: Path) -> None:
-    """Prove that a video or a folder of frames can be written.
-
-    Raises:
-        UserError: It cannot.
-    """
+    """Prove that a video or a folder of frames can be written."""
     if out.suffix.lower() in VIDEO_SUFFIXES:
         check_output_file(out, "--out")
     elif out.suffix:
@@ -68,11 +64,7 @@ def check_destination(out: Path) -> None:
 
 
 def save_video(job: Job, store: FrameStore, out: str | Path, fps: float, depth: bool) -> None:
-    """Write finished frames as MP4, GIF or single pictures; the name's ending chooses.
-
-    Raises:
-        UserError: A frame is damaged, or the file cannot be written.
-    """
+    """Write finished frames as MP4, GIF or single pictures; the name's ending chooses."""
     out = Path(out)
     frames = _with_depth(job, store) if depth else (view.rgb for view in read_frames(job, store))
     if out.suffix.lower() in VIDEO_SUFFIXES:

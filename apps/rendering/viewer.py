@@ -40,11 +40,7 @@ _SHOWN = ("colour", "depth", "points")
 
 
 def run_viewer(config: ViewerConfig) -> str:
-    """Serve a scene until the user stops the program.
-
-    Raises:
-        UserError: Bad input, or the address cannot be used.
-    """
+    """Serve a scene until the user stops the program."""
     choice = config.viewer
     cloud = read_points(Path(choice.points)) if choice.points else None
     # Photographs finer than the sharpest picture would take seconds to encode on a slow machine.
@@ -65,11 +61,7 @@ class Viewer:
     def __init__(
         self, scene: RenderableScene, choice: ViewerChoice, cloud: PointCloud | None = None
     ) -> None:
-        """Start to serve; nothing is rendered before ``work``.
-
-        Raises:
-            UserError: The address cannot be used.
-        """
+        """Start to serve; nothing is rendered before ``work``."""
         self.scene = scene
         self.renderer = ProgressiveRenderer(scene, choice.height)
         self._cloud: viser.PointCloudHandle | None = None

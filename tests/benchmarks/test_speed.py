@@ -14,7 +14,7 @@ def run(*flags):
 def test_every_stage_is_timed(tiny_checkpoint, tiny_dtu, tmp_path):
     out = tmp_path / "speed.json"
     flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--frames", 2, "--out", out]
-    assert run(*flags, "--image_size", 64, 80) == 0
+    assert run(*flags, "--size", 64, 80) == 0
     figures = json.loads(out.read_text())
     spent = figures["milliseconds"]["eager"]
     assert set(spent) == STAGES and list(figures["milliseconds"]) == ["eager"]
@@ -24,7 +24,7 @@ def test_every_stage_is_timed(tiny_checkpoint, tiny_dtu, tmp_path):
 
 def test_the_shipped_model_needs_neither_data_nor_settings(tmp_path, caplog):
     caplog.set_level("INFO")
-    assert run("--image_size", 32, 40, "--repeats", 1, "--out", tmp_path / "speed.json") == 0
+    assert run("--size", 32, 40, "--repeats", 1, "--out", tmp_path / "speed.json") == 0
     assert "40x32, 3 sources" in caplog.text
 
 

@@ -12,7 +12,7 @@ from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice,
 
 scene_choice = SceneChoice()
 renderer = RendererChoice(ckpt={ckpt!r}, device="cpu")
-path_choice = CameraPathChoice(path="dtu", n_frames=3, image_size=(24, 32))
+path_choice = CameraPathChoice(path="dtu", n_frames=3, size=(24, 32))
 video = VideoChoice(out={out!r}, depth=True)
 """
 

@@ -37,7 +37,7 @@ def describe(path):
 @pytest.mark.parametrize("path", ["spiral", "orbit", "ellipse", "interpolate", "dtu"])
 def test_videos_play_everywhere(render, tmp_path, path):
     out = tmp_path / "new folder" / "video.mp4"
-    assert render("--path", path, "--out", out, "--image_size", 17, 21, "--fps", 5) == 0
+    assert render("--path", path, "--out", out, "--size", 17, 21, "--fps", 5) == 0
     said = describe(out)
     assert re.search(r"Video: h264 \(.*yuv420p.* 22x18.* 5 fps", said), said
     assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 5
@@ -45,7 +45,7 @@ def test_videos_play_everywhere(render, tmp_path, path):
 
 
 def test_gif_and_folder_show_depth_beside_colour(render, tmp_path):
-    size = ["--image_size", 32, 40]
+    size = ["--size", 32, 40]
     assert render("--out", tmp_path / "frames", "--depth", *size) == 0
     names = sorted(file.name for file in (tmp_path / "frames").iterdir())
     assert names == [f"frame_{frame:05d}.png" for frame in range(5)]
@@ -70,7 +70,7 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
         return faded(*arguments)
 
     monkeypatch.setattr(frames, "render_cross_fade", stop_at_third)
-    command = ["--out", tmp_path / "video.mp4", "--image_size", 16, 20]
+    command = ["--out", tmp_path / "video.mp4", "--size", 16, 20]
     assert render(*command) == 130
     assert "2 of 5 frames are kept" in caplog.text
     assert render(*command) == 0
@@ -88,14 +88,12 @@ def test_a_path_from_a_file(render, tmp_path, general):
 
 def test_without_data_a_procedural_world_is_shown(render, tmp_path):
     out = tmp_path / "world.mp4"
-    assert render("--out", out, "--image_size", 16, 20, datadir=None) == 0
+    assert render("--out", out, "--size", 16, 20, datadir=None) == 0
     assert imageio_ffmpeg.count_frames_and_secs(str(out))[0] == 5
 
 
 def test_frames_too_low_for_a_labelled_bar_have_depth_beside_them(render, tmp_path):
-    assert (
-        render("--out", tmp_path / "frames", "--depth", "--image_size", 8, 10, "--n_frames", 1) == 0
-    )
+    assert render("--out", tmp_path / "frames", "--depth", "--size", 8, 10, "--n_frames", 1) == 0
     assert imageio.imread(tmp_path / "frames" / "frame_00000.png").shape[:2] == (8, 26)
 
 
@@ -111,7 +109,7 @@ def test_frames_too_low_for_a_labelled_bar_have_depth_beside_them(render, tmp_pa
         (["--path", "file"], ["--path_file"]),
         (["--path", "file", "--path_file", "absent.json"], ["absent.json", "no such file"]),
         (["--near_far", "3", "2"], ["near_far"]),
-        (["--size", "4", "4"], ["image_size"]),
+        (["--size", "4", "4"], ["size"]),
         (["--fps", "0"], ["fps"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "procedural"], ["made, not read"]),
