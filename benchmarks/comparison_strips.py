@@ -19,7 +19,7 @@ from typing import Annotated
 from apps.rendering.scene import is_tuned_scene
 from datasets.formats.dtu import MILLIMETRES_TO_SCENE
 from evaluation.comparison import comparison_sheet
-from evaluation.config import DataChoice, DeviceName, HeldOutScenes, ModelChoice
+from evaluation.config import DEFAULT_CKPT, DataChoice, HeldOutScenes, RenderingModel
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
 from evaluation.tasks import SceneTask
@@ -34,17 +34,17 @@ from utils.errors import UserError
 from utils.figures import LengthUnit
 from utils.files import check_output_file
 from utils.images import save_small_image
-from utils.settings import Alias, Count, Settings, Within
+from utils.settings import Within
 
 _MOST_BYTES = 3 * 2**20
 """A README with larger pictures opens slowly."""
 
 
 @dataclass(frozen=True)
-class StripChoice(Settings):
+class StripChoice(RenderingModel):
     """What is compared, and how it is shown."""
 
-    ckpt: tuple[str, ...] = (ModelChoice.ckpt,)
+    ckpt: tuple[str, ...] = (DEFAULT_CKPT,)
     """general checkpoints (of a folder the newest one in it) and fine-tuned scenes (latest.tar)"""
     names: tuple[str, ...] = ()
     """labels of the checkpoints in the picture; none: the names of their runs"""
@@ -52,12 +52,6 @@ class StripChoice(Settings):
     """which scene of the data; none: the first"""
     height: Annotated[int, Within(16)] = 160
     """rows of each small picture"""
-    vggt_path: str | None = None
-    """folder of the backbone, if it is not where general checkpoints say"""
-    chunk: Count = ModelChoice.chunk
-    """rays rendered at once: bounds the memory and changes no result"""
-    device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"
-    """where to render; auto: on a GPU if there is one"""
     out: str = "results/strips.jpg"
     """picture (.jpg or .png) of at most 3 MiB"""
 
@@ -94,7 +88,7 @@ def run_strips(config: StripConfig) -> str:
             rendered = _render_tuned(name, tuned[path], task, choice.chunk)
         else:
             model = read_checkpoint(path).with_overrides(choice.vggt_path).build_model(device)
-            rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk)])
+            rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk, choice.bf16)])
         # Two runs may have one name.
         results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
     dtu = data.dataset_name == "dtu"

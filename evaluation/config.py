@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from utils.settings import Alias, Count, Settings
 
+DEFAULT_CKPT = "ckpts/vggt-mini-nerf"
+"""The general model that ships."""
 DeviceName = Literal["auto", "gpu", "cuda", "cpu"]
 
 
@@ -100,11 +102,9 @@ class HeldOutScenes:
 
 
 @dataclass(frozen=True)
-class ModelChoice(Settings):
-    """What renders, and where."""
+class RenderingModel(Settings):
+    """Where a model renders, and how."""
 
-    ckpt: str = "ckpts/vggt-mini-nerf"
-    """checkpoint; of a folder the newest one in it"""
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
     chunk: Count = 8192
@@ -113,6 +113,19 @@ class ModelChoice(Settings):
     """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
     device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"
     """where to render; auto: on a GPU if there is one"""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the model computes in bfloat16."""
+        return self.precision == "bf16-mixed"
+
+
+@dataclass(frozen=True)
+class ModelChoice(RenderingModel):
+    """The model that is evaluated."""
+
+    ckpt: str = DEFAULT_CKPT
+    """checkpoint; of a folder the newest one in it"""
     devices: Count = 1
     """GPUs that share the views of a scene; changes no result but the seconds"""
 

@@ -25,16 +25,17 @@ def comparison_panels(
 
     Depths are coloured between near and far; unknown depth is black.
     """
+    near, far = near_far
     panels = {
         "truth": view.true_rgb,
         "prediction": view.rgb.clamp(0, 1),
         "error": error_picture(view.rgb.clamp(0, 1) - view.true_rgb),
-        "depth": colorize(view.depth, *near_far),
+        "depth": colorize(view.depth, near, far),
     }
     known = view.true_depth > 0
     if known.any():
         true_depth = torch.where(known, view.true_depth, torch.nan)
-        panels["true_depth"] = colorize(true_depth, *near_far)
+        panels["true_depth"] = colorize(true_depth, near, far)
     return panels
 
 

@@ -46,10 +46,8 @@ def evaluate(config: EvaluationConfig) -> Report:
     tasks = read_tasks(config.data, config.held_out, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)
     perceptual = PerceptualDistance(weights, devices[0]) if weights else None
-    chunk, bf16 = config.model.chunk, config.model.precision == "bf16-mixed"
-    renderers = [
-        Renderer(checkpoint.build_model(device), device, chunk, bf16) for device in devices
-    ]
+    how = (config.model.chunk, config.model.bf16)
+    renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes = {}
     for task in _warmed_up(tasks, renderers):
         results = evaluate_scene(task, renderers, perceptual)

@@ -192,7 +192,7 @@ def plot_cameras(
         title: Stands above.
     """
     up = -sources.c2w[:, :3, 1].mean(0) if up is None else up
-    upright, _ = Rotation.align_vectors([[0.0, 0, 1]], up.double().numpy()[None])
+    upright = Rotation.align_vectors([[0.0, 0, 1]], up.double().numpy()[None])[0]
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(projection="3d")

@@ -189,7 +189,9 @@ def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> Rotati
     count = len(knots) - 1
     places = np.arange(-_OVERLAP, count + _OVERLAP + 1)
     laps, indices = np.divmod(places, count)
-    return RotationSpline(knots[indices] + laps * knots[-1], turns[indices])
+    return RotationSpline(
+        knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
+    )
 
 
 def _full_turn(n_frames: int) -> Float[Tensor, " frame"]:

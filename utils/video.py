@@ -55,8 +55,8 @@ def write_video(
             partial,
             (first.shape[1], first.shape[0]),
             **coding,
-            fps=fps,
-            quality=None,
+            fps=fps,  # pyright: ignore[reportArgumentType]
+            quality=None,  # pyright: ignore[reportArgumentType]
             macro_block_size=1,
             ffmpeg_log_level="error",
         )
@@ -74,7 +74,7 @@ def write_video(
 
 def _count_frames(path: Path) -> int:
     try:
-        return imageio_ffmpeg.count_frames_and_secs(path)[0]
+        return imageio_ffmpeg.count_frames_and_secs(path)[0] or 0
     except RuntimeError:
         return 0
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from evaluation.config import DeviceName, HeldOutScenes, ModelChoice
-from utils.settings import Alias, Count, Length, NonNegativeInt, Positive, Settings, Within
+from evaluation.config import DEFAULT_CKPT, HeldOutScenes, RenderingModel
+from utils.settings import Count, Length, NonNegativeInt, Positive, Settings, Within
 
 PathKind = Literal["spiral", "orbit", "interpolate", "dtu", "ellipse", "file"]
 FolderFormat = Literal["dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
@@ -69,25 +69,17 @@ class SceneChoice:
 
 
 @dataclass(frozen=True)
-class RendererChoice(Settings):
+class RendererChoice(RenderingModel):
     """What renders, and how."""
 
-    ckpt: str = ModelChoice.ckpt
+    ckpt: str = DEFAULT_CKPT
     """general checkpoint (of a folder the newest one in it), or a fine-tuned scene (latest.tar),
     which needs neither data nor backbone"""
-    vggt_path: str | None = None
-    """folder of the backbone, if it is not where the checkpoint says"""
     N_samples: Annotated[int, Within(2)] | None = None
     """samples on each ray; none: as the checkpoint has it"""
-    chunk: Count = ModelChoice.chunk
-    """rays rendered at once: bounds the memory and changes no result"""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
     compile: bool = False
     """compile the model: the first frame takes a minute more, and on a GPU the others less than
     half of their time"""
-    device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"
-    """where to render; auto: on a GPU if there is one"""
 
 
 @dataclass(frozen=True)

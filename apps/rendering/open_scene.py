@@ -58,7 +58,7 @@ def open_scene(
         UserError: Something is missing, malformed or contradictory.
     """
     device = choose_devices(renderer.device)[0]
-    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
+    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.bf16)
     if is_tuned_scene(renderer.ckpt):
         return _open_tuned(choice, renderer, settings, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(

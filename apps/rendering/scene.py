@@ -256,7 +256,8 @@ def open_tuned(
         unit=_length_unit(tuned.settings),
         scene=tuned.scene,
     )
-    return scene.with_sampling(*scene.near_far.tolist(), n_samples) if n_samples else scene
+    near, far = scene.near_far.tolist()
+    return scene.with_sampling(near, far, n_samples) if n_samples else scene
 
 
 def is_tuned_scene(path: str) -> bool:
