@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -137,21 +138,16 @@ def contact_sheet(
     A row is as high as its highest picture, a column as wide as its widest; rows may end early.
     A label too wide for its column is shrunk.
     """
-    columns = range(max(len(row) for row in rows))
     widths = [
-        max(
-            (one.picture.shape[-1] for row in rows for one in row[column : column + 1] if one),
-            default=1,
-        )
-        for column in columns
+        max((panel.picture.shape[-1] for panel in column if panel), default=1)
+        for column in zip_longest(*rows)
     ]
     bands = []
     for row in rows:
         height = max((panel.picture.shape[-2] for panel in row if panel), default=1)
         labelled = any(panel and panel.label for panel in row)
-        panels = [*row, *[None] * (len(widths) - len(row))]
         cells = []
-        for panel, width in zip(panels, widths, strict=True):
+        for panel, width in zip_longest(row, widths):
             cell = _centred(panel.picture, height, width) if panel else torch.ones(3, height, width)
             if labelled:
                 label = label_strip(panel.label if panel else "", width, label_size)

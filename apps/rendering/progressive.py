@@ -68,7 +68,7 @@ class _OutOfDateError(Exception):
 
 @dataclass
 class ProgressiveRenderer:
-    """Renders for all clients, one picture at a time, whoever waits longest first."""
+    """Renders for all clients, one picture at a time, the one that waits longest first."""
 
     scene: RenderableScene
     height: int
@@ -110,15 +110,14 @@ class ProgressiveRenderer:
         A sharp picture, which may take long, is given up when it is out of date.
         """
         with self._lock:
-            chosen = self._next()
-            if chosen is None:
+            if (chosen := self._next()) is None:
                 return False
             client, height = chosen
             version, viewpoint, scene = client.version, client.viewpoint, self.scene
-        started = self.clock()
+        started, coarse = self.clock(), height <= self.coarse_height
 
         def stop_if_outdated() -> None:
-            if height > self.coarse_height and client.version != version:
+            if not coarse and client.version != version:
                 raise _OutOfDateError
 
         try:
@@ -142,7 +141,7 @@ class ProgressiveRenderer:
         return int(min(max(math.sqrt(pixels / _TYPICAL_ASPECT), _COARSEST), self.height))
 
     def _next(self) -> tuple[_Client, int] | None:
-        """Choose whose picture comes next, and its height."""
+        """Choose the client whose picture comes next, and its height."""
         waiting = sorted(self._clients.values(), key=lambda client: client.shown_at)
         for client in waiting:
             if client.shown_version != client.version:
