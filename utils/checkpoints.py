@@ -7,7 +7,9 @@ read with ``weights_only=True``: an untrusted checkpoint cannot run code.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import pickle
 import re
 from pathlib import Path
@@ -16,7 +18,6 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
-from utils.files import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +31,23 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         UserError: The folder cannot be written or the disk is full; the old file is untouched.
     """
     path = Path(path)
-    kept = f"The previous {path.name} is untouched" if path.exists() else "Nothing was written"
-    remedy = f"{kept}. Free space or choose another --save_dir, then resume with --ckpt."
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with written_whole(path, remedy) as partial, partial.open("wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
             torch.save(content, file)
-    except RuntimeError as error:
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
         # torch.save reports a failed write as a RuntimeError of its zip writer.
-        raise UserError(f"{path}: cannot be written ({error}). {remedy}") from error
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        whole = f"the previous {path.name} is untouched" if path.exists() else "nothing was written"
+        raise UserError(
+            f"{path}: cannot save the checkpoint ({error}); {whole}. "
+            "Free space or choose another folder with --save_dir, then resume with --ckpt."
+        ) from error
 
 
 def load_safely(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
