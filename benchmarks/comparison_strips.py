@@ -27,11 +27,11 @@ from models.checkpoint import read_checkpoint
 from models.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
 from training.finetuning_config import FineTuningConfig
 from training.finetuning_validation import TestViews
+from utils.cameras import LengthUnit
 from utils.config import parse_config, settings_from_plain
 from utils.console import run_and_report
 from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.figures import LengthUnit
 from utils.files import check_output_file
 from utils.images import save_small_image
 from utils.settings import Within

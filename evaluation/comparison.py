@@ -12,9 +12,9 @@ from torch import Tensor
 from datasets.posed_scene import PosedScene
 from evaluation.pictures import error_picture
 from evaluation.rendering import ViewResult
+from utils.cameras import LengthUnit
 from utils.figures import (
     DepthRange,
-    LengthUnit,
     Panel,
     color_bar,
     contact_sheet,

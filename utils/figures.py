@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn.functional import pad
 
-from utils.cameras import Cameras, unproject
+from utils.cameras import Cameras, LengthUnit, unproject
 from utils.images import colorize, from_bytes
 
 COLOR_MAP = "turbo"
@@ -43,15 +43,6 @@ _NEAR_FOCUS = 2.0
 """A focus farther away than this many extents of the cameras would shrink them to a dot."""
 _FRUSTUMS = 12
 """Drawn along a path."""
-
-
-@dataclass(frozen=True)
-class LengthUnit:
-    """The unit in which depths are shown."""
-
-    name: str = "scene units"
-    factor: float = 1.0
-    """Shown = factor * depth in the scene's own unit."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from datasets.procedural import ProceduralConfig, ProceduralGenerator
 from evaluation.photographs import split_scan
 from evaluation.worlds import posed_world
 from models.checkpoint import read_checkpoint
+from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.figures import LengthUnit
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from models.scene_file import load_finetuned
 from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
 from utils.camera_rig import SourceIndices, nearest_sources
-from utils.cameras import Cameras
-from utils.figures import LengthUnit
+from utils.cameras import Cameras, LengthUnit
 
 _ENCODED_SETS = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""

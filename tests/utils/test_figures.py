@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils.cameras import Cameras
+from utils.cameras import Cameras, LengthUnit
 from utils.figures import (
     DepthRange,
-    LengthUnit,
     Panel,
     color_bar,
     contact_sheet,

@@ -5,8 +5,7 @@ import torch
 
 from apps.rendering.scene import RenderableScene, RenderedView, RenderSettings, general_scene
 from utils.camera_rig import look_at, nearest_sources
-from utils.cameras import Cameras
-from utils.figures import LengthUnit
+from utils.cameras import Cameras, LengthUnit
 
 
 def nine_cameras():

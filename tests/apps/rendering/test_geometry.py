@@ -16,8 +16,7 @@ from apps.rendering.fusion import (
 )
 from apps.rendering.geometry import source_job, write_mesh, write_points
 from utils.camera_rig import look_at
-from utils.cameras import Cameras
-from utils.figures import LengthUnit
+from utils.cameras import Cameras, LengthUnit
 from utils.rays import pixel_grid, pixel_rays
 
 SIZE = (48, 64)

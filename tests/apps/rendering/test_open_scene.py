@@ -6,8 +6,8 @@ from PIL import Image
 
 from apps.rendering import open_scene as opening
 from apps.rendering.config import RendererChoice, SceneChoice
+from utils.cameras import LengthUnit
 from utils.errors import UserError
-from utils.figures import LengthUnit
 
 TUNED = RendererChoice(ckpt="fern/latest.tar", device="cpu")
 

@@ -23,8 +23,8 @@ from apps.rendering.config import ViewerChoice
 from apps.rendering.fusion import PointCloud
 from apps.rendering.geometry import read_points, write_points
 from apps.rendering.viewer import Viewer
+from utils.cameras import LengthUnit
 from utils.errors import UserError
-from utils.figures import LengthUnit
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
