@@ -10,14 +10,15 @@ import sys
 from collections.abc import Sequence
 
 from evaluation.config import EvaluationConfig
-from evaluation.run import run_evaluation
 from utils.config import parse_config
-from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, or 2 for bad input."""
     config = parse_config(EvaluationConfig, argv, description=__doc__ or "")
+    from evaluation.run import run_evaluation
+    from utils.console import run_and_report
+
     return run_and_report(lambda: run_evaluation(config))
 
 

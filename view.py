@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from apps.rendering.viewer import ViewerConfig, run_viewer
+from apps.rendering.config import ViewerConfig
 from utils.config import parse_config
-from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, or 2 for bad input."""
     config = parse_config(ViewerConfig, argv, description=__doc__ or "")
+    from apps.rendering.viewer import run_viewer
+    from utils.console import run_and_report
+
     return run_and_report(lambda: run_viewer(config))
 
 

@@ -14,14 +14,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-import torch
-
-from apps.rendering.finetuned import is_tuned_scene
+from apps.rendering.scene import is_tuned_scene
 from datasets.formats.dtu import MILLIMETRES_TO_SCENE
-from evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
-from evaluation.config import DataChoice, HeldOutScenes, ModelChoice
+from evaluation.comparison import comparison_sheet
+from evaluation.config import DEFAULT_CKPT, DataChoice, HeldOutScenes, RenderingModel
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
 from evaluation.tasks import SceneTask
@@ -34,51 +32,41 @@ from models.checkpoint import (
 )
 from training.config import FineTuningConfig
 from training.scene_validation import TestViews
+from utils.cameras import LengthUnit
 from utils.config import parse_config, settings_from_plain
 from utils.console import run_and_report
-from utils.depth_pictures import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_file
 from utils.images import save_small_image
+from utils.settings import Within
 
 _MOST_BYTES = 3 * 2**20
 """A README with larger pictures opens slowly."""
 
 
 @dataclass(frozen=True)
-class StripChoice:
+class StripChoice(RenderingModel):
     """What is compared, and how it is shown."""
 
-    ckpt: tuple[str, ...] = (ModelChoice.ckpt,)
-    """General checkpoints (of a folder the newest one in it) and fine-tuned scenes (latest.tar)"""
+    ckpt: tuple[str, ...] = (DEFAULT_CKPT,)
+    """general checkpoints (of a folder the newest one in it) and fine-tuned scenes (latest.tar)"""
     names: tuple[str, ...] = ()
-    """What to call them in the picture; none: as their files are called"""
+    """labels of the checkpoints in the picture; none: the names of their runs"""
     scene: str = ""
-    """Which scene of the data; none: the first"""
-    height: int = 160
-    """Rows of each small picture"""
-    vggt_path: str | None = None
-    """Folder of the backbone, where it is not at the place that general checkpoints remember"""
-    chunk: int = 8192
-    """Rays in one go: bounds the memory and changes no result"""
-    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where to render; auto: on a GPU if there is one"""
+    """which scene of the data; none: the first"""
+    height: Annotated[int, Within(16)] = 160
+    """rows of each small picture"""
     out: str = "results/strips.jpg"
-    """Picture (.jpg or .png) of at most 3 MiB"""
+    """picture (.jpg or .png) of at most 3 MiB"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown.
-
-        Raises:
-            ValueError: Names the value.
-        """
+        """Check that names and checkpoints match, and the picture's format."""
+        super().__post_init__()
         if self.names and len(self.names) != len(self.ckpt):
             raise ValueError(f"names={self.names}: there are {len(self.ckpt)} checkpoints")
         if not self.out.lower().endswith((".jpg", ".jpeg", ".png")):
             raise ValueError(f"out={self.out}: must end in .jpg or .png")
-        if self.height < 16 or self.chunk < 1:
-            raise ValueError(f"height={self.height} must be at least 16, chunk positive")
 
 
 @dataclass(frozen=True)
@@ -91,34 +79,33 @@ class StripConfig:
 
 
 def run_strips(config: StripConfig) -> str:
-    """Render, draw, write, and say what was made.
-
-    Raises:
-        UserError: Bad input.
-    """
+    """Render, draw, write, and say what was made."""
     choice, data = config.strips, config.data
-    check_output_file(Path(choice.out), "--out")
-    device = choose_devices(choice.accelerator)[0]
+    check_output_file(choice.out, "--out")
+    device = choose_devices(choice.device)[0]
     tuned = {path: load_finetuned(path, device) for path in choice.ckpt if is_tuned_scene(path)}
     if tuned:
         data = _data_of(next(iter(tuned)), data)
     task = _find_task(read_tasks(data, config.held_out, device), choice.scene)
-    contestants = []
-    for place, path in enumerate(choice.ckpt):
-        name = choice.names[place] if choice.names else _usual_name(path)
+    results = {}
+    for path, name in zip(choice.ckpt, choice.names or map(_run_name, choice.ckpt), strict=True):
         if path in tuned:
-            contestants.append(_tuned_contestant(name, tuned[path], task, choice))
+            rendered = _render_tuned(name, tuned[path], task, choice.chunk)
         else:
-            contestants.append(_general_contestant(name, path, task, choice, device))
-    unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE) if data.dataset_name == "dtu" else None
-    sheet = comparison_sheet(contestants, SheetStyle(choice.height, unit or LengthUnit()))
+            model = read_checkpoint(path).with_overrides(choice.vggt_path).build_model(device)
+            rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk, choice.bf16)])
+        # Two runs may have one name.
+        results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
+    dtu = data.dataset_name == "dtu"
+    unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE) if dtu else LengthUnit()
+    sheet = comparison_sheet(task.scene, results, unit, choice.height)
     save_small_image(choice.out, sheet, _MOST_BYTES)
     views = ", ".join(map(str, task.targets))
     return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"
 
 
 def _data_of(path: str, chosen: DataChoice) -> DataChoice:
-    """Add to what was chosen what a fine-tuned scene knows of its data."""
+    """Complete what was chosen by the data and views of a fine-tuned scene."""
     header = header_of(read_scene_file(path), path)
     settings = settings_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
     if chosen == replace(DataChoice(), targets=chosen.targets):
@@ -139,17 +126,9 @@ def _find_task(tasks: Iterable[SceneTask], name: str) -> SceneTask:
     raise UserError(f"--scene {name}: there is no such scene; there are {', '.join(seen[:8])}")
 
 
-def _general_contestant(
-    name: str, path: str, task: SceneTask, choice: StripChoice, device: torch.device
-) -> Contestant:
-    checkpoint = read_checkpoint(path).with_overrides(choice.vggt_path)
-    renderer = Renderer(checkpoint.build_model(device), device, choice.chunk)
-    return _contestant(name, evaluate_scene(task, [renderer]), task)
-
-
-def _tuned_contestant(
-    name: str, tuned: FinetunedScene, task: SceneTask, choice: StripChoice
-) -> Contestant:
+def _render_tuned(
+    name: str, tuned: FinetunedScene, task: SceneTask, chunk: int
+) -> list[ViewResult]:
     if tuned.name != task.scene.name:
         raise UserError(
             f"{name}: was fine-tuned on {tuned.name!r}, not on {task.scene.name!r}; compare models "
@@ -157,24 +136,16 @@ def _tuned_contestant(
         )
     if seen := [view for view in task.targets if view in tuned.train_ids]:
         raise UserError(
-            f"{name}: was fine-tuned on view {seen[0]}, which proves nothing; its test views are "
+            f"{name}: was fine-tuned on view {seen[0]}, which is no test of it; its test views are "
             f"--targets {' '.join(map(str, tuned.test_ids))}"
         )
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)
-    judge = TestViews(views, task.targets, task.region, choice.chunk, device.type == "cuda")
-    return _contestant(name, judge.results(tuned.scene, train_ids=tuned.train_ids), task)
+    tests = TestViews(views, task.targets, task.region, chunk, device.type == "cuda")
+    return tests.results(tuned.scene, train_ids=tuned.train_ids)
 
 
-def _contestant(name: str, results: Iterable[ViewResult], task: SceneTask) -> Contestant:
-    """Put the sources beside what was made of them."""
-    predictions = [
-        Prediction(result, task.scene.load_views(result.sources).images) for result in results
-    ]
-    return Contestant(name, tuple(predictions))
-
-
-def _usual_name(path: str) -> str:
+def _run_name(path: str) -> str:
     """Return the name of the run's folder, or of the folder that was given."""
     here = Path(path)
     if here.suffix:

@@ -11,11 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:
@@ -29,19 +25,19 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
 
 def draw(folders: list[Path], out: Path) -> None:
     """Draw one line for each run, from the general model's PSNR on; time counts everything."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
     for folder in folders:
         curve = read_curve(folder)
-        seconds = [row["seconds"] for row in curve]
         name = f"{folder.parent.name} ({folder.name})"
-        axes.plot(seconds, [row["psnr"] for row in curve], marker="o", markersize=3, label=name)
+        points = zip(*((row["seconds"], row["psnr"]) for row in curve), strict=True)
+        axes.plot(*points, marker="o", markersize=3, label=name)
     axes.set_xlabel("seconds, reading and encoding included")
     axes.set_ylabel("PSNR of the test views, dB")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=120)
-    plt.close(figure)
 
 
 def main() -> None:
@@ -52,7 +48,8 @@ def main() -> None:
     arguments = parser.parse_args()
     draw(arguments.runs, arguments.out)
     for folder in arguments.runs:
-        first, last = read_curve(folder)[0], read_curve(folder)[-1]
+        curve = read_curve(folder)
+        first, last = curve[0], curve[-1]
         print(f"{folder}: {first['psnr']:.2f} -> {last['psnr']:.2f} in {last['seconds']:.0f} s")
     print(arguments.out)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evaluation.config import (
@@ -18,7 +17,6 @@ from evaluation.config import (
     EvaluationConfig,
     HeldOutScenes,
     ModelChoice,
-    OutputChoice,
     SamplingChoice,
 )
 from evaluation.report import Report, write_json
@@ -37,7 +35,7 @@ SAMPLINGS = {
     "16+16": SamplingChoice(N_planes=16, N_samples=16),
     "8+8": SamplingChoice(N_planes=8, N_samples=8),
 }
-"""Planes of the coarse volume + samples on each ray; the floor is the checkpoint's unless given."""
+"""Planes of the cost volume + samples on each ray; the floor is the checkpoint's unless given."""
 COLUMNS = (
     ("psnr", "PSNR", 2),
     ("ssim", "SSIM", 3),
@@ -48,38 +46,31 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class TableOutput:
-    """What is written."""
-
-    out: str = "results/samples_table.json"
-    """File for all figures"""
-
-
-@dataclass(frozen=True)
 class SamplesTableConfig:
-    """The options of ``evaluate_vggt_nerf.py`` but for those that the table runs through."""
+    """The options of ``evaluate_vggt_nerf.py`` but for those of the sampling."""
 
     data: DataChoice = field(default_factory=DataChoice)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     model: ModelChoice = field(default_factory=ModelChoice)
-    output: TableOutput = field(default_factory=TableOutput)
+    out: str = "results/samples_table.json"
+    """JSON file for all figures"""
 
 
 def run_samples_table(config: SamplesTableConfig) -> str:
-    """Evaluate under every sampling, write the figures, and return the table.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
-    out = Path(config.output.out)
-    check_output_file(out, "--out")
-    shared = EvaluationConfig(config.data, config.held_out, config.model, output=OutputChoice())
+    """Evaluate under every sampling, write the figures, and return the table."""
+    out = check_output_file(config.out, "--out")
     reports = {}
     for name, sampling in SAMPLINGS.items():
         logger.info("samples: %s", name)
-        reports[name] = evaluate(replace(shared, sampling=sampling))
+        shared = (config.data, config.held_out, config.model)
+        reports[name] = evaluate(EvaluationConfig(*shared, sampling))
     rows = {name: table_row(report) for name, report in reports.items()}
-    settings = asdict(config) | surroundings(next(iter(reports.values())))
+    # What all rows have in common: the weights, and the machine.
+    common = next(iter(reports.values()))["settings"]
+    names = ("path", "step", "backbone_fingerprint")
+    checkpoint = {name: common["checkpoint"][name] for name in names}
+    machine = {name: common[name] for name in ("device", "torch")}
+    settings = {**asdict(config), "checkpoint": checkpoint, **machine}
     write_json({"rows": rows, "settings": settings}, out)
     return "\n".join([*table(rows), f"all figures are in {out}"])
 
@@ -94,14 +85,6 @@ def table_row(report: Report) -> dict[str, Any]:
     }
     subsets = {"subsets": report["subsets"]} if "subsets" in report else {}
     return {**sampling, **report["mean"], **subsets, "scenes": scenes}
-
-
-def surroundings(report: Report) -> dict[str, Any]:
-    """Return what all rows have in common: the weights, and the machine."""
-    settings = report["settings"]
-    names = ("path", "step", "backbone_fingerprint")
-    checkpoint = {name: settings["checkpoint"][name] for name in names}
-    return {"checkpoint": checkpoint, **{name: settings[name] for name in ("device", "torch")}}
 
 
 def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:

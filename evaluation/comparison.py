@@ -1,147 +1,108 @@
-"""One picture of what models make of some views: sources, truth, prediction, error, depth."""
+"""One picture that compares what models render: sources, truth, prediction, error, depth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from evaluation.pictures import BRIGHTEST_ERROR
+from datasets.posed_scene import PosedScene
+from evaluation.pictures import error_picture
 from evaluation.rendering import ViewResult
-from utils.contact_sheets import Panel, contact_sheet
-from utils.depth_pictures import DepthRange, LengthUnit, color_bar, depth_picture, robust_range
-from utils.images import colorize
+from utils.cameras import LengthUnit
+from utils.figures import (
+    DepthRange,
+    Panel,
+    color_bar,
+    contact_sheet,
+    depth_picture,
+    robust_range,
+)
 
 _SOURCES = 3
 """Sources that are shown; a model may read more."""
 
-Panels = list[Panel | None]
-"""``None`` leaves a place empty."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model makes of one view."""
-
-    result: ViewResult
-    sources: Float[Tensor, "source 3 height width"]
-    """The images of ``result.sources``."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A model by its name, and what it makes of some views."""
-
-    name: str
-    predictions: tuple[Prediction, ...]
-    """Of the same views in the same order for all that are compared."""
-
-
-@dataclass(frozen=True)
-class SheetStyle:
-    """How pictures are shown."""
-
-    height: int = 160
-    """Of each picture; smaller ones stay as they are."""
-    unit: LengthUnit = LengthUnit()
-    """In which depths are shown."""
-
 
 def comparison_sheet(
-    contestants: Sequence[Contestant], style: SheetStyle
-) -> Float[Tensor, "3 height width"]:
+    scene: PosedScene,
+    results: Mapping[str, Sequence[ViewResult]],
+    unit: LengthUnit,
+    height: int = 160,
+) -> Float[Tensor, "3 rows columns"]:
     """Compare models of one scene with the truth, and with each other.
 
     A single model makes a strip of each view: sources, truth, prediction, error and depth. Several
     make three rows of each view, with a column for each model; the sources are the first one's.
-    All depths share one range, whatever model and view; errors go from black, 0, to bright, 0.5.
+    All depths share one range, whatever model and view.
+
+    Args:
+        scene: Gives the images of the sources.
+        results: By the model's name what it renders; the same views in the same order for all.
+        unit: In which depths are shown.
+        height: Of each picture; smaller ones stay as they are.
     """
-    shown = robust_range(_depths(contestants))
-    rows: list[Panels] = []
-    for predictions in zip(*(one.predictions for one in contestants), strict=True):
-        sources = _sources(predictions[0], style)
-        image, depth = _truth(predictions[0], style, shown)
-        bar = Panel(color_bar(image.picture.shape[-2], shown, style.unit))
+    views = [result.images for model in results.values() for result in model]
+    shown = robust_range(
+        pair
+        for view in views
+        for pair in ((view.depth, view.solid), (view.true_depth, view.true_depth > 0))
+    )
+    rows: list[Sequence[Panel | None]] = []
+    for same_view in zip(*results.values(), strict=True):
         models = [
-            _model_panels(one.name, prediction, style, shown)
-            for one, prediction in zip(contestants, predictions, strict=True)
+            _model_panels(name, result, height, shown)
+            for name, result in zip(results, same_view, strict=True)
         ]
+        first, view = same_view[0], same_view[0].images
+        numbers = first.sources[:_SOURCES]
+        images = scene.load_views(numbers).images
+        sources = [
+            Panel(_shrink(image, height), f"source {number}")
+            for number, image in zip(numbers, images, strict=True)
+        ]
+        truth = Panel(_shrink(view.true_rgb, height), f"truth, view {first.target}")
+        known = view.true_depth > 0
+        true_depth = None
+        if known.any():
+            true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
+        bar = Panel(color_bar(truth.picture.shape[-2], shown, unit))
         if len(models) == 1:
-            rows.append([*sources, image, *models[0], *([depth] if depth else []), bar])
-            continue
-        left = [[*sources, None, None][:_SOURCES], [image, None, depth]]
-        rows += [list(row) for row in zip(*left, *models, [None, None, bar], strict=True)]
+            rows.append([*sources, truth, *models[0], *filter(None, [true_depth]), bar])
+        else:
+            left = [[*sources, None, None][:_SOURCES], [truth, None, true_depth]]
+            rows += zip(*left, *models, [None, None, bar], strict=True)
     return contact_sheet(rows)
 
 
-def _depths(
-    contestants: Sequence[Contestant],
-) -> Iterator[tuple[Float[Tensor, "height width"], Bool[Tensor, "height width"]]]:
-    for one in contestants:
-        for prediction in one.predictions:
-            images = prediction.result.rendered.images
-            yield images.depth, images.solid
-            yield images.true_depth, images.true_depth > 0
-
-
-def _sources(prediction: Prediction, style: SheetStyle) -> list[Panel]:
-    numbered = zip(prediction.result.sources, prediction.sources[:_SOURCES], strict=False)
-    return [Panel(_shrunk(image, style.height), f"source {view}") for view, image in numbered]
-
-
-def _truth(
-    prediction: Prediction, style: SheetStyle, shown: DepthRange
-) -> tuple[Panel, Panel | None]:
-    """Return the photograph and, where any is known, the true depth."""
-    images = prediction.result.rendered.images
-    photograph = Panel(
-        _shrunk(images.true_rgb, style.height), f"truth, view {prediction.result.target}"
-    )
-    known = images.true_depth > 0
-    if not known.any():
-        return photograph, None
-    return photograph, Panel(_depth(images.true_depth, known, style, shown), "true depth")
-
-
-def _model_panels(
-    name: str, prediction: Prediction, style: SheetStyle, shown: DepthRange
-) -> list[Panel]:
+def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange) -> list[Panel]:
     """Return prediction, error and depth."""
-    images, score = prediction.result.rendered.images, prediction.result.scores["psnr"]
-    rgb = images.rgb.clamp(0, 1)
-    error = _shrunk((rgb - images.true_rgb).abs().mean(0, keepdim=True), style.height)[0]
+    view, score = result.images, result.scores["psnr"]
+    rgb = view.rgb.clamp(0, 1)
+    error = _shrink((rgb - view.true_rgb).abs(), height)
     return [
-        Panel(_shrunk(rgb, style.height), name if score is None else f"{name}, {score:.1f} dB"),
-        Panel(colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"), "error"),
-        Panel(_depth(images.depth, images.solid, style, shown), "depth"),
+        Panel(_shrink(rgb, height), name if score is None else f"{name}, {score:.1f} dB"),
+        Panel(error_picture(error), "error"),
+        Panel(_depth(view.depth, view.solid, height, shown), "depth"),
     ]
 
 
 def _depth(
     depth: Float[Tensor, "height width"],
     valid: Bool[Tensor, "height width"],
-    style: SheetStyle,
+    height: int,
     shown: DepthRange,
 ) -> Float[Tensor, "3 rows columns"]:
-    """Shrink first, to single pixels: the mean of two depths or colours would be a third one."""
-    size = _shrunk_size(depth, style.height)
-    both = torch.stack([depth, valid.to(depth)])[None]
-    depth, valid_share = F.interpolate(both, size, mode="nearest-exact")[0]
-    return depth_picture(depth, valid_share > 0, shown)
+    """Shrink to single pixels before colouring: the mean of two depths would be a third one."""
+    both = _shrink(torch.stack([depth, valid.to(depth)]), height, "nearest-exact")
+    return depth_picture(both[0], both[1] > 0, shown)
 
 
-def _shrunk(
-    image: Float[Tensor, "channel height width"], height: int
+def _shrink(
+    image: Float[Tensor, "channel height width"], height: int, mode: str = "bilinear"
 ) -> Float[Tensor, "channel rows columns"]:
-    size = _shrunk_size(image, height)
-    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-
-
-def _shrunk_size(image: Tensor, height: int) -> tuple[int, int]:
-    rows, columns = image.shape[-2:]
-    scale = min(height / rows, 1.0)
-    return round(rows * scale), round(columns * scale)
+    scale = min(height / image.shape[-2], 1.0)
+    size = (round(image.shape[-2] * scale), round(image.shape[-1] * scale))
+    return F.interpolate(image[None], size, mode=mode, antialias=mode == "bilinear")[0]

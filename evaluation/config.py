@@ -1,9 +1,16 @@
-"""Everything that an evaluation can be told."""
+"""Settings of an evaluation; importable without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from utils.settings import Alias, Count, Settings
+
+DEFAULT_CKPT = "ckpts/vggt-mini-nerf"
+"""The general model that ships."""
+DeviceName = Literal["auto", "gpu", "cuda", "cpu"]
 
 
 @dataclass(frozen=True)
@@ -95,30 +102,32 @@ class HeldOutScenes:
 
 
 @dataclass(frozen=True)
-class ModelChoice:
-    """What renders, and where."""
+class RenderingModel(Settings):
+    """Where a model renders, and how."""
 
-    ckpt: str = "ckpts/vggt-mini-nerf"
-    """Checkpoint; of a folder the newest one in it"""
     vggt_path: str | None = None
-    """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
-    chunk: int = 8192
-    """Rays in one go: bounds the memory and changes no result"""
+    """folder of the backbone, if it is not where the checkpoint says"""
+    chunk: Count = 8192
+    """rays rendered at once: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic of the model; the backbone uses bfloat16 on a GPU whatever this says"""
-    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where to render; auto: on a GPU if there is one"""
-    devices: int = 1
+    """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
+    device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"
+    """where to render; auto: on a GPU if there is one"""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the model computes in bfloat16."""
+        return self.precision == "bf16-mixed"
+
+
+@dataclass(frozen=True)
+class ModelChoice(RenderingModel):
+    """The model that is evaluated."""
+
+    ckpt: str = DEFAULT_CKPT
+    """checkpoint; of a folder the newest one in it"""
+    devices: Count = 1
     """GPUs that share the views of a scene; changes no result but the seconds"""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that do nothing.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if self.chunk < 1 or self.devices < 1:
-            raise ValueError(f"chunk={self.chunk} and devices={self.devices} must be positive")
 
 
 @dataclass(frozen=True)
@@ -126,14 +135,13 @@ class SamplingChoice:
     """How rays are sampled, where it is not as the checkpoint has it."""
 
     N_planes: int | None = None
-    """Depth planes of the coarse volume; as the checkpoint has it unless given"""
+    """depth planes of the cost volume; none: as the checkpoint has it"""
     N_samples: int | None = None
-    """Samples on each ray; as the checkpoint has it unless given"""
+    """samples on each ray; none: as the checkpoint has it"""
     sampling_floor: float | None = None
-    """Share of the samples that ignores the coarse volume; 1 spreads all of them evenly"""
+    """share of the samples that ignores the cost volume; 1 spreads all of them evenly"""
     sampling_spread: bool | None = None
-    """Whether samples are also drawn beside where the volume found mass; as the checkpoint has it
-    unless given"""
+    """also sample beside the planes that have weight; none: as the checkpoint has it"""
 
 
 @dataclass(frozen=True)
@@ -141,9 +149,9 @@ class OutputChoice:
     """What is written."""
 
     out: str = "results/evaluation.json"
-    """File for all figures"""
+    """JSON file for all figures"""
     save_images: str | None = None
-    """Folder for prediction, truth, error and depth of every view; none: no pictures"""
+    """folder for prediction, truth, error and depth of every view; none: no pictures"""
     lpips_weights: str | None = None
     """VGG-16 weights of torchvision for LPIPS; none: where PyTorch keeps them once downloaded"""
 
@@ -151,6 +159,13 @@ class OutputChoice:
 @dataclass(frozen=True)
 class EvaluationConfig:
     """All settings of ``evaluate_vggt_nerf.py``."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the model": ("ckpt", "device"),
+        "the data": ("dataset_name", "datadir", "scans", "image_size"),
+        "the views": ("targets", "sources", "n_views"),
+        "the results": ("out", "save_images"),
+    }
 
     data: DataChoice = field(default_factory=DataChoice)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)

@@ -25,11 +25,6 @@ class PerceptualDistance:
     """LPIPS with VGG features (Zhang et al., CVPR 2018), as in the tables of MVSNeRF."""
 
     def __init__(self, weights: str | Path, device: torch.device | str = "cpu") -> None:
-        """Build the metric from weights on disk.
-
-        Raises:
-            UserError: The file is missing or does not hold VGG-16's weights.
-        """
         self._metric = load_metric(weights).to(device)
         self._device = device
 
@@ -43,13 +38,13 @@ class PerceptualDistance:
 
 
 def load_metric(weights: str | Path) -> lpips.LPIPS:
-    """Return the frozen network behind LPIPS.
-
-    Raises:
-        UserError: The file is missing or does not hold VGG-16's weights.
-    """
+    """Return the frozen network behind LPIPS."""
     features = load_safely(weights)
-    metric = _untrained_metric()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # lpips asks torchvision for a network without weights in a deprecated way.
+        for message in ("The parameter 'pretrained'", "Arguments other than a weight"):
+            warnings.filterwarnings("ignore", message=message)
+        metric = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
     wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
     try:
         metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
@@ -61,14 +56,7 @@ def load_metric(weights: str | Path) -> lpips.LPIPS:
 
 
 def find_perceptual_weights(given: str | None = None) -> Path | None:
-    """Return the weights' file, or say how to get it.
-
-    Args:
-        given: A file to use; by default the one in PyTorch's cache, if it is there.
-
-    Raises:
-        UserError: The given file does not exist.
-    """
+    """Return the file of VGG-16's weights: the given one, or that in PyTorch's cache, or None."""
     if given is not None:
         if not Path(given).is_file():
             raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
@@ -78,14 +66,3 @@ def find_perceptual_weights(given: str | None = None) -> Path | None:
         return cached
     logger.info("LPIPS is left out: there is no %s. To get it once: %s", cached, _DOWNLOAD)
     return None
-
-
-def _untrained_metric() -> lpips.LPIPS:
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # How lpips asks torchvision for a network without weights.
-        for message in (
-            "The parameter 'pretrained' is deprecated",
-            "Arguments other than a weight",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)

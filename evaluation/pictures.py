@@ -1,4 +1,4 @@
-"""Pictures of what was rendered, beside the truth."""
+"""Pictures of a rendered view beside its truth, the same in training and evaluation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor
 from evaluation.rendering import ViewResult
 from evaluation.scores import ViewImages
 from evaluation.tasks import SceneTask
-from utils.errors import UserError
 from utils.images import colorize, save_image
 
-BRIGHTEST_ERROR = 0.5
-"""Absolute difference, mean over colours, from which on errors look alike."""
+_BRIGHTEST_ERROR = 0.5
+_REMEDY = "Make room or choose another folder with --save_images or --save_dir."
 
 
 def comparison_panels(
@@ -24,40 +23,34 @@ def comparison_panels(
 ) -> dict[str, Float[Tensor, "3 height width"]]:
     """Return truth, prediction, error, depth and, where it is known, true depth as pictures.
 
-    The error is the absolute difference, mean over colours, black 0 to bright 0.5. Depths share
-    the scene's near and far; unknown is black.
+    Depths are coloured between near and far; unknown depth is black.
     """
     near, far = near_far
-    rgb = view.rgb.clamp(0, 1)
-    error = (rgb - view.true_rgb).abs().mean(0)
     panels = {
         "truth": view.true_rgb,
-        "prediction": rgb,
-        "error": colorize(error, 0.0, BRIGHTEST_ERROR, "inferno"),
+        "prediction": view.rgb.clamp(0, 1),
+        "error": error_picture(view.rgb.clamp(0, 1) - view.true_rgb),
         "depth": colorize(view.depth, near, far),
     }
-    if (view.true_depth > 0).any():
-        known = torch.where(view.true_depth > 0, view.true_depth, torch.nan)
-        panels["true_depth"] = colorize(known, near, far)
+    known = view.true_depth > 0
+    if known.any():
+        true_depth = torch.where(known, view.true_depth, torch.nan)
+        panels["true_depth"] = colorize(true_depth, near, far)
     return panels
+
+
+def error_picture(difference: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 height width"]:
+    """Colour absolute differences, mean over colours, from black (0) to bright (0.5)."""
+    return colorize(difference.abs().mean(0), 0.0, _BRIGHTEST_ERROR, "inferno")
 
 
 def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) -> None:
     """Write ``comparison_panels`` of every view to ``folder/<scene>/``.
 
     All pixels are shown, whether they counted or not.
-
-    Raises:
-        UserError: The pictures cannot be written.
     """
     near_far = task.scene.near_far.tolist()
     for result in results:
-        for name, picture in comparison_panels(result.rendered.images, near_far).items():
+        for name, picture in comparison_panels(result.images, near_far).items():
             path = folder / task.scene.name / f"view{result.target:03d}_{name}.png"
-            try:
-                save_image(path, picture)
-            except OSError as problem:
-                raise UserError(
-                    f"{path}: cannot write the picture ({problem.strerror}); make room or choose "
-                    "another folder with --save_images or --save_dir"
-                ) from problem
+            save_image(path, picture, _REMEDY)

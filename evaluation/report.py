@@ -10,10 +10,9 @@ from typing import Any
 from evaluation.rendering import ViewResult
 from evaluation.scores import SCORES
 from evaluation.tasks import SceneTask
-from utils.errors import UserError
+from utils.files import write_text
 
-_SECONDS = ("encode_seconds", "render_seconds")
-_FIGURES = (*SCORES, *_SECONDS)
+_FIGURES = (*SCORES, "encode_seconds", "render_seconds")
 _DIGITS = 6
 """Significant digits that are written: more than the order of additions can change."""
 _COLUMNS = (
@@ -37,22 +36,22 @@ def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> SceneReport:
     """Return the figures of a scene: of each view, and their means."""
     views = []
     for result in results:
-        rendered = result.rendered
-        seconds = (rendered.encode_seconds, rendered.render_seconds)
-        figures = result.scores | dict(zip(_SECONDS, seconds, strict=True))
+        figures = {**vars(result), **result.scores}
         views.append(
             {
                 "view": result.target,
                 "sources": list(result.sources),
                 "region": result.region,
-                **{name: _rounded(value) for name, value in figures.items()},
+                **{name: _rounded(figures[name]) for name in _FIGURES},
             }
         )
-    subset = {} if task.subset is None else {"subset": task.subset}
-    near, far = task.scene.near_far.tolist()
-    size = list(task.scene.image_size)
-    setting = {"image_size": size, "near_far": [_rounded(near), _rounded(far)], **subset}
-    return {**setting, **mean_figures(views), "views": views}
+    return {
+        "image_size": list(task.scene.image_size),
+        "near_far": [_rounded(depth) for depth in task.scene.near_far.tolist()],
+        **({} if task.subset is None else {"subset": task.subset}),
+        **mean_figures(views),
+        "views": views,
+    }
 
 
 def full_report(scenes: Mapping[str, SceneReport], settings: Mapping[str, Any]) -> Report:
@@ -60,11 +59,11 @@ def full_report(scenes: Mapping[str, SceneReport], settings: Mapping[str, Any]) 
 
     Every scene counts the same, however many of its views were rendered.
     """
-    subsets = list(dict.fromkeys(row["subset"] for row in scenes.values() if "subset" in row))
-    means = {
-        subset: mean_figures([row for row in scenes.values() if row.get("subset") == subset])
-        for subset in subsets
-    }
+    subsets: dict[str, list[SceneReport]] = {}
+    for row in scenes.values():
+        if "subset" in row:
+            subsets.setdefault(row["subset"], []).append(row)
+    means = {name: mean_figures(rows) for name, rows in subsets.items()}
     report = {"scenes": dict(scenes), "mean": mean_figures(list(scenes.values()))}
     return {**report, **({"subsets": means} if means else {}), "settings": dict(settings)}
 
@@ -86,35 +85,20 @@ def table(report: Report) -> Iterator[str]:
     width = max(len(name) for name in rows)
     yield f"{'':{width}} views" + "".join(f"{heading:>10}" for _, heading, _, _ in _COLUMNS)
     for name, row in rows.items():
+        cells = ""
+        for figure, _, factor, decimals in _COLUMNS:
+            value = row[figure]
+            cells += f"{'-':>10}" if value is None else f"{value * factor:10.{decimals}f}"
         views = str(len(row["views"])) if "views" in row else ""
-        yield f"{name:{width}} {views:>5}" + "".join(_cells(row))
+        yield f"{name:{width}} {views:>5}{cells}"
     regions = {view["region"] for row in report["scenes"].values() for view in row["views"]}
     yield f"counted: {'; '.join(sorted(regions))}"
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write a report, whole or not at all.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=1, allow_nan=False)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot write the figures ({error.strerror}); make room or choose another "
-            "place with --out or --save_dir"
-        ) from error
-
-
-def _cells(row: Mapping[str, Any]) -> Iterator[str]:
-    for name, _, factor, decimals in _COLUMNS:
-        value = row[name]
-        yield f"{'-':>10}" if value is None else f"{value * factor:10.{decimals}f}"
+    """Write a report, whole or not at all."""
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    write_text(path, text, "Make room or choose another place with --out or --save_dir.")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -22,75 +22,61 @@ from evaluation.worlds import world_tasks
 from models.checkpoint import Checkpoint, read_checkpoint
 from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.files import check_output_file
+from utils.files import check_output_file, check_output_folder
 
 logger = logging.getLogger(__name__)
 
 
 def run_evaluation(config: EvaluationConfig) -> str:
-    """Evaluate, write the figures and pictures, and return the table.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
-    out, pictures = Path(config.output.out), config.output.save_images
-    check_output_file(out, "--out")
-    if pictures:
-        check_output_file(Path(pictures) / "picture", "--save_images")
+    """Evaluate, write the figures and pictures, and return the table."""
+    out = check_output_file(config.output.out, "--out")
+    if config.output.save_images:
+        check_output_folder(config.output.save_images, "--save_images")
     report = evaluate(config)
     write_json(report, out)
     return "\n".join([*table(report), f"all figures are in {out}"])
 
 
 def evaluate(config: EvaluationConfig) -> Report:
-    """Return the figures of all scenes; the only files written are pictures, if asked for.
-
-    Raises:
-        UserError: Bad input, before any long work.
-    """
-    pictures = config.output.save_images
-    devices = choose_devices(config.model.accelerator, config.model.devices)
+    """Return the figures of all scenes; the only files written are pictures, if asked for."""
+    devices = choose_devices(config.model.device, config.model.devices)
     checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = read_tasks(config.data, config.held_out, devices[0])
     weights = find_perceptual_weights(config.output.lpips_weights)
     perceptual = PerceptualDistance(weights, devices[0]) if weights else None
-    bf16 = config.model.precision == "bf16-mixed"
-    renderers = [
-        Renderer(checkpoint.build_model(device), device, config.model.chunk, bf16)
-        for device in devices
-    ]
+    how = (config.model.chunk, config.model.bf16)
+    renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes = {}
     for task in _warmed_up(tasks, renderers):
         results = evaluate_scene(task, renderers, perceptual)
         row = scene_report(task, results)
-        logger.info("%s: %s, %s", task.scene.name, _quality(row), row["views"][0]["region"])
+        quality = "no pixel counts" if row["psnr"] is None else f"PSNR {row['psnr']:.2f}"
+        logger.info("%s: %s, %s", task.scene.name, quality, row["views"][0]["region"])
         scenes[task.scene.name] = row
-        if pictures:
-            save_pictures(Path(pictures), task, results)
-    return full_report(scenes, _settings(config, checkpoint, devices, weights))
+        if config.output.save_images:
+            save_pictures(Path(config.output.save_images), task, results)
+    return full_report(scenes, _settings(config, checkpoint, devices[0], weights))
 
 
 def read_tasks(
     data: DataChoice, held_out: HeldOutScenes, device: torch.device
 ) -> Iterable[SceneTask]:
-    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one.
-
-    Raises:
-        UserError: The data are missing or malformed, or views are.
-    """
+    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one."""
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
     tasks = READERS[data.dataset_name](data)
     names = [task.scene.name for task in tasks]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{data.datadir}: two scenes are named {twice[0]!r}; judge them separately")
+        raise UserError(
+            f"{data.datadir}: two scenes are named {twice[0]!r}; evaluate them separately"
+        )
     return tasks
 
 
 def _warmed_up(tasks: Iterable[SceneTask], renderers: list[Renderer]) -> Iterable[SceneTask]:
-    """Render one view before any clock runs: kernels are loaded and tuned on first use."""
+    """Render one view before any clock runs: GPU kernels are loaded and tuned on first use."""
     rest = iter(tasks)
     first = next(rest)
     for renderer in renderers:
@@ -99,18 +85,12 @@ def _warmed_up(tasks: Iterable[SceneTask], renderers: list[Renderer]) -> Iterabl
     return chain([first], rest)
 
 
-def _quality(row: dict[str, Any]) -> str:
-    psnr = row["psnr"]
-    return "nothing to count" if psnr is None else f"PSNR {psnr:.2f}"
-
-
 def _settings(
     config: EvaluationConfig,
     checkpoint: Checkpoint,
-    devices: list[torch.device],
+    device: torch.device,
     lpips_weights: Path | None,
 ) -> dict[str, Any]:
-    on_gpu = devices[0].type == "cuda"
     return {
         **asdict(config),
         "checkpoint": {
@@ -123,6 +103,6 @@ def _settings(
         "lpips": str(lpips_weights) if lpips_weights else "left out: no weights on this machine",
         "ssim": "scikit-image, 7x7 uniform window, data range 1",
         "depth_unit": "200 mm" if config.data.dataset_name == "dtu" else "the scene's own",
-        "device": torch.cuda.get_device_name(devices[0]) if on_gpu else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
     }

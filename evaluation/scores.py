@@ -1,4 +1,4 @@
-"""What is measured of one rendered view, as the field's tables define it.
+"""Figures of one rendered view, as the field's tables define them.
 
 All but LPIPS is computed in double precision on the CPU, whatever rendered the view.
 """
@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from datasets.views import Views
+from models.vggt_nerf import RenderedImages
 from utils.metrics import mean_depth_error, psnr
 
 Scores = dict[str, float | None]
@@ -34,10 +36,10 @@ SCORES = (
     "empty_opacity",
 )
 MAX_PSNR = 100.0
-"""Stands for a perfect image, whose ratio is infinite."""
+"""Reported for a perfect image, whose ratio is infinite."""
 _SSIM_WINDOW = 7
 SOLID = 0.5
-"""Opacity from which on a pixel has a depth."""
+"""Opacity above which a pixel has a depth."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Region:
     """Which pixels of a data set's images count."""
 
     border: float = 0.0
-    """Share of width and height that is cut away at every side."""
+    """Share of width and height that is cut off at every side."""
     known_depth_only: bool = False
     """Where a view has true depth, pixels without it do not count."""
     depth_is_complete: bool = False
@@ -65,25 +67,34 @@ class ViewImages:
     mask: Bool[Tensor, "height width"]
     """Pixels that may count."""
 
+    @staticmethod
+    def pair(rendered: RenderedImages, truth: Views, view: int) -> ViewImages:
+        """Put a rendering beside its truth; both have one batch axis (view)."""
+        return ViewImages(
+            rgb=rendered.rgb[view].float(),
+            depth=rendered.depth[view].float(),
+            opacity=rendered.opacity[view].float(),
+            true_rgb=truth.images[view],
+            true_depth=truth.depths[view],
+            mask=truth.masks[view],
+        )
+
     @property
     def solid(self) -> Bool[Tensor, "height width"]:
         """Pixels in which the prediction shows a surface."""
         return self.opacity > SOLID
 
+    def cpu(self) -> ViewImages:
+        """Return the same on the CPU."""
+        return ViewImages(**{name: value.cpu() for name, value in vars(self).items()})
+
     def cropped(self, border: float) -> ViewImages:
-        """Cut a share of width and height away at every side."""
+        """Cut off a share of width and height at every side."""
         height, width = self.depth.shape
-        # A hair more than the product, which may lie below a whole number that it stands for.
+        # The product may lie a rounding error below a whole number.
         rows, columns = int(height * border + 1e-6), int(width * border + 1e-6)
         inner = (..., slice(rows, height - rows), slice(columns, width - columns))
-        return ViewImages(
-            self.rgb[inner],
-            self.depth[inner],
-            self.opacity[inner],
-            self.true_rgb[inner],
-            self.true_depth[inner],
-            self.mask[inner],
-        )
+        return ViewImages(**{name: value[inner] for name, value in vars(self).items()})
 
 
 def view_scores(
@@ -91,7 +102,7 @@ def view_scores(
 ) -> Scores:
     """Measure one view.
 
-    PSNR counts the pixels of the region alone. SSIM and LPIPS, which see neighbourhoods, compare
+    PSNR counts the pixels of the region alone. SSIM and LPIPS, which compare neighbourhoods, see
     whole images in which all other pixels are black.
     """
     view = images.cropped(region.border)
@@ -109,7 +120,8 @@ def view_scores(
     if region.depth_is_complete:
         empty = view.opacity.double()[view.mask & (view.true_depth <= 0)]
         values["empty_opacity"] = empty.mean().item()
-    return {name: _finite(values[name]) for name in SCORES}
+    # The mean of nothing is NaN.
+    return {name: None if values[name] != values[name] else values[name] for name in SCORES}
 
 
 def counted_pixels(view: ViewImages, region: Region) -> Bool[Tensor, "height width"]:
@@ -143,17 +155,11 @@ def _depth_scores(
 ) -> Scores:
     known = truth > 0
     errors = (depth - truth).abs()[known]
-    shares = {
-        f"depth_within_{threshold:g}": (errors < threshold).double().mean().item()
-        for threshold in DEPTH_THRESHOLDS
-    }
     return {
         "depth_abs_err": mean_depth_error(depth, truth).item(),
         "depth_rel_err": (errors / truth[known]).mean().item(),
-        **shares,
+        **{
+            f"depth_within_{threshold:g}": (errors < threshold).double().mean().item()
+            for threshold in DEPTH_THRESHOLDS
+        },
     }
-
-
-def _finite(value: float | None) -> float | None:
-    """Turn the mean of nothing, which is NaN, into ``None``."""
-    return None if value is None or value != value else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -85,7 +86,7 @@ class SceneCheckpointIO(AtomicCheckpointIO):
             "callbacks": {},
             "global_step": step,
             "epoch": 0,
-            "pytorch-lightning_version": pl.__version__,
+            "pytorch-lightning_version": version("pytorch-lightning"),
             # Files of early versions have none.
             "average": progress.get("average"),
             "bad_steps": progress["bad_steps"],

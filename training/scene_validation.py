@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from datasets.views import Views
-from evaluation.rendering import RenderedView, ViewResult
+from evaluation.rendering import ViewResult
 from evaluation.scores import (
     ImageDistance,
     Region,
@@ -91,7 +91,9 @@ class TestViews:
                 sources=tuple(names[place] for place in sources),
                 region=describe_region(images, self.region),
                 scores=view_scores(images, self.region, perceptual),
-                rendered=RenderedView(images, 0.0, seconds),
+                images=images,
+                encode_seconds=0.0,
+                render_seconds=seconds,
             )
             for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
         ]

@@ -57,6 +57,15 @@ class Cameras:
         return Cameras(self.intrinsics, c2w)
 
 
+@dataclass(frozen=True)
+class LengthUnit:
+    """The unit in which lengths of a scene are shown to users."""
+
+    name: str = "scene units"
+    factor: float = 1.0
+    """Shown = factor * length in the scene's own unit."""
+
+
 def invert_rigid(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """Invert rotation and translation without a general matrix inverse."""
     with full_precision(transform):

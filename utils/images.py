@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
-import imageio.v3 as imageio
 import matplotlib
 import numpy as np
 import torch
@@ -15,45 +13,45 @@ from PIL import Image
 from torch import Tensor
 
 from utils.errors import UserError
+from utils.files import written_whole
 
 _QUALITIES = (92, 85, 75, 60)
-"""Of JPEG, in the order in which they are tried."""
+"""JPEG qualities, in the order in which they are tried."""
 
 
-def save_image(path: str | Path, image: Float[Tensor, "3 height width"]) -> None:
-    """Write an RGB image in [0, 1], whole or not at all; the suffix chooses the format."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    imageio.imwrite(partial, to_bytes(image))
-    partial.replace(path)
+def save_image(path: str | Path, image: Float[Tensor, "3 height width"], remedy: str = "") -> None:
+    """Write an RGB image in [0, 1], whole or not at all; the suffix chooses the format.
+
+    Args:
+        path: The file; its folder is made if need be.
+        image: The picture.
+        remedy: What the user can do if it cannot be written, for the error message.
+    """
+    with written_whole(path, remedy) as partial:
+        Image.fromarray(to_bytes(image)).save(partial)
 
 
 def save_small_image(
     path: str | Path, image: Float[Tensor, "3 height width"], most_bytes: int
 ) -> None:
-    """Write an RGB image in [0, 1] as JPEG, as well as the bytes allow, or as PNG.
-
-    Raises:
-        UserError: It needs more bytes, or cannot be written.
-    """
+    """Write an RGB image in [0, 1] as PNG, or as JPEG in the best quality that fits."""
     path = Path(path)
-    picture = Image.fromarray(to_bytes(image))
-    for content in _encodings(picture, path.suffix.lower()):
-        if len(content) <= most_bytes:
-            break
-    else:
-        raise UserError(
-            f"{path}: would have more than {most_bytes / 2**20:g} MiB; show less, or smaller, or "
-            "write a .jpg"
-        )
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the picture ({error.strerror})") from error
+    suffix = path.suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise UserError(f"{path}: cannot write {suffix or 'a name without an ending'}; use .jpg")
+    for quality in (0,) if suffix == ".png" else _QUALITIES:
+        content = io.BytesIO()
+        options = {} if suffix == ".png" else {"quality": quality}
+        kind = "png" if suffix == ".png" else "jpeg"
+        Image.fromarray(to_bytes(image)).save(content, kind, optimize=True, **options)
+        if len(content.getvalue()) <= most_bytes:
+            with written_whole(path) as partial:
+                partial.write_bytes(content.getvalue())
+            return
+    raise UserError(
+        f"{path}: would have more than {most_bytes / 2**20:g} MiB; show less, or smaller, or "
+        "write a .jpg"
+    )
 
 
 def to_bytes(image: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "height width 3"]:
@@ -62,16 +60,9 @@ def to_bytes(image: Float[Tensor, "3 height width"]) -> UInt8[np.ndarray, "heigh
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _encodings(picture: Image.Image, suffix: str) -> Iterator[bytes]:
-    if suffix not in (".jpg", ".jpeg", ".png"):
-        raise UserError(f"cannot write {suffix or 'a name without an ending'}; use .jpg or .png")
-    for quality in (0,) if suffix == ".png" else _QUALITIES:
-        buffer = io.BytesIO()
-        if suffix == ".png":
-            picture.save(buffer, "png", optimize=True)
-        else:
-            picture.save(buffer, "jpeg", quality=quality, optimize=True)
-        yield buffer.getvalue()
+def from_bytes(pixels: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:
+    """Turn 8-bit pixels as files have them into an RGB image in [0, 1]."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
 def colorize(

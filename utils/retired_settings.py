@@ -40,6 +40,7 @@ RETIRED: Mapping[str, Collection[object]] = {
     "similarity_groups": ANY,
     "ray_layers": ANY,
     "ray_heads": ANY,
+    "fade": ANY,
 }
 """By name the values that can be dropped because this version behaves so; ``ANY``: every value."""
 

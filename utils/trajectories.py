@@ -12,41 +12,57 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import CubicSpline
+from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
+from utils.camera_rig import (
+    CameraRig,
+    describe_rig,
+    focus_distance,
+    focus_point,
+    look_at,
+    up_direction,
+)
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
-from utils.pose_interpolation import smooth_path
-from utils.surroundings import Surroundings, focus_point, look_at, survey, upward
 
 _SPIRAL_TURNS = 2
 _CAMERAS_OF_A_BOWL = 6
 """Fewer cameras do not say whether they stand on a plane or on a bowl."""
 _DIRECTIONS = 360
 _STEEPEST = math.radians(85)
+_DENSE = 64
+"""Points per segment by which the length of a curve is measured."""
+_TURN_LENGTH = 0.25
+"""A turn of one radian is as long as this share of the focus distance, if the centre moves less."""
+_LEAST_STEP = 1e-3
+"""Between two poses that are the same, relative to the longest step."""
+_OVERLAP = 8
+"""Poses by which the rotations of a closed path continue past both ends."""
 
 
 def spiral(
     cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, reach: float = 1.0
 ) -> Float[Tensor, "frame 4 4"]:
-    """Circle in front of a scene, moving to and fro, looking at its middle: a closed path.
+    """Circle in front of a scene, moving back and forth, looking at its middle: a closed path.
 
     The circle is the ellipse inside the hull of the cameras in the plane across their mean axis.
-    Along the axis it follows the bowl that they stand on, and moves as far to and fro as they
-    stray from it. After the spirals of LLFF (Mildenhall et al., SIGGRAPH 2019).
+    Along the axis it follows the bowl on which they stand, and moves back and forth as far as they
+    deviate from it. After the spirals of LLFF (Mildenhall et al., SIGGRAPH 2019).
     """
-    focus, up = focus_point(cameras, near_far), upward(cameras)
+    focus, up = focus_point(cameras, near_far), up_direction(cameras)
     centers = cameras.centers.double()
     mean = centers.mean(0)
     frame = look_at(mean[None], focus, up)[0, :3, :3]
     x, y, along = ((centers - mean) @ frame).unbind(-1)
-    axes = _ellipse_in_hull(torch.stack([x, y], -1))
-    turn = _SPIRAL_TURNS * _turns(n_frames)
-    across = torch.stack([turn.cos(), turn.sin()], -1) @ axes.T
-    bowl, stray = _fit_bowl(x, y, along)
+    turn = _SPIRAL_TURNS * _full_turn(n_frames)
+    across = _unit_circle(turn) @ _ellipse_in_hull(torch.stack([x, y], -1)).T
+    bowl, deviation = _fit_bowl(x, y, along)
     # Slower than the circle: once forwards and backwards in all.
-    depth = _bowl_terms(*across.unbind(-1)) @ bowl + stray * (turn / _SPIRAL_TURNS).sin()
+    depth = _bowl_terms(*across.unbind(-1)) @ bowl + deviation * (turn / _SPIRAL_TURNS).sin()
     path = mean + reach * torch.cat([across, depth[:, None]], -1) @ frame.T
     return look_at(path, focus, up).to(cameras.c2w.dtype)
 
@@ -56,17 +72,14 @@ def orbit(
 ) -> Float[Tensor, "frame 4 4"]:
     """Go around what the cameras look at, level and at their median distance: a closed path.
 
-    All the way round if the cameras stand all around, else to and fro between the outermost.
+    All the way round if the cameras stand all around, else back and forth between the outermost.
     """
-    around = survey(cameras, near_far)
-    turn = _turns(n_frames)
-    elevations = around.elevations.median().expand(n_frames)
-    if around.surrounded:
-        return _around(around, turn, elevations).to(cameras.c2w.dtype)
-    low, high = _level_extent(around.azimuths, around.elevations)
-    half = min(reach * (high - low) / 2, math.pi)
-    azimuths = (low + high) / 2 + half * turn.sin()
-    return _around(around, azimuths, elevations).to(cameras.c2w.dtype)
+    rig, turn = describe_rig(cameras, near_far), _full_turn(n_frames)
+    azimuths = turn
+    if not rig.surrounds:
+        low, high = _level_extent(rig.azimuths, rig.elevations)
+        azimuths = (low + high) / 2 + min(reach * (high - low) / 2, math.pi) * turn.sin()
+    return _on_sphere(rig, azimuths, rig.elevations.median().expand(n_frames)).to(cameras.c2w.dtype)
 
 
 def ellipse(
@@ -78,36 +91,65 @@ def ellipse(
     stand, its height following theirs (as in mip-NeRF 360, Barron et al., CVPR 2022). Else
     the directions to the camera draw an ellipse inside those from which they look.
     """
-    around = survey(cameras, near_far)
-    turn = _turns(n_frames)
-    if not around.surrounded:
-        directions = torch.stack([around.azimuths, around.elevations], -1)
+    rig, turn = describe_rig(cameras, near_far), _full_turn(n_frames)
+    if not rig.surrounds:
+        directions = torch.stack([rig.azimuths, rig.elevations], -1)
         mean = directions.mean(0)
-        axes = _ellipse_in_hull(directions - mean)
-        path = mean + reach * torch.stack([turn.cos(), turn.sin()], -1) @ axes.T
-        return _around(around, *path.unbind(-1)).to(cameras.c2w.dtype)
-    offsets = cameras.centers.double() - around.focus
-    side = torch.linalg.cross(around.up, around.middle)
-    level = torch.stack([offsets @ around.middle, offsets @ side], -1)
-    radii = reach * level.norm(dim=-1).median() * _shape(level)
-    heights = (offsets @ around.up).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
-    height = torch.lerp(heights[0], heights[1], 0.5 + 0.5 * (2 * turn).sin())
-    centers = (
-        around.focus
-        + (radii[0] * turn.cos())[:, None] * around.middle
-        + (radii[1] * turn.sin())[:, None] * side
-        + height[:, None] * around.up
-    )
-    return look_at(centers, around.focus, around.up).to(cameras.c2w.dtype)
+        path = mean + reach * _unit_circle(turn) @ _ellipse_in_hull(directions - mean).T
+        return _on_sphere(rig, *path.unbind(-1)).to(cameras.c2w.dtype)
+    offsets = cameras.centers.double() - rig.focus
+    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
+    level = offsets @ level_axes.T
+    extents = level.abs().amax(0)
+    radii = reach * level.norm(dim=-1).median() * 2 * extents / extents.sum()
+    low, high = (offsets @ rig.up).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
+    heights = torch.lerp(low, high, 0.5 + 0.5 * (2 * turn).sin())
+    centers = rig.focus + (radii * _unit_circle(turn)) @ level_axes + heights[:, None] * rig.up
+    return look_at(centers, rig.focus, rig.up).to(cameras.c2w.dtype)
 
 
 def interpolate(
     cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, closed: bool = False
 ) -> Float[Tensor, "frame 4 4"]:
     """Pass smoothly through the cameras in their order, at constant speed."""
-    focus = focus_point(cameras, near_far)
-    distance = (cameras.centers.double() - focus).norm(dim=-1).median().item()
-    return smooth_path(cameras.c2w, n_frames, distance, closed)
+    return smooth_path(cameras.c2w, n_frames, focus_distance(cameras, near_far), closed)
+
+
+def smooth_path(
+    c2w: Float[Tensor, "key 4 4"], n_frames: int, focus_distance: float, closed: bool = False
+) -> Float[Tensor, "frame 4 4"]:
+    """Pass through poses along cubic splines, in their order and at constant speed.
+
+    Speed is that of the camera's centre; where it turns in place, or much faster than it moves,
+    that of the turn. Knots are centripetal: no loops between near cameras (Lee, 1989).
+
+    Args:
+        c2w: The poses, two or more (one stands still).
+        n_frames: Poses to return. The first is the first given one; the last is the last given
+            one, or, if closed, the one before the first.
+        focus_distance: Distance of what the cameras look at; relates turns to movement.
+        closed: Return to the first pose, so that the frames can be repeated.
+    """
+    if len(c2w) == 1 or n_frames == 1:
+        return c2w[:1].repeat(n_frames, 1, 1)
+    keys = torch.cat([c2w, c2w[:1]]) if closed else c2w
+    centers = keys[:, :3, 3].double().numpy()
+    turns = Rotation.from_matrix(keys[:, :3, :3].double().numpy())
+    spacing = np.sqrt(_step_lengths(centers, turns, focus_distance))
+    longest = spacing.max() or 1.0
+    knots = _cumulated(np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest))
+    center_spline = CubicSpline(knots, centers, bc_type="periodic" if closed else "natural")
+    turn_spline = _rotation_spline(knots, turns, closed)
+    shares = np.arange(_DENSE) / _DENSE
+    dense = np.append((knots[:-1, None] + shares * np.diff(knots)[:, None]).ravel(), knots[-1])
+    steps = _step_lengths(center_spline(dense), turn_spline(dense), focus_distance)
+    lengths = _cumulated(steps)
+    wanted = np.linspace(0, lengths[-1], n_frames + closed)[:n_frames]
+    times = np.interp(wanted, lengths, dense)
+    path = torch.eye(4, dtype=torch.float64).repeat(n_frames, 1, 1)
+    path[:, :3, 3] = torch.from_numpy(center_spline(times))
+    path[:, :3, :3] = torch.from_numpy(turn_spline(times).as_matrix())
+    return path.to(c2w.dtype)
 
 
 def path_intrinsics(
@@ -130,20 +172,46 @@ def path_intrinsics(
     return crop_intrinsics(grown, left, top)
 
 
-def _turns(n_frames: int) -> Float[Tensor, " frame"]:
+def _step_lengths(centers: np.ndarray, turns: Rotation, focus_distance: float) -> np.ndarray:
+    moved = np.linalg.norm(np.diff(centers, axis=0), axis=-1)
+    turned = (turns[:-1].inv() * turns[1:]).magnitude()
+    return np.maximum(moved, turned * focus_distance * _TURN_LENGTH)
+
+
+def _cumulated(steps: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> RotationSpline:
+    """Interpolate rotations; a closed spline continues past its ends, so that they fit smoothly."""
+    if not closed:
+        return RotationSpline(knots, turns)
+    count = len(knots) - 1
+    places = np.arange(-_OVERLAP, count + _OVERLAP + 1)
+    laps, indices = np.divmod(places, count)
+    return RotationSpline(
+        knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
+    )
+
+
+def _full_turn(n_frames: int) -> Float[Tensor, " frame"]:
     """Angles of one turn, the last one step before the first."""
     return 2 * math.pi * torch.arange(n_frames, dtype=torch.float64) / n_frames
 
 
-def _around(
-    around: Surroundings, azimuths: Float[Tensor, " frame"], elevations: Float[Tensor, " frame"]
+def _unit_circle(angles: Float[Tensor, " angle"]) -> Float[Tensor, "angle 2"]:
+    return torch.stack([angles.cos(), angles.sin()], -1)
+
+
+def _on_sphere(
+    rig: CameraRig, azimuths: Float[Tensor, " frame"], elevations: Float[Tensor, " frame"]
 ) -> Float[Tensor, "frame 4 4"]:
-    side = torch.linalg.cross(around.up, around.middle)
+    """Look at the focus from its median distance in the given directions."""
+    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
     elevations = elevations.clamp(-_STEEPEST, _STEEPEST)[:, None]
-    azimuths = azimuths[:, None]
-    level = azimuths.cos() * around.middle + azimuths.sin() * side
-    directions = elevations.cos() * level + elevations.sin() * around.up
-    return look_at(around.focus + around.distance * directions, around.focus, around.up)
+    directions = elevations.cos() * (_unit_circle(azimuths) @ level_axes)
+    directions = directions + elevations.sin() * rig.up
+    return look_at(rig.focus + rig.distance * directions, rig.focus, rig.up)
 
 
 def _ellipse_in_hull(points: Float[Tensor, "point 2"]) -> Float[Tensor, "2 2"]:
@@ -165,11 +233,11 @@ def _ellipse_in_hull(points: Float[Tensor, "point 2"]) -> Float[Tensor, "2 2"]:
 def _fit_bowl(
     x: Float[Tensor, " view"], y: Float[Tensor, " view"], along: Float[Tensor, " view"]
 ) -> tuple[Float[Tensor, " term"], float]:
-    """Fit ``along`` over the plane; return the terms' factors and how far all cameras stray."""
+    """Fit ``along`` over the plane; return the coefficients and how far all cameras deviate."""
     if len(x) < _CAMERAS_OF_A_BOWL:
         return x.new_zeros(4), min(along.max().item(), -along.min().item())
     terms = _bowl_terms(x, y)
-    # The pseudo-inverse leaves alone what cameras in one row cannot say.
+    # The truncated pseudo-inverse ignores what cameras in one row do not determine.
     bowl = torch.linalg.pinv(terms, rtol=1e-3) @ along
     rest = along - terms @ bowl
     return bowl, min(rest.max().item(), -rest.min().item())
@@ -197,11 +265,5 @@ def _hull_extents(
 ) -> tuple[Float[Tensor, "direction 2"], Float[Tensor, " direction"]]:
     """Return directions all around, and how far the hull of the points reaches in each."""
     angle = 2 * math.pi * torch.arange(_DIRECTIONS, dtype=points.dtype) / _DIRECTIONS
-    directions = torch.stack([angle.cos(), angle.sin()], -1)
+    directions = _unit_circle(angle)
     return directions, (directions @ points.T).max(-1).values
-
-
-def _shape(level: Float[Tensor, "view 2"]) -> Float[Tensor, " 2"]:
-    """Relative extents of a ring along two axes, with mean 1."""
-    extents = level.abs().amax(0)
-    return 2 * extents / extents.sum()

@@ -1,17 +1,27 @@
-"""Everything that rendering a scene can be told."""
+"""Settings of videos, geometry and the viewer; importable without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from evaluation.config import HeldOutScenes, ModelChoice
+from evaluation.config import DEFAULT_CKPT, HeldOutScenes, RenderingModel
+from utils.settings import Count, Length, NonNegativeInt, Positive, Settings, Within
 
 PathKind = Literal["spiral", "orbit", "interpolate", "dtu", "ellipse", "file"]
 FolderFormat = Literal["dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
 Format = Literal[
     "auto", "dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos", "procedural"
 ]
+
+
+FrameSize = Annotated[tuple[int, ...], Length((0, 2)), Within(8)]
+"""Height and width in pixels, or nothing."""
+_SCENE_AND_MODEL: Mapping[str, tuple[str, ...]] = {
+    "the scene": ("datadir", "dataset_name", "scan", "sources", "n_views"),
+    "the model": ("ckpt", "device"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,38 +69,21 @@ class SceneChoice:
 
 
 @dataclass(frozen=True)
-class RendererChoice:
+class RendererChoice(RenderingModel):
     """What renders, and how."""
 
-    ckpt: str = ModelChoice.ckpt
-    """General checkpoint (of a folder the newest one in it), or a fine-tuned scene (latest.tar),
+    ckpt: str = DEFAULT_CKPT
+    """general checkpoint (of a folder the newest one in it), or a fine-tuned scene (latest.tar),
     which needs neither data nor backbone"""
-    vggt_path: str | None = None
-    """Folder of the backbone, where it is not at the place that the checkpoint remembers"""
-    N_samples: int | None = None
-    """Samples on each ray; as the checkpoint has it unless given"""
-    chunk: int = 8192
-    """Rays in one go: bounds the memory and changes no result"""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic of the model; the backbone uses bfloat16 on a GPU whatever this says"""
+    N_samples: Annotated[int, Within(2)] | None = None
+    """samples on each ray; none: as the checkpoint has it"""
     compile: bool = False
-    """Turn looking and rendering into graphs: the first frame takes a minute more, and on a GPU
-    the others less than half of their time"""
-    accelerator: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where to render; auto: on a GPU if there is one"""
-
-    def __post_init__(self) -> None:
-        """Refuse counts that do nothing.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if self.chunk < 1 or (self.N_samples is not None and self.N_samples < 2):
-            raise ValueError(f"chunk={self.chunk} must be positive, N_samples at least 2")
+    """compile the model: the first frame takes a minute more, and on a GPU the others less than
+    half of their time"""
 
 
 @dataclass(frozen=True)
-class CameraPathChoice:
+class CameraPathChoice(Settings):
     """Where the camera goes."""
 
     path: PathKind = "spiral"
@@ -98,61 +91,116 @@ class CameraPathChoice:
     interpolate: through the cameras in their order; dtu: a loop through the middle source views;
     file: --path_file"""
     path_file: str | None = None
-    """Camera path as nerfstudio's viewer writes it (JSON), for --path file"""
-    n_frames: int = 120
-    """Frames; a path from a file has its own number"""
-    reach: float = 1.0
+    """camera path as nerfstudio's viewer writes it (JSON), for --path file"""
+    n_frames: Count = 120
+    """frames; a path from a file has its own number"""
+    reach: Positive = 1.0
     """1: the path stays inside what the source views see, 2: it goes twice as far out"""
-    zoom: float = 1.0
-    """Above 1 shows less, enlarged"""
-    size: tuple[int, ...] = ()
-    """Height and width of a frame; none: as the photographs are read"""
+    zoom: Positive = 1.0
+    """above 1 shows less, enlarged"""
+    size: FrameSize = ()
+    """height and width of a frame; none: as the photographs are read"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if self.n_frames < 1:
-            raise ValueError(f"n_frames={self.n_frames}: at least one is needed")
-        if len(self.size) not in (0, 2) or (self.size and min(self.size) < 8):
-            raise ValueError(f"size={self.size}: takes height and width, of at least 8 pixels")
-        if self.reach <= 0 or self.zoom <= 0:
-            raise ValueError(f"reach={self.reach} and zoom={self.zoom} must be positive")
+        """Check that a path from a file has one."""
+        super().__post_init__()
         if (self.path == "file") != (self.path_file is not None):
             raise ValueError("--path file and --path_file FILE go together")
 
 
 @dataclass(frozen=True)
-class VideoChoice:
+class VideoChoice(Settings):
     """What is written."""
 
     out: str = "results/video.mp4"
-    """Video (.mp4 or .gif) or, without such an ending, a folder of frames"""
-    fps: float = 24.0
-    """Frames per second"""
+    """video (.mp4 or .gif) or, without such an ending, a folder of frames"""
+    fps: Annotated[float, Within(0, 240, above=True)] = 24.0
+    """frames per second"""
     depth: bool = False
-    """Show the depth beside the picture"""
-    fade: int = 12
-    """Frames over which one set of source views fades into the next, fewer where the camera is
-    fast"""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be shown.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if not 0 < self.fps <= 240 or self.fade < 1:
-            raise ValueError(f"fps={self.fps} must lie in (0, 240], fade={self.fade} at least 1")
+    """show the depth beside the picture"""
 
 
 @dataclass(frozen=True)
 class VideoConfig:
     """All settings of ``render_video.py``."""
 
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_SCENE_AND_MODEL,
+        "the camera path": ("path", "path_file", "n_frames", "size"),
+        "the video": ("out", "fps", "depth"),
+    }
+
     scene: SceneChoice = field(default_factory=SceneChoice)
     model: RendererChoice = field(default_factory=RendererChoice)
     camera_path: CameraPathChoice = field(default_factory=CameraPathChoice)
     video: VideoChoice = field(default_factory=VideoChoice)
+
+
+@dataclass(frozen=True)
+class GeometryChoice(Settings):
+    """How geometry is made of rendered depths, and where it goes."""
+
+    out: str = "results/points.ply"
+    """point cloud (.ply)"""
+    mesh: str = ""
+    """triangle mesh (.ply or .glb); none: no mesh"""
+    size: FrameSize = ()
+    """height and width of the renderings; none: as the photographs are read"""
+    max_renderings: Count = 16
+    """source cameras that are rendered, spread evenly over all of them"""
+    tolerance: Positive = 0.01
+    """two depths agree if they differ by no more than this share"""
+    min_agreeing: NonNegativeInt = 2
+    """how many other renderings must agree on a point, if there are as many"""
+    resolution: Annotated[int, Within(8, 1024)] = 192
+    """cells of the mesh's grid along its longest side"""
+
+    def __post_init__(self) -> None:
+        """Check the file formats."""
+        super().__post_init__()
+        if not self.out.lower().endswith(".ply"):
+            raise ValueError(f"out={self.out}: must end in .ply")
+        if not (self.mesh or ".ply").lower().endswith((".ply", ".glb")):
+            raise ValueError(f"mesh={self.mesh}: must end in .ply or .glb")
+
+
+@dataclass(frozen=True)
+class GeometryConfig:
+    """All settings of ``python -m apps.export_geometry``."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_SCENE_AND_MODEL,
+        "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
+    }
+
+    scene: SceneChoice = field(default_factory=SceneChoice)
+    model: RendererChoice = field(default_factory=RendererChoice)
+    geometry: GeometryChoice = field(default_factory=GeometryChoice)
+
+
+@dataclass(frozen=True)
+class ViewerChoice(Settings):
+    """Address of the viewer, and how fine its pictures are."""
+
+    host: str = "127.0.0.1"
+    """address to listen on; 0.0.0.0 lets other machines in"""
+    port: Annotated[int, Within(1, 65535)] = 8080
+    """port to listen on; the next free one if it is taken"""
+    height: Annotated[int, Within(16, 4096)] = 256
+    """rows of the sharpest picture; columns follow the browser's window"""
+    points: str = ""
+    """point cloud (.ply) of apps.export_geometry to show; none: a coarse one is made when idle"""
+
+
+@dataclass(frozen=True)
+class ViewerConfig:
+    """All settings of ``view.py``."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_SCENE_AND_MODEL,
+        "the viewer": ("host", "port", "height", "points"),
+    }
+
+    scene: SceneChoice = field(default_factory=SceneChoice)
+    model: RendererChoice = field(default_factory=RendererChoice)
+    viewer: ViewerChoice = field(default_factory=ViewerChoice)

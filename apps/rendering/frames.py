@@ -11,72 +11,47 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from apps.rendering.cross_fade import FrameSources, plan_sources, render_faded
+from apps.rendering.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
 from apps.rendering.paths import CameraPath
-from apps.rendering.scene import Picture, RenderableScene
+from apps.rendering.scene import RenderableScene, RenderedView
 from utils.errors import UserError
-from utils.images import save_image
-from utils.videos import as_float
+from utils.files import written_whole
+from utils.images import from_bytes, to_bytes
 
-_READ_ERRORS = (OSError, SyntaxError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""What Pillow and numpy raise on damaged files."""
+_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What numpy raises on damaged files."""
+_REMEDY = "Frames before it are kept. Free space, or choose another --out."
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """A folder of frames that belong together.
-
-    A frame is a picture and a file of depth and opacity. The picture is written last, so that a
-    frame whose picture is there is whole.
-    """
+    """A folder of finished frames, one file each."""
 
     folder: Path
 
     def has(self, frame: int) -> bool:
         """Tell whether a frame is there."""
-        return self._picture(frame).is_file()
+        return self._path(frame).is_file()
 
-    def write(self, frame: int, picture: Picture) -> None:
-        """Keep a frame.
+    def write(self, frame: int, view: RenderedView) -> None:
+        """Keep a frame."""
+        rgb, opacity = to_bytes(view.rgb), view.opacity.half().numpy()
+        with written_whole(self._path(frame), _REMEDY) as partial:
+            np.savez_compressed(partial, rgb=rgb, depth=view.depth.numpy(), opacity=opacity)
 
-        Raises:
-            UserError: The disk is full or cannot be written.
-        """
-        rest = self._picture(frame).with_suffix(".npz")
-        partial = rest.with_name(f".partial-{rest.name}")
+    def read(self, frame: int) -> RenderedView:
+        """Read a frame back, its colours rounded to 8 bit."""
+        path = self._path(frame)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            depth, opacity = picture.depth.numpy(), picture.opacity.half().numpy()
-            np.savez_compressed(partial, depth=depth, opacity=opacity)
-            partial.replace(rest)
-            save_image(self._picture(frame), picture.rgb)
-        except OSError as error:
-            raise UserError(
-                f"{rest}: cannot write the frame ({error.strerror}); frames before it are kept. "
-                "Free space, or choose another --out"
-            ) from error
-
-    def read(self, frame: int) -> Picture:
-        """Take a frame back, its colours rounded to 8 bit.
-
-        Raises:
-            UserError: A file of it is damaged.
-        """
-        path = self._picture(frame)
-        try:
-            with Image.open(path) as image:
-                rgb = as_float(np.asarray(image.convert("RGB")))
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-                depth = torch.from_numpy(arrays["depth"])
-                opacity = torch.from_numpy(arrays["opacity"]).float()
+            with np.load(path, allow_pickle=False) as arrays:
+                depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
+                return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
         except _READ_ERRORS as error:
             raise UserError(
                 f"{path}: the frame is damaged; delete it and run the same command again"
             ) from error
-        return Picture(rgb, depth, opacity)
 
     def remove(self) -> None:
         """Delete the frames, and the folder that holds them if nothing else is in it."""
@@ -84,8 +59,8 @@ class FrameStore:
         if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()
 
-    def _picture(self, frame: int) -> Path:
-        return self.folder / f"frame_{frame:05d}.png"
+    def _path(self, frame: int) -> Path:
+        return self.folder / f"frame_{frame:05d}.npz"
 
 
 @dataclass(frozen=True)
@@ -105,35 +80,36 @@ class Job:
     def fingerprint(self) -> str:
         """Name of the frames: whatever changes a picture changes it."""
         digest = hashlib.sha256(self.scene.fingerprint().encode())
-        for tensor in (self.path.cameras.intrinsics, self.path.cameras.c2w):
+        for tensor in vars(self.path.cameras).values():
             digest.update(tensor.contiguous().numpy().tobytes())
         digest.update(repr((self.path.size, self.sources)).encode())
         return digest.hexdigest()[:12]
 
+    def store(self, out: str | Path) -> FrameStore:
+        """Return the place of the unfinished frames: beside the output, by what they show."""
+        out = Path(out)
+        return FrameStore(out.with_name(f"{out.name}.partial") / self.fingerprint)
 
-def plan_frames(scene: RenderableScene, path: CameraPath, fade: int) -> Job:
-    """Choose every frame's sources."""
+    def render(self, frame: int) -> RenderedView:
+        """Render one frame."""
+        camera, size = self.path.cameras[frame], self.path.size
+        return render_cross_fade(self.scene, camera, size, self.sources[frame])
+
+
+def plan_frames(scene: RenderableScene, path: CameraPath, fade: int = LONGEST_FADE) -> Job:
+    """Choose every frame's sources; one source set fades into the next over ``fade`` frames."""
     return Job(scene, path, plan_sources(path, scene, fade))
 
 
 def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
-    """Render the frames that are not there yet.
-
-    Raises:
-        UserError: A photograph is damaged, or a frame cannot be written.
-    """
+    """Render the frames that are not there yet."""
     missing = [frame for frame in range(len(job)) if not store.has(frame)]
     done = len(job) - len(missing)
     bar = tqdm(missing, "frames", len(job), initial=done, unit="frame", disable=not progress)
     for frame in bar:
-        camera = job.path.cameras[frame]
-        store.write(frame, render_faded(job.scene, camera, job.path.size, job.sources[frame]))
+        store.write(frame, job.render(frame))
 
 
-def read_frames(job: Job, store: FrameStore) -> Iterator[Picture]:
-    """Take all frames back, in their order.
-
-    Raises:
-        UserError: A file is damaged.
-    """
+def read_frames(job: Job, store: FrameStore) -> Iterator[RenderedView]:
+    """Read all frames back, in their order."""
     return (store.read(frame) for frame in range(len(job)))

@@ -1,41 +1,64 @@
-"""Depth maps that agree become one cloud of coloured points.
+"""Depth maps become a cloud of coloured points, or a triangle mesh.
 
-A pixel's point is kept if enough other renderings put their surface where it is, and takes the mean
-of their places and colours (after Galliani et al., "Massively parallel multiview stereopsis by
-surface normal diffusion", ICCV 2015). One point is left for each cell of a grid as fine as the
-pixels.
+Points: a pixel's point is kept if enough other renderings have a surface there, and becomes the
+mean of theirs (after Galliani et al., "Massively parallel multiview stereopsis by surface normal
+diffusion", ICCV 2015). One point is left for each cell of a grid as fine as the pixels.
+
+Mesh: the signed distance to the surface, truncated a little in front and behind, is averaged over
+all renderings in a grid (Curless and Levoy, "A volumetric method for building complex models from
+range images", SIGGRAPH 1996); marching cubes (Lorensen and Cline, SIGGRAPH 1987) finds its zero.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float, Int
+import trimesh
+from jaxtyping import Bool, Float
+from skimage.measure import marching_cubes
 from torch import Tensor
 
 from utils.cameras import Cameras, project, unproject
 from utils.rays import pixel_grid, view_grid
 
 _MIN_DEPTH = 1e-6
+_TRUNCATION = 4.0
+"""Cells in front of and behind a surface in which its distance counts."""
+_EXTENT = (0.005, 0.995)
+"""Quantiles of the points, along each axis, between which the grid lies."""
+_MARGIN = 0.05
+_SLAB = 1 << 20
+"""Grid points that are processed at once."""
+_SMALLEST_PART = 0.02
+"""Parts with a smaller share of all faces are dropped as noise."""
 
 
 @dataclass(frozen=True)
 class Renderings:
-    """Pictures of one scene with their depths."""
+    """Rendered views of one scene with their depths."""
 
     cameras: Cameras
-    """Batch axes ``(view,)``; intrinsics of the pictures."""
+    """Batch axes ``(view,)``; intrinsics of the renderings."""
     rgb: Float[Tensor, "view 3 height width"]
     depth: Float[Tensor, "view height width"]
     solid: Bool[Tensor, "view height width"]
     """Pixels that have a depth."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.depth.shape[-2], self.depth.shape[-1]
+    def seen_from(
+        self, view: int, points: Float[Tensor, "point 3"]
+    ) -> tuple[Float[Tensor, "point 2"], Float[Tensor, " point"], Float[Tensor, " point"]]:
+        """Project points into a view.
+
+        Returns:
+            Their pixels, their own depths, and the depths of the surface that the view sees there:
+            0 where it sees none.
+        """
+        pixels, depths = project(points, self.cameras[view])
+        seen = _read_pixels(torch.where(self.solid[view], self.depth[view], 0.0)[None], pixels)
+        return pixels, depths, torch.where(depths > _MIN_DEPTH, seen[:, 0], 0.0)
 
 
 @dataclass(frozen=True)
@@ -48,10 +71,10 @@ class PointCloud:
 
 
 def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> PointCloud:
-    """Lift all renderings and keep what others confirm.
+    """Lift all renderings and keep the points that others confirm.
 
     Args:
-        renderings: Two or more, unless nobody need agree.
+        renderings: Two or more, unless none need agree.
         tolerance: Depths agree if they differ by no more than this share.
         min_agreeing: How many others must agree on a point.
     """
@@ -61,97 +84,126 @@ def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> 
     ]
     points = torch.cat([cloud.points for cloud in clouds])
     colors = torch.cat([cloud.colors for cloud in clouds])
-    return thin_out(PointCloud(points, colors), pixel_footprint(renderings))
+    if not len(points):
+        return PointCloud(points, colors)
+    cells = (points / pixel_footprint(renderings)).floor().long()
+    _, cell_of_point, counts = cells.unique(dim=0, return_inverse=True, return_counts=True)
 
+    def cell_means(values: Float[Tensor, "point 3"]) -> Float[Tensor, "cell 3"]:
+        total = values.new_zeros(len(counts), 3).index_add_(0, cell_of_point, values)
+        return total / counts[:, None]
 
-@dataclass(frozen=True)
-class Agreement:
-    """What all renderings say of the pixels of one of them."""
-
-    others: Int[Tensor, " pixel"]
-    """How many others agree; -1 where the pixel has no depth."""
-    cloud: PointCloud
-    """One point for each pixel: the mean over the rendering itself and those that agree."""
-
-
-def consistent_pixels(renderings: Renderings, view: int, tolerance: float) -> Agreement:
-    """Ask all renderings about the pixels of one of them."""
-    pixels = pixel_grid(*renderings.size, renderings.depth.device)
-    camera = renderings.cameras[view]
-    points = unproject(pixels, renderings.depth[view].flatten(), camera)
-    others = [other for other in range(len(renderings.depth)) if other != view]
-    agreeing = points.new_zeros(len(points), dtype=torch.long)
-    places, colors = points.clone(), renderings.rgb[view].flatten(1).T.clone()
-    for other in others:
-        theirs, seen_depth, depth = _look_up(renderings, other, points)
-        agrees = (seen_depth > 0) & ((seen_depth - depth).abs() < tolerance * depth)
-        agreeing += agrees
-        places += torch.where(agrees[:, None], theirs.points, 0.0)
-        colors += torch.where(agrees[:, None], theirs.colors, 0.0)
-    count = 1 + agreeing[:, None]
-    agreeing = torch.where(renderings.solid[view].flatten(), agreeing, -1)
-    return Agreement(agreeing, PointCloud(places / count, colors / count))
-
-
-def sample_depths(
-    depth: Float[Tensor, "height width"],
-    solid: Bool[Tensor, "height width"],
-    pixels: Float[Tensor, "point 2"],
-) -> Float[Tensor, " point"]:
-    """Read the depth of the pixel that holds a position; it is 0 where there is none."""
-    return _sample(torch.where(solid, depth, 0.0)[None], pixels)[:, 0]
+    return PointCloud(cell_means(points), cell_means(colors))
 
 
 def pixel_footprint(renderings: Renderings) -> float:
     """Return the size of a pixel on the surface, the median of all renderings."""
-    solid = renderings.solid
-    if not solid.any():
+    if not renderings.solid.any():
         return 1.0
     focal = renderings.cameras.intrinsics[:, 0, 0]
-    sizes = (renderings.depth / focal[:, None, None])[solid]
+    sizes = (renderings.depth / focal[:, None, None])[renderings.solid]
     return sizes[:: max(1, len(sizes) // 100_000)].median().item()
 
 
-def thin_out(cloud: PointCloud, cell: float) -> PointCloud:
-    """Leave one point, the mean, in each cell of a grid."""
-    if not len(cloud.points):
-        return cloud
-    cells = (cloud.points / cell).floor().long()
-    _, place, counts = cells.unique(dim=0, return_inverse=True, return_counts=True)
+def fuse_mesh(renderings: Renderings, cloud: PointCloud, resolution: int) -> trimesh.Trimesh:
+    """Return the surface that renderings see around nearly all points; it may have no faces.
 
-    def mean(values: Float[Tensor, "point 3"]) -> Float[Tensor, "cell 3"]:
-        total = values.new_zeros(len(counts), 3).index_add_(0, place, values)
-        return total / counts[:, None]
-
-    return PointCloud(mean(cloud.points), mean(cloud.colors))
+    Args:
+        renderings: They give distances and colours.
+        cloud: What ``fuse_points`` found in them; decides where the grid lies.
+        resolution: Cells of the grid along its longest side.
+    """
+    low, high = np.quantile(cloud.points.cpu().double().numpy(), _EXTENT, axis=0)
+    margin = _MARGIN * (high - low).max()
+    low, high = low - margin, high + margin
+    cell = float((high - low).max() / resolution)
+    counts = [int(count) for count in np.ceil((high - low) / cell) + 1]
+    origin = torch.from_numpy(low).to(cloud.points)
+    x, y, z = (torch.arange(count) for count in counts)
+    slabs = []
+    for layers in x.split(max(1, _SLAB // (counts[1] * counts[2]))):
+        points = origin + cell * torch.cartesian_prod(layers, y, z).to(origin)
+        slabs.append(_signed_distances(renderings, points, cell))
+    distances = torch.cat([slab[0] for slab in slabs]).reshape(counts).cpu().numpy()
+    seen = torch.cat([slab[1] for slab in slabs]).reshape(counts).cpu().numpy() > 0
+    if not (distances[seen] < 0).any() or not (distances[seen] > 0).any():
+        return trimesh.Trimesh()
+    vertices, faces, _, _ = marching_cubes(distances, 0.0, allow_degenerate=False)
+    # A surface beside grid points that no rendering sees is only the border of what is known.
+    low, high = np.floor(vertices).astype(int), np.ceil(vertices).astype(int)
+    known = seen[tuple(low.T)] & seen[tuple(high.T)]
+    faces = faces[known[faces].all(1)]
+    points = origin + cell * torch.from_numpy(vertices.copy()).to(origin)
+    colors = (_mean_colors(renderings, points, cell) * 255).round().byte().cpu().numpy()
+    # Marching cubes turns faces towards rising values: here that is towards the cameras.
+    mesh = trimesh.Trimesh(points.cpu().numpy(), faces, vertex_colors=colors, process=False)
+    return _without_small_parts(mesh)
 
 
 def _confirmed_points(
     renderings: Renderings, view: int, tolerance: float, min_agreeing: int
 ) -> PointCloud:
-    agreement = consistent_pixels(renderings, view, tolerance)
-    kept = agreement.others >= min_agreeing
-    return PointCloud(agreement.cloud.points[kept], agreement.cloud.colors[kept])
+    """Return a view's points on which others agree, each the mean of all that do."""
+    depth, rgb = renderings.depth[view], renderings.rgb[view]
+    pixels = pixel_grid(depth.shape[0], depth.shape[1], depth.device)
+    points = unproject(pixels, depth.flatten(), renderings.cameras[view])
+    agreeing = points.new_zeros(len(points), 1, dtype=torch.long)
+    point_sums, color_sums = points.clone(), rgb.flatten(1).T.clone()
+    for other in range(len(renderings.depth)):
+        if other == view:
+            continue
+        pixels, depths, seen = renderings.seen_from(other, points)
+        agrees = ((seen > 0) & ((seen - depths).abs() < tolerance * depths))[:, None]
+        surface = unproject(pixels, seen, renderings.cameras[other])
+        agreeing += agrees
+        point_sums += torch.where(agrees, surface, 0.0)
+        color_sums += torch.where(agrees, _read_pixels(renderings.rgb[other], pixels), 0.0)
+    kept = renderings.solid[view].flatten() & (agreeing[:, 0] >= min_agreeing)
+    count = 1 + agreeing[kept]
+    return PointCloud(point_sums[kept] / count, color_sums[kept] / count)
 
 
-def _look_up(
-    renderings: Renderings, view: int, points: Float[Tensor, "point 3"]
-) -> tuple[PointCloud, Float[Tensor, " point"], Float[Tensor, " point"]]:
-    """Return the surface that a view sees where points appear in it, and both depths."""
-    camera = renderings.cameras[view]
-    pixels, depth = project(points, camera)
-    seen = sample_depths(renderings.depth[view], renderings.solid[view], pixels)
-    seen = torch.where(depth > _MIN_DEPTH, seen, 0.0)
-    surface = PointCloud(unproject(pixels, seen, camera), _sample(renderings.rgb[view], pixels))
-    return surface, seen, depth
+def _signed_distances(
+    renderings: Renderings, points: Float[Tensor, "point 3"], cell: float
+) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+    """Return the mean distance in front of the surface, in truncations, and by how many views."""
+    total, count = points.new_zeros(len(points)), points.new_zeros(len(points))
+    for view in range(len(renderings.depth)):
+        _, depths, seen = renderings.seen_from(view, points)
+        distances = (seen - depths) / (_TRUNCATION * cell)
+        counted = (seen > 0) & (distances > -1)
+        total += torch.where(counted, distances.clamp(max=1), 0.0)
+        count += counted
+    return torch.where(count > 0, total / count.clamp_min(1), 1.0), count
 
 
-def _sample(
+def _mean_colors(
+    renderings: Renderings, points: Float[Tensor, "point 3"], cell: float
+) -> Float[Tensor, "point 3"]:
+    """Return the mean colour in the renderings that see the points."""
+    total, count = torch.zeros_like(points), points.new_full((len(points), 1), 1e-6)
+    for view in range(len(renderings.depth)):
+        pixels, depths, seen = renderings.seen_from(view, points)
+        visible = ((seen > 0) & ((seen - depths).abs() < _TRUNCATION * cell))[:, None]
+        total += torch.where(visible, _read_pixels(renderings.rgb[view], pixels), 0.0)
+        count += visible
+    return (total / count).clamp(0, 1)
+
+
+def _read_pixels(
     maps: Float[Tensor, "channel height width"], pixels: Float[Tensor, "point 2"]
 ) -> Float[Tensor, "point channel"]:
-    """Read the pixel that holds a position: between two there may be an edge.
-
-    Beyond the border everything is 0.
-    """
+    """Read the pixel that holds a position, without interpolation across edges; outside it is 0."""
     grid = view_grid(pixels, (maps.shape[1], maps.shape[2]))[None, None]
     return F.grid_sample(maps[None], grid, "nearest", "zeros", align_corners=False)[0, :, 0].T
+
+
+def _without_small_parts(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Drop small separate parts, and vertices without a face."""
+    if not len(mesh.faces):
+        return trimesh.Trimesh()
+    labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, len(mesh.faces))
+    sizes = np.bincount(labels)
+    mesh.update_faces(sizes[labels] >= _SMALLEST_PART * len(mesh.faces))
+    mesh.remove_unreferenced_vertices()
+    return mesh

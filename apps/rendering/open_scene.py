@@ -12,8 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apps.rendering.config import FolderFormat, RendererChoice, SceneChoice
-from apps.rendering.finetuned import is_tuned_scene, open_tuned
-from apps.rendering.scene import GeneralScene, RenderableScene, RenderSettings
+from apps.rendering.scene import (
+    RenderableScene,
+    RenderSettings,
+    general_scene,
+    is_tuned_scene,
+    open_tuned,
+)
 from datasets.formats.dtu import MILLIMETRES_TO_SCENE, DTUDataset
 from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import ReadOptions, SceneFormat, find_scenes, recognise_format
@@ -23,7 +28,7 @@ from datasets.procedural import ProceduralConfig, ProceduralGenerator
 from evaluation.photographs import split_scan
 from evaluation.worlds import posed_world
 from models.checkpoint import read_checkpoint
-from utils.depth_pictures import LengthUnit
+from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
 
@@ -52,8 +57,8 @@ def open_scene(
     Raises:
         UserError: Something is missing, malformed or contradictory.
     """
-    device = choose_devices(renderer.accelerator)[0]
-    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
+    device = choose_devices(renderer.device)[0]
+    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.bf16)
     if is_tuned_scene(renderer.ckpt):
         return _open_tuned(choice, renderer, settings, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
@@ -69,7 +74,7 @@ def open_scene(
     model = checkpoint.build_model(device)
     if renderer.compile:
         model.compile_rendering()
-    return GeneralScene(model, scene, pool, settings, unit, device)
+    return general_scene(model, scene, pool, settings, unit)
 
 
 def _open_tuned(

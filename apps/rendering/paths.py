@@ -1,4 +1,4 @@
-"""The camera path that somebody chose, for a scene."""
+"""Camera paths through a scene, as the settings choose them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice
 from apps.rendering.scene import RenderableScene
-from apps.rendering.source_selection import nearest_sources, source_distances
+from utils.camera_path_file import read_camera_path
+from utils.camera_rig import nearest_sources, source_distances
 from utils.cameras import Cameras
-from utils.path_files import read_path_file
 from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
 
 _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
@@ -35,17 +35,15 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
 
     Args:
         choice: Which path.
-        scene: Whose cameras say where to go.
-        chosen: Somebody chose the source views, so that a dtu path passes all of them.
-
-    Raises:
-        UserError: The path's file is missing or malformed.
+        scene: Its source cameras define the path.
+        chosen: The user chose the source views, so that a dtu path passes through all of them.
     """
-    size = frame_size(choice) or scene.image_size
+    size = frame_size(choice)
     if choice.path_file is not None:
-        file = read_path_file(choice.path_file)
-        size = frame_size(choice) or file.size or scene.image_size
+        file = read_camera_path(choice.path_file)
+        size = size or file.size or scene.image_size
         return CameraPath(file.cameras(size), size, closed=False)
+    size = size or scene.image_size
     c2w = _poses(choice, scene, chosen)
     intrinsics = path_intrinsics(scene.cameras.intrinsics, scene.image_size, size, choice.zoom)
     cameras = Cameras(intrinsics.expand(len(c2w), 3, 3), c2w)
@@ -60,16 +58,14 @@ def frame_size(choice: CameraPathChoice) -> tuple[int, int] | None:
 def _poses(
     choice: CameraPathChoice, scene: RenderableScene, chosen: bool
 ) -> Float[Tensor, "frame 4 4"]:
-    sources = scene.cameras
+    sources, near_far = scene.cameras, scene.near_far
     if choice.path in _AROUND:
-        make = _AROUND[choice.path]
-        return make(sources, scene.near_far, choice.n_frames, choice.reach)
+        return _AROUND[choice.path](sources, near_far, choice.n_frames, choice.reach)
     if choice.path == "interpolate":
-        return interpolate(sources, scene.near_far, choice.n_frames)
+        return interpolate(sources, near_far, choice.n_frames)
     # As MVSNeRF (Chen et al., ICCV 2021) shows DTU: a loop through three neighbouring views.
     if not chosen:
-        middle = source_distances(sources, sources, scene.near_far).sum(0).argmin().item()
-        here = sources[[middle]]
-        (places,) = nearest_sources(here, sources, scene.near_far, _LOOPED_VIEWS)
-        sources = sources[list(places)]
-    return interpolate(sources, scene.near_far, choice.n_frames, closed=True)
+        middle = source_distances(sources, sources, near_far).sum(0).argmin().item()
+        (looped,) = nearest_sources(sources[[middle]], sources, near_far, _LOOPED_VIEWS)
+        sources = sources[list(looped)]
+    return interpolate(sources, near_far, choice.n_frames, closed=True)

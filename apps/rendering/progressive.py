@@ -1,4 +1,4 @@
-"""Pictures for cameras that somebody drags: coarse at once, sharper while the camera stands."""
+"""Progressive rendering for dragged cameras: coarse at once, sharper while the camera stands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from apps.rendering.scene import BeforeChunk, Picture, RenderableScene
+from apps.rendering.scene import BeforeChunk, RenderableScene, RenderedView
 from utils.cameras import Cameras
 
 _MOVING_SECONDS = 0.15
@@ -22,10 +22,11 @@ _SETTLED_SECONDS = 0.2
 _COARSEST = 24
 _FINER = 2.0
 """Each picture of a camera that stands is so much finer than the one before."""
-_REMEMBERED = 5
-"""Pictures that tell how fast the machine is."""
+_TIMED = 5
+"""Pictures by whose times the machine's speed is judged."""
+_TYPICAL_ASPECT = 1.5
 
-Show = Callable[[Picture], None]
+Show = Callable[[RenderedView], None]
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ class Viewpoint:
 
 
 @dataclass
-class _Watcher:
-    """Somebody who looks at the scene."""
+class _Client:
+    """A browser that shows the scene."""
 
     show: Show
     viewpoint: Viewpoint
     changed: float
     version: int = 0
-    """Counts what makes the shown picture out of date."""
+    """Counts the changes that make the shown picture out of date."""
     shown_version: int = -1
     shown_height: int = 0
     shown_at: float = float("-inf")
@@ -66,70 +67,68 @@ class _OutOfDateError(Exception):
 
 
 @dataclass
-class LiveRenderer:
-    """Renders for all who look, one picture at a time, whoever waits longest first."""
+class ProgressiveRenderer:
+    """Renders for all clients, one picture at a time, the one that waits longest first."""
 
     scene: RenderableScene
     height: int
     """Of the sharpest picture."""
     clock: Callable[[], float] = time.monotonic
-    _watchers: dict[int, _Watcher] = field(default_factory=dict)
+    _clients: dict[int, _Client] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    """Seconds per pixel of the pictures made last."""
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMED))
+    """Seconds per pixel of the last pictures."""
 
-    def watch(self, watcher: int, viewpoint: Viewpoint, show: Show) -> None:
-        """Note that somebody's camera is somewhere now."""
+    def update_camera(self, client_id: int, viewpoint: Viewpoint, show: Show) -> None:
+        """Update a client's camera; ``show`` takes its pictures."""
         with self._lock:
-            if watcher not in self._watchers:
-                self._watchers[watcher] = _Watcher(show, viewpoint, self.clock())
-            known = self._watchers[watcher]
-            known.viewpoint, known.changed = viewpoint, self.clock()
-            known.version += 1
+            now = self.clock()
+            client = self._clients.setdefault(client_id, _Client(show, viewpoint, now))
+            client.viewpoint, client.changed = viewpoint, now
+            client.version += 1
 
-    def forget(self, watcher: int) -> None:
-        """Stop rendering for somebody."""
+    def remove_client(self, client_id: int) -> None:
+        """Stop rendering for a client."""
         with self._lock:
-            self._watchers.pop(watcher, None)
+            self._clients.pop(client_id, None)
 
-    def use(self, scene: RenderableScene) -> None:
-        """Render another scene, or the same one otherwise, from now on."""
+    def set_scene(self, scene: RenderableScene) -> None:
+        """Render another scene, or the same one with other settings, from now on."""
         with self._lock:
             self.scene = scene
             self.refresh()
 
     def refresh(self) -> None:
-        """Show everything anew."""
+        """Render every client's picture anew."""
         with self._lock:
-            for watcher in self._watchers.values():
-                watcher.version += 1
+            for client in self._clients.values():
+                client.version += 1
 
     def step(self) -> bool:
-        """Render and show the next picture that somebody waits for; tell if there was one.
+        """Render and show the next picture that a client waits for; tell if there was one.
 
         A sharp picture, which may take long, is given up when it is out of date.
         """
         with self._lock:
-            chosen = self._next()
-            if chosen is None:
+            if (chosen := self._next()) is None:
                 return False
-            watcher, height = chosen
-            version, viewpoint, scene = watcher.version, watcher.viewpoint, self.scene
-        started = self.clock()
+            client, height = chosen
+            version, viewpoint, scene = client.version, client.viewpoint, self.scene
+        started, coarse = self.clock(), height <= self.coarse_height
 
         def stop_if_outdated() -> None:
-            if height > self.coarse_height and watcher.version != version:
+            if not coarse and client.version != version:
                 raise _OutOfDateError
 
         try:
-            picture = render_viewpoint(scene, viewpoint, height, stop_if_outdated)
+            view = render_viewpoint(scene, viewpoint, height, stop_if_outdated)
         except _OutOfDateError:
             return True
-        self._speeds.append((self.clock() - started) / picture.depth.numel())
-        watcher.show(picture)
+        self._speeds.append((self.clock() - started) / view.depth.numel())
+        client.show(view)
         with self._lock:
-            watcher.shown_version, watcher.shown_height = version, height
-            watcher.shown_at = self.clock()
+            client.shown_version, client.shown_height = version, height
+            client.shown_at = self.clock()
         return True
 
     @property
@@ -137,20 +136,20 @@ class LiveRenderer:
         """Height of pictures that are fast enough for a moving camera."""
         if not self._speeds:
             return min(_COARSEST, self.height)
-        # Now and then a picture has to wait until its sources are encoded: not the mean.
+        # Not the mean: now and then a picture has to wait until its sources are encoded.
         pixels = _MOVING_SECONDS / statistics.median_low(self._speeds)
-        return int(min(max(math.sqrt(pixels / 1.5), _COARSEST), self.height))
+        return int(min(max(math.sqrt(pixels / _TYPICAL_ASPECT), _COARSEST), self.height))
 
-    def _next(self) -> tuple[_Watcher, int] | None:
-        """Choose whose picture comes next, and how fine it is to be."""
-        waiting = sorted(self._watchers.values(), key=lambda watcher: watcher.shown_at)
-        for watcher in waiting:
-            if watcher.shown_version != watcher.version:
-                return watcher, self.coarse_height
-        for watcher in waiting:
-            still = self.clock() - watcher.changed >= _SETTLED_SECONDS
-            if still and watcher.shown_height < self.height:
-                return watcher, min(self.height, round(watcher.shown_height * _FINER))
+    def _next(self) -> tuple[_Client, int] | None:
+        """Choose the client whose picture comes next, and its height."""
+        waiting = sorted(self._clients.values(), key=lambda client: client.shown_at)
+        for client in waiting:
+            if client.shown_version != client.version:
+                return client, self.coarse_height
+        for client in waiting:
+            still = self.clock() - client.changed >= _SETTLED_SECONDS
+            if still and client.shown_height < self.height:
+                return client, min(self.height, round(client.shown_height * _FINER))
         return None
 
 
@@ -159,9 +158,8 @@ def render_viewpoint(
     viewpoint: Viewpoint,
     height: int,
     before_chunk: BeforeChunk | None = None,
-) -> Picture:
+) -> RenderedView:
     """Render from the sources that serve a camera best."""
     camera, size = viewpoint.at(height)
-    alone = Cameras(camera.intrinsics[None], camera.c2w[None])
-    (places,) = scene.choose_sources(alone, size)
-    return scene.render(camera, size, places, before_chunk)
+    (sources,) = scene.choose_sources(camera[None], size)
+    return scene.render(camera, size, sources, before_chunk)

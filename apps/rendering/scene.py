@@ -1,34 +1,39 @@
-"""What videos, geometry and the viewer need of a scene, and a general model's way to give it."""
+"""Scenes that can be rendered from any camera: photographs with a general model, or fine-tuned."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
+from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from apps.rendering.source_selection import Places, nearest_sources
+from datasets.formats.dtu import MILLIMETRES_TO_SCENE
 from datasets.posed_scene import PosedScene
+from datasets.views import Views
 from evaluation.scores import SOLID
+from models.checkpoint import load_finetuned
 from models.projection import SceneFeatures
-from models.vggt_nerf import RenderedImages, VGGTNeRF
-from utils.cameras import Cameras
-from utils.depth_pictures import LengthUnit
+from models.scene_model import SceneModel
+from models.vggt_nerf import VGGTNeRF
+from utils.camera_rig import SourceIndices, nearest_sources
+from utils.cameras import Cameras, LengthUnit
 
-_REMEMBERED = 4
+_ENCODED_SETS = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
 
 BeforeChunk = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedView:
     """One rendered view, on the CPU."""
 
     rgb: Float[Tensor, "3 height width"]
@@ -42,228 +47,226 @@ class Picture:
         return self.opacity > SOLID
 
 
-@runtime_checkable
-class RenderableScene(Protocol):
-    """A scene that can be looked at from anywhere.
-
-    Whoever has one can make videos, geometry and the viewer of it: a general model with a scene's
-    photographs is one, a scene that a model was fine-tuned on can be another.
-    """
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        ...
-
-    @property
-    def cameras(self) -> Cameras:
-        """The source views, one batch axis, on the CPU; intrinsics at ``image_size``."""
-        ...
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the source views."""
-        ...
-
-    @property
-    def near_far(self) -> Float[Tensor, " 2"]:
-        """Nearest and farthest z-depth, on the CPU."""
-        ...
-
-    @property
-    def n_sources(self) -> int:
-        """How many source views one rendering reads; at most as many as there are."""
-        ...
-
-    @property
-    def n_samples(self) -> int:
-        """Samples on each ray."""
-        ...
-
-    @property
-    def unit(self) -> LengthUnit:
-        """The unit in which to show depths."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Return a text that differs for whatever renders differently: weights, views, settings."""
-        ...
-
-    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> Places:
-        """Choose, for each of some cameras, the ``n_sources`` views to read, by their places.
-
-        Args:
-            cameras: One batch axis; intrinsics at ``size``.
-            size: Height and width.
-        """
-        ...
-
-    def images(self, places: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
-        """Return source images by their place in ``cameras``, on the CPU."""
-        ...
-
-    def render(
-        self,
-        camera: Cameras,
-        size: tuple[int, int],
-        places: Sequence[int],
-        before_chunk: BeforeChunk | None = None,
-    ) -> Picture:
-        """Render one view.
-
-        Args:
-            camera: No batch axis; intrinsics at ``size``.
-            size: Height and width.
-            places: Which source views to read; ``n_sources`` of them. Their order counts nothing.
-            before_chunk: Called now and then; whatever it raises gives the picture up.
-        """
-        ...
-
-    def with_sampling(self, near: float, far: float, n_samples: int) -> RenderableScene:
-        """Return the same scene, seen from ``near`` to ``far`` with other samples on a ray."""
-        ...
-
-
-def only_picture(images: RenderedImages) -> Picture:
-    """Take the one picture of a batch to the CPU."""
-    return Picture(
-        images.rgb[0].float().cpu(),
-        images.depth[0].float().cpu(),
-        images.opacity[0].float().cpu(),
-    )
-
-
-def with_samples(model: VGGTNeRF, n_samples: int) -> VGGTNeRF:
-    """Return the model with other samples on a ray; it shares all weights."""
-    model = copy.copy(model)
-    rendering = replace(model.config.rendering, N_samples=n_samples)
-    model.config = replace(model.config, rendering=rendering)
-    return model
-
-
 @dataclass(frozen=True)
 class RenderSettings:
-    """How a general model renders."""
+    """How a model renders."""
 
     n_sources: int = 3
+    """Source views that a rendering reads; a fine-tuned scene has its own number."""
     chunk: int = 8192
     bf16: bool = False
 
 
 @dataclass(frozen=True)
-class GeneralScene:
-    """A scene's photographs, and a general model that reads the nearest of them."""
+class RenderableScene(ABC):
+    """Source views of a scene and a model that renders it from any camera.
 
+    Source views are named by their indices into ``cameras``.
+    """
+
+    name: str
     model: VGGTNeRF
-    scene: PosedScene
-    pool: tuple[int, ...]
-    """Views that may be read, by their ids."""
-    settings: RenderSettings = RenderSettings()
-    unit: LengthUnit = LengthUnit()
-    device: torch.device = torch.device("cpu")
-    _encoded: OrderedDict[tuple[int, ...], SceneFeatures] = field(
-        default_factory=OrderedDict, repr=False
-    )
-    """The source sets used last."""
-
-    @property
-    def name(self) -> str:
-        """The scene's own name."""
-        return self.scene.name
-
-    @property
-    def cameras(self) -> Cameras:
-        """Cameras of the pool."""
-        return self.scene.cameras[[self.scene.view_ids.index(view) for view in self.pool]]
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the photographs as they are read."""
-        return self.scene.image_size
-
-    @property
-    def near_far(self) -> Float[Tensor, " 2"]:
-        """The scene's range."""
-        return self.scene.near_far
+    cameras: Cameras
+    """The source views, one batch axis, on the CPU; intrinsics at ``image_size``."""
+    view_names: tuple[str, ...]
+    """Of the source views."""
+    image_size: tuple[int, int]
+    """Height and width of the source views."""
+    near_far: Float[Tensor, " 2"]
+    """Nearest and farthest z-depth, on the CPU."""
+    settings: RenderSettings
+    unit: LengthUnit
+    """In which to show depths."""
 
     @property
     def n_sources(self) -> int:
-        """As chosen, or all views if they are fewer."""
-        return min(self.settings.n_sources, len(self.pool))
+        """Source views that one rendering reads."""
+        return min(self.settings.n_sources, len(self.cameras.c2w))
 
     @property
     def n_samples(self) -> int:
-        """As the model's settings have it."""
+        """Samples on each ray."""
         return self.model.config.rendering.N_samples
 
-    def fingerprint(self) -> str:
-        """Hash of weights, settings, cameras and names of views."""
-        digest = hashlib.sha256()
-        for tensor in [*self.model.state_dict().values(), *vars(self.cameras).values()]:
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        known = (self.model.config, self.model.backbone.fingerprint, self.settings.bf16)
-        views = (self.name, self.scene.view_names, self.pool, self.n_sources, self.image_size)
-        digest.update(repr((known, views, self.near_far.tolist())).encode())
-        return digest.hexdigest()
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
 
-    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> Places:
-        """Choose the nearest views."""
-        return nearest_sources(cameras, self.cameras, self.near_far, self.n_sources)
+    @abstractmethod
+    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
+        """Choose the ``n_sources`` views to read for each camera (one batch axis), in order."""
 
-    def images(self, places: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
-        """Read photographs.
+    @abstractmethod
+    def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
+        """Return images of source views, on the CPU."""
 
-        Raises:
-            UserError: A file is damaged.
-        """
-        return self.scene.load_views([self.pool[place] for place in places]).images
+    @abstractmethod
+    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+        """Return what the model reads of source views, on its device."""
 
     @torch.no_grad()
     def render(
         self,
         camera: Cameras,
         size: tuple[int, int],
-        places: Sequence[int],
+        source_indices: Sequence[int],
         before_chunk: BeforeChunk | None = None,
-    ) -> Picture:
-        """Render one view from chosen sources, which stay encoded for a while.
+    ) -> RenderedView:
+        """Render one view.
 
-        Raises:
-            UserError: A file is damaged.
+        Args:
+            camera: No batch axis; intrinsics at ``size``.
+            size: Height and width.
+            source_indices: Source views to read, ``n_sources`` of them, in any order.
+            before_chunk: Called before each chunk of rays; whatever it raises stops the rendering.
         """
+        near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            near_far = self.near_far.to(self.device)[None]
-            seen = self._encode(tuple(sorted(places)), near_far)
-            target = Cameras(camera.intrinsics[None], camera.c2w[None]).to(self.device)
             images = self.model.render_images(
-                *(seen, target, near_far, size, self.settings.chunk), before_chunk=before_chunk
+                self.features(tuple(sorted(source_indices))),
+                camera[None].to(self.device),
+                near_far,
+                size,
+                self.settings.chunk,
+                before_chunk=before_chunk,
             )
-        return only_picture(images)
+        maps = (images.rgb, images.depth, images.opacity)
+        return RenderedView(*(values[0].float().cpu() for values in maps))
 
-    def with_sampling(self, near: float, far: float, n_samples: int) -> GeneralScene:
-        """Share weights and photographs, but not what was encoded for another range."""
-        model = with_samples(self.model, n_samples)
-        scene = replace(self.scene, near_far=torch.tensor([near, far]))
-        same_range = self.near_far.tolist() == scene.near_far.tolist()
-        encoded = self._encoded if same_range else OrderedDict()
-        return replace(self, model=model, scene=scene, _encoded=encoded)
+    def with_sampling(self, near: float, far: float, n_samples: int) -> RenderableScene:
+        """Return the scene with another depth range and samples on a ray; it shares all weights."""
+        model = copy.copy(self.model)
+        rendering = replace(model.config.rendering, N_samples=n_samples)
+        model.config = replace(model.config, rendering=rendering)
+        return replace(self, model=model, near_far=torch.tensor([near, far]))
 
-    def forget_sources(self) -> None:
-        """Free what was encoded."""
-        self._encoded.clear()
+    def fingerprint(self) -> str:
+        """Return a hash of whatever changes a rendering: weights, views, settings."""
+        digest = hashlib.sha256()
+        for tensor in [*self._weights(), *vars(self.cameras).values()]:
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        model = (self.model.config, self.model.backbone.fingerprint, self.settings.bf16)
+        views = (self.name, self.view_names, self.n_sources, self.image_size)
+        digest.update(repr((model, views, self.near_far.tolist())).encode())
+        return digest.hexdigest()
 
-    def _encode(self, places: tuple[int, ...], near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
-        if places not in self._encoded:
-            views = self.scene.load_views([self.pool[place] for place in places]).to(self.device)
-            batched = replace(
-                views,
-                images=views.images[None],
-                cameras=Cameras(views.cameras.intrinsics[None], views.cameras.c2w[None]),
-                depths=views.depths[None],
-                masks=views.masks[None],
-            )
-            self._encoded[places] = self.model.encode(batched, near_far)
-            while len(self._encoded) > _REMEMBERED:
+    def _weights(self) -> Iterable[Tensor]:
+        return self.model.state_dict().values()
+
+
+@dataclass(frozen=True)
+class GeneralScene(RenderableScene):
+    """Photographs of a scene, and a general model that reads the nearest of them."""
+
+    photographs: PosedScene
+    view_ids: tuple[int, ...]
+    """Of the source views, in ``photographs``."""
+    _encoded: OrderedDict[tuple[float | int, ...], SceneFeatures] = field(
+        default_factory=OrderedDict, repr=False
+    )
+    """By depth range and source indices, those used last at the end."""
+
+    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
+        """Choose the nearest views."""
+        return nearest_sources(cameras, self.cameras, self.near_far, self.n_sources)
+
+    def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
+        """Read photographs."""
+        return self.source_views(source_indices).images[0].cpu()
+
+    def source_views(self, source_indices: Sequence[int]) -> Views:
+        """Read photographs with their cameras as a batch of one scene, on the model's device."""
+        ids = [self.view_ids[index] for index in source_indices]
+        views = self.photographs.load_views(ids).to(self.device)
+        return Views(views.images[None], views.cameras[None], views.depths[None], views.masks[None])
+
+    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+        """Encode source views; they stay encoded for a while."""
+        key = (*self.near_far.tolist(), *source_indices)
+        if key not in self._encoded:
+            near_far = self.near_far.to(self.device)[None]
+            self._encoded[key] = self.model.encode(self.source_views(source_indices), near_far)
+            while len(self._encoded) > _ENCODED_SETS:
                 self._encoded.popitem(last=False)
-        self._encoded.move_to_end(places)
-        return self._encoded[places]
+        self._encoded.move_to_end(key)
+        return self._encoded[key]
+
+
+@dataclass(frozen=True)
+class TunedScene(RenderableScene):
+    """A fine-tuned scene: its file holds all that is needed; its sources are the training views."""
+
+    scene: SceneModel
+
+    def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
+        """Choose the training views that cover best what each camera sees."""
+        chosen = self.scene.sources_of(cameras.to(self.device), size)
+        return tuple(tuple(sorted(row)) for row in chosen.tolist())
+
+    def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
+        """Return training views."""
+        return self.scene.images[list(source_indices)].float().cpu()
+
+    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+        """Look up the feature maps of training views."""
+        return self.scene.gather(torch.tensor([source_indices], device=self.device))
+
+    def _weights(self) -> Iterable[Tensor]:
+        return self.scene.scene_state().values()
+
+
+def general_scene(
+    model: VGGTNeRF,
+    photographs: PosedScene,
+    view_ids: Sequence[int],
+    settings: RenderSettings = RenderSettings(),  # noqa: B008
+    unit: LengthUnit = LengthUnit(),  # noqa: B008
+) -> GeneralScene:
+    """Let a general model render a scene from photographs, any of ``view_ids``."""
+    indices = [photographs.view_ids.index(view) for view in view_ids]
+    return GeneralScene(
+        name=photographs.name,
+        model=model,
+        cameras=photographs.cameras[indices],
+        view_names=tuple(photographs.view_names[index] for index in indices),
+        image_size=photographs.image_size,
+        near_far=photographs.near_far,
+        settings=settings,
+        unit=unit,
+        photographs=photographs,
+        view_ids=tuple(view_ids),
+    )
+
+
+def open_tuned(
+    path: str, settings: RenderSettings, n_samples: int | None, device: torch.device
+) -> RenderableScene:
+    """Read a fine-tuned scene."""
+    tuned = load_finetuned(path, device)
+    scene = TunedScene(
+        name=tuned.name,
+        model=tuned.scene.model,
+        cameras=tuned.cameras.to("cpu"),
+        view_names=tuple(str(view) for view in tuned.train_ids),
+        image_size=tuned.scene.size,
+        near_far=tuned.scene.near_far.cpu(),
+        settings=replace(settings, n_sources=tuned.scene.num_sources),
+        unit=_length_unit(tuned.settings),
+        scene=tuned.scene,
+    )
+    near, far = scene.near_far.tolist()
+    return scene.with_sampling(near, far, n_samples) if n_samples else scene
+
+
+def is_tuned_scene(path: str) -> bool:
+    """Tell by its name whether a file holds a fine-tuned scene."""
+    return Path(path).suffix == ".tar"
+
+
+def _length_unit(settings: dict[str, Any]) -> LengthUnit:
+    """Read from the run's settings whether the scene is one of DTU's."""
+    groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
+    if any(group.get("dataset_name") == "dtu" for group in groups):
+        return LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)
+    return LengthUnit()

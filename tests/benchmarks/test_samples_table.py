@@ -22,7 +22,7 @@ def tabulate(tiny_checkpoint, tmp_path, monkeypatch):
 
     def run(*argv):
         out = tmp_path / "table.json"
-        flags = ["--ckpt", tiny_checkpoint, "--accelerator", "cpu", "--out", out]
+        flags = ["--ckpt", tiny_checkpoint, "--device", "cpu", "--out", out]
         status = samples_table.main([str(text) for text in [*flags, *argv]])
         return status, json.loads(out.read_text()) if out.is_file() else None
 

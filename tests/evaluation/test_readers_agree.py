@@ -44,7 +44,7 @@ def test_tasks_are_the_same(choices):
 def test_figures_are_the_same(choices, tiny_checkpoint, tmp_path):
     tables = []
     for flags in choices.values():
-        common = ["--ckpt", str(tiny_checkpoint), "--accelerator", "cpu"]
+        common = ["--ckpt", str(tiny_checkpoint), "--device", "cpu"]
         out = ["--out", str(tmp_path / "x.json")]
         table = run_evaluation(parse_config(EvaluationConfig, [*flags, *common, *out]))
         (row,) = [line for line in table.splitlines() if line.startswith("scene ")]
@@ -93,7 +93,7 @@ def test_every_reader_leads_to_the_same_picture(name, everywhere, tiny_checkpoin
         if name in ("transforms", "colmap", "blender"):
             flags += ["--near_far", str(NEAR), str(FAR)]
         (task,) = READERS[name](parse_config(EvaluationConfig, flags).data)
-        return renderer(task_sample(task, 0)).images
+        return renderer(task_sample(task, 0))[0]
 
     expected, ours = rendered("llff"), rendered(name)
     assert (ours.true_rgb == expected.true_rgb).all()

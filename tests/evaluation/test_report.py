@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evaluation.config import DataChoice
-from evaluation.rendering import RenderedView, ViewResult
+from evaluation.rendering import ViewResult
 from evaluation.report import full_report, mean_figures, scene_report, table, write_json
 from evaluation.scores import SCORES, Region, ViewImages
 from evaluation.tasks import Protocol, plan_task
@@ -17,7 +17,7 @@ def result(target, psnr, depth=None):
         blank.expand(3, 8, 8), blank, blank, blank.expand(3, 8, 8), blank, blank > 0
     )
     scores = dict.fromkeys(SCORES) | {"psnr": psnr, "depth_abs_err": depth}
-    return ViewResult(target, (0, 1), "full frame", scores, RenderedView(images, 0.5, 1.5))
+    return ViewResult(target, (0, 1), "full frame", scores, images, 0.5, 1.5)
 
 
 def report_of(scene, subset, *results):

@@ -19,7 +19,7 @@ def evaluate(tiny_checkpoint, tiny_dtu, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 
     def run(*argv, out="figures.json"):
-        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--accelerator", "cpu"]
+        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--device", "cpu"]
         try:
             given = [*flags, "--out", tmp_path / out, *argv]
             status = evaluate_vggt_nerf.main([str(text) for text in given])
@@ -90,7 +90,7 @@ def test_samples_per_ray_can_be_chosen(evaluate):
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),
         (["--save_images", "/dev/null"], ["/dev/null: cannot write here", "--save_images"]),
-        (["--accelerator", "gpu", "--devices", "64"], ["--devices 64"]),
+        (["--device", "gpu", "--devices", "64"], ["64 GPUs", "--devices"]),
         (["--lpips_weights", "absent.pth"], ["absent.pth"]),
     ],
 )
@@ -108,5 +108,5 @@ def test_shares_of_devices_come_back_in_the_order_of_the_targets(drawn_scene, ti
     assert [result.target for result in results] == [0, 2, 4]
     for target, result in zip((0, 2, 4), results, strict=True):
         truth = torch.from_numpy(drawn_scene.read_view(target).image).permute(2, 0, 1)
-        assert torch.equal(result.rendered.images.true_rgb, truth)
+        assert torch.equal(result.images.true_rgb, truth)
         assert result.scores["empty_opacity"] is not None

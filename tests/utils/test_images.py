@@ -3,8 +3,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.images import colorize, save_image, save_small_image
-from utils.videos import as_float
+from utils.images import colorize, from_bytes, save_image, save_small_image
 
 
 def test_saved_image_reads_back(tmp_path):
@@ -17,12 +16,12 @@ def test_saved_image_reads_back(tmp_path):
 def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     save_image(tmp_path / "x.png", torch.zeros(3, 2, 2))
 
-    def break_off(path, pixels):
+    def break_off(image, path):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("utils.images.imageio.imwrite", break_off)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("PIL.Image.Image.save", break_off)
+    with pytest.raises(UserError, match="disk full"):
         save_image(tmp_path / "x.png", torch.ones(3, 2, 2))
     assert imageio.imread(tmp_path / "x.png").max() == 0
 
@@ -47,7 +46,7 @@ def test_small_pictures_lose_quality_before_they_are_refused(tmp_path):
     assert sizes[1] < sizes[0]
     save_small_image(tmp_path / "noise.png", noise, 100_000)
     assert torch.equal(
-        as_float(imageio.imread(tmp_path / "noise.png")), (noise * 255).round() / 255
+        from_bytes(imageio.imread(tmp_path / "noise.png")), (noise * 255).round() / 255
     )
     for name in ("large.jpg", "large.png", "film.gif"):
         with pytest.raises(UserError, match=rf"{name}|\.gif"):

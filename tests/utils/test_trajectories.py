@@ -4,11 +4,24 @@ import math
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from utils.camera_rig import (
+    describe_rig,
+    focus_point,
+    look_at,
+    nearest_point_to_axes,
+    up_direction,
+)
 from utils.cameras import Cameras, project
-from utils.pose_interpolation import quaternions, rotation_matrices, slerp, smooth_path
-from utils.surroundings import focus_point, look_at, survey, upward
-from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
+from utils.trajectories import (
+    ellipse,
+    interpolate,
+    orbit,
+    path_intrinsics,
+    smooth_path,
+    spiral,
+)
 
 NEAR_FAR = torch.tensor([2.0, 6.0])
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -60,6 +73,19 @@ def rigid(path):
     assert (torch.linalg.det(rotation) > 0).all()
 
 
+def offsets(path):
+    return path[:, :3, 3].double() - CENTRE
+
+
+def azimuths_of(path):
+    return torch.atan2(offsets(path)[:, 1], offsets(path)[:, 0])
+
+
+def angles_between(path):
+    turns = Rotation.from_matrix(path[:, :3, :3].double().numpy())
+    return torch.from_numpy((turns[:-1].inv() * turns[1:]).as_rotvec())
+
+
 def steps(path, closed=False):
     centers = torch.cat([path, path[:1]])[:, :3, 3] if closed else path[:, :3, 3]
     return centers.diff(dim=0).norm(dim=-1)
@@ -81,7 +107,7 @@ def test_paths_are_closed_upright_and_look_at_the_focus(make, cameras, request):
     assert path[:, 2, 0].abs().max() < 0.01, "the horizon is level"
 
 
-def test_spiral_stays_within_the_cameras(grid):
+def test_spiral_stays_within_the_cameras(grid, cap):
     path, centers = spiral(grid, NEAR_FAR, 60), grid.centers
     # Along the axis it follows a bowl, and may leave the cameras by a little.
     slack = torch.tensor([1e-5, 0.1, 1e-5])
@@ -91,52 +117,37 @@ def test_spiral_stays_within_the_cameras(grid):
     twice = spiral(grid, NEAR_FAR, 60, reach=2.0)
     torch.testing.assert_close(twice[:, :3, 3].mean(0), centers.mean(0), atol=1e-4, rtol=0)
     assert (twice[:, 0, 3].max() - 2.0).abs() < 0.2
+    assert (offsets(spiral(cap, NEAR_FAR, 60)).norm(dim=-1) - 4).abs().max() < 0.15
+    corners = torch.tensor([[-1.0, -4, 0], [1, -4, 0], [0.2, -4, 1]], dtype=torch.float64)
+    inside = spiral(cameras_at(corners), NEAR_FAR, 50)[:, :3, 3].double()
+    matrix = torch.cat([corners[:, [0, 2]].T, torch.ones(1, 3)]).double()
+    flat = torch.stack([inside[:, 0], inside[:, 2], torch.ones(50)])
+    assert torch.linalg.solve(matrix, flat).min() > -0.02, "three cameras: in their triangle"
 
 
-def test_spiral_in_front_of_a_cap_follows_the_cap(cap):
-    offsets = spiral(cap, NEAR_FAR, 60)[:, :3, 3].double() - CENTRE
-    assert (offsets.norm(dim=-1) - 4).abs().max() < 0.15
-
-
-def test_spiral_of_three_cameras_stays_in_their_triangle():
-    centers = torch.tensor([[-1.0, -4, 0], [1, -4, 0], [0.2, -4, 1]], dtype=torch.float64)
-    path = spiral(cameras_at(centers), NEAR_FAR, 50)[:, :3, 3].double()
-    edges = torch.stack([centers[[0, 1, 2], 0], centers[[0, 1, 2], 2]], -1)
-    matrix = torch.cat([edges.T, torch.ones(1, 3)]).double()
-    flat = torch.stack([path[:, 0], path[:, 2], torch.ones(50)])
-    assert torch.linalg.solve(matrix, flat).min() > -0.02
-
-
-def test_orbit_of_a_cap_keeps_distance_height_and_range(cap):
+def test_orbit_keeps_distance_height_and_range(cap, ring):
     path = orbit(cap, NEAR_FAR, 48)
-    around = survey(Cameras(cap.intrinsics[:1].expand(48, 3, 3), path), NEAR_FAR)
-    offsets = path[:, :3, 3].double() - CENTRE
-    assert (offsets.norm(dim=-1) - 4).abs().max() < 0.02
-    azimuths = torch.atan2(offsets[:, 1], offsets[:, 0])
+    around = describe_rig(Cameras(cap.intrinsics[:1].expand(48, 3, 3), path), NEAR_FAR)
+    assert (offsets(path).norm(dim=-1) - 4).abs().max() < 0.02
+    azimuths = azimuths_of(path)
     assert 0.5 - 0.01 < azimuths.min() < 0.6 and 1.6 < azimuths.max() < 1.7 + 0.01
-    assert not around.surrounded and torch.dot(around.up, UP) > 0.999
-    wide = orbit(cap, NEAR_FAR, 48, reach=2.0)[:, :3, 3].double() - CENTRE
-    assert torch.atan2(wide[:, 1], wide[:, 0]).max() > 2.0
-
-
-def test_orbit_goes_all_the_way_round_where_cameras_do(ring):
-    assert survey(ring, NEAR_FAR).surrounded
-    offsets = orbit(ring, NEAR_FAR, 36)[:, :3, 3].double() - CENTRE
-    turned = torch.atan2(offsets[:, 1], offsets[:, 0])
-    assert turned.sort().values.diff().max() < 0.2
+    assert not around.surrounds and torch.dot(around.up, UP) > 0.999
+    assert azimuths_of(orbit(cap, NEAR_FAR, 48, reach=2.0)).max() > 2.0
+    # All the way round where the cameras stand all around.
+    assert describe_rig(ring, NEAR_FAR).surrounds
+    assert azimuths_of(orbit(ring, NEAR_FAR, 36)).sort().values.diff().max() < 0.2
 
 
 def test_ellipse_of_a_cap_stays_within_its_directions(cap):
-    offsets = ellipse(cap, NEAR_FAR, 40)[:, :3, 3].double() - CENTRE
-    azimuths = torch.atan2(offsets[:, 1], offsets[:, 0])
-    elevations = torch.asin(offsets[:, 2] / offsets.norm(dim=-1))
-    assert azimuths.min() > 0.48 and azimuths.max() < 1.72
+    path = ellipse(cap, NEAR_FAR, 40)
+    elevations = torch.asin(offsets(path)[:, 2] / offsets(path).norm(dim=-1))
+    assert azimuths_of(path).min() > 0.48 and azimuths_of(path).max() < 1.72
     assert elevations.min() > 0.18 and elevations.max() < 0.82
     assert elevations.max() - elevations.min() > 0.4
 
 
-def test_up_of_cameras_that_look_down_is_the_table_and_not_their_mean(cap):
-    assert upward(cap) @ UP > 0.999
+def test_up_of_cameras_that_look_down_is_not_their_mean(cap):
+    assert up_direction(cap) @ UP > 0.999
     assert -cap.c2w[:, :3, 1].mean(0).double() @ UP < 0.95
 
 
@@ -159,13 +170,9 @@ def test_interpolation_passes_all_cameras_at_constant_speed(ring, closed):
 
 def test_turning_in_place_has_constant_speed_too():
     azimuths = torch.tensor([0.0, 0.4, 2.0])
-    keys = cameras_at(torch.zeros(3, 3).double(), CENTRE).c2w
-    keys[:, :3, :3] = look_at(-on_sphere(azimuths, 0 * azimuths) + CENTRE, CENTRE * 0, UP)[
-        :, :3, :3
-    ].float()
-    path = smooth_path(keys, 50, 4.0)
-    turns = (quaternions(path[1:, :3, :3]) * quaternions(path[:-1, :3, :3])).sum(-1).abs()
-    angles = 2 * torch.acos(turns.double().clamp(max=1))
+    keys = look_at(-on_sphere(azimuths, 0 * azimuths) + CENTRE, CENTRE * 0, UP).float()
+    keys[:, :3, 3] = 0
+    angles = angles_between(smooth_path(keys, 50, 4.0)).norm(dim=-1)
     assert angles.max() < 1.1 * angles.min()
 
 
@@ -182,19 +189,24 @@ def test_repeated_poses_and_single_frames():
         assert make(one, NEAR_FAR, 3).isfinite().all()
 
 
-def test_quaternions_and_slerp_against_the_matrix_exponential():
-    generator = torch.Generator().manual_seed(0)
-    axes = torch.nn.functional.normalize(torch.randn(50, 3, generator=generator).double(), dim=-1)
-    angles = torch.linspace(1e-9, math.pi - 1e-6, 50, dtype=torch.float64)
-    zero = torch.zeros(50, dtype=torch.float64)
-    x, y, z = axes.unbind(-1)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    full = torch.matrix_exp(angles[:, None, None] * cross)
-    torch.testing.assert_close(rotation_matrices(quaternions(full)), full, atol=1e-7, rtol=0)
-    start = quaternions(torch.eye(3, dtype=torch.float64).expand(50, 3, 3))
-    third = slerp(start, quaternions(full), torch.full((50, 1), 1 / 3, dtype=torch.float64))
-    expected = torch.matrix_exp(angles[:, None, None] / 3 * cross)
-    torch.testing.assert_close(rotation_matrices(third), expected, atol=1e-7, rtol=0)
+@pytest.mark.parametrize("count", [3, 8])
+def test_a_closed_loop_has_no_kink_where_it_meets(ring, count):
+    """Position and orientation change there as they do one frame earlier and later."""
+    path = interpolate(ring[torch.arange(count) * (12 // count)], NEAR_FAR, 600, closed=True)
+    path = torch.cat([path[-2:], path[:3]]).double()
+    moves = path[:, :3, 3].diff(dim=0)
+    assert moves.diff(dim=0).norm(dim=-1).max() < 0.06 * moves.norm(dim=-1).min()
+    rates = angles_between(path)
+    assert rates.diff(dim=0).norm(dim=-1).max() < 0.06 * rates.norm(dim=-1).max()
+
+
+def test_nearest_point_to_axes_is_where_they_meet(cap):
+    centers, axes = cap.centers.double(), cap.c2w[:, :3, 2].double()
+    torch.testing.assert_close(nearest_point_to_axes(centers, axes), CENTRE, atol=1e-6, rtol=0)
+    parallel = torch.tensor([[0.0, 0, 1]]).double().expand(2, 3)
+    ahead = torch.tensor([0.0, 0, 3]).double()
+    sides = torch.tensor([[-1.0, 0, 0], [1, 0, 0]]).double()
+    torch.testing.assert_close(nearest_point_to_axes(sides, parallel, ahead), ahead)
 
 
 @pytest.mark.parametrize("size", [(60, 80), (30, 40), (45, 90), (90, 45)])

@@ -8,13 +8,16 @@ import torch
 import trimesh
 
 from apps import export_geometry
-from apps.rendering.fusion import Renderings, fuse_points, pixel_footprint
+from apps.rendering.fusion import (
+    Renderings,
+    fuse_mesh,
+    fuse_points,
+    pixel_footprint,
+)
 from apps.rendering.geometry import source_job, write_mesh, write_points
-from apps.rendering.mesh import fuse_mesh, grid_around
-from utils.cameras import Cameras
-from utils.depth_pictures import LengthUnit
+from utils.camera_rig import look_at
+from utils.cameras import Cameras, LengthUnit
 from utils.rays import pixel_grid, pixel_rays
-from utils.surroundings import look_at
 
 SIZE = (48, 64)
 
@@ -60,7 +63,7 @@ def test_what_no_other_rendering_confirms_is_left_out(sphere):
 
 
 def test_mesh_is_the_sphere_and_faces_outwards(sphere):
-    mesh = fuse_mesh(sphere, grid_around(fuse_points(sphere, 0.01, 2), 40))
+    mesh = fuse_mesh(sphere, fuse_points(sphere, 0.01, 2), 40)
     radii = np.linalg.norm(mesh.vertices, axis=1)
     assert len(mesh.faces) > 1000 and np.abs(radii - 1).mean() < 0.02
     outwards = (mesh.face_normals * mesh.triangles_center).sum(-1)
@@ -71,8 +74,7 @@ def test_mesh_is_the_sphere_and_faces_outwards(sphere):
 
 def test_mesh_of_nothing_is_empty(sphere):
     hidden = Renderings(sphere.cameras, sphere.rgb, sphere.depth, torch.zeros_like(sphere.solid))
-    grid = grid_around(fuse_points(sphere, 0.01, 2), 20)
-    assert not len(fuse_mesh(hidden, grid).faces)
+    assert not len(fuse_mesh(hidden, fuse_points(sphere, 0.01, 2), 20).faces)
 
 
 def test_files_read_back_in_their_unit(sphere, painted_scene, tmp_path):
@@ -82,7 +84,7 @@ def test_files_read_back_in_their_unit(sphere, painted_scene, tmp_path):
     points = trimesh.load(tmp_path / "points.ply")
     np.testing.assert_allclose(points.vertices, cloud.points.numpy() * 200, atol=1e-2)
     assert np.abs(points.colors[:, :3] - cloud.colors.numpy() * 255).max() < 1.01
-    mesh = fuse_mesh(sphere, grid_around(cloud, 24))
+    mesh = fuse_mesh(sphere, cloud, 24)
     for name in ("mesh.ply", "mesh.glb"):
         write_mesh(tmp_path / name, mesh, painted_scene)
         again = trimesh.load(tmp_path / name, force="mesh")
@@ -95,7 +97,7 @@ def test_files_read_back_in_their_unit(sphere, painted_scene, tmp_path):
 
 def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
     job = source_job(painted_scene, (12, 16), 4)
-    assert len(job) == 4 and [one.places for (one,) in job.sources][0] == (0, 1)
+    assert len(job) == 4 and [one.source_indices for (one,) in job.sources][0] == (0, 1)
     torch.testing.assert_close(job.path.cameras.c2w[-1], painted_scene.cameras.c2w[-1])
     assert job.path.cameras.intrinsics[0, 0, 0] == 15
 
@@ -103,7 +105,7 @@ def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
 @pytest.fixture
 def export(tiny_checkpoint, tiny_dtu):
     def run(*argv):
-        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--accelerator", "cpu"]
+        flags = ["--ckpt", tiny_checkpoint, "--datadir", tiny_dtu, "--device", "cpu"]
         flags += ["--size", 32, 40, "--max_renderings", 3]
         try:
             return export_geometry.main([str(text) for text in [*flags, *argv]])

@@ -11,7 +11,7 @@ SETTINGS = """
 from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice, VideoChoice
 
 scene_choice = SceneChoice()
-renderer = RendererChoice(ckpt={ckpt!r}, accelerator="cpu")
+renderer = RendererChoice(ckpt={ckpt!r}, device="cpu")
 path_choice = CameraPathChoice(path="dtu", n_frames=3, size=(24, 32))
 video = VideoChoice(out={out!r}, depth=True)
 """

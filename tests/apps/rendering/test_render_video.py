@@ -11,7 +11,7 @@ import torch
 
 import render_video
 from apps.rendering import frames
-from utils.path_files import write_path_file
+from utils.camera_path_file import write_camera_path
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def render(tiny_checkpoint, tiny_dtu, tmp_path):
     """Run the script on the tiny DTU folder; returns its status."""
 
     def run(*argv, datadir=tiny_dtu):
-        flags = ["--ckpt", tiny_checkpoint, "--accelerator", "cpu", "--n_frames", 5]
+        flags = ["--ckpt", tiny_checkpoint, "--device", "cpu", "--n_frames", 5]
         flags += ["--datadir", datadir] if datadir else []
         try:
             return render_video.main([str(text) for text in [*flags, *argv]])
@@ -61,7 +61,7 @@ def test_gif_and_folder_show_depth_beside_colour(render, tmp_path):
 def test_an_interrupted_video_is_finished_by_the_same_command(
     render, tmp_path, monkeypatch, caplog
 ):
-    faded, calls = frames.render_faded, []
+    faded, calls = frames.render_cross_fade, []
 
     def stop_at_third(*arguments):
         calls.append(1)
@@ -69,7 +69,7 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
             raise KeyboardInterrupt
         return faded(*arguments)
 
-    monkeypatch.setattr(frames, "render_faded", stop_at_third)
+    monkeypatch.setattr(frames, "render_cross_fade", stop_at_third)
     command = ["--out", tmp_path / "video.mp4", "--size", 16, 20]
     assert render(*command) == 130
     assert "2 of 5 frames are kept" in caplog.text
@@ -78,8 +78,8 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
     assert [file.name for file in tmp_path.iterdir()] == ["video.mp4"]
 
 
-def test_a_path_from_a_file(render, tmp_path, general_scene):
-    write_path_file(tmp_path / "path.json", general_scene.cameras[:3], (16, 20), 24.0)
+def test_a_path_from_a_file(render, tmp_path, general):
+    write_camera_path(tmp_path / "path.json", general.cameras[:3], (16, 20), 24.0)
     flags = ["--path", "file", "--path_file", tmp_path / "path.json"]
     assert render(*flags, "--out", tmp_path / "frames") == 0
     assert len(list((tmp_path / "frames").iterdir())) == 3

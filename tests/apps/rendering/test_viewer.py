@@ -19,9 +19,11 @@ import viser
 from PIL import Image
 from websockets.sync.client import connect
 
+from apps.rendering.config import ViewerChoice
 from apps.rendering.fusion import PointCloud
-from apps.rendering.viewer import Viewer, ViewerChoice, read_points
-from utils.depth_pictures import LengthUnit
+from apps.rendering.geometry import read_points, write_points
+from apps.rendering.viewer import Viewer
+from utils.cameras import LengthUnit
 from utils.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -164,12 +166,14 @@ def test_controls_change_what_is_rendered(viewer):
     client.scene.set_background_image = lambda image, *_, **__: images.append(image)
     camera.position, camera.wxyz = np.array([1.0, 0, -4]), np.array([1.0, 0, 0, 0])
     camera.fov, camera.aspect = 1.0, 1.5
-    viewer._moved(client, camera)
+    viewer._update_camera(client, camera)
     wait_for(lambda: images)
     assert abs(images[-1][0, 0, 1] / 255 - 0.75) < 0.02
     viewer.samples.value = 5
     viewer.near.value = 2.0
-    wait_for(lambda: viewer.live.scene.n_samples == 5 and viewer.live.scene.near_far[0] == 2.0)
+    wait_for(
+        lambda: viewer.renderer.scene.n_samples == 5 and viewer.renderer.scene.near_far[0] == 2.0
+    )
     viewer.shown.value = "depth"
     # Pixels without a surface are marked grey.
     wait_for(lambda: images[-1][0, 0].tolist() in ([89] * 3, [140] * 3))
@@ -182,13 +186,11 @@ def test_sliders_show_the_unit_of_the_files(painted_scene):
     viewer = Viewer(painted_scene, ViewerChoice(port=18773))
     assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
     viewer.near.value = 400.0
-    wait_for(lambda: viewer.live.scene.near_far.tolist() == [2.0, 8.0])
+    wait_for(lambda: viewer.renderer.scene.near_far.tolist() == [2.0, 8.0])
     viewer.stop()
 
 
 def test_points_from_a_file(painted_scene, tmp_path):
-    from apps.rendering.geometry import write_points
-
     cloud = PointCloud(torch.rand(300, 3), torch.rand(300, 3))
     write_points(tmp_path / "points.ply", cloud, painted_scene)
     again = read_points(tmp_path / "points.ply")

@@ -15,7 +15,7 @@ def strips(general_checkpoint, tiny_dtu, tmp_path):
     """Run the script; returns its status."""
 
     def run(*argv, ckpt=(general_checkpoint,), datadir=tiny_dtu):
-        flags = ["--ckpt", *ckpt, "--accelerator", "cpu", "--out", tmp_path / "strips.png"]
+        flags = ["--ckpt", *ckpt, "--device", "cpu", "--out", tmp_path / "strips.png"]
         flags += ["--datadir", datadir] if datadir else []
         try:
             return comparison_strips.main([str(text) for text in [*flags, *argv]])

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import render_video
-from apps.rendering.finetuned import open_tuned
-from apps.rendering.scene import RenderableScene, RenderSettings
+from apps.rendering.scene import RenderableScene, RenderSettings, open_tuned
 from models.checkpoint import load_finetuned
 
 

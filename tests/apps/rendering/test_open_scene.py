@@ -6,10 +6,10 @@ from PIL import Image
 
 from apps.rendering import open_scene as opening
 from apps.rendering.config import RendererChoice, SceneChoice
-from utils.depth_pictures import LengthUnit
+from utils.cameras import LengthUnit
 from utils.errors import UserError
 
-TUNED = RendererChoice(ckpt="fern/latest.tar", accelerator="cpu")
+TUNED = RendererChoice(ckpt="fern/latest.tar", device="cpu")
 
 
 @pytest.fixture

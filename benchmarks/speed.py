@@ -1,0 +1,164 @@
+"""Times of encoding, cost volume, rendering and writing a video: python -m benchmarks.speed.
+
+On a GPU: --device gpu --size 512 640 --chunk 327680 --precision bf16-mixed --compile true.
+With --compile the same is measured eagerly and compiled. Without --datadir the scene is a
+procedural world.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, TypeVar
+
+import torch
+
+from apps.rendering.config import CameraPathChoice, FrameSize, RendererChoice, SceneChoice
+from apps.rendering.open_scene import open_scene
+from apps.rendering.paths import CameraPath, make_path
+from apps.rendering.scene import GeneralScene, is_tuned_scene
+from utils.config import parse_config
+from utils.console import run_and_report
+from utils.errors import UserError
+from utils.files import check_output_file, write_text
+from utils.settings import Alias, Count, Settings
+from utils.video import write_video
+
+ResultT = TypeVar("ResultT")
+
+_WARM_UP = 2
+"""Frames before the clock counts."""
+
+
+@dataclass(frozen=True)
+class SpeedChoice(Settings):
+    """What is timed."""
+
+    size: FrameSize = (192, 256)
+    """height and width of a frame"""
+    frames: Annotated[Count, Alias(("repeats", "n_frames"))] = 3
+    """timed frames; figures are medians"""
+    out: str = "results/speed.json"
+    """JSON file for the figures"""
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """All settings of the benchmark."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the scene": ("datadir", "dataset_name", "scan", "n_views"),
+        "the model": ("ckpt", "device", "compile", "precision", "chunk", "N_samples"),
+        "the frames": ("size", "frames", "out"),
+    }
+
+    scene: SceneChoice = field(default_factory=SceneChoice)
+    model: RendererChoice = field(default_factory=RendererChoice)
+    speed: SpeedChoice = field(default_factory=SpeedChoice)
+
+
+class Clock:
+    """Times steps, each until the device has finished it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def time(self, name: str, step: Callable[[], ResultT]) -> ResultT:
+        """Run a step and keep how long it took."""
+        started = self._now()
+        result = step()
+        self.seconds[name].append(self._now() - started)
+        return result
+
+    def milliseconds(self) -> dict[str, float]:
+        """Return the median of every step, the warm-up left out."""
+        return {name: 1e3 * statistics.median(s[_WARM_UP:]) for name, s in self.seconds.items()}
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+@torch.no_grad()
+def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, float]:
+    """Return milliseconds of each stage: once per source set, per frame, and of a whole video.
+
+    ``frame`` is a whole image on the device, of which ``cost volume`` and ``render`` are parts;
+    ``frame to CPU`` is what a video pays for it.
+    """
+    model, clock = scene.model, Clock(scene.device)
+    near_far = scene.near_far.to(scene.device)[None]
+    (sources,) = scene.choose_sources(path.cameras[[0]], path.size)
+    views, images = scene.source_views(sources), []
+    for frame in range(-_WARM_UP, len(path.cameras.c2w)):
+        camera = path.cameras[[max(frame, 0)]].to(scene.device)
+        with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.settings.bf16):
+            features = clock.time("encode", lambda: model.encode(views, near_far))
+            view = (features, camera, near_far, path.size)
+            clock.time("cost volume", lambda view=view: model.build_cost_volume(*view))
+            clock.time("frame", lambda view=view: model.render_images(*view, chunk))
+        target = path.cameras[max(frame, 0)]
+        rendered = clock.time(
+            "frame to CPU", lambda target=target: scene.render(target, path.size, sources)
+        )
+        images += [rendered.rgb] if frame >= 0 else []
+    times = clock.milliseconds()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        write_video(Path(folder) / "video.mp4", images, 24.0)
+        written = 1e3 * (time.perf_counter() - started) / len(images)
+    return {**times, "render": times["frame"] - times["cost volume"], "write video": written}
+
+
+def run_benchmark(config: SpeedConfig) -> str:
+    """Measure, write the figures, and return them as a table."""
+    out = check_output_file(config.speed.out, "--out")
+    if is_tuned_scene(config.model.ckpt):
+        raise UserError(
+            f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing, this benchmark takes "
+            "general checkpoints only; give the one that it was fine-tuned from"
+        )
+    height, width = config.speed.size
+    scene = open_scene(config.scene, replace(config.model, compile=False), (height, width))
+    assert isinstance(scene, GeneralScene)
+    choice = CameraPathChoice("orbit", n_frames=config.speed.frames, size=(height, width))
+    path = make_path(choice, scene)
+    stages = {"eager": time_stages(scene, path, config.model.chunk)}
+    if config.model.compile:
+        scene.model.compile_rendering()
+        stages["compiled"] = time_stages(scene, path, config.model.chunk)
+    on_gpu = scene.device.type == "cuda"
+    figures = {
+        "milliseconds": stages,
+        "size": [height, width],
+        "sources": scene.n_sources,
+        "samples": scene.n_samples,
+        "precision": config.model.precision,
+        "device": torch.cuda.get_device_name(scene.device) if on_gpu else "cpu",
+        "torch": torch.__version__,
+    }
+    write_text(out, json.dumps(figures, indent=1) + "\n")
+    lines = [f"{width}x{height}, {scene.n_sources} sources, {scene.n_samples} samples, ms"]
+    lines += ["".join([" " * 14, *(f"{mode:>12}" for mode in stages)])]
+    for stage in stages["eager"]:
+        lines.append(f"{stage:14}" + "".join(f"{times[stage]:12.2f}" for times in stages.values()))
+    return "\n".join([*lines, f"medians of {config.speed.frames} frames are in {out}"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return the exit status: 0, or 2 for bad input."""
+    config = parse_config(SpeedConfig, argv, description=__doc__ or "")
+    return run_and_report(lambda: run_benchmark(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Coarse while moving, sharp when still: which picture comes next."""
+
+import math
+
+import pytest
+import torch
+
+from apps.rendering.progressive import ProgressiveRenderer, Viewpoint, render_viewpoint
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def renderer(painted_scene, clock):
+    """Every pixel takes a tenth of a millisecond."""
+
+    class Slow(type(painted_scene)):
+        meanwhile = staticmethod(lambda: None)
+        """What happens while a picture is made."""
+
+        def render(self, camera, size, source_indices, before_chunk=None):
+            clock.now += 1e-4 * size[0] * size[1]
+            self.meanwhile()
+            return super().render(camera, size, source_indices, before_chunk)
+
+    return ProgressiveRenderer(Slow(), 96, clock)
+
+
+@pytest.fixture
+def move(renderer):
+    """Move client 1; heights of its pictures are appended to ``move.heights``."""
+
+    def run(x=0.0):
+        renderer.update_camera(1, viewpoint(x), lambda view: heights.append(view.depth.shape[0]))
+
+    run.heights = heights = []
+    return run
+
+
+def viewpoint(x=0.0):
+    c2w = torch.eye(4)
+    c2w[0, 3], c2w[2, 3] = x, -4
+    return Viewpoint(c2w, math.radians(60), 1.5)
+
+
+def test_a_camera_is_the_same_at_every_size(painted_scene):
+    small, size = viewpoint().at(20)
+    large, _ = viewpoint().at(40)
+    assert size == (20, 30)
+    torch.testing.assert_close(small.intrinsics[:2] * 2, large.intrinsics[:2])
+    half = math.atan(10 / small.intrinsics[1, 1].item())
+    assert math.isclose(2 * half, math.radians(60), rel_tol=1e-5)
+    render_viewpoint(painted_scene, viewpoint(-2.0), 16)
+    assert painted_scene.rendered == [(0, 1)], "the sources around it are read"
+
+
+def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(renderer, move, clock):
+    for step in range(4):
+        move(0.1 * step)
+        assert renderer.step() and not renderer.step()
+    assert move.heights == [24, 31, 31, 31]
+    clock.now += 1.0
+    while renderer.step():
+        pass
+    assert move.heights[4:] == [62, 96]
+
+
+def test_a_sharp_picture_is_given_up_when_the_camera_moves(renderer, move, clock):
+    move()
+    renderer.step()
+    clock.now += 1.0
+    object.__setattr__(renderer.scene, "meanwhile", lambda: move(0.5))
+    assert renderer.step() and move.heights == [24]
+    # A coarse one is shown all the same: a camera that never rests would get no picture.
+    assert renderer.step() and move.heights == [24, 31]
+
+
+def test_waiting_for_sources_once_does_not_coarsen_what_follows(renderer, move, clock):
+    delays = iter([0, 0, 60, 0])
+
+    def wait():
+        clock.now += next(delays)
+
+    object.__setattr__(renderer.scene, "meanwhile", wait)
+    for step in range(4):
+        move(0.1 * step)
+        renderer.step()
+    assert move.heights == [24, 31, 31, 31]
+
+
+def test_pictures_follow_the_latest_camera_and_sampling(renderer):
+    shown = []
+    for x in (0.5, 1.5):
+        renderer.update_camera(1, viewpoint(x), shown.append)
+    renderer.step()
+    assert len(shown) == 1 and abs(shown[0].rgb[1, 0, 0] - (1.5 / 4 + 0.5)) < 1e-6
+    renderer.set_scene(renderer.scene.with_sampling(1.0, 5.0, 4))
+    assert renderer.step() and len(shown) == 2
+
+
+def test_every_client_has_its_turn_and_removed_ones_have_none(renderer):
+    order = []
+    for client in (1, 2):
+        renderer.update_camera(client, viewpoint(), lambda _, client=client: order.append(client))
+    for _ in range(4):
+        renderer.step()
+        renderer.update_camera(1, viewpoint(), lambda _: order.append(1))
+    assert order[:2] == [1, 2]
+    for client in (1, 1, 2):
+        renderer.remove_client(client)
+    assert not renderer.step()

@@ -1,0 +1,237 @@
+"""Figures: depth in colours that can be compared, labelled contact sheets, cameras in 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
+from PIL import Image, ImageDraw, ImageFont
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+from torch.nn.functional import pad
+
+from utils.cameras import Cameras, LengthUnit, unproject
+from utils.images import colorize, from_bytes
+
+COLOR_MAP = "turbo"
+_QUANTILES = (0.02, 0.98)
+"""Of all depths: the range between them is shown, so that single wrong pixels do not widen it."""
+_MARGIN = 0.05
+_SAMPLED = 10_000
+"""Pixels of each frame from which the range is computed."""
+_CHECKER = 4
+"""Side, in pixels, of the squares that mark pixels without a depth."""
+_DARK, _LIGHT = 0.35, 0.55
+_TICKS = 5
+_NARROWEST = 6
+"""Least width of a bar's colours, in pixels."""
+_LEAST_LABELLED = 24
+"""Rows below which a bar has no room for numbers."""
+_GAP = 3
+"""Pixels between the panels of a sheet."""
+_FRUSTUM_LENGTH = 0.12
+"""Of a drawn frustum, relative to the extent of the cameras."""
+_NEAR_FOCUS = 2.0
+"""A focus farther away than this many extents of the cameras would shrink them to a dot."""
+_FRUSTUMS = 12
+"""Drawn along a path."""
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """Which depths the two ends of the colour map stand for, in the scene's unit."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture and the label above it."""
+
+    picture: Float[Tensor, "3 height width"]
+    label: str = ""
+
+
+def robust_range(
+    frames: Iterable[tuple[Float[Tensor, "height width"], Bool[Tensor, "height width"]]],
+) -> DepthRange:
+    """Return the range that holds nearly all valid depths of (depths, valid) pairs."""
+    kept = []
+    for depths, valid in frames:
+        values = depths[valid & depths.isfinite()].float()
+        kept.append(values[:: max(1, len(values) // _SAMPLED)])
+    values = torch.cat(kept).numpy() if kept else np.zeros(0)
+    if not len(values):
+        return DepthRange(0.0, 1.0)
+    low, high = np.quantile(values, _QUANTILES).tolist()
+    margin = max(_MARGIN * (high - low), 1e-3 * abs(high), 1e-9)
+    return DepthRange(max(low - margin, 0.0), high + margin)
+
+
+def depth_picture(
+    depths: Float[Tensor, "height width"],
+    valid: Bool[Tensor, "height width"],
+    shown: DepthRange,
+) -> Float[Tensor, "3 height width"]:
+    """Colour depths; pixels without a valid one become a grey chequerboard."""
+    rows = torch.arange(depths.shape[0], device=depths.device)[:, None] // _CHECKER
+    columns = torch.arange(depths.shape[1], device=depths.device) // _CHECKER
+    mark = torch.where((rows + columns) % 2 == 0, _DARK, _LIGHT)
+    colors = colorize(depths, shown.low, shown.high, COLOR_MAP)
+    return torch.where(valid & depths.isfinite(), colors, mark)
+
+
+def color_bar(
+    height: int, shown: DepthRange, unit: LengthUnit | None = None
+) -> Float[Tensor, "3 height width"]:
+    """Draw the colour map with numbers and the unit, near at the bottom; it widens with height.
+
+    A bar too low for numbers has colours only.
+    """
+    if height < _LEAST_LABELLED:
+        return _shades(height, _NARROWEST)
+    unit = unit or LengthUnit()
+    font_size = max(8, min(height // 14, 22))
+    font = ImageFont.load_default(font_size)
+    top, bottom = int(font_size * 1.8), height - max(font_size // 2, 2)
+    bar = max(_NARROWEST, font_size)
+    values = np.linspace(shown.high, shown.low, _TICKS) * unit.factor
+    # As many digits as tell the ticks apart.
+    step = abs(values[0] - values[-1]) / (_TICKS - 1)
+    digits = int(np.clip(np.ceil(-np.log10(max(step, 1e-9))) + 1, 0, 4)) if step < 10 else 0
+    texts = [f"{value:.{digits}f}" for value in values]
+    width = bar + 6 + max(int(font.getlength(text)) for text in [*texts, unit.name]) + 4
+    image = Image.new("RGB", (width, height), "white")
+    colors = _shades(bottom - top, bar).permute(1, 2, 0)
+    image.paste(Image.fromarray((colors * 255).round().byte().numpy()), (2, top))
+    draw = ImageDraw.Draw(image)
+    draw.text((2, 1), unit.name, fill="black", font=font)
+    for y, text in zip(np.linspace(top, bottom - 1, _TICKS), texts, strict=True):
+        draw.line([(2 + bar, y), (5 + bar, y)], fill="black")
+        draw.text((7 + bar, y), text, fill="black", font=font, anchor="lm")
+    return from_bytes(np.asarray(image))
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Panel | None]], label_size: int = 13
+) -> Float[Tensor, "3 height width"]:
+    """Lay out rows of panels on white, each centred in its cell; ``None`` leaves a cell empty.
+
+    A row is as high as its highest picture, a column as wide as its widest; rows may end early.
+    A label too wide for its column is shrunk.
+    """
+    widths = [
+        max((panel.picture.shape[-1] for panel in column if panel), default=1)
+        for column in zip_longest(*rows)
+    ]
+    bands = []
+    for row in rows:
+        height = max((panel.picture.shape[-2] for panel in row if panel), default=1)
+        labelled = any(panel and panel.label for panel in row)
+        cells = []
+        for panel, width in zip_longest(row, widths):
+            cell = _centred(panel.picture, height, width) if panel else torch.ones(3, height, width)
+            if labelled:
+                label = label_strip(panel.label if panel else "", width, label_size)
+                cell = torch.cat([label, cell], -2)
+            cells.append(pad(cell, (0, _GAP), value=1.0))
+        bands.append(pad(torch.cat(cells, -1)[..., :-_GAP], (0, 0, 0, _GAP), value=1.0))
+    return torch.cat(bands, -2)[:, :-_GAP]
+
+
+def label_strip(text: str, width: int, size: int) -> Float[Tensor, "3 height width"]:
+    """Write one centred line, black on white, in smaller letters if it is too wide."""
+    image = Image.new("RGB", (width, round(1.5 * size)), "white")
+    font = ImageFont.load_default(size)
+    while size > 6 and font.getlength(text) > width:
+        size -= 1
+        font = ImageFont.load_default(size)
+    middle = (width / 2, image.height / 2)
+    ImageDraw.Draw(image).text(middle, text, fill="black", font=font, anchor="mm")
+    return from_bytes(np.asarray(image))
+
+
+def plot_cameras(
+    sources: Cameras,
+    size: tuple[int, int],
+    path: Cameras | None = None,
+    up: Float[Tensor, " 3"] | None = None,
+    focus: Float[Tensor, " 3"] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw source cameras and, if given, a path with some of its cameras and what it looks at.
+
+    Args:
+        sources: One batch axis.
+        size: Height and width of all images.
+        path: Cameras of the frames, in order.
+        up: Drawn upwards; the sources' mean up if not given.
+        focus: A point to mark, unless it is far away.
+        title: Stands above.
+    """
+    up = -sources.c2w[:, :3, 1].mean(0) if up is None else up
+    upright = Rotation.align_vectors([[0.0, 0, 1]], up.double().numpy()[None])[0]
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(projection="3d")
+    centers = sources.centers if path is None else torch.cat([sources.centers, path.centers])
+    length = _FRUSTUM_LENGTH * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
+    shown = upright.apply(centers.numpy())
+    _draw_frustums(axes, sources, size, length, upright, "0.45")
+    if path is not None:
+        axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
+        some = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
+        _draw_frustums(axes, path[some], size, length, upright, "tab:orange")
+    if focus is not None:
+        mark = upright.apply(focus.numpy())
+        if np.linalg.norm(mark - shown.mean(0)) < _NEAR_FOCUS * np.linalg.norm(np.ptp(shown, 0)):
+            axes.plot(*mark[:, None], marker="x", color="tab:blue")
+            shown = np.concatenate([shown, mark[None]])
+    half = max(np.ptp(shown, 0).max(), 1e-6) * 0.55
+    for name, middle in zip("xyz", (shown.min(0) + shown.max(0)) / 2, strict=True):
+        getattr(axes, f"set_{name}lim")(middle - half, middle + half)
+        getattr(axes, f"set_{name}ticklabels")([])
+    axes.set_title(title)
+    return figure
+
+
+def _draw_frustums(
+    axes: Axes,
+    cameras: Cameras,
+    size: tuple[int, int],
+    length: float,
+    upright: Rotation,
+    color: str,
+) -> None:
+    height, width = size
+    corners = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
+    corners = corners.to(cameras.c2w).expand(*cameras.shape, 4, 2)
+    ends = unproject(corners, torch.full_like(corners[..., 0], length), cameras)
+    centers = cameras.centers[:, None].expand_as(ends)
+    edges = [torch.stack([centers, ends], 2), torch.stack([ends, ends.roll(-1, 1)], 2)]
+    lines = upright.apply(torch.cat(edges, 1).flatten(0, 2).numpy()).reshape(-1, 2, 3)
+    axes.add_collection(Line3DCollection(list(lines), colors=color, linewidths=1.0))
+
+
+def _shades(height: int, width: int) -> Float[Tensor, "3 height width"]:
+    """Draw the colour map, near at the bottom."""
+    shades = torch.linspace(1, 0, height)[:, None].expand(-1, width)
+    return colorize(shades, 0.0, 1.0, COLOR_MAP)
+
+
+def _centred(
+    picture: Float[Tensor, "3 rows columns"], height: int, width: int
+) -> Float[Tensor, "3 height width"]:
+    rows, columns = picture.shape[-2:]
+    top, left = (height - rows) // 2, (width - columns) // 2
+    around = (left, width - columns - left, top, height - rows - top)
+    return pad(picture.float().cpu(), around, value=1.0)
