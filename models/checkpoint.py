@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import torch
 
-from models.backbone import load_backbone
 from models.config import BackboneConfig, ModelConfig
+from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain

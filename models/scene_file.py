@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.backbone import NullBackbone
 from models.config import ModelConfig
 from models.scene_model import SceneMaps, SceneModel
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.checkpoints import load_safely

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.absent_views import fill_missing_views
-from models.backbone import Backbone
 from models.config import ModelConfig
 from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet
 from models.depth_prior import build_depth_prior
@@ -21,6 +20,7 @@ from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_rendering import RayRenderer, Rendering
 from models.ray_sampling import DepthPlanes
+from models.vggt.backbone import Backbone
 from utils.cameras import Cameras
 from utils.rays import pixel_grid
 

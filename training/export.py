@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.backbone import check_backbone_size
+from models.vggt.backbone import check_backbone_size
 from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
 from utils.files import check_output_file

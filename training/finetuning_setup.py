@@ -12,11 +12,11 @@ import torch
 
 from datasets.views import Views
 from evaluation.photographs import split_scan
-from models.backbone import NullBackbone
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.scene_file import SceneHeader, header_of, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from training.finetuning_config import FineTuningConfig
 from training.scene_split import SceneSplit

@@ -16,8 +16,8 @@ from datasets.data_module import SceneDataModule
 from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig
 from datasets.worlds_module import WorldsModule
-from models.backbone import load_backbone
 from models.config import BackboneConfig, ModelConfig
+from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.callbacks import Throughput, ValidationPictures
 from training.camera_noise import CameraNoiseConfig

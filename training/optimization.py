@@ -90,14 +90,28 @@ def build_optimizer(
     optimizer = torch.optim.AdamW(
         groups, lr=config.lrate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
-    warmup = min(config.warmup_steps, max(total_steps // 2, 1))
+    schedule = warmup_cosine(
+        optimizer,
+        warmup_steps=config.warmup_steps,
+        total_steps=total_steps,
+        end_share=config.lrate_end,
+    )
+    return optimizer, schedule
+
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer, *, warmup_steps: int, total_steps: int, end_share: float
+) -> ResumableWarmup:
+    """Return the schedule: linear from 0 over the warm-up, then a cosine from 1 to ``end_share``.
+
+    The warm-up takes at most half of the steps.
+    """
+    warmup = min(warmup_steps, max(total_steps // 2, 1))
     decay_steps = max(total_steps - warmup, 1)
 
     def cosine(step: int) -> float:
         progress = min(step / decay_steps, 1.0)
-        return config.lrate_end + (1 - config.lrate_end) * (1 + math.cos(math.pi * progress)) / 2
+        return end_share + (1 - end_share) * (1 + math.cos(math.pi * progress)) / 2
 
     decay = LambdaLR(optimizer, cosine)
-    return optimizer, ResumableWarmup(
-        optimizer, multiplier=1.0, total_epoch=warmup, after_scheduler=decay
-    )
+    return ResumableWarmup(optimizer, multiplier=1.0, total_epoch=warmup, after_scheduler=decay)

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.vggt.block import Block
+from models.vggt.attention import Block, grid_rotations
 from models.vggt.config import VGGTConfig
 from models.vggt.dino import DinoTransformer
-from models.vggt.rope import grid_rotations
 
 # ImageNet's statistics, by which the patch embedding was trained.
 IMAGE_MEAN = (0.485, 0.456, 0.406)

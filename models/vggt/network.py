@@ -17,19 +17,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.vggt.aggregator import Aggregator
-from models.vggt.camera_head import CameraHead
+from models.vggt.attention import LayerScale
 from models.vggt.config import VGGTConfig
-from models.vggt.dpt_head import DptHead
-from models.vggt.loading import load_weights, read_config
+from models.vggt.dino import DinoTransformer
+from models.vggt.heads import CameraHead, DptHead
+from models.vggt.weights import load_weights, read_config, save_weights
 
 Head = Literal["camera", "depth", "points"]
 ALL_HEADS: tuple[Head, ...] = ("camera", "depth", "points")
 RANGE_TOLERANCE = 1e-3
+LINEAR_STD = 0.02
+TOKEN_STD = 1e-6
 
 
 @dataclass(frozen=True)
 class VGGTPrediction:
-    """What the heads say; None where a head was not asked."""
+    """Results of the heads; None where a head did not run."""
 
     pose_enc: Float[Tensor, "batch view 9"] | None = None
     """World-to-camera transforms and fields of view; see ``pose_encoding``."""
@@ -60,14 +63,17 @@ class VGGT(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> VGGT:
         """Load ``config.json`` and the weights of a folder, in evaluation mode and float32.
 
-        Raises:
-            UserError: Something is missing, damaged, or not the weights of this network.
+        ``UserError`` names what is missing, damaged, or not of this network.
         """
         config = read_config(Path(folder))
         with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
             vggt = cls(config)
         load_weights(vggt, Path(folder))
         return vggt.eval()
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write what ``from_pretrained`` reads, in half precision; return the weights file."""
+        return save_weights(self, self.config, Path(folder))
 
     def forward(
         self,
@@ -79,9 +85,6 @@ class VGGT(nn.Module):
         Args:
             images: RGB in [0, 1], sides multiples of the patch. The first view sets the frame.
             heads: Which heads to run.
-
-        Raises:
-            ValueError: The images are not as described.
         """
         check_images(images, self.config.patch_size)
         layers, _ = self.aggregator(images)
@@ -120,12 +123,9 @@ class VGGT(nn.Module):
 
 
 def check_images(images: Tensor, patch_size: int) -> None:
-    """Refuse what the network would silently misread.
+    """Refuse images of wrong axes, type, size or range.
 
     The range is checked on the CPU only, where reading a value does not stall anything.
-
-    Raises:
-        ValueError: Wrong axes, type, size or range.
     """
     if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
         raise ValueError(
@@ -150,3 +150,44 @@ def _confidence(logits: Tensor) -> Tensor:
 
 def _precision(device_type: str, full_precision: bool) -> AbstractContextManager[object]:
     return torch.autocast(device_type, enabled=False) if full_precision else nullcontext()
+
+
+def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGGT:
+    """Build a network with random weights that depend on the seed alone.
+
+    Args:
+        config: Sizes.
+        seed: Seeds a generator of its own; PyTorch's global one is left as it is.
+        layer_scale: Initial factor of the residual branches outside the patch embedding.
+    """
+    with torch.device("meta"):
+        vggt = VGGT(config)
+    zeros = {key: torch.zeros(value.shape) for key, value in vggt.state_dict().items()}
+    vggt.load_state_dict(zeros, assign=True)
+    generator = torch.Generator().manual_seed(seed)
+    for module in vggt.modules():
+        _initialize(module, generator, layer_scale)
+    for block in vggt.aggregator.patch_embed.blocks.modules():
+        if isinstance(block, LayerScale):
+            nn.init.ones_(block.gamma)
+    return vggt
+
+
+@torch.no_grad()
+def _initialize(module: nn.Module, generator: torch.Generator, layer_scale: float) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=LINEAR_STD, generator=generator)
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        # Preserves the scale of activations through the rectified stages of the dense heads.
+        nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        nn.init.ones_(module.weight)
+    elif isinstance(module, LayerScale):
+        nn.init.constant_(module.gamma, layer_scale)
+    elif isinstance(module, DinoTransformer):
+        nn.init.trunc_normal_(module.pos_embed, std=LINEAR_STD, generator=generator)
+        nn.init.normal_(module.cls_token, std=TOKEN_STD, generator=generator)
+        nn.init.normal_(module.register_tokens, std=TOKEN_STD, generator=generator)
+    elif isinstance(module, Aggregator):
+        nn.init.normal_(module.camera_token, std=TOKEN_STD, generator=generator)
+        nn.init.normal_(module.register_token, std=TOKEN_STD, generator=generator)

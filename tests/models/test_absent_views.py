@@ -7,7 +7,7 @@ import torch
 
 from datasets.views import Views
 from models.absent_views import fill_missing_views
-from models.backbone import NullBackbone
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.rays import pixel_grid

@@ -1,203 +1,237 @@
-"""Groups of photographs with known cameras, on which a backbone is judged."""
+"""Evaluation of a backbone on photographs with known cameras.
+
+Cameras are compared by the relative poses of all pairs of a group of views, focal lengths and depth
+as they are. Depth is compared where it is known: at every pixel where the scene has depth maps,
+else at triangulated points, in the views that see them, after one factor per group has made the
+medians equal.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from datasets.formats.colmap_points import read_colmap_points
-from datasets.formats.dtu import DTUDataset
-from datasets.formats.dtu_cameras import read_camera_file
-from datasets.formats.dtu_index import Scan, index_scans
-from datasets.formats.dtu_layout import find_camera_files
-from datasets.formats.images import Size
-from datasets.formats.llff import FERN_TARGETS, read_llff
-from datasets.formats.transforms import read_transforms
+from datasets.matching import triangulate_views
 from datasets.posed_scene import PosedScene
-from datasets.view_selection import (
-    PROTOCOL_POOL,
-    PROTOCOL_TARGETS,
-    find_scan_list,
-    rank_by_distance,
-    read_scan_list,
-)
 from datasets.views import Views
-from utils.cameras import invert_rigid
-from utils.errors import UserError
+from models.vggt.frozen import network_size
+from models.vggt.network import VGGTPrediction
+from models.vggt.pose_encoding import decode_pose
+from training.vggt.evaluation import area_under_curve, depth_ratios, pair_errors, trivial_prediction
+from utils.cameras import Cameras, project, resize_intrinsics
 
 logger = logging.getLogger(__name__)
 
-GROUPS = 4
-"""Groups of a scene, unless its targets are named."""
-MAX_SIDE = 1024
-"""Pictures are read at no more than this: more than any network sees, and quick to match."""
+MIN_INSIDE = 0.9
+"""Of the points that a view is said to see, the share that must fall into its picture."""
 
-Centers = Mapping[int, Float[Tensor, " 3"]]
-"""Camera centres by view."""
+Points = Mapping[int, Float[Tensor, "_ 3"]]
+"""By view the points that it sees, in the world."""
+Summary = dict[str, float | int | None]
+"""Metrics by name; None where there is no reference."""
 
 
 @dataclass(frozen=True)
 class RealScene:
-    """A scene, and which of its views are shown together."""
+    """A scene, and which of its views are given to the network together."""
 
-    name: str
+    scene: PosedScene
     groups: tuple[tuple[int, ...], ...]
     """Views, the target and frame of reference first."""
-    load_views: Callable[[Sequence[int]], Views]
-    """Reads views of a group."""
-    points: Mapping[int, Float[Tensor, "_ 3"]]
-    """For views that are known to have seen triangulated points: these, in the world."""
+    points: Points
+    """Of COLMAP; empty if the scene has none."""
 
 
-def plan_groups(
-    name: str,
-    centers: Centers,
-    num_views: int,
-    targets: Sequence[int] = (),
-    pool: Sequence[int] = (),
-) -> tuple[tuple[int, ...], ...]:
-    """Join every target and the views nearest to it.
+@dataclass(frozen=True)
+class GroupErrors:
+    """Errors of one group of views."""
+
+    rotations: Float[Tensor, " pair"]
+    """Degrees."""
+    directions: Float[Tensor, " pair"]
+    """Degrees between the directions of the translations, whose sign does not count."""
+    focals: Float[Tensor, " view"]
+    """|focal length / true one - 1|, the mean of both axes."""
+    depth_ratios: Float[Tensor, " point"]
+    """Depth / true depth after median scaling."""
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One group, its prediction, and the errors of that and of the trivial one."""
+
+    view_ids: tuple[int, ...]
+    views: Views
+    """As the network saw them, with one batch axis."""
+    prediction: VGGTPrediction
+    errors: GroupErrors
+    trivial: GroupErrors
+    reference: str
+    """Where the true depth is from."""
+
+
+def evaluate_scene(
+    predict: Callable[[Views], VGGTPrediction],
+    real: RealScene,
+    side: int,
+    patch: int,
+    device: torch.device | str = "cpu",
+) -> Iterator[GroupResult]:
+    """Yield the result for every group of a scene.
 
     Args:
-        name: Of the scene, for messages.
-        centers: Of all views.
-        num_views: Views of a group.
-        targets: One group each; a few that are spread evenly if none are named.
-        pool: What the others are chosen from; all views if none are named.
-
-    Raises:
-        UserError: The scene has too few views, or not those that are named.
+        predict: Returns depth, its confidence and pose encodings of views with one batch axis.
+        real: The scene.
+        side: What the long side of the pictures becomes.
+        patch: Side of the network's patch.
+        device: Where to predict.
     """
-    ordered = sorted(centers)
-    absent = [view for view in (*targets, *pool) if view not in centers]
-    if absent:
-        raise UserError(
-            f"{name}: there is no view {absent[0]}; it has {len(ordered)}, from {ordered[0]} to "
-            f"{ordered[-1]}"
+    for view_ids in real.groups:
+        native = real.scene.load_views(view_ids)
+        points, reference = _reference_points(real, view_ids, native)
+        views = network_views(native, side, patch)
+        prediction = predict(views.to(device))
+        assert prediction.depth is not None and prediction.pose_enc is not None
+        depth, pose_enc = prediction.depth.squeeze(-1).cpu(), prediction.pose_enc.cpu()
+        yield GroupResult(
+            view_ids=view_ids,
+            views=views,
+            prediction=prediction,
+            errors=group_errors(depth, pose_enc, views, points),
+            trivial=group_errors(*trivial_prediction(views), views, points),
+            reference=reference,
         )
-    if len(ordered) < num_views:
-        raise UserError(
-            f"{name}: has {len(ordered)} views, but groups of {num_views} are wanted; lower --views"
-        )
-    targets = targets or _spread(ordered, GROUPS)
-    nearest = {target: rank_by_distance(target, pool or ordered, centers) for target in targets}
-    return tuple((target, *nearest[target][: num_views - 1]) for target in targets)
 
 
-def dtu_scenes(spec: str, num_views: int) -> list[RealScene]:
-    """Read scans of a folder in DTU's layout: ``DIR``, or ``DIR:scan65,scan24``.
+def network_views(views: Views, side: int, patch: int) -> Views:
+    """Shrink whole pictures to the network's input, cameras and depth with them.
 
-    Raises:
-        UserError: The folder or a file in it is missing or malformed, or has too few views.
+    Args:
+        views: Without a batch axis; the result has one of length 1.
+        side: What the long side becomes, a multiple of the patch.
+        patch: Side of the network's patch.
     """
-    root, names = split_spec(spec)
-    names = names or read_scan_list(find_scan_list(root, "test"))
-    files = find_camera_files(root)
-    scans = index_scans(root, names, files.keys(), num_views)
-    centers = {
-        view: invert_rigid(read_camera_file(path).w2c)[:3, 3] for view, path in files.items()
-    }
-    dataset = DTUDataset(
-        root, "test", scans=[scan.name for scan in scans], max_sources=num_views - 1
+    height, width = network_size(*views.size, side, patch)
+    scale_x, scale_y = width / views.size[1], height / views.size[0]
+    images = functional.interpolate(
+        views.images, (height, width), mode="bilinear", antialias=True
+    ).clamp(0, 1)
+    intrinsics = resize_intrinsics(views.cameras.intrinsics, scale_x, scale_y)
+    # Depth is taken at the centre of the new pixel, never averaged.
+    rows = ((torch.arange(height) + 0.5) / scale_y).long()[:, None]
+    columns = ((torch.arange(width) + 0.5) / scale_x).long()
+    return Views(
+        images[None],
+        Cameras(intrinsics, views.cameras.c2w)[None],
+        views.depths[:, rows, columns][None],
+        views.masks[:, rows, columns][None],
     )
-    return [_dtu_scene(dataset, scan, centers, num_views) for scan in scans]
 
 
-def llff_scene(spec: str, num_views: int) -> RealScene:
-    """Read a scene in LLFF's layout: ``DIR``, or ``DIR:12,13`` to name the targets.
+def group_errors(
+    depth: Float[Tensor, "1 view height width"],
+    pose_enc: Float[Tensor, "1 view 9"],
+    truth: Views,
+    points: Sequence[Float[Tensor, "_ 3"]] = (),
+) -> GroupErrors:
+    """Compare the prediction for a group with the truth.
 
-    Raises:
-        UserError: The folder or a file in it is missing or malformed, or has too few views.
+    Args:
+        depth: Predicted z-depth.
+        pose_enc: Predicted cameras.
+        truth: Cameras, and depth that counts wherever it is positive and not masked.
+        points: For every view further points where depth is known.
     """
-    folder, names = split_spec(spec)
-    targets = _view_numbers(names, spec)
-    scene = _read_at_size(read_llff, folder)
-    if not targets and scene.name == "fern":
-        targets = FERN_TARGETS
-    return _posed_scene(scene, targets, num_views, _colmap_points(folder, scene))
+    predicted = decode_pose(pose_enc, *truth.size)
+    rotations, directions = pair_errors(predicted, truth.cameras)
+    focal, true_focal = (
+        cameras.intrinsics[0].diagonal(dim1=-2, dim2=-1)[:, :2]
+        for cameras in (predicted, truth.cameras)
+    )
+    known = truth.masks & (truth.depths > 0) & truth.depths.isfinite()
+    samples = [torch.stack([depth[known], truth.depths[known]])]
+    samples += [
+        _at_points(depth[0, view], truth.cameras[0, view], seen) for view, seen in enumerate(points)
+    ]
+    values, true_values = torch.cat(samples, 1)[:, None]
+    everywhere = torch.ones_like(values, dtype=torch.bool)
+    return GroupErrors(
+        rotations=rotations[0],
+        directions=directions[0],
+        focals=(focal / true_focal - 1).abs().mean(-1),
+        depth_ratios=depth_ratios(values, true_values, everywhere)[0]
+        if len(values[0])
+        else values[0],
+    )
 
 
-def transforms_scene(spec: str, num_views: int) -> RealScene:
-    """Read a scene with a ``transforms.json``: ``DIR``, or ``DIR:5,15`` to name the targets.
-
-    Raises:
-        UserError: The folder or a file in it is missing or malformed, or has too few views.
-    """
-    folder, names = split_spec(spec)
-    targets = _view_numbers(names, spec)
-    return _posed_scene(_read_at_size(read_transforms, folder), targets, num_views, {})
-
-
-def split_spec(spec: str) -> tuple[Path, list[str]]:
-    """Take ``DIR:a,b`` apart; a folder whose own name has a colon is taken whole."""
-    folder, colon, names = spec.rpartition(":")
-    if not colon or Path(spec).exists():
-        return Path(spec), []
-    return Path(folder), [name for name in names.split(",") if name]
-
-
-def _spread(views: Sequence[int], count: int) -> list[int]:
-    count = min(count, len(views))
-    return [views[(2 * place + 1) * len(views) // (2 * count)] for place in range(count)]
-
-
-def _dtu_scene(dataset: DTUDataset, scan: Scan, all_centers: Centers, num_views: int) -> RealScene:
-    centers = {view: all_centers[view] for view in scan.views}
-    protocol = set(PROTOCOL_TARGETS + PROTOCOL_POOL) <= set(scan.views)
-    targets, pool = (PROTOCOL_TARGETS, PROTOCOL_POOL) if protocol else ((), ())
-
-    def load_views(views: Sequence[int]) -> Views:
-        return dataset.load_views(scan.name, views)
-
-    groups = plan_groups(scan.name, centers, num_views, targets, pool)
-    return RealScene(scan.name, groups, load_views, {})
-
-
-def _read_at_size(read: Callable[[Path, Size | None], PosedScene], folder: Path) -> PosedScene:
-    """Read a scene with the aspect of its pictures."""
-    scene = read(folder, None)
-    shrink = MAX_SIDE / max(scene.image_size)
-    if shrink >= 1:
-        return scene
-    height, width = scene.image_size
-    return read(folder, (round(height * shrink), round(width * shrink)))
-
-
-def _posed_scene(
-    scene: PosedScene,
-    targets: Sequence[int],
-    num_views: int,
-    points: Mapping[int, Float[Tensor, "_ 3"]],
-) -> RealScene:
-    centers = dict(zip(scene.view_ids, scene.cameras.centers, strict=True))
-    groups = plan_groups(scene.name, centers, num_views, targets)
-    return RealScene(scene.name, groups, scene.load_views, points)
-
-
-def _view_numbers(names: Sequence[str], spec: str) -> list[int]:
-    if not all(name.isdecimal() for name in names):
-        raise UserError(f"{spec}: the views after the colon must be numbers such as 5,15")
-    return [int(name) for name in names]
-
-
-def _colmap_points(folder: Path, scene: PosedScene) -> dict[int, Float[Tensor, "_ 3"]]:
-    """Return the points of ``sparse/0``, if there are any that belong to these views."""
-    model = folder / "sparse" / "0"
-    if not (model / "points3D.bin").is_file():
-        return {}
-    points = read_colmap_points(model)
-    if len(points.seen) != len(scene.view_ids):
-        logger.warning(
-            "%s: not used, it has %d images and the scene %d",
-            *(model, len(points.seen), len(scene.view_ids)),
-        )
-        return {}
-    # Both count in the order of the pictures' names.
-    return {
-        view: points.positions[seen] for view, seen in zip(scene.view_ids, points.seen, strict=True)
+def summarize(groups: Sequence[GroupErrors]) -> Summary:
+    """Return the metrics of all pairs, views and points of some groups together."""
+    rotations, directions, focals, ratios = (
+        torch.cat([getattr(group, field.name) for group in groups]) for field in fields(GroupErrors)
+    )
+    errors = torch.maximum(rotations, directions)[None]
+    factors = torch.maximum(ratios, 1 / ratios)
+    depth = {
+        "abs_rel": (ratios - 1).abs().mean(),
+        "within_103": (factors < 1.03).float().mean(),
+        "within_125": (factors < 1.25).float().mean(),
     }
+    return {
+        "auc_5": float(area_under_curve(errors, 5)),
+        "auc_30": float(area_under_curve(errors, 30)),
+        "rotation_median": float(rotations.median()),
+        "direction_median": float(directions.median()),
+        "focal_median": float(focals.median()),
+        **{name: float(value) if len(ratios) else None for name, value in depth.items()},
+    }
+
+
+def mean_summary(summaries: Sequence[Summary]) -> Summary:
+    """Return the mean of every metric over the scenes that have it."""
+    means: Summary = {}
+    for name in summaries[0]:
+        values = [value for summary in summaries if (value := summary[name]) is not None]
+        means[name] = sum(values) / len(values) if values else None
+    return means
+
+
+def _reference_points(
+    real: RealScene, view_ids: Sequence[int], views: Views
+) -> tuple[Sequence[Float[Tensor, "_ 3"]], str]:
+    """Return points with known depth for each view, and where they are from."""
+    if (views.depths > 0).any():
+        return (), "depth maps"
+    points = [real.points.get(view, torch.empty(0, 3)) for view in view_ids]
+    expected = sum(len(seen) for seen in points)
+    if expected:
+        inside = sum(
+            len(_at_points(views.depths[place], views.cameras[place], seen)[0])
+            for place, seen in enumerate(points)
+        )
+        if inside > MIN_INSIDE * expected:
+            return points, "COLMAP points"
+        logger.warning(
+            "%s: COLMAP's points are not used, only %d of %d fall into the pictures that are "
+            "said to see them",
+            *(real.scene.name, inside, expected),
+        )
+    return triangulate_views(views), "triangulated matches"
+
+
+def _at_points(
+    depth: Float[Tensor, "height width"], camera: Cameras, points: Float[Tensor, "point 3"]
+) -> Float[Tensor, "2 inside"]:
+    """Return depth and the points' own depth where they fall into the picture."""
+    pixels, true_depths = project(points, camera)
+    height, width = depth.shape
+    columns, rows = pixels.floor().long().unbind(-1)
+    inside = (true_depths > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    values = depth[rows[inside], columns[inside]]
+    return torch.stack([values, true_depths[inside]])

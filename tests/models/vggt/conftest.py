@@ -1,7 +1,6 @@
 """Reference vectors of the network at a tiny size; see their README for how they were made."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,18 +8,11 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import SMALLEST_VGGT
 
-from models.vggt import VGGT, VGGTConfig, random_vggt
+from models.vggt import VGGT
+from models.vggt.config import VGGTConfig
+from models.vggt.network import random_vggt
 
 SHARED = Path(__file__).parents[4] / "shared"
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

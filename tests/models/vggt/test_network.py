@@ -4,9 +4,11 @@ import sys
 import pytest
 import torch
 
-from models.vggt import VGGT, VGGTConfig, random_vggt
+from models.vggt import VGGT
 from models.vggt.aggregator import Aggregator
-from models.vggt.network import check_images
+from models.vggt.attention import grid_rotations, rotate
+from models.vggt.config import VGGTConfig
+from models.vggt.network import check_images, random_vggt
 
 
 def test_order_of_the_later_views_does_not_matter(tiny_vggt: VGGT, images: torch.Tensor):
@@ -87,7 +89,8 @@ def test_autocast_keeps_the_tokens_and_heads_in_float32(tiny_vggt: VGGT, images:
 
 COMPILE = """
 import torch
-from models.vggt import VGGTConfig, random_vggt
+from models.vggt.config import VGGTConfig
+from models.vggt.network import random_vggt
 
 config = VGGTConfig(**{config})
 vggt = random_vggt(config, seed=0, layer_scale=1.0)
@@ -173,3 +176,42 @@ def test_config_ignores_unknown_keys_and_defaults_to_vggt_1b():
         {"embed_dim": 1024, "img_size": 518, "patch_size": 14, "enable_track": True}
     )
     assert config == VGGTConfig()
+
+
+@pytest.fixture
+def rotations():
+    """One special token, then the patches from (1, 1) to (2, 3); frequencies 1 and 1/10."""
+    return grid_rotations((2, 3), 1, 8, torch.device("cpu"))
+
+
+def test_rotary_positions_by_hand(rotations):
+    positions = torch.tensor([[0, 0], [1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3]])
+    angles = positions[..., None] * torch.tensor([1.0, 0.1])
+    torch.testing.assert_close(rotations.cos, angles.cos())
+    torch.testing.assert_close(rotations.sin, angles.sin())
+    assert torch.equal(rotations.repeat(3).cos, torch.cat([rotations.cos] * 3))
+
+
+def test_rotation_against_complex_numbers(rotations):
+    tokens = torch.randn(2, 3, 7, 8, generator=torch.Generator().manual_seed(0))
+    rotated = rotate(tokens, rotations)
+    for axis in range(2):
+        half = slice(4 * axis, 4 * axis + 4)
+        before, after = tokens[..., half], rotated[..., half]
+        phase = torch.complex(rotations.cos[:, axis], rotations.sin[:, axis])
+        expected = torch.complex(before[..., :2], before[..., 2:]) * phase
+        torch.testing.assert_close(torch.complex(after[..., :2], after[..., 2:]), expected)
+    half = tokens.bfloat16()
+    rotated = rotate(half, rotations)
+    assert rotated.dtype == torch.float32  # Whatever comes in.
+    torch.testing.assert_close(rotated, rotate(half.float(), rotations))
+
+
+def test_rotated_products_depend_on_relative_positions_alone():
+    rotations = grid_rotations((5, 5), 0, 8, torch.device("cpu"))
+    query, key = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(1))
+    queries = rotate(query.expand(1, 1, 25, 8), rotations)[0, 0].unflatten(0, (5, 5))
+    keys = rotate(key.expand(1, 1, 25, 8), rotations)[0, 0].unflatten(0, (5, 5))
+    here = (queries[0, 1] * keys[2, 0]).sum()
+    torch.testing.assert_close(here, (queries[2, 4] * keys[4, 3]).sum())
+    assert (here - (queries[0, 1] * keys[2, 2]).sum()).abs() > 1e-3

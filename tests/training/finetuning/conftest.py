@@ -5,7 +5,6 @@ import torch
 from tiny_models import random_backbone, save_general
 
 import train_vggt_nerf_finetuning_pl
-from models.backbone import load_backbone
 from models.config import (
     CostVolumeConfig,
     FeaturePyramidConfig,
@@ -13,6 +12,7 @@ from models.config import (
     RadianceFieldConfig,
     RenderConfig,
 )
+from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 

@@ -1,17 +1,66 @@
-"""The pre-norm transformer block that every part of the network is made of."""
+"""The pre-norm transformer block of all parts of the network, with its rotary position embedding.
+
+The embedding is two-dimensional (Su et al., "RoFormer", 2021, applied per axis): the first half of
+a head's channels is rotated by the token's row, the second half by its column. Within a half of D
+channels, channel j is paired with channel j + D/2, and the pair turns by
+``position * ROTARY_BASE ** (-2 j / D)``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vggt.rope import Rotations, rotate
-
 MLP_RATIO = 4
+ROTARY_BASE = 100.0
+
+
+@dataclass(frozen=True)
+class Rotations:
+    """Cosines and sines for every token and both axes (row, column)."""
+
+    cos: Float[Tensor, "token 2 quarter"]
+    sin: Float[Tensor, "token 2 quarter"]
+
+    def repeat(self, views: int) -> Rotations:
+        """Return the rotations of as many views, one after the other."""
+        return Rotations(self.cos.repeat(views, 1, 1), self.sin.repeat(views, 1, 1))
+
+
+def grid_rotations(
+    grid: tuple[int, int], num_special: int, head_dim: int, device: torch.device
+) -> Rotations:
+    """Return the rotations of one view's tokens.
+
+    Special tokens come first, at position (0, 0); the patch in row r and column c is at
+    (r + 1, c + 1). The tables are a few kilobytes and made afresh in every pass: that costs
+    less than it would to guard a cache against devices, compilation and autograd modes.
+    """
+    rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
+    columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)
+    patches = torch.cartesian_prod(rows, columns)
+    positions = torch.cat([patches.new_zeros(num_special, 2), patches])
+    quarter = head_dim // 4
+    exponents = torch.arange(quarter, device=device, dtype=torch.float32) / quarter
+    angles = positions[..., None] * ROTARY_BASE**-exponents
+    return Rotations(angles.cos(), angles.sin())
+
+
+def rotate(
+    tokens: Float[Tensor, "batch head token channel"], rotations: Rotations
+) -> Float[Tensor, "batch head token channel"]:
+    """Rotate queries or keys by their positions, in single precision whatever comes in."""
+    # Both axes are handled at once: (axis, member of the pair, frequency).
+    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(-2)
+    turned = (
+        first * rotations.cos - second * rotations.sin,
+        second * rotations.cos + first * rotations.sin,
+    )
+    return torch.stack(turned, -2).flatten(-3)
 
 
 class Attention(nn.Module):
@@ -91,21 +140,3 @@ class Block(nn.Module):
         """Transform the tokens; positions enter through ``rotations`` alone."""
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotations))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
-
-
-def compile_blocks(
-    network: nn.Module, *, dynamic: bool, except_for: Collection[nn.Module] = ()
-) -> None:
-    """Compile every block of a network in place; its state dict keeps its keys.
-
-    All blocks of one kind share a graph, so this starts in a fraction of the time that compiling
-    the whole network takes.
-
-    Args:
-        network: Anything that contains blocks.
-        dynamic: Whether one graph should serve all image sizes and numbers of views.
-        except_for: Blocks to leave as they are: hooks inside a compiled one are not called.
-    """
-    for module in network.modules():
-        if isinstance(module, Block) and module not in except_for:
-            module.compile(dynamic=dynamic)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.vggt import VGGT, VGGTConfig
+from models.vggt import VGGT
+from models.vggt.config import VGGTConfig
 from utils.errors import UserError
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"

@@ -1,4 +1,8 @@
-"""Dense prediction from four layers of tokens (Ranftl et al., "DPT", 2021, as VGGT uses it)."""
+"""Heads on the tokens: cameras, refined iteratively, and dense maps from four layers.
+
+The dense heads are DPT's (Ranftl et al., "Vision transformers for dense prediction", 2021) as VGGT
+uses it. Attribute names of all modules here are the keys of the published checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,55 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.vggt.attention import Block, Mlp
 from models.vggt.config import VGGTConfig
 
+POSE_DIM = 9
+ITERATIONS = 4
+"""Of the camera head."""
 POSITION_WEIGHT = 0.1
 POSITION_BASE = 100.0
 HIDDEN_CHANNELS = 32
 VIEWS_AT_ONCE = 8
+
+
+class CameraHead(nn.Module):
+    """Refines all cameras of a scene together, from their tokens and its own last estimate."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        dim = config.token_dim
+        self.token_norm = nn.LayerNorm(dim)
+        self.trunk = nn.ModuleList(
+            Block(dim, config.camera_heads) for _ in range(config.trunk_depth)
+        )
+        self.trunk_norm = nn.LayerNorm(dim)
+        self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE_DIM))
+        self.embed_pose = nn.Linear(POSE_DIM, dim)
+        self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * dim))
+        self.adaln_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
+
+    def forward(
+        self, camera_tokens: Float[Tensor, "batch view channel"]
+    ) -> tuple[Float[Tensor, "batch view 9"], ...]:
+        """Return the pose encoding (see ``pose_encoding``) of every iteration, the best last."""
+        tokens = self.token_norm(camera_tokens)
+        normalised = self.adaln_norm(tokens)
+        pose: Tensor | None = None
+        poses = []
+        for _ in range(ITERATIONS):
+            # No gradient through the estimate: each iteration learns to correct what it is given.
+            estimate = self.empty_pose_tokens if pose is None else pose.detach()
+            modulation = self.poseLN_modulation(self.embed_pose(estimate))
+            shift, scale, gate = modulation.chunk(3, -1)
+            hidden = tokens + gate * (normalised * (1 + scale) + shift)
+            for block in self.trunk:
+                hidden = block(hidden)
+            delta: Tensor = self.pose_branch(self.trunk_norm(hidden)).float()
+            pose = delta if pose is None else pose + delta
+            poses.append(torch.cat([pose[..., :7], functional.relu(pose[..., 7:])], -1))
+        return tuple(poses)
 
 
 class ResidualUnit(nn.Module):
@@ -37,7 +84,6 @@ class ResidualUnit(nn.Module):
 class FusionStage(nn.Module):
     """Merges a finer layer into the coarser ones and enlarges the sum."""
 
-    # The attributes of this class, of ``Scratch`` and of ``DptHead`` are the checkpoint's keys.
     def __init__(self, channels: int, has_skip: bool) -> None:
         super().__init__()
         if has_skip:
@@ -49,7 +95,7 @@ class FusionStage(nn.Module):
         self,
         coarse: Float[Tensor, "view channel height width"],
         skip: Float[Tensor, "view channel height width"] | None,
-        size: tuple[int, int],
+        size: Sequence[int],
     ) -> Float[Tensor, "view channel new_height new_width"]:
         """Return the fused map at (height, width) ``size``."""
         if skip is not None:
@@ -85,9 +131,9 @@ class Scratch(nn.Module):
         adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
         finest, fine, coarse, coarsest = adapted
         height, width = finest.shape[-2:]
-        fused = self.refinenet4(coarsest, None, _size(coarse))
-        fused = self.refinenet3(fused, coarse, _size(fine))
-        fused = self.refinenet2(fused, fine, _size(finest))
+        fused = self.refinenet4(coarsest, None, coarse.shape[-2:])
+        fused = self.refinenet3(fused, coarse, fine.shape[-2:])
+        fused = self.refinenet2(fused, fine, finest.shape[-2:])
         fused = self.refinenet1(fused, finest, (2 * height, 2 * width))
         return self.output_conv1(fused)
 
@@ -103,14 +149,13 @@ class DptHead(nn.Module):
         self.projects = nn.ModuleList(
             nn.Conv2d(config.token_dim, channels, 1) for channels in config.out_channels
         )
-        self.resize_layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(first, first, 4, stride=4),
-                nn.ConvTranspose2d(second, second, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
-            ]
-        )
+        resize = [
+            nn.ConvTranspose2d(first, first, 4, stride=4),
+            nn.ConvTranspose2d(second, second, 2, stride=2),
+            nn.Identity(),
+            nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
+        ]
+        self.resize_layers = nn.ModuleList(resize)
         self.scratch = Scratch(config, out)
 
     def forward(
@@ -171,11 +216,7 @@ def _axis_embedding(
 
 
 def enlarge(
-    features: Float[Tensor, "view channel height width"], size: tuple[int, int]
+    features: Float[Tensor, "view channel height width"], size: Sequence[int]
 ) -> Float[Tensor, "view channel new_height new_width"]:
     """Interpolate linearly, corner to corner."""
-    return functional.interpolate(features, size=size, mode="bilinear", align_corners=True)
-
-
-def _size(features: Tensor) -> tuple[int, int]:
-    return features.shape[-2], features.shape[-1]
+    return functional.interpolate(features, size=list(size), mode="bilinear", align_corners=True)
