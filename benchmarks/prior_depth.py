@@ -65,7 +65,7 @@ def measure(arguments: argparse.Namespace) -> str:
     """Print the table, and return a note on it."""
     (device,) = choose_devices(arguments.device)
     checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
-    model = checkpoint.build_model(str(device))
+    model = checkpoint.build_model(device)
     config = ProceduralConfig(seed=HeldOutScenes().world_seed, samples=1)
     generator = ProceduralGenerator(config, device)
     rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)

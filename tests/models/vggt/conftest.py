@@ -24,14 +24,6 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
-def state_dict_list() -> Path:
-    path = SHARED / "vggt_1b_state_dict.tsv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def golden_vggt(golden: Path) -> VGGT:
     config = json.loads((golden / "config.json").read_text())["config"]
     vggt = VGGT(VGGTConfig.from_dict(config))

@@ -27,52 +27,33 @@ def assert_equal(actual: torch.Tensor, expected: torch.Tensor, name: str) -> Non
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_patch_embedding(golden: Path, golden_vggt: VGGT, case: str):
+@torch.no_grad()
+def test_every_tensor(golden: Path, golden_vggt: VGGT, case: str, monkeypatch: pytest.MonkeyPatch):
     expected = load_file(golden / f"{case}.safetensors")
-    aggregator = golden_vggt.aggregator
-    images = expected["images"].flatten(0, 1)
+    aggregator, images = golden_vggt.aggregator, expected["images"]
     grid = (images.shape[-2] // 14, images.shape[-1] // 14)
-    with torch.no_grad():
-        normalised = (images - aggregator.image_mean) / aggregator.image_std
-        tokens = aggregator.patch_embed(normalised)
-        embedding = aggregator.patch_embed.position_embedding(grid)
+    tokens = aggregator.patch_embed(
+        ((images - aggregator.image_mean) / aggregator.image_std).flatten(0, 1)
+    )
+    embedding = aggregator.patch_embed.position_embedding(grid)
     assert_equal(embedding, expected["dino_pos_embed"], "dino_pos_embed")
     assert_equal(tokens[:, 0], expected["dino_clstoken"], "dino_clstoken")
     assert_equal(tokens[:, 5:], expected["patch_tokens"], "patch_tokens")
 
-
-@pytest.mark.parametrize("case", CASES)
-def test_every_aggregator_layer(
-    golden: Path, golden_vggt: VGGT, case: str, monkeypatch: pytest.MonkeyPatch
-):
-    expected = load_file(golden / f"{case}.safetensors")
-    monkeypatch.setattr(golden_vggt.aggregator, "kept_layers", range(5))
-    with torch.no_grad():
-        layers, patch_start = golden_vggt.aggregator(expected["images"])
-    assert patch_start == 5
-    for index, layer in enumerate(layers):
-        assert_equal(layer, expected[f"agg_layer_{index:02d}"], f"layer {index}")
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_predictions(golden: Path, golden_vggt: VGGT, case: str):
-    expected = load_file(golden / f"{case}.safetensors")
-    with torch.no_grad():
-        prediction = golden_vggt(expected["images"])
+    prediction = golden_vggt(images)
     for index, pose in enumerate(prediction.pose_encodings):
         assert_equal(pose, expected[f"pose_enc_iter{index}"], f"pose iteration {index}")
     assert_equal(prediction.pose_enc, expected["pose_enc_iter3"], "pose_enc")
     for name in ("depth", "depth_conf", "world_points", "world_points_conf"):
         assert_equal(getattr(prediction, name), expected[name], name)
 
-
-def test_the_read_layers_are_the_four_of_the_config(golden: Path, golden_vggt: VGGT):
-    expected = load_file(golden / "case_a_square.safetensors")
-    with torch.no_grad():
-        layers, _ = golden_vggt.aggregator(expected["images"])
-    assert len(layers) == 4
-    for layer, index in zip(layers, (0, 2, 3, 4), strict=True):
+    read, _ = aggregator(images)
+    monkeypatch.setattr(aggregator, "kept_layers", range(5))
+    layers, patch_start = aggregator(images)
+    assert patch_start == 5
+    for index, layer in enumerate(layers):
         assert_equal(layer, expected[f"agg_layer_{index:02d}"], f"layer {index}")
+    assert all(torch.equal(a, layers[i]) for a, i in zip(read, (0, 2, 3, 4), strict=True))
 
 
 def test_geometry(golden: Path):
@@ -115,8 +96,9 @@ def test_whole_pictures_are_resized_as_published(golden: Path, name: str, mode: 
     assert (errors > 1.5 / 255).float().mean() < 0.01
 
 
-def test_state_dict_of_vggt_1b(state_dict_list: Path):
-    lines = [line.split("\t") for line in state_dict_list.read_text().splitlines() if line]
+def test_state_dict_of_vggt_1b(golden: Path):
+    path = golden.parent / "vggt_1b_state_dict.tsv"
+    lines = [line.split("\t") for line in path.read_text().splitlines() if line]
     listed = {key: shape for key, shape in lines if not key.startswith("track_head.")}
     with torch.device("meta"):
         state = VGGT(VGGTConfig()).state_dict()

@@ -1,3 +1,5 @@
+"""Folders of weights: what is read, what is refused and why, and what is written."""
+
 import json
 import pickle
 import warnings
@@ -7,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from models.vggt import VGGT
 from models.vggt.config import VGGTConfig
+from models.vggt.network import random_vggt
 from utils.errors import UserError
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
@@ -20,6 +24,12 @@ def folder(tmp_path: Path, tiny_config: VGGTConfig, tiny_vggt: VGGT) -> Path:
     (tmp_path / "config.json").write_text(json.dumps({**asdict(tiny_config), "surplus": 1}))
     save_file(tiny_vggt.state_dict(), tmp_path / "model.safetensors")
     return tmp_path
+
+
+@pytest.fixture
+def pt_folder(folder: Path) -> Path:
+    (folder / "model.safetensors").unlink()
+    return folder
 
 
 def assert_loads(folder: Path, expected: VGGT, tolerance: float = 0.0) -> None:
@@ -44,11 +54,8 @@ def refusal(folder: Path) -> str:
     return message
 
 
-def test_loads_what_was_saved(folder: Path, tiny_vggt: VGGT):
+def test_loaded_weights_can_be_trained(folder: Path, tiny_vggt: VGGT):
     assert_loads(folder, tiny_vggt)
-
-
-def test_loaded_weights_can_be_trained(folder: Path):
     vggt = VGGT.from_pretrained(str(folder)).train()
     vggt(torch.rand(1, 2, 3, 28, 28)).depth.sum().backward()
     assert vggt.depth_head.norm.weight.grad is not None
@@ -63,10 +70,9 @@ def test_half_precision_becomes_float32(folder: Path, tiny_vggt: VGGT, dtype: to
 
 
 @pytest.mark.parametrize("name", ["model.pt", "vggt_1B_commercial.pt"])
-def test_falls_back_to_pt(folder: Path, tiny_vggt: VGGT, name: str):
-    (folder / "model.safetensors").unlink()
-    torch.save(tiny_vggt.state_dict(), folder / name)
-    assert_loads(folder, tiny_vggt)
+def test_falls_back_to_pt(pt_folder: Path, tiny_vggt: VGGT, name: str):
+    torch.save(tiny_vggt.state_dict(), pt_folder / name)
+    assert_loads(pt_folder, tiny_vggt)
 
 
 def test_prefers_safetensors_and_drops_the_tracker(folder: Path, tiny_vggt: VGGT):
@@ -76,12 +82,11 @@ def test_prefers_safetensors_and_drops_the_tracker(folder: Path, tiny_vggt: VGGT
     assert_loads(folder, tiny_vggt)
 
 
-def test_missing_folder_config_or_weights(folder: Path, tmp_path: Path):
+def test_missing_folder_config_or_weights(pt_folder: Path, tmp_path: Path):
     assert "absent" in refusal(tmp_path / "absent")
-    (folder / "model.safetensors").unlink()
-    assert "model.safetensors" in refusal(folder)
-    (folder / "config.json").unlink()
-    assert "config.json" in refusal(folder)
+    assert "model.safetensors" in refusal(pt_folder)
+    (pt_folder / "config.json").unlink()
+    assert "config.json" in refusal(pt_folder)
 
 
 def test_ambiguous_weights_are_listed(folder: Path):
@@ -99,19 +104,14 @@ def test_malformed_config(folder: Path, text: str):
 
 
 @pytest.mark.parametrize("kept", [0, 5, 1000, -1])
-def test_truncated_safetensors(folder: Path, kept: int):
-    path = folder / "model.safetensors"
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_truncated_files(folder: Path, tiny_vggt: VGGT, name: str, kept: int):
+    path = folder / name
+    if name == "model.pt":
+        (folder / "model.safetensors").unlink()
+        torch.save(tiny_vggt.state_dict(), path)
     path.write_bytes(path.read_bytes()[:kept])
-    assert "model.safetensors" in refusal(folder)
-
-
-@pytest.mark.parametrize("kept", [0, 5, 1000, -1])
-def test_truncated_pt(folder: Path, tiny_vggt: VGGT, kept: int):
-    (folder / "model.safetensors").unlink()
-    path = folder / "model.pt"
-    torch.save(tiny_vggt.state_dict(), path)
-    path.write_bytes(path.read_bytes()[:kept])
-    assert "model.pt" in refusal(folder)
+    assert name in refusal(folder)
 
 
 def test_not_safetensors_at_all(folder: Path):
@@ -119,19 +119,15 @@ def test_not_safetensors_at_all(folder: Path):
     assert "model.safetensors" in refusal(folder)
 
 
-def test_missing_and_unexpected_tensors_are_named(folder: Path, tiny_vggt: VGGT):
+def test_differing_tensors_are_named(folder: Path, tiny_vggt: VGGT):
     state = dict(tiny_vggt.state_dict())
+    save_file({**state, "depth_head.norm.weight": torch.zeros(7)}, folder / "model.safetensors")
+    assert "depth_head.norm.weight (7,) instead of (32,)" in refusal(folder)
     state["stranger"] = state.pop("depth_head.norm.weight")
     save_file(state, folder / "model.safetensors")
     message = refusal(folder)
     assert "1 missing (depth_head.norm.weight)" in message
     assert "1 unexpected (stranger)" in message
-
-
-def test_wrong_shape_is_named(folder: Path, tiny_vggt: VGGT):
-    state = {**tiny_vggt.state_dict(), "depth_head.norm.weight": torch.zeros(7)}
-    save_file(state, folder / "model.safetensors")
-    assert "depth_head.norm.weight (7,) instead of (32,)" in refusal(folder)
 
 
 class Hostile:
@@ -145,27 +141,43 @@ class Hostile:
 
 
 @pytest.mark.parametrize("writer", ["torch", "torch-legacy", "pickle"])
-def test_hostile_pickle_does_not_run(folder: Path, tmp_path: Path, writer: str):
-    (folder / "model.safetensors").unlink()
-    victim = tmp_path / "owned"
+def test_hostile_pickle_does_not_run(pt_folder: Path, tmp_path: Path, writer: str):
+    victim, path = tmp_path / "owned", pt_folder / "model.pt"
     payload = {"aggregator.camera_token": Hostile(victim)}
     if writer == "pickle":
-        (folder / "model.pt").write_bytes(pickle.dumps(payload, protocol=2))
+        path.write_bytes(pickle.dumps(payload, protocol=2))
     else:
-        zipped = writer == "torch"
-        torch.save(payload, folder / "model.pt", _use_new_zipfile_serialization=zipped)
-    message = refusal(folder)
-    assert "model.pt" in message
+        torch.save(payload, path, _use_new_zipfile_serialization=writer == "torch")
+    assert "model.pt" in refusal(pt_folder)
     assert not victim.exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if writer != "pickle":  # The same file is dangerous to a careless reader.
-            torch.load(folder / "model.pt", weights_only=False)
-            assert victim.exists()
+    if writer != "pickle":  # The same file is dangerous to a careless reader.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.load(path, weights_only=False)
+        assert victim.exists()
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"model": {"a": torch.zeros(1)}}, 3])
-def test_other_content_than_a_state_dict(folder: Path, content: object):
-    (folder / "model.safetensors").unlink()
-    torch.save(content, folder / "model.pt")
-    assert "model.pt" in refusal(folder)
+def test_other_content_than_a_state_dict(pt_folder: Path, content: object):
+    torch.save(content, pt_folder / "model.pt")
+    assert "model.pt" in refusal(pt_folder)
+
+
+def test_written_weights_are_read_back(tmp_path: Path, tiny_config: VGGTConfig):
+    network = random_vggt(tiny_config, seed=0)
+    path = network.save_pretrained(tmp_path / "mini")
+    loaded = VGGT.from_pretrained(tmp_path / "mini")
+    assert loaded.config == tiny_config
+    assert json.loads((tmp_path / "mini" / "config.json").read_text())["embed_dim"] == 16
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6)
+    size = sum(p.numel() for p in network.parameters())
+    assert 2 * size < path.stat().st_size < 2 * size + 100_000
+    assert {file.name for file in path.parent.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_weights_that_half_precision_cannot_hold(tmp_path: Path, tiny_vggt: VGGT):
+    nn.init.constant_(tiny_vggt.depth_head.norm.weight, 1e6)
+    with pytest.raises(UserError, match=r"depth_head\.norm\.weight"):
+        tiny_vggt.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())

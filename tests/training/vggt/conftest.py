@@ -1,23 +1,22 @@
-"""A world that can be checked by hand: a textured plane at z = 4, seen from in front."""
-
-from collections.abc import Iterator
+"""Scenes that can be checked by hand: a textured plane at z = 4, seen from in front."""
 
 import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
 from datasets.planned_scenes import SceneRequest
-from datasets.procedural.config import ProceduralConfig
-from datasets.replay import ReplayConfig
 from datasets.views import Views
 from models.vggt.config import VGGTConfig
-from training.vggt.curriculum import CurriculumConfig
-from training.vggt.held_out import HeldOutConfig
-from training.vggt.matching import MatchingConfig
-from training.vggt.mini_config import MiniRunConfig, MiniTrainingConfig
-from training.vggt.optimization import MiniOptimizerConfig
+from training.vggt.config import (
+    CurriculumConfig,
+    HeldOutConfig,
+    MiniTrainingConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    RunConfig,
+)
 from training.vggt.scenes import SceneSource
-from utils.cameras import Cameras, pixel_directions
+from utils.cameras import Cameras, pixel_directions, rotate
 from utils.rays import pixel_grid
 
 PLANE_DEPTH = 4.0
@@ -40,7 +39,7 @@ def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) ->
     cameras = plane_cameras(batch, views, size, seed)
     pixels = pixel_grid(*size, torch.device("cpu"))
     directions = pixel_directions(pixels.expand(batch, views, -1, -1), cameras.intrinsics)
-    directions = directions @ cameras.c2w[..., :3, :3].transpose(-1, -2)
+    directions = rotate(directions, cameras)
     centers = cameras.centers[:, :, None]
     depths = (PLANE_DEPTH - centers[..., 2]) / directions[..., 2]
     points = centers + depths[..., None] * directions
@@ -48,15 +47,6 @@ def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) ->
     depths = depths.unflatten(-1, size)
     images = (0.5 + 0.5 * colours).unflatten(-1, size)
     return Views(images, cameras, depths, depths > 0)
-
-
-@pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -83,16 +73,15 @@ def network_config() -> VGGTConfig:
 @pytest.fixture
 def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
     return MiniTrainingConfig(
-        run=MiniRunConfig(
+        run=RunConfig(
             save_dir=str(tmp_path),
             val_every=4,
             save_every=3,
             num_workers=0,
-            accelerator="cpu",
+            device="cpu",
             devices="1",
         ),
         network=network_config,
-        scenes=ProceduralConfig(),
         # One shape only: on a CPU every new one costs seconds of preparing convolutions.
         curriculum=CurriculumConfig(
             start_max_views=2,
@@ -102,8 +91,7 @@ def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
             patches_per_step=24,
             aspects=(1.5,),
         ),
-        held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42, val_batch=2),
+        held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42),
         replay=ReplayConfig(visits=2, replay_batches=3),
-        matching=MatchingConfig(matching_until=6, matching_dim=8, attention_blocks=(1,)),
-        optimizer=MiniOptimizerConfig(warmup_steps=2, max_steps=8, ema_decay=0.5),
+        optimizer=OptimizerConfig(warmup_steps=2, max_steps=8, matching_until=6),
     )

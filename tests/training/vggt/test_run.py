@@ -1,3 +1,5 @@
+"""A training run from its first step to its export, interrupted or not."""
+
 import itertools
 import signal
 import warnings
@@ -10,17 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.planned_scenes import SceneRequest
+import train_vggt_mini_pl
 from datasets.views import Views
 from models.vggt import VGGT
-from training.vggt.held_out import (
-    HeldOutConfig,
-    comparison_table,
-    evaluate_held_out,
-)
-from training.vggt.mini_config import MiniTrainingConfig
-from training.vggt.mini_run import run_mini_training
-from training.vggt.scenes import SceneSource, procedural_source
+from models.vggt.config import VGGTConfig
+from models.vggt.network import random_vggt
+from training.vggt import module
+from training.vggt.config import MiniTrainingConfig
+from training.vggt.evaluation import comparison_table
+from training.vggt.run import run_mini_training
+from training.vggt.scenes import SceneSource
 from utils.errors import NonFiniteTrainingError, TrainingInterrupted, UserError
 
 
@@ -29,6 +30,7 @@ def lightning_may_complain():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", module="lightning_fabric")
+        warnings.filterwarnings("ignore", message="To get the last learning rate computed by")
         yield
 
 
@@ -65,6 +67,32 @@ def test_trains_exports_and_resumes_to_the_same_bits(
         )
 
 
+def test_a_run_of_an_earlier_version_is_resumed_exactly(
+    training_config: MiniTrainingConfig, plane_source: SceneSource
+):
+    whole = with_run(training_config, expname="whole")
+    run_mini_training(whole, plane_source)
+    first = with_run(training_config, expname="parts", stop_at=5)
+    run_mini_training(first, plane_source)
+    checkpoint = torch.load(last_checkpoint(first), weights_only=True)
+    # PyTorch's plain schedule, and settings in other groups or constant since.
+    rates = [training_config.optimizer.lrate] * 2
+    schedule = {"base_lrs": rates, "last_epoch": 5, "_step_count": 6, "lr_lambdas": [None, None]}
+    settings = checkpoint["vggt_mini"]
+    del settings["optimizer"]["matching_until"]
+    settings["matching"] = {"matching_until": 6, "matching_dim": 64, "attention_blocks": (2, 4)}
+    settings["run"]["accelerator"] = settings["run"].pop("device")
+    old = last_checkpoint(first).with_name("old.ckpt")
+    torch.save(checkpoint | {"lr_schedulers": [schedule], "vggt_mini": settings}, old)
+    run_mini_training(with_run(training_config, expname="parts", ckpt=str(old)), plane_source)
+    expected = torch.load(last_checkpoint(whole), weights_only=True)["state_dict"]
+    actual = torch.load(last_checkpoint(first), weights_only=True)["state_dict"]
+    assert all(torch.equal(actual[key], value) for key, value in expected.items())
+    torch.save(checkpoint | {"vggt_mini": {**settings, "loss": {"fov_weight": 1.0}}}, old)
+    with pytest.raises(UserError, match=r"fov_weight=1\.0: this version no longer supports it"):
+        run_mini_training(with_run(training_config, ckpt=str(old)), plane_source)
+
+
 def test_learns_the_plane(training_config: MiniTrainingConfig, plane_source: SceneSource):
     optimizer = replace(training_config.optimizer, max_steps=60, warmup_steps=5, lrate=3e-3)
     config = replace(
@@ -72,15 +100,23 @@ def test_learns_the_plane(training_config: MiniTrainingConfig, plane_source: Sce
         optimizer=optimizer,
         replay=replace(training_config.replay, visits=1),
     )
-    exported = run_mini_training(config, plane_source)
-    metrics = comparison_table(
-        VGGT.from_pretrained(exported),
-        partial(plane_source.sample, device=torch.device("cpu")),
-        config.held_out,
-    )
-    table = {line.split()[0]: line.split()[1:] for line in metrics}
+    network = VGGT.from_pretrained(run_mini_training(config, plane_source))
+    sample = partial(plane_source.sample, device=torch.device("cpu"))
+    lines = comparison_table(network, sample, config.held_out)
+    table = {line.split()[0]: line.split()[1:] for line in lines}
     assert float(table["abs_rel"][0]) < 0.9 * float(table["abs_rel"][1])
     assert float(table["within_125"][0]) > 0.5
+
+
+def test_exported_weights_are_evaluated_on_held_out_scenes(
+    network_config: VGGTConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    random_vggt(network_config, seed=0).save_pretrained(tmp_path)
+    sizes = "--val_scenes 2 --val_views 2 --val_height 28 --val_width 42 --samples 1"
+    argv = ["--evaluate", str(tmp_path), "--device", "cpu", *sizes.split()]
+    with caplog.at_level("INFO"):
+        assert train_vggt_mini_pl.main(argv) == 0
+    assert "trivial" in caplog.text and "auc_30" in caplog.text
 
 
 def test_a_new_run_starts_from_exported_weights(
@@ -143,13 +179,12 @@ def test_a_non_finite_step_changes_nothing(
 
 
 def test_repeated_non_finite_steps_stop_the_run(
-    training_config: MiniTrainingConfig, plane_source: SceneSource
+    training_config: MiniTrainingConfig,
+    plane_source: SceneSource,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    config = replace(
-        training_config,
-        optimizer=replace(training_config.optimizer, max_bad_steps=3),
-        replay=replace(training_config.replay, visits=1),
-    )
+    monkeypatch.setattr(module, "MAX_BAD_STEPS", 3)
+    config = replace(training_config, replay=replace(training_config.replay, visits=1))
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
         run_mini_training(config, poisoned(plane_source, lambda call: call > 0))
 
@@ -186,39 +221,3 @@ def test_workers_plan_the_same_scenes(
         run_mini_training(config, plane_source)
         results.append(torch.load(last_checkpoint(config), weights_only=True)["state_dict"])
     assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
-
-
-def test_held_out_scenes_are_shared_out_and_counted_once(plane_source: SceneSource):
-    config = HeldOutConfig(val_scenes=7, val_batch=2, val_height=28, val_width=42, val_views=2)
-    requests = [request for rank in range(3) for request in config.requests(rank, 3)]
-    assert sorted(scene for request in requests for scene in request.scene_ids) == list(range(7))
-    seen: list[int] = []
-
-    def counting(request: SceneRequest) -> Views:
-        seen.extend(request.scene_ids)
-        return plane_source.sample(request, torch.device("cpu"))
-
-    def cheat(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
-        return views.depths, torch.ones(*views.depths.shape[:2], 9)
-
-    metrics = evaluate_held_out(cheat, counting, config)
-    assert seen == list(range(7))
-    assert metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
-    assert metrics["within_103"] == 1
-
-
-def test_procedural_scenes_arrive(training_config: MiniTrainingConfig):
-    source = procedural_source(training_config.scenes)
-    request = SceneRequest(range(2), 2, (14, 28), 0.0)
-    views = source.sample(request, torch.device("cpu"))
-    assert views.images.shape == (2, 2, 3, 14, 28)
-    again = source.make_renderer(torch.device("cpu"))(source.prepare(request))
-    assert torch.equal(views.images, again.images)
-
-
-@pytest.mark.parametrize(
-    "change", [{"val_views": 1}, {"val_scenes": 0}, {"val_scenes": 10**7}, {"val_batch": 0}]
-)
-def test_refuses_held_out_scenes_that_prove_nothing(change: dict):
-    with pytest.raises(ValueError, match="val_"):
-        HeldOutConfig(**change)
