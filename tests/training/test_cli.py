@@ -12,7 +12,7 @@ import torch
 import train_vggt_nerf_pl
 from training.finetuning_config import FineTuningConfig
 from training.general import GeneralTrainingConfig
-from training.vggt.mini_config import MiniTrainingConfig
+from training.vggt.config import MiniTrainingConfig
 from utils.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
