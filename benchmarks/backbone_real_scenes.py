@@ -19,6 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from benchmarks.real_scenes import (
+    GroupResult,
+    Points,
+    RealScene,
+    Summary,
+    evaluate_scene,
+    mean_summary,
+    summarize,
+)
 from datasets.formats.colmap_points import read_colmap_points
 from datasets.formats.dtu import DTUDataset
 from datasets.formats.llff import FERN_TARGETS
@@ -28,15 +37,6 @@ from datasets.posed_scene import PosedScene
 from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
-from training.vggt.real_scenes import (
-    GroupResult,
-    Points,
-    RealScene,
-    Summary,
-    evaluate_scene,
-    mean_summary,
-    summarize,
-)
 from utils.console import run_and_report
 from utils.devices import choose_devices
 from utils.errors import UserError

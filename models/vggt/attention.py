@@ -18,6 +18,10 @@ from torch.nn import functional
 MLP_RATIO = 4
 ROTARY_BASE = 100.0
 
+Tokens = Float[Tensor, "batch token channel"]
+HeadTokens = Float[Tensor, "batch head token channel"]
+Channels = Float[Tensor, "*batch channel"]
+
 
 @dataclass(frozen=True)
 class Rotations:
@@ -50,9 +54,7 @@ def grid_rotations(
     return Rotations(angles.cos(), angles.sin())
 
 
-def rotate(
-    tokens: Float[Tensor, "batch head token channel"], rotations: Rotations
-) -> Float[Tensor, "batch head token channel"]:
+def rotate(tokens: HeadTokens, rotations: Rotations) -> HeadTokens:
     """Rotate queries or keys by their positions, in single precision whatever comes in."""
     # Both axes are handled at once: (axis, member of the pair, frequency).
     first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(-2)
@@ -74,9 +76,7 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token channel"], rotations: Rotations | None = None
-    ) -> Float[Tensor, "batch token channel"]:
+    def forward(self, tokens: Tokens, rotations: Rotations | None = None) -> Tokens:
         """Attend over the token axis; ``rotations`` adds the rotary position embedding."""
         qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -97,7 +97,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, out)
 
-    def forward(self, tokens: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, tokens: Channels) -> Float[Tensor, "*batch out"]:
         """Apply to the last axis."""
         return self.fc2(functional.gelu(self.fc1(tokens)))
 
@@ -109,7 +109,7 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), initial))
 
-    def forward(self, tokens: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch channel"]:
+    def forward(self, tokens: Channels) -> Channels:
         """Scale. Under autocast this lifts the branch, and so the residual sum, to float32."""
         return tokens * self.gamma
 
@@ -134,9 +134,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, MLP_RATIO * dim, dim)
         self.ls2 = LayerScale(dim, layer_scale)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token channel"], rotations: Rotations | None = None
-    ) -> Float[Tensor, "batch token channel"]:
+    def forward(self, tokens: Tokens, rotations: Rotations | None = None) -> Tokens:
         """Transform the tokens; positions enter through ``rotations`` alone."""
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotations))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))

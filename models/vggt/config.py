@@ -78,14 +78,14 @@ class VGGTConfig(Settings):
     def from_dict(cls, values: Mapping[str, object]) -> VGGTConfig:
         """Build from the flat keys of a ``config.json``; unknown keys are ignored."""
         known: dict[str, object] = {}
-        for field in fields(cls):
-            value = values.get(field.name, field.default)
+        for name, default in ((field.name, field.default) for field in fields(cls)):
+            value = values.get(name, default)
             value = tuple(value) if isinstance(value, list) else value
-            if _kinds(value) != _kinds(field.default):
-                listed = isinstance(field.default, tuple)
-                expected = f"a list of {len(field.default)} integers" if listed else "an integer"
-                raise ValueError(f"{field.name} is {value!r}, expected {expected}")
-            known[field.name] = value
+            if _kinds(value) != _kinds(default):
+                listed = isinstance(default, tuple)
+                expected = f"a list of {len(default)} integers" if listed else "an integer"
+                raise ValueError(f"{name} is {value!r}, expected {expected}")
+            known[name] = value
         return cls(**known)  # pyright: ignore[reportArgumentType]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -48,12 +49,11 @@ class FrozenVGGT(nn.Module):
         tuned_blocks: int = 0,
         tuned_rank: int = 8,
     ) -> None:
-        """Wrap a network.
+        """Wrap a network, which is frozen in place.
 
         Args:
-            network: Frozen in place.
-            long_side: Longer side, in pixels, of the network's input; ``None``: the size at which
-                it was trained.
+            network: The backbone.
+            long_side: Of the network's input, in pixels; ``None``: at which it was trained.
             tuned_blocks: How many of the last pairs of attention blocks get low-rank additions.
             tuned_rank: Their rank.
         """
@@ -63,9 +63,9 @@ class FrozenVGGT(nn.Module):
         object.__setattr__(self, "network", network.requires_grad_(False).eval())
         self.long_side = network.config.img_size if long_side is None else long_side
         self.fingerprint = fingerprint(network)
-        self.tuning = (
-            LowRankTuning(network.aggregator, tuned_blocks, tuned_rank) if tuned_blocks else None
-        )
+        self.tuning: LowRankTuning | None = None
+        if tuned_blocks:
+            self.tuning = LowRankTuning(network.aggregator, tuned_blocks, tuned_rank)
 
     @property
     def token_channels(self) -> int:
@@ -178,13 +178,7 @@ class LowRankTuning(nn.Module):
     """Additions to every linear layer in the last blocks of alternating attention."""
 
     def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
-        """Attach additions; they act from now on whenever the aggregator runs.
-
-        Args:
-            aggregator: Its own weights are neither changed nor held.
-            blocks: How many of the last pairs of frame and global blocks.
-            rank: Channels between the two matrices of an addition.
-        """
+        """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
         super().__init__()
         depth = len(aggregator.global_blocks)
         if not 1 <= blocks <= depth or rank < 1:
@@ -197,11 +191,10 @@ class LowRankTuning(nn.Module):
         ]
         self.additions = nn.ModuleList(LowRankAddition(layer, rank) for layer in layers)
         for layer, addition in zip(layers, self.additions, strict=True):
-            layer.register_forward_hook(_adds(addition))
+            layer.register_forward_hook(partial(_add, addition))
 
 
-def _adds(addition: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    def hook(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + addition(inputs[0])
-
-    return hook
+def _add(
+    addition: nn.Module, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    return output + addition(inputs[0])

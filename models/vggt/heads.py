@@ -24,6 +24,9 @@ POSITION_BASE = 100.0
 HIDDEN_CHANNELS = 32
 VIEWS_AT_ONCE = 8
 
+Maps = Float[Tensor, "view channel height width"]
+LargerMaps = Float[Tensor, "view channel new_height new_width"]
+
 
 class CameraHead(nn.Module):
     """Refines all cameras of a scene together, from their tokens and its own last estimate."""
@@ -72,9 +75,7 @@ class ResidualUnit(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(
-        self, features: Float[Tensor, "view channel height width"]
-    ) -> Float[Tensor, "view channel height width"]:
+    def forward(self, features: Maps) -> Maps:
         """Apply. The published weights were trained with a skip that adds relu(x), not x."""
         rectified = functional.relu(features)
         hidden = functional.relu(self.conv1(rectified))
@@ -91,12 +92,7 @@ class FusionStage(nn.Module):
         self.resConfUnit2 = ResidualUnit(channels)
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(
-        self,
-        coarse: Float[Tensor, "view channel height width"],
-        skip: Float[Tensor, "view channel height width"] | None,
-        size: Sequence[int],
-    ) -> Float[Tensor, "view channel new_height new_width"]:
+    def forward(self, coarse: Maps, skip: Maps | None, size: Sequence[int]) -> LargerMaps:
         """Return the fused map at (height, width) ``size``."""
         if skip is not None:
             coarse = coarse + self.resConfUnit1(skip)
@@ -134,8 +130,7 @@ class Scratch(nn.Module):
         fused = self.refinenet4(coarsest, None, coarse.shape[-2:])
         fused = self.refinenet3(fused, coarse, fine.shape[-2:])
         fused = self.refinenet2(fused, fine, finest.shape[-2:])
-        fused = self.refinenet1(fused, finest, (2 * height, 2 * width))
-        return self.output_conv1(fused)
+        return self.output_conv1(self.refinenet1(fused, finest, (2 * height, 2 * width)))
 
 
 class DptHead(nn.Module):
@@ -184,9 +179,7 @@ class DptHead(nn.Module):
         return self.scratch.output_conv2(add_positions(fused, size))
 
 
-def add_positions(
-    features: Float[Tensor, "view channel height width"], image_size: tuple[int, int]
-) -> Float[Tensor, "view channel height width"]:
+def add_positions(features: Maps, image_size: tuple[int, int]) -> Maps:
     """Add sines and cosines of the position in the image, in units of its half diagonal.
 
     Args:
@@ -215,8 +208,6 @@ def _axis_embedding(
     return torch.cat([angles.sin(), angles.cos()]).float()
 
 
-def enlarge(
-    features: Float[Tensor, "view channel height width"], size: Sequence[int]
-) -> Float[Tensor, "view channel new_height new_width"]:
+def enlarge(features: Maps, size: Sequence[int]) -> LargerMaps:
     """Interpolate linearly, corner to corner."""
     return functional.interpolate(features, size=list(size), mode="bilinear", align_corners=True)

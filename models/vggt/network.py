@@ -7,7 +7,7 @@ of the first view and in a unit of length that the network chooses.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,12 +80,7 @@ class VGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ALL_HEADS,
     ) -> VGGTPrediction:
-        """Predict the geometry that the named heads are for.
-
-        Args:
-            images: RGB in [0, 1], sides multiples of the patch. The first view sets the frame.
-            heads: Which heads to run.
-        """
+        """Run the named heads on RGB images in [0, 1], whose sides are multiples of the patch."""
         check_images(images, self.config.patch_size)
         layers, _ = self.aggregator(images)
         return self.predict(layers, (images.shape[-2], images.shape[-1]), heads)
@@ -103,12 +98,12 @@ class VGGT(nn.Module):
             layers: First result of ``aggregator(images)``.
             size: Height and width of those images.
             heads: Which heads to run.
-            full_precision: Suspend any autocast, as the published network does. Training a small
-                network may prefer speed.
+            full_precision: Suspend any autocast, as the published network does.
         """
         results: dict[str, Tensor | tuple[Tensor, ...]] = {}
         patches = [layer[:, :, self.config.patch_start :] for layer in layers]
-        with _precision(layers[0].device.type, full_precision):
+        exact = torch.autocast(layers[0].device.type, enabled=False)
+        with exact if full_precision else nullcontext():
             if "camera" in heads:
                 poses = self.camera_head(layers[-1][:, :, 0])
                 results.update(pose_enc=poses[-1], pose_encodings=poses)
@@ -148,17 +143,11 @@ def _confidence(logits: Tensor) -> Tensor:
     return 1 + logits.squeeze(-1).exp()
 
 
-def _precision(device_type: str, full_precision: bool) -> AbstractContextManager[object]:
-    return torch.autocast(device_type, enabled=False) if full_precision else nullcontext()
-
-
 def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGGT:
     """Build a network with random weights that depend on the seed alone.
 
-    Args:
-        config: Sizes.
-        seed: Seeds a generator of its own; PyTorch's global one is left as it is.
-        layer_scale: Initial factor of the residual branches outside the patch embedding.
+    PyTorch's global generator is left as it is. ``layer_scale`` is the initial factor of the
+    residual branches outside the patch embedding.
     """
     with torch.device("meta"):
         vggt = VGGT(config)

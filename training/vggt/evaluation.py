@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +21,11 @@ from training.vggt.config import HeldOutConfig
 from training.vggt.scenes import held_out_requests
 from utils.cameras import Cameras
 
-Prediction = tuple[Float[Tensor, "scene view height width"], Float[Tensor, "scene view 9"]]
+Maps = Float[Tensor, "scene view height width"]
+Poses = Float[Tensor, "scene view 9"]
+Pixels = Float[Tensor, "scene pixel"]
+Pairs = Float[Tensor, "scene pair"]
+Prediction = tuple[Maps, Poses]
 """Depth and pose encodings."""
 
 
@@ -45,11 +50,7 @@ class GeometryMetrics:
 
 
 @torch.no_grad()
-def geometry_metrics(
-    depth: Float[Tensor, "scene view height width"],
-    pose_enc: Float[Tensor, "scene view 9"],
-    truth: Views,
-) -> GeometryMetrics:
+def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> GeometryMetrics:
     """Compare predicted depth and cameras of a batch of scenes with the truth."""
     valid = (truth.masks & (truth.depths > 0) & truth.depths.isfinite()).flatten(1)
     ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid)
@@ -64,11 +65,7 @@ def geometry_metrics(
     )
 
 
-def depth_ratios(
-    depth: Float[Tensor, "scene pixel"],
-    truth: Float[Tensor, "scene pixel"],
-    valid: Bool[Tensor, "scene pixel"],
-) -> Float[Tensor, "scene pixel"]:
+def depth_ratios(depth: Pixels, truth: Pixels, valid: Bool[Tensor, "scene pixel"]) -> Pixels:
     """Divide depth by true depth, after one factor per scene has made their medians equal.
 
     Invalid pixels, and all pixels of a scene without valid ones, get a ratio of 1.
@@ -80,9 +77,7 @@ def depth_ratios(
     return torch.where(valid, ratios, 1.0)
 
 
-def pair_errors(
-    predicted: Cameras, truth: Cameras
-) -> tuple[Float[Tensor, "scene pair"], Float[Tensor, "scene pair"]]:
+def pair_errors(predicted: Cameras, truth: Cameras) -> tuple[Pairs, Pairs]:
     """Return rotation and translation-direction errors of all pairs of views, in degrees.
 
     As Wang et al. ("PoseDiffusion", 2023, and "VGGT", 2025) measure it: relative poses of all
@@ -98,9 +93,7 @@ def pair_errors(
     return torch.rad2deg(rotation_errors), torch.rad2deg(direction_errors)
 
 
-def area_under_curve(
-    errors: Float[Tensor, "scene pair"], max_degrees: int
-) -> Float[Tensor, " scene"]:
+def area_under_curve(errors: Pairs, max_degrees: int) -> Float[Tensor, " scene"]:
     """Average, over the thresholds 1, 2, ... ``max_degrees``, the share of pairs below each."""
     thresholds = torch.arange(1, max_degrees + 1, device=errors.device, dtype=errors.dtype)
     return (errors[..., None] < thresholds).float().mean((-2, -1))
@@ -117,13 +110,7 @@ def evaluate_held_out(
     sample: Callable[[SceneRequest], Views],
     config: HeldOutConfig,
 ) -> dict[str, float]:
-    """Return the mean of every metric over the held-out scenes.
-
-    Args:
-        predict: Depth and pose encodings for some views.
-        sample: Returns the views of some scenes.
-        config: Which scenes.
-    """
+    """Return the mean of every metric over the held-out scenes that ``sample`` renders."""
     rows = []
     for request in held_out_requests(config):
         views = sample(request)
@@ -132,22 +119,18 @@ def evaluate_held_out(
     return {name: float(sum(row[name] for row in rows)) / config.val_scenes for name in rows[0]}
 
 
-def network_predictor(network: VGGT) -> Callable[[Views], Prediction]:
-    """Return what a network predicts, in full precision."""
-
-    @torch.no_grad()
-    def predict(views: Views) -> Prediction:
-        prediction = network(views.images, heads=("camera", "depth"))
-        return prediction.depth.squeeze(-1), prediction.pose_enc
-
-    return predict
+@torch.no_grad()
+def predict_geometry(network: VGGT, views: Views) -> Prediction:
+    """Predict in full precision."""
+    prediction = network(views.images, heads=("camera", "depth"))
+    return prediction.depth.squeeze(-1), prediction.pose_enc
 
 
 def comparison_table(
     network: VGGT, sample: Callable[[SceneRequest], Views], config: HeldOutConfig
 ) -> Iterator[str]:
     """Yield the lines of a table of the network's metrics beside the trivial ones."""
-    ours = evaluate_held_out(network_predictor(network), sample, config)
+    ours = evaluate_held_out(partial(predict_geometry, network), sample, config)
     trivial = evaluate_held_out(trivial_prediction, sample, config)
     yield f"{'metric':12} {'network':>10} {'trivial':>10}"
     for name, value in ours.items():

@@ -49,15 +49,19 @@ MAX_CONFIDENCE = 50.0
 ERROR_LIMIT = 1.0
 """Relative error beyond which the dense losses grow logarithmically."""
 
+Poses = Float[Tensor, "batch view 9"]
+Maps = Float[Tensor, "batch view height width"]
+Mask = Bool[Tensor, "batch view height width"]
+
 
 @dataclass(frozen=True)
 class GeometryTargets:
     """Truth for every head, in the first camera's frame; where not ``valid``, undefined."""
 
-    pose_enc: Float[Tensor, "batch view 9"]
-    depth: Float[Tensor, "batch view height width"]
+    pose_enc: Poses
+    depth: Maps
     points: Float[Tensor, "batch view height width 3"]
-    valid: Bool[Tensor, "batch view height width"]
+    valid: Mask
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,7 @@ def geometry_losses(prediction: VGGTPrediction, targets: GeometryTargets) -> Geo
     return GeometryLosses(CAMERA_WEIGHT * camera + depth + points, camera, depth, points)
 
 
-def camera_loss(
-    pose_encodings: Sequence[Float[Tensor, "batch view 9"]], truth: Float[Tensor, "batch view 9"]
-) -> Float[Tensor, ""]:
+def camera_loss(pose_encodings: Sequence[Poses], truth: Poses) -> Float[Tensor, ""]:
     """Huber loss, with slope 1, of every iteration; the last one has weight 1.
 
     Translations count relative to the cameras' distances from each other. In the unit of the mean
@@ -132,8 +134,8 @@ def camera_loss(
 
 def dense_loss(
     errors: Float[Tensor, "batch view height width channel"],
-    confidence: Float[Tensor, "batch view height width"],
-    valid: Bool[Tensor, "batch view height width"],
+    confidence: Maps,
+    valid: Mask,
     gradient_strides: Sequence[int] = GRADIENT_STRIDES,
 ) -> Float[Tensor, ""]:
     """Weight the size and the spatial gradient of the error by the predicted confidence.

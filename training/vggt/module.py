@@ -24,7 +24,7 @@ from training.optimization import ResumableWarmup, warmup_cosine
 from training.vggt.attention import AttentionSupervision
 from training.vggt.augmentation import jitter_colours
 from training.vggt.config import MiniTrainingConfig, OptimizerConfig
-from training.vggt.evaluation import geometry_metrics, network_predictor
+from training.vggt.evaluation import geometry_metrics, predict_geometry
 from training.vggt.losses import geometry_losses, geometry_targets
 from training.vggt.matching import (
     MatchingHeads,
@@ -61,13 +61,7 @@ class VGGTMiniModule(pl.LightningModule):
         make_renderer: Callable[[torch.device], Callable[[Any], Views]],
         config: MiniTrainingConfig,
     ) -> None:
-        """Wire a run.
-
-        Args:
-            network: What is trained.
-            make_renderer: Called once, with the device that the trainer has given to this process.
-            config: All settings; checkpoints carry them.
-        """
+        """Wire a run; ``make_renderer`` is called once, with the device of this process."""
         super().__init__()
         self.network = network
         self.average: VGGT = deepcopy(network).requires_grad_(False).eval()
@@ -115,7 +109,7 @@ class VGGTMiniModule(pl.LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
         """Evaluate the averaged weights on held-out scenes."""
         views = self.render(batch)
-        metrics = geometry_metrics(*network_predictor(self.average)(views), views)
+        metrics = geometry_metrics(*predict_geometry(self.average, views), views)
         for name, value in metrics.means().items():
             on_bar = name in ("abs_rel", "auc_30")
             self.log(f"val/{name}", value, on_bar, sync_dist=True, batch_size=len(views.images))
@@ -156,8 +150,9 @@ class VGGTMiniModule(pl.LightningModule):
             parameter = nn.Parameter(torch.zeros(1))
             _, schedule = build_optimizer([("weight", parameter)], self.config.optimizer)
             advance(schedule, state["last_epoch"])
-            schedule.base_lrs = schedule.after_scheduler.base_lrs = state["base_lrs"]
-            checkpoint["lr_schedulers"] = [schedule.state_dict()]
+            resumed = schedule.state_dict()
+            resumed["base_lrs"] = resumed["after_scheduler"]["base_lrs"] = state["base_lrs"]
+            checkpoint["lr_schedulers"] = [resumed]
 
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
         weight = loss_weight(self.global_step, self.config.optimizer.matching_until)

@@ -131,13 +131,7 @@ class MiniData(PlannedData):
         prepare: Callable[[SceneRequest], Any],
         held_batches: Callable[[], Collection[int]],
     ) -> None:
-        """Wire the data.
-
-        Args:
-            config: All settings.
-            prepare: Of the source of scenes.
-            held_batches: Returns which batches the trainer has rendered already.
-        """
+        """Wire the data; ``held_batches`` returns which batches the trainer has rendered."""
         super().__init__()
         self._config, self._prepare, self._held_batches = config, prepare, held_batches
         self._replay = ReplayConfig(**asdict(config.replay))

@@ -88,7 +88,7 @@ def evaluate_scene(
     Args:
         predict: Returns depth, its confidence and pose encodings of views with one batch axis.
         real: The scene.
-        side: What the long side of the pictures becomes.
+        side: Of the network's input, in pixels: the longer one, a multiple of the patch.
         patch: Side of the network's patch.
         device: Where to predict.
     """
@@ -112,10 +112,7 @@ def evaluate_scene(
 def network_views(views: Views, side: int, patch: int) -> Views:
     """Shrink whole pictures to the network's input, cameras and depth with them.
 
-    Args:
-        views: Without a batch axis; the result has one of length 1.
-        side: What the long side becomes, a multiple of the patch.
-        patch: Side of the network's patch.
+    The result has a batch axis of length 1.
     """
     height, width = network_size(*views.size, side, patch)
     scale_x, scale_y = width / views.size[1], height / views.size[0]
@@ -140,14 +137,7 @@ def group_errors(
     truth: Views,
     points: Sequence[Float[Tensor, "_ 3"]] = (),
 ) -> GroupErrors:
-    """Compare the prediction for a group with the truth.
-
-    Args:
-        depth: Predicted z-depth.
-        pose_enc: Predicted cameras.
-        truth: Cameras, and depth that counts wherever it is positive and not masked.
-        points: For every view further points where depth is known.
-    """
+    """Compare the prediction for a group with its cameras, known depth, and points of each view."""
     predicted = decode_pose(pose_enc, *truth.size)
     rotations, directions = pair_errors(predicted, truth.cameras)
     focal, true_focal = (

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from benchmarks.backbone_real_scenes import dtu_scenes
-from datasets.posed_scene import PosedScene
-from datasets.views import Views
-from models.vggt.network import VGGTPrediction
-from models.vggt.pose_encoding import encode_pose
-from training.vggt.real_scenes import (
+from benchmarks.real_scenes import (
     RealScene,
     evaluate_scene,
     mean_summary,
     network_views,
     summarize,
 )
+from datasets.posed_scene import PosedScene
+from datasets.views import Views
+from models.vggt.network import VGGTPrediction
+from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras, project, unproject
 
 
