@@ -107,7 +107,7 @@ def test_photographs_in_every_layout(weights, tmp_path, caplog):
     assert all(scene["depth_points"] > 100 for scene in report["scenes"].values())
 
 
-def views_in_a_row(count: int) -> PosedScene:
+def views_in_a_row(count):
     c2w = torch.eye(4).repeat(count, 1, 1)
     c2w[:, 0, 3] = torch.arange(float(count))
     return PosedScene(

@@ -1,6 +1,5 @@
 """The evaluation on photographs with known cameras."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,14 +13,12 @@ from benchmarks.real_scenes import (
     network_views,
     summarize,
 )
-from datasets.posed_scene import PosedScene
-from datasets.views import Views
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras, project, unproject
 
 
-def true_prediction(views: Views) -> VGGTPrediction:
+def true_prediction(views):
     """Return what a perfect network would: in the frame of the first view, in its own unit."""
     frame = views.cameras.w2c[:, :1]
     cameras = Cameras(views.cameras.intrinsics, frame @ views.cameras.c2w).scaled_world(0.37)
@@ -33,19 +30,19 @@ def true_prediction(views: Views) -> VGGTPrediction:
 
 
 @pytest.fixture
-def real(tiny_dtu) -> RealScene:
+def real(tiny_dtu):
     return dtu_scenes(f"{tiny_dtu}:scan1", 4)[0]
 
 
-def without_depth(scene: PosedScene, brightness: float = 1.0) -> PosedScene:
-    def read_view(view: int):
+def without_depth(scene, brightness=1.0):
+    def read_view(view):
         pixels = scene.read_view(view)
         return replace(pixels, image=brightness * pixels.image, depth=0 * pixels.depth)
 
     return replace(scene, read_view=read_view)
 
 
-def with_points(real: RealScene, views: Sequence[int], noise: float = 0.0) -> RealScene:
+def with_points(real, views, noise=0.0):
     """Give some views points of their depth maps in place of the maps."""
     points = {}
     for view in views:
@@ -56,10 +53,10 @@ def with_points(real: RealScene, views: Sequence[int], noise: float = 0.0) -> Re
     return RealScene(without_depth(real.scene), real.groups[:1], points)
 
 
-def result_of(changed: RealScene, real: RealScene):
+def result_of(changed, real):
     """Evaluate the true prediction on a scene whose depth is hidden from the evaluation."""
 
-    def predict(views: Views) -> VGGTPrediction:
+    def predict(views):
         return true_prediction(
             network_views(real.scene.load_views(real.groups[0]), max(views.size), 14)
         )
@@ -68,7 +65,7 @@ def result_of(changed: RealScene, real: RealScene):
     return result
 
 
-def test_the_truth_is_perfect_and_the_trivial_prediction_is_not(real: RealScene):
+def test_the_truth_is_perfect_and_the_trivial_prediction_is_not(real):
     results = list(evaluate_scene(true_prediction, real, side=56, patch=14))
     assert [result.reference for result in results] == ["depth maps"] * 4
     assert results[0].views.size == (42, 56)
@@ -82,7 +79,7 @@ def test_the_truth_is_perfect_and_the_trivial_prediction_is_not(real: RealScene)
     assert trivial["abs_rel"] > 0.03 and trivial["focal_median"] > 0.05
 
 
-def test_pictures_shrink_with_their_cameras_and_depth(real: RealScene):
+def test_pictures_shrink_with_their_cameras_and_depth(real):
     native = real.scene.load_views(real.groups[0])
     small = network_views(native, side=56, patch=14)
     assert small.images.shape == (1, 4, 3, 42, 56)
@@ -97,7 +94,7 @@ def test_pictures_shrink_with_their_cameras_and_depth(real: RealScene):
     assert torch.allclose(small.depths[0, :, row, column], depth[:, 0], rtol=0.02)
 
 
-def test_depth_is_compared_at_the_points_that_a_view_saw(real: RealScene):
+def test_depth_is_compared_at_the_points_that_a_view_saw(real):
     result = result_of(with_points(real, real.groups[0][:2]), real)
     assert result.reference == "COLMAP points"
     assert len(result.errors.depth_ratios) == 8
@@ -105,13 +102,13 @@ def test_depth_is_compared_at_the_points_that_a_view_saw(real: RealScene):
     assert summarize([result.trivial])["abs_rel"] > 0.02
 
 
-def test_points_of_another_world_are_not_used(real: RealScene, caplog):
+def test_points_of_another_world_are_not_used(real, caplog):
     result = result_of(with_points(real, real.groups[0], noise=50.0), real)
     assert result.reference == "triangulated matches"
     assert "scan1: COLMAP's points are not used" in caplog.text
 
 
-def test_without_reference_there_are_no_figures_of_depth(real: RealScene):
+def test_without_reference_there_are_no_figures_of_depth(real):
     dark = RealScene(without_depth(real.scene, brightness=0.0), real.groups[:1], {})
     summary = summarize([result_of(dark, real).errors])
     assert summary["auc_5"] == 1.0 and summary["abs_rel"] is None

@@ -16,7 +16,7 @@ SHARED = Path(__file__).parents[4] / "shared"
 
 
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden():
     folder = SHARED / "vggt_golden"
     if not folder.is_dir():
         pytest.skip(f"no reference vectors in {folder}")
@@ -24,7 +24,7 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden_vggt(golden: Path) -> VGGT:
+def golden_vggt(golden):
     config = json.loads((golden / "config.json").read_text())["config"]
     vggt = VGGT(VGGTConfig.from_dict(config))
     vggt.load_state_dict(load_file(golden / "weights.safetensors"))
@@ -32,15 +32,15 @@ def golden_vggt(golden: Path) -> VGGT:
 
 
 @pytest.fixture
-def tiny_config() -> VGGTConfig:
+def tiny_config():
     return SMALLEST_VGGT
 
 
 @pytest.fixture
-def tiny_vggt(tiny_config: VGGTConfig) -> VGGT:
+def tiny_vggt(tiny_config):
     return random_vggt(tiny_config, seed=0, layer_scale=1.0).eval()
 
 
 @pytest.fixture
-def images() -> torch.Tensor:
+def images():
     return torch.rand(1, 3, 3, 28, 42, generator=torch.Generator().manual_seed(1))

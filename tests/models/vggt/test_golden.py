@@ -1,7 +1,5 @@
 """Ours equals the published network, tensor by tensor."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -20,7 +18,7 @@ CASES = ["case_a_square", "case_b_56x84", "case_c_batch2_56x126", "case_d_single
 LIMIT = 2e-5
 
 
-def assert_equal(actual: torch.Tensor, expected: torch.Tensor, name: str) -> None:
+def assert_equal(actual, expected, name):
     assert actual.shape == expected.shape, name
     error = (actual - expected).abs().max() / expected.abs().max()
     assert error <= LIMIT, f"{name}: {error:.2e} of the maximum"
@@ -28,7 +26,7 @@ def assert_equal(actual: torch.Tensor, expected: torch.Tensor, name: str) -> Non
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_every_tensor(golden: Path, golden_vggt: VGGT, case: str, monkeypatch: pytest.MonkeyPatch):
+def test_every_tensor(golden, golden_vggt, case, monkeypatch):
     expected = load_file(golden / f"{case}.safetensors")
     aggregator, images = golden_vggt.aggregator, expected["images"]
     grid = (images.shape[-2] // 14, images.shape[-1] // 14)
@@ -56,7 +54,7 @@ def test_every_tensor(golden: Path, golden_vggt: VGGT, case: str, monkeypatch: p
     assert all(torch.equal(a, layers[i]) for a, i in zip(read, (0, 2, 3, 4), strict=True))
 
 
-def test_geometry(golden: Path):
+def test_geometry(golden):
     expected = load_file(golden / "geometry.safetensors")
     height, width = expected["image_hw"].tolist()
     cameras = decode_pose(expected["pose_enc"], height, width)
@@ -77,7 +75,7 @@ def test_geometry(golden: Path):
 @pytest.mark.parametrize(
     ("name", "mode"), [("landscape", "crop"), ("portrait", "pad"), ("tall", "pad")]
 )
-def test_whole_pictures_are_resized_as_published(golden: Path, name: str, mode: str):
+def test_whole_pictures_are_resized_as_published(golden, name, mode):
     expected = load_file(golden / "preprocess" / "expected.safetensors")
     with Image.open(golden / "preprocess" / f"{name}.png") as file:
         image = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1) / 255
@@ -96,7 +94,7 @@ def test_whole_pictures_are_resized_as_published(golden: Path, name: str, mode: 
     assert (errors > 1.5 / 255).float().mean() < 0.01
 
 
-def test_state_dict_of_vggt_1b(golden: Path):
+def test_state_dict_of_vggt_1b(golden):
     path = golden.parent / "vggt_1b_state_dict.tsv"
     lines = [line.split("\t") for line in path.read_text().splitlines() if line]
     listed = {key: shape for key, shape in lines if not key.startswith("track_head.")}

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.vggt import VGGT
-from models.vggt.config import VGGTConfig
 from models.vggt.network import random_vggt
 from utils.errors import UserError
 
@@ -20,19 +19,19 @@ DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_config: VGGTConfig, tiny_vggt: VGGT) -> Path:
+def folder(tmp_path, tiny_config, tiny_vggt):
     (tmp_path / "config.json").write_text(json.dumps({**asdict(tiny_config), "surplus": 1}))
     save_file(tiny_vggt.state_dict(), tmp_path / "model.safetensors")
     return tmp_path
 
 
 @pytest.fixture
-def pt_folder(folder: Path) -> Path:
+def pt_folder(folder):
     (folder / "model.safetensors").unlink()
     return folder
 
 
-def assert_loads(folder: Path, expected: VGGT, tolerance: float = 0.0) -> None:
+def assert_loads(folder, expected, tolerance=0.0):
     loaded = VGGT.from_pretrained(folder)
     assert not loaded.training
     for key, value in loaded.state_dict().items():
@@ -44,7 +43,7 @@ def assert_loads(folder: Path, expected: VGGT, tolerance: float = 0.0) -> None:
         assert loaded(torch.rand(1, 1, 3, 28, 28)).depth.isfinite().all()
 
 
-def refusal(folder: Path) -> str:
+def refusal(folder):
     with pytest.raises(UserError) as caught:
         VGGT.from_pretrained(folder)
     message = str(caught.value)
@@ -54,7 +53,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
-def test_loaded_weights_can_be_trained(folder: Path, tiny_vggt: VGGT):
+def test_loaded_weights_can_be_trained(folder, tiny_vggt):
     assert_loads(folder, tiny_vggt)
     vggt = VGGT.from_pretrained(str(folder)).train()
     vggt(torch.rand(1, 2, 3, 28, 28)).depth.sum().backward()
@@ -63,33 +62,33 @@ def test_loaded_weights_can_be_trained(folder: Path, tiny_vggt: VGGT):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32(folder: Path, tiny_vggt: VGGT, dtype: torch.dtype):
+def test_half_precision_becomes_float32(folder, tiny_vggt, dtype):
     half = {key: value.to(dtype) for key, value in tiny_vggt.state_dict().items()}
     save_file(half, folder / "model.safetensors")
     assert_loads(folder, tiny_vggt, tolerance=1e-2)
 
 
 @pytest.mark.parametrize("name", ["model.pt", "vggt_1B_commercial.pt"])
-def test_falls_back_to_pt(pt_folder: Path, tiny_vggt: VGGT, name: str):
+def test_falls_back_to_pt(pt_folder, tiny_vggt, name):
     torch.save(tiny_vggt.state_dict(), pt_folder / name)
     assert_loads(pt_folder, tiny_vggt)
 
 
-def test_prefers_safetensors_and_drops_the_tracker(folder: Path, tiny_vggt: VGGT):
+def test_prefers_safetensors_and_drops_the_tracker(folder, tiny_vggt):
     state = {**tiny_vggt.state_dict(), "track_head.tracker.weight": torch.zeros(1)}
     save_file(state, folder / "model.safetensors")
     (folder / "model.pt").write_bytes(b"not read")
     assert_loads(folder, tiny_vggt)
 
 
-def test_missing_folder_config_or_weights(pt_folder: Path, tmp_path: Path):
+def test_missing_folder_config_or_weights(pt_folder, tmp_path):
     assert "absent" in refusal(tmp_path / "absent")
     assert "model.safetensors" in refusal(pt_folder)
     (pt_folder / "config.json").unlink()
     assert "config.json" in refusal(pt_folder)
 
 
-def test_ambiguous_weights_are_listed(folder: Path):
+def test_ambiguous_weights_are_listed(folder):
     (folder / "model.safetensors").rename(folder / "a.safetensors")
     (folder / "b.pt").write_bytes(b"")
     assert "a.safetensors, b.pt" in refusal(folder)
@@ -98,14 +97,14 @@ def test_ambiguous_weights_are_listed(folder: Path):
 @pytest.mark.parametrize(
     "text", ["{", "[1]", '{"embed_dim": "big"}', '{"embed_dim": 30}', '{"depth": true}', "\xff"]
 )
-def test_malformed_config(folder: Path, text: str):
+def test_malformed_config(folder, text):
     (folder / "config.json").write_text(text, encoding="latin-1")
     assert "config.json" in refusal(folder)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 1000, -1])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
-def test_truncated_files(folder: Path, tiny_vggt: VGGT, name: str, kept: int):
+def test_truncated_files(folder, tiny_vggt, name, kept):
     path = folder / name
     if name == "model.pt":
         (folder / "model.safetensors").unlink()
@@ -114,12 +113,12 @@ def test_truncated_files(folder: Path, tiny_vggt: VGGT, name: str, kept: int):
     assert name in refusal(folder)
 
 
-def test_not_safetensors_at_all(folder: Path):
+def test_not_safetensors_at_all(folder):
     (folder / "model.safetensors").write_text("<html>404</html>" * 100)
     assert "model.safetensors" in refusal(folder)
 
 
-def test_differing_tensors_are_named(folder: Path, tiny_vggt: VGGT):
+def test_differing_tensors_are_named(folder, tiny_vggt):
     state = dict(tiny_vggt.state_dict())
     save_file({**state, "depth_head.norm.weight": torch.zeros(7)}, folder / "model.safetensors")
     assert "depth_head.norm.weight (7,) instead of (32,)" in refusal(folder)
@@ -133,7 +132,7 @@ def test_differing_tensors_are_named(folder: Path, tiny_vggt: VGGT):
 class Hostile:
     """Runs code when it is unpickled in the ordinary way."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target):
         self.target = target
 
     def __reduce__(self):
@@ -141,7 +140,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("writer", ["torch", "torch-legacy", "pickle"])
-def test_hostile_pickle_does_not_run(pt_folder: Path, tmp_path: Path, writer: str):
+def test_hostile_pickle_does_not_run(pt_folder, tmp_path, writer):
     victim, path = tmp_path / "owned", pt_folder / "model.pt"
     payload = {"aggregator.camera_token": Hostile(victim)}
     if writer == "pickle":
@@ -158,12 +157,12 @@ def test_hostile_pickle_does_not_run(pt_folder: Path, tmp_path: Path, writer: st
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"model": {"a": torch.zeros(1)}}, 3])
-def test_other_content_than_a_state_dict(pt_folder: Path, content: object):
+def test_other_content_than_a_state_dict(pt_folder, content):
     torch.save(content, pt_folder / "model.pt")
     assert "model.pt" in refusal(pt_folder)
 
 
-def test_written_weights_are_read_back(tmp_path: Path, tiny_config: VGGTConfig):
+def test_written_weights_are_read_back(tmp_path, tiny_config):
     network = random_vggt(tiny_config, seed=0)
     path = network.save_pretrained(tmp_path / "mini")
     loaded = VGGT.from_pretrained(tmp_path / "mini")
@@ -176,7 +175,7 @@ def test_written_weights_are_read_back(tmp_path: Path, tiny_config: VGGTConfig):
     assert {file.name for file in path.parent.iterdir()} == {"config.json", "model.safetensors"}
 
 
-def test_weights_that_half_precision_cannot_hold(tmp_path: Path, tiny_vggt: VGGT):
+def test_weights_that_half_precision_cannot_hold(tmp_path, tiny_vggt):
     nn.init.constant_(tiny_vggt.depth_head.norm.weight, 1e6)
     with pytest.raises(UserError, match=r"depth_head\.norm\.weight"):
         tiny_vggt.save_pretrained(tmp_path)

@@ -4,9 +4,7 @@ import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
-from datasets.planned_scenes import SceneRequest
 from datasets.views import Views
-from models.vggt.config import VGGTConfig
 from training.vggt.config import (
     CurriculumConfig,
     HeldOutConfig,
@@ -22,7 +20,7 @@ from utils.rays import pixel_grid
 PLANE_DEPTH = 4.0
 
 
-def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Cameras:
+def plane_cameras(batch, views, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
@@ -35,7 +33,7 @@ def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) 
     return Cameras(intrinsics.expand(batch, views, 3, 3), c2w)
 
 
-def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Views:
+def plane_views(batch, views, size, seed=0):
     cameras = plane_cameras(batch, views, size, seed)
     pixels = pixel_grid(*size, torch.device("cpu"))
     directions = pixel_directions(pixels.expand(batch, views, -1, -1), cameras.intrinsics)
@@ -50,10 +48,10 @@ def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) ->
 
 
 @pytest.fixture
-def plane_source() -> SceneSource:
+def plane_source():
     """Return an endless supply of planes; the first scene's number decides."""
 
-    def prepare(request: SceneRequest) -> Views:
+    def prepare(request):
         ids = request.scene_ids
         return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
 
@@ -61,17 +59,17 @@ def plane_source() -> SceneSource:
 
 
 @pytest.fixture
-def views() -> Views:
+def views():
     return plane_views(2, 3, (56, 84))
 
 
 @pytest.fixture
-def network_config() -> VGGTConfig:
+def network_config():
     return SMALLEST_VGGT
 
 
 @pytest.fixture
-def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
+def training_config(network_config, tmp_path):
     return MiniTrainingConfig(
         run=RunConfig(
             save_dir=str(tmp_path),

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from datasets.views import Views
 from models.vggt import VGGT
 from training.vggt.evaluation import (
     area_under_curve,
@@ -23,12 +22,12 @@ from utils.cameras import Cameras
 SHIPPED = Path(__file__).parents[3] / "ckpts" / "vggt-mini"
 
 
-def camera_errors(predicted: Cameras, truth: Cameras) -> torch.Tensor:
+def camera_errors(predicted, truth):
     """Return the larger of rotation and direction error of all pairs, in degrees."""
     return torch.maximum(*pair_errors(predicted, truth))
 
 
-def turned(axis: tuple[int, int], degrees: float) -> torch.Tensor:
+def turned(axis, degrees):
     transform = torch.eye(4)
     angle = torch.tensor(radians(degrees))
     first, second = axis
@@ -38,18 +37,18 @@ def turned(axis: tuple[int, int], degrees: float) -> torch.Tensor:
     return transform
 
 
-def cameras(*c2w: torch.Tensor) -> Cameras:
+def cameras(*c2w: torch.Tensor):
     stacked = torch.stack(c2w)[None]
     return Cameras(torch.eye(3).expand(1, len(c2w), 3, 3), stacked)
 
 
-def at(transform: torch.Tensor, *center: float) -> torch.Tensor:
+def at(transform, *center: float):
     moved = transform.clone()
     moved[:3, 3] = torch.tensor(center)
     return moved
 
 
-def test_the_truth_is_perfect_in_any_frame_and_unit(views: Views):
+def test_the_truth_is_perfect_in_any_frame_and_unit(views):
     targets = geometry_targets(views)
     metrics = geometry_metrics(3 * targets.depth, targets.pose_enc, views).means()
     assert metrics["abs_rel"] == pytest.approx(0, abs=1e-5)
@@ -57,7 +56,7 @@ def test_the_truth_is_perfect_in_any_frame_and_unit(views: Views):
         assert metrics[name] == 1
 
 
-def test_knowing_nothing_scores_little(views: Views):
+def test_knowing_nothing_scores_little(views):
     metrics = geometry_metrics(*trivial_prediction(views), views).means()
     assert metrics["abs_rel"] > 0.01
     assert metrics["auc_30"] == 0
@@ -74,7 +73,7 @@ def test_depth_measures_by_hand():
 
 
 @pytest.mark.parametrize("degrees", [0.0, 0.01, 3.0, 90.0, 179.0])
-def test_rotation_error_by_hand(degrees: float):
+def test_rotation_error_by_hand(degrees):
     truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
     # Turning the first camera leaves the pair's translation, as the second sees it, as it is.
     predicted = cameras(turned((0, 1), degrees), at(torch.eye(4), 1.0, 0.0, 0.0))
@@ -84,7 +83,7 @@ def test_rotation_error_by_hand(degrees: float):
 
 
 @pytest.mark.parametrize(("degrees", "expected"), [(0.0, 0.0), (20.0, 20.0), (180.0, 0.0)])
-def test_direction_error_ignores_length_and_sign(degrees: float, expected: float):
+def test_direction_error_ignores_length_and_sign(degrees, expected):
     truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
     direction = turned((0, 1), degrees)[:3, 0] * 7
     predicted = cameras(torch.eye(4), at(torch.eye(4), *direction.tolist()))

@@ -21,7 +21,7 @@ from utils.cameras import unproject
 from utils.rays import pixel_grid
 
 
-def perfect(views: Views) -> VGGTPrediction:
+def perfect(views):
     targets = geometry_targets(views)
     confidence = torch.full_like(targets.depth, MAX_CONFIDENCE)
     return VGGTPrediction(
@@ -34,7 +34,7 @@ def perfect(views: Views) -> VGGTPrediction:
     )
 
 
-def test_the_truth_is_the_optimum(views: Views):
+def test_the_truth_is_the_optimum(views):
     targets, best = geometry_targets(views), perfect(views)
     assert best.depth is not None and best.depth_conf is not None
     lowest = geometry_losses(best, targets)
@@ -95,7 +95,7 @@ def test_best_confidence_is_bounded_and_falls_with_the_error():
     valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
     confidences = torch.linspace(1, 100, 9901)
 
-    def best(error: float) -> float:
+    def best(error):
         errors = torch.full((1, 1, 1, 1, 1), error)
         losses = [dense_loss(errors, c.view(1, 1, 1, 1), valid, ()) for c in confidences[::10]]
         return float(confidences[::10][int(torch.stack(losses).argmin())])
@@ -106,7 +106,7 @@ def test_best_confidence_is_bounded_and_falls_with_the_error():
 
 
 @pytest.mark.parametrize("logit", [-30.0, 0.0, 30.0, 80.0])
-def test_gradient_through_the_exponential_is_bounded(logit: float):
+def test_gradient_through_the_exponential_is_bounded(logit):
     logits = torch.full((1, 1, 1, 1, 1), logit, requires_grad=True)
     valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
     dense_loss(logits.exp() - 1, torch.ones(1, 1, 1, 1), valid, ()).backward()
@@ -117,7 +117,7 @@ def test_bounded_is_the_identity_for_small_errors():
     torch.testing.assert_close(bounded(torch.tensor(1e-3)), torch.tensor(1e-3), rtol=1e-3, atol=0)
 
 
-def test_invalid_pixels_change_nothing_not_even_as_nan(views: Views):
+def test_invalid_pixels_change_nothing_not_even_as_nan(views):
     masks = views.masks.clone()
     masks[:, :, :9] = False
     targets = geometry_targets(Views(views.images, views.cameras, views.depths, masks))
@@ -142,7 +142,7 @@ def test_nothing_valid_costs_nothing():
     assert errors.grad is not None and errors.grad.abs().max() == 0
 
 
-def test_near_and_far_errors_count_alike(views: Views):
+def test_near_and_far_errors_count_alike(views):
     targets = geometry_targets(views)
     best = perfect(views)
     assert best.depth is not None
@@ -159,7 +159,7 @@ def test_near_and_far_errors_count_alike(views: Views):
     torch.testing.assert_close(losses[0], losses[1])
 
 
-def test_points_lie_on_the_plane_in_the_first_cameras_frame(views: Views):
+def test_points_lie_on_the_plane_in_the_first_cameras_frame(views):
     targets = geometry_targets(views)
     distances = targets.points.norm(dim=-1)
     torch.testing.assert_close(distances.mean((1, 2, 3)), torch.ones(2))
@@ -171,7 +171,7 @@ def test_points_lie_on_the_plane_in_the_first_cameras_frame(views: Views):
     torch.testing.assert_close(along, offset[:, None, None, None].expand_as(along))
 
 
-def test_targets_agree_with_each_other(views: Views):
+def test_targets_agree_with_each_other(views):
     targets = geometry_targets(views)
     cameras = decode_pose(targets.pose_enc, *views.size)
     torch.testing.assert_close(cameras.c2w[:, 0], torch.eye(4).expand(2, 4, 4))
@@ -181,14 +181,14 @@ def test_targets_agree_with_each_other(views: Views):
     torch.testing.assert_close(points, targets.points.flatten(2, 3), rtol=1e-4, atol=1e-5)
 
 
-def test_scene_scale_and_world_frame_do_not_matter(views: Views):
+def test_scene_scale_and_world_frame_do_not_matter(views):
     moved = Views(views.images, views.cameras.scaled_world(7.0), 7 * views.depths, views.masks)
     expected, actual = geometry_targets(views), geometry_targets(moved)
     torch.testing.assert_close(actual.points, expected.points)
     torch.testing.assert_close(actual.pose_enc, expected.pose_enc)
 
 
-def test_unknown_depth_is_invalid_and_changes_nothing_else(views: Views):
+def test_unknown_depth_is_invalid_and_changes_nothing_else(views):
     depths = views.depths.clone()
     depths[0, 0, :5], depths[0, 1, :5], depths[1] = 0.0, torch.inf, torch.nan
     masks = views.masks.clone()

@@ -6,8 +6,7 @@ from torch import nn
 
 from datasets.views import Views
 from models.vggt.attention import Attention, grid_rotations
-from models.vggt.config import VGGTConfig
-from models.vggt.network import VGGT, random_vggt
+from models.vggt.network import random_vggt
 from training.vggt import matching
 from training.vggt.attention import AttentionSupervision, attention_logits
 from training.vggt.matching import (
@@ -25,7 +24,7 @@ PATCH = 14
 SWAPPED = [1, 0]
 
 
-def shifted_pair(shift: float) -> Views:
+def shifted_pair(shift):
     """Two cameras side by side before a wall at z = 1; one unit is 70 pixels there."""
     size = (56, 70)
     intrinsics = torch.tensor([[70.0, 0, 35], [0, 70, 28], [0, 0, 1.0]]).expand(1, 2, 3, 3)
@@ -35,7 +34,7 @@ def shifted_pair(shift: float) -> Views:
     return Views(torch.rand(1, 2, 3, *size), Cameras(intrinsics, c2w), depths, depths > 0)
 
 
-def patches_of(views: Views, others: list[int] = SWAPPED) -> torch.Tensor:
+def patches_of(views, others=SWAPPED):
     return find_matches(views, others, PATCH).patches
 
 
@@ -58,14 +57,14 @@ def test_hidden_masked_and_unknown_surfaces_match_nothing():
     assert (patches_of(views)[0, 0] == NO_MATCH).all()
 
 
-def test_points_behind_the_other_camera_match_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_points_behind_the_other_camera_match_nothing(monkeypatch):
     monkeypatch.setattr(matching, "TOLERANCE", 1e9)
     views = shifted_pair(0.0)
     views.cameras.c2w[0, 1, 2, 3] = 5.0
     assert (patches_of(views)[0, 0] == NO_MATCH).all()
 
 
-def test_any_view_can_be_matched_with_any(views: Views):
+def test_any_view_can_be_matched_with_any(views):
     matches = patches_of(views, [2, 0, 0])
     order = [1, 0, 2]
     assert torch.equal(patches_of(views.take(order), [1, 2, 1]), matches[:, order])
@@ -133,11 +132,11 @@ def test_the_supervised_attention_is_the_networks_own():
 
 
 @pytest.fixture
-def network(network_config: VGGTConfig) -> VGGT:
+def network(network_config):
     return random_vggt(network_config, 0, 1.0)
 
 
-def supervised(network: VGGT, views: Views):
+def supervised(network, views):
     supervision = AttentionSupervision(network.aggregator, blocks=(1, 3), heads=2)
     others = reference_views(views.images.shape[1])
     matches = patches_of(views, others)
@@ -149,7 +148,7 @@ def supervised(network: VGGT, views: Views):
     return step
 
 
-def test_heads_learn_to_attend_to_matches(network: VGGT, views: Views):
+def test_heads_learn_to_attend_to_matches(network, views):
     step = supervised(network, views)
     optimizer = torch.optim.Adam(network.aggregator.parameters(), 3e-3)
     first = step()
@@ -162,7 +161,7 @@ def test_heads_learn_to_attend_to_matches(network: VGGT, views: Views):
     assert result.accuracy > 4 * first.accuracy
 
 
-def test_only_supervised_blocks_and_those_before_them_learn(network: VGGT, views: Views):
+def test_only_supervised_blocks_and_those_before_them_learn(network, views):
     supervised(network, views)().loss.backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     assert "aggregator.patch_embed.patch_embed.proj.weight" in reached
@@ -172,9 +171,7 @@ def test_only_supervised_blocks_and_those_before_them_learn(network: VGGT, views
     assert (values == 0).all()
 
 
-def test_recorded_tokens_are_used_once_and_matches_of_nothing_cost_nothing(
-    network: VGGT, views: Views
-):
+def test_recorded_tokens_are_used_once_and_matches_of_nothing_cost_nothing(network, views):
     supervision = AttentionSupervision(network.aggregator)
     network.aggregator(views.images)
     result = supervision.loss(torch.full((2, 3, 24), NO_MATCH), [1, 0, 0])

@@ -12,7 +12,7 @@ from training.vggt.config import OptimizerConfig
 from training.vggt.module import build_optimizer, update_average
 
 
-def test_average_follows_slowly_and_forgets_its_start(monkeypatch: pytest.MonkeyPatch):
+def test_average_follows_slowly_and_forgets_its_start(monkeypatch):
     monkeypatch.setattr(module, "EMA_DECAY", 0.9)
     network, average = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
     nn.init.ones_(network.weight)
@@ -26,7 +26,7 @@ def test_average_follows_slowly_and_forgets_its_start(monkeypatch: pytest.Monkey
 def test_jitter_is_per_view_within_range_and_reproducible():
     grey = torch.full((2, 3, 3, 4, 5), 0.5)
 
-    def jittered(seed: int) -> torch.Tensor:
+    def jittered(seed):
         return jitter_colours(grey, torch.Generator().manual_seed(seed))
 
     first = jittered(0)
@@ -47,7 +47,7 @@ def test_no_jitter_changes_nothing_and_grey_is_grey():
 
 
 @pytest.mark.filterwarnings("ignore:To get the last learning rate")
-def test_schedule_and_weight_decay(monkeypatch: pytest.MonkeyPatch):
+def test_schedule_and_weight_decay(monkeypatch):
     monkeypatch.setattr(module, "LRATE_END", 0.1)
     config = OptimizerConfig(lrate=1.0, warmup_steps=4, max_steps=104)
     network = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from datasets.planned_scenes import FIRST_TRAINING_SCENE, SceneRequest
-from datasets.views import Views
 from training.vggt import scenes
 from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig, SceneConfig
 from training.vggt.evaluation import evaluate_held_out
-from training.vggt.scenes import SceneSource, held_out_requests, plan_step, procedural_source
+from training.vggt.scenes import held_out_requests, plan_step, procedural_source
 
 CURRICULUM = CurriculumConfig(ramp_steps=100, ramp_stages=4, patches_per_step=4000)
 
@@ -72,31 +71,29 @@ def test_no_scene_is_seen_twice_and_none_is_held_out():
         ({"patch_spread": 0.5}, "patch_spread=0.5"),
     ],
 )
-def test_refuses_an_impossible_curriculum(change: dict, words: str):
+def test_refuses_an_impossible_curriculum(change, words):
     with pytest.raises(ValueError, match=words):
         replace(CurriculumConfig(), **change)
 
 
 @pytest.mark.parametrize("change", [{"val_views": 1}, {"val_scenes": 0}, {"val_scenes": 10**7}])
-def test_refuses_held_out_scenes_that_prove_nothing(change: dict):
+def test_refuses_held_out_scenes_that_prove_nothing(change):
     with pytest.raises(ValueError, match="val_"):
         HeldOutConfig(**change)
 
 
-def test_held_out_scenes_are_shared_out_and_counted_once(
-    plane_source: SceneSource, monkeypatch: pytest.MonkeyPatch
-):
+def test_held_out_scenes_are_shared_out_and_counted_once(plane_source, monkeypatch):
     monkeypatch.setattr(scenes, "VAL_BATCH", 2)
     config = HeldOutConfig(val_scenes=7, val_height=28, val_width=42, val_views=2)
     requests = [request for rank in range(3) for request in held_out_requests(config, rank, 3)]
     assert sorted(scene for request in requests for scene in request.scene_ids) == list(range(7))
     seen: list[int] = []
 
-    def counting(request: SceneRequest) -> Views:
+    def counting(request):
         seen.extend(request.scene_ids)
         return plane_source.sample(request, torch.device("cpu"))
 
-    def cheat(views: Views) -> tuple[torch.Tensor, torch.Tensor]:
+    def cheat(views):
         return views.depths, torch.ones(*views.depths.shape[:2], 9)
 
     metrics = evaluate_held_out(cheat, counting, config)
