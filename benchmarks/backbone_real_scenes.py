@@ -128,16 +128,9 @@ def plan_groups(
         targets: One group each; a few that are spread evenly if none are named.
         pool: What the others are chosen from; all views if none are named.
     """
-    views = scene.view_ids
-    if len(views) < num_views:
-        raise UserError(
-            f"{scene.name}: has {len(views)} views, but groups of {num_views} are wanted; lower "
-            "--n_views"
-        )
-    return tuple(
-        (target, *scene.nearest(target, pool or views, num_views - 1))
-        for target in targets or spread_evenly(views, GROUPS)
-    )
+    targets = targets or spread_evenly(scene.view_ids, GROUPS)
+    pool = pool or scene.view_ids
+    return tuple((target, *scene.nearest(target, pool, num_views - 1)) for target in targets)
 
 
 def _colmap_points(folder: Path, scene: PosedScene) -> Points:

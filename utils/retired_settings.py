@@ -61,7 +61,7 @@ RETIRED: Mapping[str, Collection[object]] = {
     "max_bad_steps": ANY,
     # Of the procedural scenes, whose generator is another now.
     "archetypes": ANY,
-    "rig": ANY,
+    "rig": ("natural",),
     "march_steps": ANY,
     "shadow_steps": ANY,
     "max_convex": ANY,

@@ -132,7 +132,7 @@ def test_targets_are_joined_by_their_nearest_views():
 
 @pytest.mark.parametrize(
     ("count", "targets", "words"),
-    [(3, (), "3 views.*groups of 4.*--n_views"), (9, (4, 9), "no view 9.* 0 to 8")],
+    [(3, (), "3 source views .* there are 2"), (9, (4, 9), "no view 9.* 0 to 8")],
 )
 def test_groups_that_cannot_be_formed_are_refused(count, targets, words):
     with pytest.raises(UserError, match=f"row.* {words}"):
