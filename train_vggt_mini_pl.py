@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from training.vggt.mini_config import MiniTrainingConfig
-from training.vggt.mini_run import evaluate_folder, run_mini_training
+from training.vggt.config import MiniTrainingConfig
 from utils.config import parse_config
-from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status, as ``run_and_report`` documents it."""
     config = parse_config(MiniTrainingConfig, argv, description=__doc__ or "")
+
+    from training.vggt.run import evaluate_folder, run_mini_training
+    from utils.console import run_and_report
+
     if config.run.evaluate:
         return run_and_report(lambda: evaluate_folder(config))
     return run_and_report(

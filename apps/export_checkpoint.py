@@ -52,8 +52,8 @@ def export_checkpoint(
         sampling: Settings of ``RenderConfig`` to have otherwise; what is ``None`` stays.
     """
     # Here, so that --help does not wait for torch.
-    from models.backbone import check_backbone_size
     from models.checkpoint import general_content
+    from models.vggt.backbone import check_backbone_size
     from utils.checkpoints import resolve_checkpoint, save_atomically
     from utils.files import check_output_file
 

@@ -1,4 +1,4 @@
-"""Cameras for photos that have none: VGGT or COLMAP looks at them, a ``transforms.json`` results.
+"""Cameras of photos that have none, estimated by VGGT or COLMAP, as a ``transforms.json``.
 
 Distances are in an arbitrary unit, the backbone's or COLMAP's own.
 """
@@ -8,25 +8,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from datasets.formats.colmap import read_colmap
 from datasets.formats.lenses import Lens
-from datasets.formats.registry import ESTIMATED
-from datasets.photo_folder import UprightPhoto, collect_photos, fit_photos
-from datasets.structure_from_motion import reconstruct
-from models.backbone import check_backbone_size
+from datasets.formats.photo_files import PhotoReader
+from datasets.photo_folder import UprightPhoto, fit_photos
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
-from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 from utils.errors import UserError
+from utils.files import write_text
 
 _LOG = logging.getLogger(__name__)
 _OPENGL = (1.0, -1.0, -1.0, 1.0)
@@ -34,55 +32,17 @@ _QUANTILES = (0.02, 0.98)
 _NEAR_FACTOR, _FAR_FACTOR = 0.6, 1.8
 """Wide, since the depth of a small backbone is rough."""
 _MAX_DEPTHS = 1 << 20
-"""As many as a quantile is taken of."""
-
-
-@dataclass(frozen=True)
-class PhotoConfig:
-    """All settings of ``python -m apps.estimate_cameras``."""
-
-    photos: str
-    """Folder of photos, or a video"""
-    out: str | None = None
-    """Folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
-    beside a video"""
-    method: Literal["vggt", "colmap"] = "vggt"
-    """Who estimates: the backbone, or COLMAP through pycolmap, which is slower and, where it
-    succeeds, more exact"""
-    vggt_path: str = "ckpts/vggt-mini"
-    """Folder of the backbone that estimates"""
-    backbone_size: int | None = None
-    """Longer side of what the backbone sees; none: the size that it was trained at"""
-    max_views: int = 32
-    """Photos, or frames of a video; of more so many are taken, spread evenly"""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda"""
-    overwrite: bool = False
-    """Replace cameras that were estimated before"""
-
-    def __post_init__(self) -> None:
-        """Refuse what gives no cameras.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if self.max_views < 2:
-            raise ValueError(f"max_views={self.max_views}: two views are the least")
-
-    @property
-    def folder(self) -> Path:
-        """Where the result goes."""
-        photos = Path(self.photos)
-        if self.out is not None:
-            return Path(self.out)
-        if photos.suffix and not photos.is_dir():
-            return photos.with_name(f"{photos.stem}_{ESTIMATED}")
-        return photos / ESTIMATED
+"""Of more depths, evenly spread ones are taken for the quantiles."""
+_DISTORTION = {
+    "perspective": ("OPENCV", ("k1", "k2", "p1", "p2", "k3")),
+    "fisheye": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
+}
+"""Model and coefficients in ``transforms.json``, by model of the lens."""
 
 
 @dataclass(frozen=True)
 class PhotoCameras:
-    """What was estimated."""
+    """Estimated cameras."""
 
     cameras: Cameras
     """Of the whole photos, each at its own size; one axis."""
@@ -91,81 +51,64 @@ class PhotoCameras:
     """With distortion, if that is known; one for each photo."""
 
 
-def run_estimation(config: PhotoConfig) -> str:
-    """Estimate cameras, write them, and say what to do with them.
-
-    Raises:
-        UserError: Photos or backbone are missing or damaged, the backbone's patches do not fill
-            the size that it is to see, or there is a result already.
-    """
-    folder = config.folder
-    path = folder / "transforms.json"
-    if path.exists() and not config.overwrite:
-        raise UserError(f"{path}: is there already; --overwrite true replaces it.")
-    if config.method != "colmap" and config.backbone_size is not None:
-        check_backbone_size(config.backbone_size, config.vggt_path)
-    photos = collect_photos(Path(config.photos), folder, config.max_views)
-    if config.method == "colmap":
-        photos, estimated = _reconstructed(photos)
-    else:
-        network = VGGT.from_pretrained(config.vggt_path)
-        backbone = FrozenVGGT(network, config.backbone_size).to(_device(config.device))
-        estimated = estimate_cameras(photos, backbone)
-    write_transforms(path, photos, estimated)
-    sizes = {photo.size for photo in photos}
-    advice = "" if len(sizes) == 1 else " --image_size HEIGHT WIDTH (their sizes differ)"
-    return (
-        f"cameras of {len(photos)} photos are in {path}. They are estimates: look at them with\n"
-        f"python -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"
-    )
-
-
 def estimate_cameras(photos: Sequence[UprightPhoto], backbone: FrozenVGGT) -> PhotoCameras:
-    """Let a backbone look at all photos together.
-
-    Raises:
-        UserError: A photo is damaged, or the backbone's answer is not finite.
-    """
+    """Estimate the cameras of all photos together by a backbone."""
     fitted = fit_photos(photos, backbone.long_side)
     device = next(backbone.network.parameters()).device
     features = backbone(fitted.images[None].to(device), ("camera", "depth"))
     if features.pose_enc is None or not features.pose_enc.isfinite().all():
         raise UserError("The backbone gave no finite cameras; are its weights trained?")
-    seen = decode_pose(features.pose_enc[0].float().cpu(), *features.network_size)
-    intrinsics = torch.stack(
-        [
-            _whole_photo(intrinsics, crop, features.network_size)
-            for intrinsics, crop in zip(seen.intrinsics, fitted.crops, strict=True)
-        ]
-    )
-    return PhotoCameras(Cameras(intrinsics, seen.c2w), _depth_range(features))
+    height, width = features.network_size
+    seen = decode_pose(features.pose_enc[0].float().cpu(), height, width)
+    # From the network's image to the photo that it is a part of.
+    intrinsics = [
+        crop_intrinsics(
+            resize_intrinsics(own, columns / width, rows / height), float(-left), float(-top)
+        )
+        for own, (top, left, rows, columns) in zip(seen.intrinsics, fitted.crops, strict=True)
+    ]
+    return PhotoCameras(Cameras(torch.stack(intrinsics), seen.c2w), _depth_range(features))
+
+
+def reconstruct_cameras(
+    photos: Sequence[UprightPhoto],
+) -> tuple[list[UprightPhoto], PhotoCameras]:
+    """Match all photos by COLMAP, on the CPU; return those that it could place."""
+    pycolmap = _import_pycolmap()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "images").mkdir()
+        originals = {}
+        for number, photo in enumerate(photos):
+            link = root / "images" / f"{number:06d}{photo.path.suffix}"
+            link.symlink_to(photo.path.absolute())
+            originals[link.name] = photo
+        _solve(pycolmap, root, one_camera=len({photo.size for photo in photos}) == 1)
+        scene = read_colmap(root, photos[0].size)
+        reader = scene.read_view
+        assert isinstance(reader, PhotoReader)
+        placed = [originals[view] for view in scene.view_names]
+        lenses = tuple(photo.lens for photo in reader.photos if photo.lens is not None)
+    if len(placed) < len(photos):
+        _LOG.warning(
+            "COLMAP placed %d of %d photos; the others are left out", len(placed), len(photos)
+        )
+    intrinsics = torch.stack([lens.intrinsics for lens in lenses]).float()
+    near, far = scene.near_far.tolist()
+    return placed, PhotoCameras(Cameras(intrinsics, scene.cameras.c2w), (near, far), lenses)
 
 
 def write_transforms(path: Path, photos: Sequence[UprightPhoto], estimated: PhotoCameras) -> None:
-    """Write ``transforms.json``, whole or not at all; photos are named from its folder.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    cameras = estimated.cameras
-    content = {
-        "near": estimated.near_far[0],
-        "far": estimated.near_far[1],
-        "frames": [
-            {
-                **_frame(photo, cameras[place], path.parent),
-                **(_distortion(estimated.lenses[place]) if estimated.lenses else {}),
-            }
-            for place, photo in enumerate(photos)
-        ],
-    }
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the cameras ({error.strerror}).") from error
+    """Write ``transforms.json``; photos are named relative to its folder."""
+    frames = [
+        _frame(photo, estimated.cameras[place], path.parent) for place, photo in enumerate(photos)
+    ]
+    for frame, lens in zip(frames, estimated.lenses, strict=False):
+        model, names = _DISTORTION[lens.model]
+        frame |= {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
+    near, far = estimated.near_far
+    content = {"near": near, "far": far, "frames": frames}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _frame(photo: UprightPhoto, camera: Cameras, folder: Path) -> dict[str, Any]:
@@ -183,47 +126,44 @@ def _frame(photo: UprightPhoto, camera: Cameras, folder: Path) -> dict[str, Any]
     }
 
 
-def _distortion(lens: Lens) -> dict[str, Any]:
-    if lens.model == "fisheye":
-        names, model = ("k1", "k2", "k3", "k4"), "OPENCV_FISHEYE"
-    else:
-        names, model = ("k1", "k2", "p1", "p2", "k3"), "OPENCV"
-    return {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
-
-
-def _reconstructed(
-    photos: Sequence[UprightPhoto],
-) -> tuple[list[UprightPhoto], PhotoCameras]:
-    found = reconstruct(photos)
-    intrinsics = torch.stack([lens.intrinsics for lens in found.lenses]).float()
-    near, far = found.near_far.tolist()
-    cameras = PhotoCameras(Cameras(intrinsics, found.c2w), (near, far), found.lenses)
-    return list(found.photos), cameras
-
-
-def _whole_photo(
-    intrinsics: Float[Tensor, "3 3"], crop: tuple[int, int, int, int], seen: tuple[int, int]
-) -> Float[Tensor, "3 3"]:
-    """Bring intrinsics from the network's image to the photo that it is a part of."""
-    top, left, rows, columns = crop
-    own = resize_intrinsics(intrinsics, columns / seen[1], rows / seen[0])
-    return crop_intrinsics(own, float(-left), float(-top))
-
-
 def _depth_range(features: BackboneFeatures) -> tuple[float, float]:
-    """Return near and far about the depths of which the backbone is more sure than of half."""
+    """Return near and far around the more confident half of the depths."""
     assert features.depth is not None and features.depth_conf is not None
     depth, confidence = features.depth.float().cpu(), features.depth_conf.float().cpu()
     usable = depth.isfinite() & (depth > 0)
-    sure = depth[usable & (confidence >= confidence.median())]
-    if not len(sure):
+    confident = depth[usable & (confidence >= confidence.median())]
+    if not len(confident):
         raise UserError("The backbone gave no depth; are its weights trained?")
-    sure = sure[:: -(-len(sure) // _MAX_DEPTHS)]
-    low, high = (sure.quantile(share).item() for share in _QUANTILES)
+    confident = confident[:: -(-len(confident) // _MAX_DEPTHS)]
+    low, high = (confident.quantile(share).item() for share in _QUANTILES)
     return _NEAR_FACTOR * low, _FAR_FACTOR * high
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _solve(pycolmap: Any, root: Path, one_camera: bool) -> None:  # noqa: ANN401
+    """Write the largest model that is found to ``sparse/0``."""
+    database, images = root / "database.db", root / "images"
+    mode = pycolmap.CameraMode.SINGLE if one_camera else pycolmap.CameraMode.PER_IMAGE
+    try:
+        pycolmap.extract_features(database, images, camera_mode=mode)
+        pycolmap.match_exhaustive(database)
+        models = pycolmap.incremental_mapping(database, images, root / "models")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"COLMAP failed on these photos ({str(error)[:200]}).") from error
+    if not models:
+        raise UserError(
+            "COLMAP found no solution: the photos have too little texture or overlap. Take more, "
+            "closer to each other, or use --method vggt."
+        )
+    best = max(models.values(), key=lambda model: model.num_reg_images())
+    (root / "sparse" / "0").mkdir(parents=True)
+    best.write_binary(str(root / "sparse" / "0"))
+
+
+def _import_pycolmap() -> Any:  # noqa: ANN401
+    try:
+        import pycolmap  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(
+            "--method colmap needs the package pycolmap: pip install pycolmap"
+        ) from error
+    return pycolmap

@@ -1,6 +1,6 @@
 """Cameras and depth of a backbone on photographs: python -m benchmarks.backbone_real_scenes.
 
-For example --weights ckpts/vggt-mini --dtu data/dtu:scan65,scan24 --llff data/llff/fern
+For example --vggt_path ckpts/vggt-mini --dtu data/dtu:scan65,scan24 --llff data/llff/fern
 --transforms data/fox --out runs_new/real_scenes. The folder receives real_scenes.json and, for
 every scene, a picture: photographs, depth (near is bright) and confidence of its first group.
 """
@@ -9,34 +9,46 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.views import Views
-from models.vggt.network import VGGT, VGGTPrediction
-from training.vggt.real_evaluation import (
+from benchmarks.real_scenes import (
     GroupResult,
+    Points,
+    RealScene,
     Summary,
     evaluate_scene,
     mean_summary,
     summarize,
 )
-from training.vggt.real_scenes import (
-    RealScene,
-    dtu_scenes,
-    llff_scene,
-    transforms_scene,
-)
+from datasets.formats.colmap_points import read_colmap_points
+from datasets.formats.dtu import DTUDataset
+from datasets.formats.llff import FERN_TARGETS
+from datasets.formats.registry import ReadOptions, SceneFormat, open_scene
+from datasets.photo_folder import spread_evenly
+from datasets.posed_scene import PosedScene
+from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
+from datasets.views import Views
+from models.vggt.network import VGGT, VGGTPrediction
 from utils.console import run_and_report
+from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, write_text
 from utils.images import colorize, save_image
 
+logger = logging.getLogger(__name__)
+
+GROUPS = 4
+"""Groups of a scene, unless its targets are named."""
+MAX_SIDE = 1024
+"""Pictures are read at no more than this: more than any network sees, and quick to match."""
 COLUMNS = (
     ("auc_5", "AUC@5", 100.0),
     ("auc_30", "AUC@30", 100.0),
@@ -51,50 +63,120 @@ COLUMNS = (
 
 
 def read_scenes(arguments: argparse.Namespace) -> list[RealScene]:
-    """Read all scenes that the command line names.
-
-    Raises:
-        UserError: There are none, or two of one name, or one cannot be used.
-    """
-    if not 2 <= arguments.views <= 8:
-        raise UserError(f"--views {arguments.views}: groups have 2 to 8 views")
-    scenes = [scene for spec in arguments.dtu for scene in dtu_scenes(spec, arguments.views)]
-    scenes += [llff_scene(spec, arguments.views) for spec in arguments.llff]
-    scenes += [transforms_scene(spec, arguments.views) for spec in arguments.transforms]
+    """Read all scenes that the command line names."""
+    views = arguments.n_views
+    if not 2 <= views <= 8:
+        raise UserError(f"--n_views {views}: groups have 2 to 8 views")
+    scenes = [scene for spec in arguments.dtu for scene in dtu_scenes(spec, views)]
+    scenes += [read_scene("llff", spec, views) for spec in arguments.llff]
+    scenes += [read_scene("transforms", spec, views) for spec in arguments.transforms]
     if not scenes:
         raise UserError("no scenes: name some with --dtu, --llff or --transforms")
-    names = [scene.name for scene in scenes]
+    names = [real.scene.name for real in scenes]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"two scenes are named {min(twice)!r}; judge them separately")
+        raise UserError(f"two scenes are named {min(twice)!r}; evaluate them separately")
     return scenes
 
 
+def dtu_scenes(spec: str, num_views: int) -> list[RealScene]:
+    """Read scans of a folder in DTU's layout: ``DIR``, or ``DIR:scan65,scan24``."""
+    root, names = split_spec(spec)
+    dataset = DTUDataset(root, "test", scans=names or None, max_sources=num_views - 1)
+    scenes = []
+    for name in dataset.scan_names:
+        scene = dataset.posed_scene(name)
+        whole = set(PROTOCOL_TARGETS + PROTOCOL_POOL) <= set(scene.view_ids)
+        targets, pool = (PROTOCOL_TARGETS, PROTOCOL_POOL) if whole else ((), ())
+        scenes.append(RealScene(scene, plan_groups(scene, num_views, targets, pool), {}))
+    return scenes
+
+
+def read_scene(name: SceneFormat, spec: str, num_views: int) -> RealScene:
+    """Read a scene in some format: ``DIR``, or ``DIR:12,13`` to name the targets."""
+    folder, names = split_spec(spec)
+    if not all(view.isdecimal() for view in names):
+        raise UserError(f"{spec}: the views after the colon must be numbers such as 5,15")
+    scene = open_scene(name, folder)
+    shrink = MAX_SIDE / max(scene.image_size)
+    if shrink < 1:
+        height, width = scene.image_size
+        size = (round(height * shrink), round(width * shrink))
+        scene = open_scene(name, folder, ReadOptions(size))
+    targets = [int(view) for view in names]
+    if not targets and name == "llff" and scene.name == "fern":
+        targets = FERN_TARGETS
+    points = _colmap_points(folder, scene) if name == "llff" else {}
+    return RealScene(scene, plan_groups(scene, num_views, targets), points)
+
+
+def split_spec(spec: str) -> tuple[Path, list[str]]:
+    """Split ``DIR:a,b``; a folder whose own name has a colon is taken whole."""
+    folder, colon, names = spec.rpartition(":")
+    if not colon or Path(spec).exists():
+        return Path(spec), []
+    return Path(folder), [name for name in names.split(",") if name]
+
+
+def plan_groups(
+    scene: PosedScene, num_views: int, targets: Sequence[int] = (), pool: Sequence[int] = ()
+) -> tuple[tuple[int, ...], ...]:
+    """Join every target and the views nearest to it.
+
+    Args:
+        scene: What is evaluated.
+        num_views: Views of a group.
+        targets: One group each; a few that are spread evenly if none are named.
+        pool: What the others are chosen from; all views if none are named.
+    """
+    targets = targets or spread_evenly(scene.view_ids, GROUPS)
+    pool = pool or scene.view_ids
+    return tuple((target, *scene.nearest(target, pool, num_views - 1)) for target in targets)
+
+
+def _colmap_points(folder: Path, scene: PosedScene) -> Points:
+    """Return the points of ``sparse/0``, if there are any that belong to these views."""
+    model = folder / "sparse" / "0"
+    if not (model / "points3D.bin").is_file():
+        return {}
+    points = read_colmap_points(model)
+    if len(points.seen) != len(scene.view_ids):
+        logger.warning(
+            "%s: not used, it has %d images and the scene %d",
+            *(model, len(points.seen), len(scene.view_ids)),
+        )
+        return {}
+    # Both count in the order of the pictures' names.
+    return {
+        view: points.positions[seen] for view, seen in zip(scene.view_ids, points.seen, strict=True)
+    }
+
+
 def evaluate(arguments: argparse.Namespace) -> str:
-    """Judge the weights on all scenes, write everything, and return a table."""
+    """Evaluate the weights on all scenes, write everything, and return a table."""
     start = time.perf_counter()
     scenes = read_scenes(arguments)
-    out = check_output_folder(arguments.out)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    network = VGGT.from_pretrained(arguments.weights).to(device)
-    patch = network.config.patch_size
-    if arguments.side < patch or arguments.side % patch:
-        raise UserError(f"--side {arguments.side}: must be a multiple of the patch, {patch}")
+    out = check_output_folder(arguments.out, "--out")
+    (device,) = choose_devices(arguments.device)
+    network = VGGT.from_pretrained(arguments.vggt_path).to(device)
+    side, patch = arguments.backbone_size, network.config.patch_size
+    if side < patch or side % patch:
+        raise UserError(f"--backbone_size {side}: must be a multiple of the patch, {patch}")
 
     @torch.no_grad()
     def predict(views: Views) -> VGGTPrediction:
         return network(views.images, heads=("camera", "depth"))
 
     rows = {}
-    for scene in scenes:
-        groups = list(evaluate_scene(predict, scene, arguments.side, patch, device))
-        rows[scene.name] = scene_report(groups)
-        save_image(out / f"{scene.name}.png", picture(groups[0]))
+    for real in scenes:
+        groups = list(evaluate_scene(predict, real, side, patch, device))
+        rows[real.scene.name] = scene_report(groups)
+        save_image(out / f"{real.scene.name}.png", picture(groups[0]))
     means = {
         who: mean_summary([row[who] for row in rows.values()]) for who in ("network", "trivial")
     }
     settings = {**vars(arguments), "device": str(device), "torch": torch.__version__}
     report = {"settings": settings, "scenes": rows, "mean": means}
-    (out / "real_scenes.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "real_scenes.json", json.dumps(report, indent=1) + "\n")
     seconds = time.perf_counter() - start
     return "\n".join([*table({**rows, "mean": means}), f"{seconds:.1f} s; pictures are in {out}"])
 
@@ -114,7 +196,7 @@ def scene_report(groups: Sequence[GroupResult]) -> dict:
 
 
 def table(rows: dict[str, dict]) -> Iterator[str]:
-    """Yield lines: for every scene the network, then knowing nothing."""
+    """Yield lines: for every scene the network, then the trivial prediction."""
     width = max(len(name) for name in rows)
     yield f"{'':{width}}         " + "".join(f"{heading:>9}" for _, heading, _ in COLUMNS)
     for name, row in rows.items():
@@ -135,7 +217,7 @@ def picture(group: GroupResult) -> Float[Tensor, "3 height width"]:
 
 
 def _colored(values: Float[Tensor, "height width"], colors: str) -> Float[Tensor, "3 height width"]:
-    """Colour one row of maps by what is common in it, outliers aside."""
+    """Colour one row of maps over the range of its values, outliers aside."""
     low, high = torch.quantile(values.double(), values.new_tensor([0.02, 0.98]).double()).tolist()
     return colorize(values, low, high, colors)
 
@@ -159,14 +241,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", required=True, help="folder with config.json and weights")
-    parser.add_argument("--dtu", nargs="+", default=[], help="DIR or DIR:scan65,scan24")
-    parser.add_argument("--llff", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
-    parser.add_argument("--transforms", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
-    parser.add_argument("--out", required=True, help="folder for the figures and pictures")
-    parser.add_argument("--views", type=int, default=4, help="views of a group, 2 to 8")
-    parser.add_argument("--side", type=int, default=280, help="long side that the network sees")
-    parser.add_argument("--device", default=None, help="where to predict; a GPU if there is one")
+    add = parser.add_argument
+    add("--vggt_path", "--weights", required=True, help="folder with config.json and weights")
+    add("--dtu", nargs="+", default=[], help="DIR or DIR:scan65,scan24")
+    add("--llff", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
+    add("--transforms", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
+    add("--out", required=True, help="folder for the figures and pictures")
+    add("--n_views", "--views", type=int, default=4, help="views of a group, 2 to 8")
+    add("--backbone_size", "--side", type=int, default=280, help="long side of the network's input")
+    add("--device", default="auto", help="where to compute: auto, gpu or cpu")
     arguments = parser.parse_args(argv)
     return run_and_report(lambda: evaluate(arguments))
 

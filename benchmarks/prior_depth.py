@@ -1,8 +1,8 @@
-"""How right the depth is that rendering starts from: python -m benchmarks.prior_depth.
+"""Errors of the depth prior of source views: python -m benchmarks.prior_depth.
 
-Of the sources of held-out procedural worlds: the backbone's depth in the scale of the given
-cameras, and the same after a volume has looked from every source. Weighted figures count a pixel as
-much as it is trusted.
+On held-out procedural worlds: the backbone's depth in the scale of the given cameras, and the same
+after refinement by a cost volume in front of every source. The weighted error weights each pixel by
+its confidence.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from models.checkpoint import read_checkpoint
 from models.depth_prior import DepthPrior
 from models.vggt_nerf import VGGTNeRF
 from utils.console import run_and_report
+from utils.devices import choose_devices
 
-HEADINGS = ("AbsRel", "median", "<3 %", "trusted", "AbsRel, weighted")
+HEADINGS = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
 
 
 def figures(
@@ -31,14 +32,15 @@ def figures(
     depth: Float[Tensor, "batch view height width"],
     known: Bool[Tensor, "batch view height width"],
 ) -> list[float]:
-    """Compare a prior with true depth: relative errors, and how much it is trusted."""
-    predicted, trust = (
+    """Return relative errors of a prior, and its mean confidence."""
+    predicted, confidence = (
         functional.interpolate(maps, depth.shape[-2:], mode="nearest-exact")[known]
         for maps in prior.depth_and_confidence().unbind(2)
     )
     error = (predicted - depth[known]).abs() / depth[known]
-    weighted = (error * trust).sum() / trust.sum().clamp_min(1e-6)
-    values = error.mean(), error.median(), (error < 0.03).float().mean(), trust.mean(), weighted
+    weighted = (error * confidence).sum() / confidence.sum().clamp_min(1e-6)
+    close = (error < 0.03).float().mean()
+    values = error.mean(), error.median(), close, confidence.mean(), weighted
     return [value.item() for value in values]
 
 
@@ -46,9 +48,9 @@ def figures(
 def compare(
     model: VGGTNeRF, generator: ProceduralGenerator, arguments: argparse.Namespace
 ) -> Iterator[tuple[list[float], list[float]]]:
-    """Yield the figures of every world: as the backbone has it, and refined."""
+    """Yield the figures of every world: of the backbone's depth, and refined."""
     for world in range(arguments.worlds):
-        size = (arguments.size[0], arguments.size[1])
+        size = (arguments.image_size[0], arguments.image_size[1])
         batch = generator.sample([world], arguments.n_views, size, arguments.difficulty)
         views, near_far = batch.views, batch.near_far
         known = views.masks & (views.depths > 0)
@@ -60,15 +62,12 @@ def compare(
 
 
 def measure(arguments: argparse.Namespace) -> str:
-    """Print the table, and return what it is of.
-
-    Raises:
-        UserError: The checkpoint or its backbone is missing.
-    """
+    """Print the table, and return a note on it."""
+    (device,) = choose_devices(arguments.device)
     checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
-    model = checkpoint.build_model(arguments.device)
+    model = checkpoint.build_model(device)
     config = ProceduralConfig(seed=HeldOutScenes().world_seed, samples=1)
-    generator = ProceduralGenerator(config, torch.device(arguments.device))
+    generator = ProceduralGenerator(config, device)
     rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)
     print(f"{'':10}" + "".join(f"{heading:>18}" for heading in HEADINGS))
     for name, row in zip(("backbone", "refined"), rows.tolist(), strict=True):
@@ -84,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--vggt_path")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--worlds", type=int, default=24)
-    parser.add_argument("--size", type=int, nargs=2, default=(192, 256))
+    parser.add_argument("--image_size", "--size", type=int, nargs=2, default=(192, 256))
     parser.add_argument("--n_views", type=int, default=3)
     parser.add_argument("--difficulty", type=float, default=held_out.world_difficulty)
     arguments = parser.parse_args(argv)

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.backbone import NullBackbone, load_backbone
 from models.config import BackboneConfig, ModelConfig
 from models.scene_model import SceneMaps, SceneModel
+from models.vggt.backbone import NullBackbone, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.checkpoints import load_safely, resolve_checkpoint

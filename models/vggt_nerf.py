@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from datasets.views import Views
-from models.backbone import Backbone
 from models.config import ModelConfig, RenderConfig
 from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet, composite_planes
 from models.depth_prior import build_depth_prior
@@ -24,6 +23,7 @@ from models.encoder import FeaturePyramid, fill_missing_views
 from models.projection import SceneFeatures, sample_source_views
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
+from models.vggt.backbone import Backbone
 from models.volume_rendering import Composite, composite
 from utils.cameras import Cameras
 from utils.rays import pixel_grid, pixel_rays

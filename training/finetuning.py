@@ -19,10 +19,10 @@ from evaluation.photographs import split_scan
 from evaluation.pictures import save_pictures
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.tasks import SceneTask
-from models.backbone import NullBackbone
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO

@@ -13,9 +13,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.data_module import SceneDataModule
 from datasets.worlds_module import WorldsModule
-from models.backbone import load_backbone
 from models.checkpoint import general_content, model_weights
 from models.config import ModelConfig
+from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.callbacks import GradientGuard, Throughput, ValidationPictures
 from training.checkpointing import (

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.local_features import detect_features, match_features
+from datasets.matching import detect_features, match_features
 
 _MAX_FEATURES = 2500
 _MAX_DISTANCE = 1.5

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datasets.matching import halfway_points
 from utils.cameras import Cameras, to_camera
-from utils.triangulation import halfway_points
 
 _MIN_ANGLE = 1.0
 """Degrees between two rays below which their point's depth is not trusted."""

@@ -1,15 +1,21 @@
-"""The geometry backbone: VGGT at any size."""
+"""The geometry backbone: ``models.vggt.VGGT.from_pretrained(folder)``.
 
-from models.vggt.config import VGGTConfig
-from models.vggt.frozen import BackboneFeatures, FrozenVGGT
-from models.vggt.initialization import random_vggt
-from models.vggt.network import VGGT, VGGTPrediction
+``VGGT`` is imported on first use, so that the settings in ``models.vggt.config`` need no torch.
+"""
 
-__all__ = [
-    "VGGT",
-    "BackboneFeatures",
-    "FrozenVGGT",
-    "VGGTConfig",
-    "VGGTPrediction",
-    "random_vggt",
-]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.vggt.network import VGGT
+
+__all__ = ["VGGT"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name != "VGGT":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from models.vggt.network import VGGT
+
+    return VGGT

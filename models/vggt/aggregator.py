@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.vggt.block import Block
+from models.vggt.attention import Block, grid_rotations
 from models.vggt.config import VGGTConfig
 from models.vggt.dino import DinoTransformer
-from models.vggt.rope import grid_rotations
 
 # ImageNet's statistics, by which the patch embedding was trained.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -17,7 +16,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 class Aggregator(nn.Module):
-    """Views of a scene to tokens that know of each other."""
+    """Turns the views of a scene into tokens that have attended to each other."""
 
     image_mean: Tensor
     image_std: Tensor
@@ -35,18 +34,14 @@ class Aggregator(nn.Module):
         self.register_token = nn.Parameter(
             torch.randn(1, 2, config.num_register_tokens, dim) * 1e-6
         )
-        self.frame_blocks = self._blocks(config)
-        self.global_blocks = self._blocks(config)
+        self.frame_blocks, self.global_blocks = (
+            nn.ModuleList(Block(dim, config.num_heads, qk_norm=True) for _ in range(config.depth))
+            for _ in range(2)
+        )
         # On the CPU also when the network is being laid out on the meta device.
         mean, std = torch.tensor([IMAGE_MEAN, IMAGE_STD], device="cpu").unbind(0)
         self.register_buffer("image_mean", mean[:, None, None], persistent=False)
         self.register_buffer("image_std", std[:, None, None], persistent=False)
-
-    @staticmethod
-    def _blocks(config: VGGTConfig) -> nn.ModuleList:
-        return nn.ModuleList(
-            Block(config.embed_dim, config.num_heads, qk_norm=True) for _ in range(config.depth)
-        )
 
     def forward(
         self, images: Float[Tensor, "batch view 3 height width"]

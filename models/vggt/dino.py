@@ -14,24 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vggt.block import Block
+from models.vggt.attention import Block
 from models.vggt.config import VGGTConfig
 
 NORM_EPS = 1e-6
-
-
-class PatchProjection(nn.Module):
-    """One linear map of every square patch."""
-
-    def __init__(self, patch_size: int, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
-
-    def forward(
-        self, images: Float[Tensor, "image 3 height width"]
-    ) -> Float[Tensor, "image patch channel"]:
-        """Return the patches row by row."""
-        return self.proj(images).flatten(2).transpose(1, 2)
 
 
 class DinoTransformer(nn.Module):
@@ -47,7 +33,8 @@ class DinoTransformer(nn.Module):
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, dim))
         # Only masked pre-training uses it, but checkpoints carry it.
         self.mask_token = nn.Parameter(torch.zeros(1, dim), requires_grad=False)
-        self.patch_embed = PatchProjection(config.patch_size, dim)
+        projection = nn.Conv2d(3, dim, config.patch_size, stride=config.patch_size)
+        self.patch_embed = nn.ModuleDict({"proj": projection})
         self.blocks = nn.ModuleList(
             Block(dim, config.dino_heads, eps=NORM_EPS, layer_scale=1.0)
             for _ in range(config.dino_depth)
@@ -64,7 +51,7 @@ class DinoTransformer(nn.Module):
         """
         height, width = images.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
-        patches = self.patch_embed(images)
+        patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
         classes = self.cls_token.expand(len(images), -1, -1)
         tokens = torch.cat([classes, patches], 1) + self.position_embedding(grid)
         registers = self.register_tokens.expand(len(images), -1, -1)

@@ -1,26 +1,26 @@
-"""The backbone as the radiance field uses it: fixed weights, any image size."""
+"""The backbone as the radiance field uses it: fixed weights, any image size, low-rank tuning."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vggt.low_rank import LowRankTuning
+from models.vggt.aggregator import Aggregator
 from models.vggt.network import VGGT, Head
-from models.vggt.preprocess import network_size
 
 FINGERPRINT_SAMPLES = 16
 
 
 @dataclass(frozen=True)
 class BackboneFeatures:
-    """Tokens and geometry at the network's resolution; None where a head was not asked."""
+    """Tokens and geometry at the network's resolution; None where a head did not run."""
 
     tokens: tuple[Float[Tensor, "batch view channels rows columns"], ...]
     """One map per layer that the heads read, channels last in memory."""
@@ -35,9 +35,9 @@ class BackboneFeatures:
 
 
 class FrozenVGGT(nn.Module):
-    """A backbone that its parent can move between devices, but neither train nor save.
+    """A backbone that its parent module can move between devices, but neither train nor save.
 
-    What a parent can train and save are low-rank additions, if they are asked for.
+    What a parent can train and save are low-rank additions, if there are any.
     """
 
     network: VGGT
@@ -49,13 +49,12 @@ class FrozenVGGT(nn.Module):
         tuned_blocks: int = 0,
         tuned_rank: int = 8,
     ) -> None:
-        """Wrap a network.
+        """Wrap a network, which is frozen in place.
 
         Args:
-            network: Frozen in place.
-            long_side: Longer side, in pixels, of what the network sees; ``None`` means the size
-                that it was trained at.
-            tuned_blocks: The last so many pairs of attention blocks get low-rank additions.
+            network: The backbone.
+            long_side: Of the network's input, in pixels; ``None``: at which it was trained.
+            tuned_blocks: How many of the last pairs of attention blocks get low-rank additions.
             tuned_rank: Their rank.
         """
         super().__init__()
@@ -64,9 +63,9 @@ class FrozenVGGT(nn.Module):
         object.__setattr__(self, "network", network.requires_grad_(False).eval())
         self.long_side = network.config.img_size if long_side is None else long_side
         self.fingerprint = fingerprint(network)
-        self.tuning = (
-            LowRankTuning(network.aggregator, tuned_blocks, tuned_rank) if tuned_blocks else None
-        )
+        self.tuning: LowRankTuning | None = None
+        if tuned_blocks:
+            self.tuning = LowRankTuning(network.aggregator, tuned_blocks, tuned_rank)
 
     @property
     def token_channels(self) -> int:
@@ -88,9 +87,7 @@ class FrozenVGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ("depth",),
     ) -> BackboneFeatures:
-        """Look at a scene's views.
-
-        Gradients reach low-rank additions through the tokens, and nothing else.
+        """Return the features of a scene's views; gradients reach low-rank additions alone.
 
         Args:
             images: RGB in [0, 1] of any size; the full picture is resized for the network.
@@ -118,10 +115,27 @@ class FrozenVGGT(nn.Module):
         )
 
 
+def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[int, int]:
+    """Return the (height, width) to which a whole picture is resized for the network.
+
+    The long side becomes ``long_side``, a positive multiple of the patch; the other the multiple
+    that is nearest to keeping the aspect ratio, which may change by half a patch.
+    """
+    if long_side < patch or long_side % patch:
+        below = max(1, long_side // patch) * patch
+        raise ValueError(
+            f"backbone_size={long_side} must be a positive multiple of the patch {patch}, for "
+            f"example {below} or {below + patch}"
+        )
+    short_patches = round(min(height, width) * long_side / max(height, width) / patch)
+    short_side = patch * max(1, short_patches)
+    return (short_side, long_side) if width >= height else (long_side, short_side)
+
+
 def resize_images(
     images: Float[Tensor, "batch view 3 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "batch view 3 new_height new_width"]:
-    """Resize as the network's own preprocessing does: bicubic, antialiased, within [0, 1]."""
+    """Resize as the published preprocessing does: bicubic, antialiased, within [0, 1]."""
     if images.shape[-2:] == size:
         return images
     flat = functional.interpolate(
@@ -144,3 +158,43 @@ def fingerprint(network: nn.Module) -> str:
         samples.append(flat[:: max(1, flat.numel() // FINGERPRINT_SAMPLES)].float())
     digest.update(torch.cat(samples).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+class LowRankAddition(nn.Module):
+    """What is added to the output of one linear layer ("LoRA", Hu et al., 2022); 0 at first."""
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(layer.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, layer.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch out"]:
+        """Return the addition for an input of the layer."""
+        return self.up(self.down(x))
+
+
+class LowRankTuning(nn.Module):
+    """Additions to every linear layer in the last blocks of alternating attention."""
+
+    def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
+        """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
+        super().__init__()
+        depth = len(aggregator.global_blocks)
+        if not 1 <= blocks <= depth or rank < 1:
+            raise ValueError(
+                f"tuned_blocks={blocks} must lie in 0..{depth} and tuned_rank={rank} be positive"
+            )
+        tuned = [*aggregator.frame_blocks[-blocks:], *aggregator.global_blocks[-blocks:]]
+        layers = [
+            layer for block in tuned for layer in block.modules() if isinstance(layer, nn.Linear)
+        ]
+        self.additions = nn.ModuleList(LowRankAddition(layer, rank) for layer in layers)
+        for layer, addition in zip(layers, self.additions, strict=True):
+            layer.register_forward_hook(partial(_add, addition))
+
+
+def _add(
+    addition: nn.Module, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    return output + addition(inputs[0])

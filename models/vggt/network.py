@@ -7,7 +7,7 @@ of the first view and in a unit of length that the network chooses.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,19 +17,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.vggt.aggregator import Aggregator
-from models.vggt.camera_head import CameraHead
+from models.vggt.attention import LayerScale
 from models.vggt.config import VGGTConfig
-from models.vggt.dpt_head import DptHead
-from models.vggt.loading import load_weights, read_config
+from models.vggt.dino import DinoTransformer
+from models.vggt.heads import CameraHead, DptHead
+from models.vggt.weights import load_weights, read_config, save_weights
 
 Head = Literal["camera", "depth", "points"]
 ALL_HEADS: tuple[Head, ...] = ("camera", "depth", "points")
 RANGE_TOLERANCE = 1e-3
+LINEAR_STD = 0.02
+TOKEN_STD = 1e-6
 
 
 @dataclass(frozen=True)
 class VGGTPrediction:
-    """What the heads say; None where a head was not asked."""
+    """Results of the heads; None where a head did not run."""
 
     pose_enc: Float[Tensor, "batch view 9"] | None = None
     """World-to-camera transforms and fields of view; see ``pose_encoding``."""
@@ -60,8 +63,7 @@ class VGGT(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> VGGT:
         """Load ``config.json`` and the weights of a folder, in evaluation mode and float32.
 
-        Raises:
-            UserError: Something is missing, damaged, or not the weights of this network.
+        ``UserError`` names what is missing, damaged, or not of this network.
         """
         config = read_config(Path(folder))
         with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
@@ -69,20 +71,16 @@ class VGGT(nn.Module):
         load_weights(vggt, Path(folder))
         return vggt.eval()
 
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write what ``from_pretrained`` reads, in half precision; return the weights file."""
+        return save_weights(self, self.config, Path(folder))
+
     def forward(
         self,
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ALL_HEADS,
     ) -> VGGTPrediction:
-        """Predict the geometry that the named heads are for.
-
-        Args:
-            images: RGB in [0, 1], sides multiples of the patch. The first view sets the frame.
-            heads: Which heads to run.
-
-        Raises:
-            ValueError: The images are not as described.
-        """
+        """Run the named heads on RGB images in [0, 1], whose sides are multiples of the patch."""
         check_images(images, self.config.patch_size)
         layers, _ = self.aggregator(images)
         return self.predict(layers, (images.shape[-2], images.shape[-1]), heads)
@@ -100,12 +98,12 @@ class VGGT(nn.Module):
             layers: First result of ``aggregator(images)``.
             size: Height and width of those images.
             heads: Which heads to run.
-            full_precision: Suspend any autocast, as the published network does. Training a small
-                network may prefer speed.
+            full_precision: Suspend any autocast, as the published network does.
         """
         results: dict[str, Tensor | tuple[Tensor, ...]] = {}
         patches = [layer[:, :, self.config.patch_start :] for layer in layers]
-        with _precision(layers[0].device.type, full_precision):
+        exact = torch.autocast(layers[0].device.type, enabled=False)
+        with exact if full_precision else nullcontext():
             if "camera" in heads:
                 poses = self.camera_head(layers[-1][:, :, 0])
                 results.update(pose_enc=poses[-1], pose_encodings=poses)
@@ -120,12 +118,9 @@ class VGGT(nn.Module):
 
 
 def check_images(images: Tensor, patch_size: int) -> None:
-    """Refuse what the network would silently misread.
+    """Refuse images of wrong axes, type, size or range.
 
     The range is checked on the CPU only, where reading a value does not stall anything.
-
-    Raises:
-        ValueError: Wrong axes, type, size or range.
     """
     if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
         raise ValueError(
@@ -148,5 +143,40 @@ def _confidence(logits: Tensor) -> Tensor:
     return 1 + logits.squeeze(-1).exp()
 
 
-def _precision(device_type: str, full_precision: bool) -> AbstractContextManager[object]:
-    return torch.autocast(device_type, enabled=False) if full_precision else nullcontext()
+def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGGT:
+    """Build a network with random weights that depend on the seed alone.
+
+    PyTorch's global generator is left as it is. ``layer_scale`` is the initial factor of the
+    residual branches outside the patch embedding.
+    """
+    with torch.device("meta"):
+        vggt = VGGT(config)
+    zeros = {key: torch.zeros(value.shape) for key, value in vggt.state_dict().items()}
+    vggt.load_state_dict(zeros, assign=True)
+    generator = torch.Generator().manual_seed(seed)
+    for module in vggt.modules():
+        _initialize(module, generator, layer_scale)
+    for block in vggt.aggregator.patch_embed.blocks.modules():
+        if isinstance(block, LayerScale):
+            nn.init.ones_(block.gamma)
+    return vggt
+
+
+@torch.no_grad()
+def _initialize(module: nn.Module, generator: torch.Generator, layer_scale: float) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=LINEAR_STD, generator=generator)
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        # Preserves the scale of activations through the rectified stages of the dense heads.
+        nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        nn.init.ones_(module.weight)
+    elif isinstance(module, LayerScale):
+        nn.init.constant_(module.gamma, layer_scale)
+    elif isinstance(module, DinoTransformer):
+        nn.init.trunc_normal_(module.pos_embed, std=LINEAR_STD, generator=generator)
+        nn.init.normal_(module.cls_token, std=TOKEN_STD, generator=generator)
+        nn.init.normal_(module.register_tokens, std=TOKEN_STD, generator=generator)
+    elif isinstance(module, Aggregator):
+        nn.init.normal_(module.camera_token, std=TOKEN_STD, generator=generator)
+        nn.init.normal_(module.register_token, std=TOKEN_STD, generator=generator)

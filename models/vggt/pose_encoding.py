@@ -4,12 +4,10 @@ Entries 0-2 are the translation of the world-to-camera transform, 3-6 its rotati
 with the scalar last (x, y, z, w; any norm), 7 and 8 the vertical and the horizontal field of view
 in radians. Lens centres off the middle of the image cannot be expressed.
 
-Half pixels: a field of view is the angle between the image's edges, symmetric about its middle.
-In this project's convention the edges are 0 and the width, so the middle is width / 2, and that is
-the principal point here: encoding a centred camera and decoding it gives the same camera. The
-published code has the same number, but unprojects with integer coordinates for pixel centres; its
-rays therefore lie half a pixel up and to the left of ours. To reproduce its points, pass integer
-coordinates to ``utils.cameras.unproject``.
+Half pixels: in this project's convention the image's edges are 0 and the width, so its middle, and
+the principal point here, is width / 2. The published code has the same number, but unprojects with
+integer coordinates for pixel centres; its rays therefore lie half a pixel up and to the left of
+ours. To reproduce its points, pass integer coordinates to ``utils.cameras.unproject``.
 """
 
 from __future__ import annotations
@@ -19,15 +17,16 @@ from math import pi
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from utils.cameras import Cameras, invert_rigid
 
-# The network may answer a field of view of exactly zero. 0.06 degrees keeps focal lengths finite.
+# The network may predict a field of view of exactly zero. 0.06 degrees keeps focal lengths finite.
 MIN_FIELD_OF_VIEW = 1e-3
 
 
 def encode_pose(cameras: Cameras, height: int, width: int) -> Float[Tensor, "*batch 9"]:
-    """Describe cameras of images of the given size. Skew and principal point are dropped."""
+    """Encode cameras of images of the given size. Skew and principal point are dropped."""
     w2c = cameras.w2c
     half_size = w2c.new_tensor([height / 2, width / 2])
     focal = cameras.intrinsics[..., [1, 0], [1, 0]]
@@ -43,13 +42,12 @@ def decode_pose(pose_enc: Float[Tensor, "*batch 9"], height: int, width: int) ->
     """
     rotation = rotation_from_quaternion(pose_enc[..., 3:7])
     top = torch.cat([rotation, pose_enc[..., :3, None]], -1)
-    bottom = pose_enc.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
     fields_of_view = pose_enc[..., 7:].clamp(MIN_FIELD_OF_VIEW, pi - MIN_FIELD_OF_VIEW)
-    center = pose_enc.new_tensor([height / 2, width / 2])
-    focal_y, focal_x = (center / torch.tan(fields_of_view / 2)).unbind(-1)
-    zero, one = torch.zeros_like(focal_x), torch.ones_like(focal_x)
-    rows = [focal_x, zero, one * center[1], zero, focal_y, one * center[0], zero, zero, one]
-    intrinsics = torch.stack(rows, -1).unflatten(-1, (3, 3))
+    center = pose_enc.new_tensor([width / 2, height / 2])
+    focal = center / torch.tan(fields_of_view.flip(-1) / 2)
+    intrinsics = torch.diag_embed(torch.cat([focal, torch.ones_like(focal[..., :1])], -1))
+    intrinsics[..., :2, 2] = center
     return Cameras(intrinsics, invert_rigid(torch.cat([top, bottom], -2)))
 
 
@@ -75,30 +73,14 @@ def quaternion_from_rotation(
     Each component can be found from the diagonal up to its sign, and the others from it by
     division; starting from the largest of the four is well conditioned everywhere.
     """
-    m = rotations
-    xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    squares = torch.stack([1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz])
-    doubled = squares.clamp_min(1e-12).sqrt()  # Twice |x|, |y|, |z|, |w|.
-    xy, xz, yz = (
-        m[..., 1, 0] + m[..., 0, 1],
-        m[..., 0, 2] + m[..., 2, 0],
-        m[..., 2, 1] + m[..., 1, 2],
-    )
-    xw, yw, zw = (
-        m[..., 2, 1] - m[..., 1, 2],
-        m[..., 0, 2] - m[..., 2, 0],
-        m[..., 1, 0] - m[..., 0, 1],
-    )
+    xx, yy, zz = rotations.diagonal(dim1=-2, dim2=-1).unbind(-1)
+    squares = [1 + xx - yy - zz, 1 - xx + yy - zz, 1 - xx - yy + zz, 1 + xx + yy + zz]
+    doubled = torch.stack(squares, -1).clamp_min(1e-12).sqrt()  # Twice |x|, |y|, |z|, |w|.
     # Row i is four times component i of the quaternion times the whole quaternion.
-    products = torch.stack(
-        [
-            torch.stack([doubled[0] ** 2, xy, xz, xw], -1),
-            torch.stack([xy, doubled[1] ** 2, yz, yw], -1),
-            torch.stack([xz, yz, doubled[2] ** 2, zw], -1),
-            torch.stack([xw, yw, zw, doubled[3] ** 2], -1),
-        ],
-        -2,
-    )
-    best = doubled.argmax(0)[..., None, None].expand(*doubled.shape[1:], 1, 4)
-    quaternions = torch.nn.functional.normalize(products.gather(-2, best).squeeze(-2), dim=-1)
+    products = functional.pad(rotations + rotations.mT, (0, 1, 0, 1))
+    differences = (rotations - rotations.mT)[..., [2, 0, 1], [1, 2, 0]]
+    products[..., :3, 3] = products[..., 3, :3] = differences
+    products.diagonal(dim1=-2, dim2=-1).copy_(doubled**2)
+    best = doubled.argmax(-1)[..., None, None].expand(*doubled.shape[:-1], 1, 4)
+    quaternions = functional.normalize(products.gather(-2, best).squeeze(-2), dim=-1)
     return torch.where(quaternions[..., 3:] < 0, -quaternions, quaternions)

@@ -6,13 +6,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_models import SMALLEST_VGGT
 
-from benchmarks import backbone_real_scenes
-from models.vggt.initialization import random_vggt
-from training.vggt.export import export_vggt
+from benchmarks.backbone_real_scenes import dtu_scenes, main, plan_groups, split_spec
+from datasets.posed_scene import PosedScene
+from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
+from models.vggt.network import random_vggt
+from utils.cameras import Cameras
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = ROOT.parent / "shared" / "scenes"
@@ -20,15 +25,15 @@ SCENES = ROOT.parent / "shared" / "scenes"
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    config = SMALLEST_VGGT
     folder = tmp_path_factory.mktemp("weights")
-    export_vggt(random_vggt(config, 0), folder)
+    random_vggt(SMALLEST_VGGT, 0).save_pretrained(folder)
     return folder
 
 
 def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
-    command = ["-m", "benchmarks.backbone_real_scenes", "--weights", weights, "--side", "56"]
-    command += ["--dtu", f"{tiny_dtu}:scan1,scan2", "--views", "3", "--out", tmp_path / "out"]
+    command = ["-m", "benchmarks.backbone_real_scenes", "--vggt_path", weights, "--out"]
+    command += [tmp_path / "out", "--dtu", f"{tiny_dtu}:scan1,scan2", "--n_views", "3"]
+    command += ["--backbone_size", "56"]
     run = subprocess.run(
         [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -36,7 +41,7 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
     for word in ("scan1", "scan2", "mean", "network", "trivial", "AUC@30", "AbsRel", "depth maps"):
         assert word in run.stderr, run.stderr
     report = json.loads((tmp_path / "out" / "real_scenes.json").read_text())
-    assert report["settings"]["views"] == 3 and report["settings"]["weights"] == str(weights)
+    assert report["settings"]["n_views"] == 3 and report["settings"]["vggt_path"] == str(weights)
     assert set(report["scenes"]) == {"scan1", "scan2"}
     for scene in report["scenes"].values():
         assert [len(group["views"]) for group in scene["groups"]] == [3] * 4
@@ -57,8 +62,8 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
         (["--dtu", "{dtu}:scan9"], ["none of the 1 scans", "scan9"]),
         (["--dtu", "{few}"], ["scan1", "3 views", "4 are needed"]),
         (["--dtu", "{dtu}", "{dtu}"], ["two scenes are named 'scan2'"]),
-        (["--dtu", "{dtu}", "--views", "9"], ["--views 9", "2 to 8"]),
-        (["--dtu", "{dtu}", "--side", "50"], ["--side 50", "patch, 14"]),
+        (["--dtu", "{dtu}", "--views", "9"], ["--n_views 9", "2 to 8"]),
+        (["--dtu", "{dtu}", "--side", "50"], ["--backbone_size 50", "patch, 14"]),
         (["--dtu", "{dtu}", "--weights", "{tmp}/none"], ["{tmp}/none"]),
         (["--llff", "{tmp}/absent:left"], ["numbers such as 5,15"]),
         ([], ["no scenes", "--dtu"]),
@@ -68,7 +73,7 @@ def test_refusals(flags, words, weights, tiny_dtu, few_views, tmp_path, caplog):
     known = {"tmp": tmp_path, "dtu": tiny_dtu, "few": few_views}
     argv = ["--weights", str(weights), "--out", str(tmp_path / "out")]
     argv += [flag.format(**known) for flag in flags]
-    assert backbone_real_scenes.main(argv) == 2
+    assert main(argv) == 2
     for word in words:
         assert word.format(**known) in caplog.text, caplog.text
     assert not (tmp_path / "out" / "real_scenes.json").exists()
@@ -91,7 +96,7 @@ def test_photographs_in_every_layout(weights, tmp_path, caplog):
     argv += ["--dtu", f"{SCENES / 'dtu'}:scan24", "--llff", f"{SCENES / 'llff' / 'fern'}:12"]
     argv += ["--transforms", f"{SCENES / 'fox'}:5"]
     with caplog.at_level("INFO"):
-        assert backbone_real_scenes.main(argv) == 0
+        assert main(argv) == 0
     report = json.loads((tmp_path / "real_scenes.json").read_text())
     references = {name: scene["depth_reference"] for name, scene in report["scenes"].items()}
     assert references == {
@@ -100,3 +105,59 @@ def test_photographs_in_every_layout(weights, tmp_path, caplog):
         "fox": ["triangulated matches"],
     }
     assert all(scene["depth_points"] > 100 for scene in report["scenes"].values())
+
+
+def views_in_a_row(count):
+    c2w = torch.eye(4).repeat(count, 1, 1)
+    c2w[:, 0, 3] = torch.arange(float(count))
+    return PosedScene(
+        name="row",
+        view_ids=tuple(range(count)),
+        view_names=tuple(map(str, range(count))),
+        cameras=Cameras(torch.eye(3).repeat(count, 1, 1), c2w),
+        near_far=torch.tensor([1.0, 2.0]),
+        image_size=(4, 4),
+        read_view=pytest.fail,
+    )
+
+
+def test_targets_are_joined_by_their_nearest_views():
+    groups = plan_groups(views_in_a_row(16), 3)
+    assert [group[0] for group in groups] == [2, 6, 10, 14]
+    assert all(set(group) == {group[0] - 1, group[0], group[0] + 1} for group in groups)
+    named = plan_groups(views_in_a_row(9), 3, targets=(4,), pool=(0, 1, 8))
+    assert named == ((4, 1, 0),)
+    assert {len(group) for group in plan_groups(views_in_a_row(3), 3)} == {3}
+
+
+@pytest.mark.parametrize(
+    ("count", "targets", "words"),
+    [(3, (), "3 source views .* there are 2"), (9, (4, 9), "no view 9.* 0 to 8")],
+)
+def test_groups_that_cannot_be_formed_are_refused(count, targets, words):
+    with pytest.raises(UserError, match=f"row.* {words}"):
+        plan_groups(views_in_a_row(count), 4, targets)
+
+
+def test_a_colon_separates_names_from_the_folder(tmp_path):
+    odd = tmp_path / "a:b"
+    odd.mkdir()
+    assert split_spec(f"{tmp_path}/x:scan1,scan2") == (tmp_path / "x", ["scan1", "scan2"])
+    assert split_spec(str(tmp_path)) == (tmp_path, [])
+    assert split_spec(str(odd)) == (odd, [])
+
+
+def test_scans_of_a_list_or_by_name(tiny_dtu):
+    assert [real.scene.name for real in dtu_scenes(str(tiny_dtu), 4)] == ["scan2"]
+    scenes = dtu_scenes(f"{tiny_dtu}:scan2,scan1", 5)
+    assert [real.scene.name for real in scenes] == ["scan2", "scan1"]
+    assert {len(group) for real in scenes for group in real.groups} == {5}
+
+
+def test_the_protocol_chooses_the_groups_of_whole_scans(tmp_path, tiny_scene, write_dtu_scene):
+    repeated = [np.concatenate([part] * 7)[:49] for part in (tiny_scene.images, tiny_scene.w2c)]
+    whole = replace(tiny_scene, images=repeated[0], w2c=repeated[1], depths=None)
+    write_dtu_scene(tmp_path, "scan7", whole)
+    (real,) = dtu_scenes(f"{tmp_path}:scan7", 4)
+    assert tuple(group[0] for group in real.groups) == PROTOCOL_TARGETS
+    assert all(set(group[1:]) <= set(PROTOCOL_POOL) for group in real.groups)

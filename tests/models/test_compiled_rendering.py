@@ -9,7 +9,7 @@ COMPARE = """
 import functools, torch
 torch.compile = functools.partial(torch.compile, backend="eager", fullgraph=True)
 from datasets.views import Views
-from models.backbone import NullBackbone
+from models.vggt.backbone import NullBackbone
 from models.config import ModelConfig
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras

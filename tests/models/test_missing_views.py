@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from datasets.views import Views
-from models.backbone import NullBackbone
 from models.encoder import fill_missing_views
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
 from utils.rays import pixel_grid

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from datasets.views import Views
-from models.backbone import NullBackbone
 from models.config import (
     CostVolumeConfig,
     FeaturePyramidConfig,
@@ -14,6 +13,7 @@ from models.config import (
 )
 from models.depth_prior import DepthPrior
 from models.projection import SceneFeatures
+from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from training.config import RayBatchConfig
 from training.ray_batches import draw_target_rays, render_targets

@@ -8,7 +8,6 @@ from tiny_models import random_backbone, save_general
 from training_runs import as_flags
 
 import train_vggt_nerf_finetuning_pl
-from models.backbone import load_backbone
 from models.config import (
     CostVolumeConfig,
     FeaturePyramidConfig,
@@ -16,6 +15,7 @@ from models.config import (
     RadianceFieldConfig,
     RenderConfig,
 )
+from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.config import FineTuningConfig, GeneralTrainingConfig
 from training.finetuning import run_finetuning

@@ -11,7 +11,7 @@ import torch
 
 import train_vggt_nerf_pl
 from training.config import FineTuningConfig, GeneralTrainingConfig
-from training.vggt.mini_config import MiniTrainingConfig
+from training.vggt.config import MiniTrainingConfig
 from utils.config import parse_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,9 +1,8 @@
-"""Teaching heads of the attention between views to look at corresponding patches.
+"""Supervision of attention between views: some heads are taught to attend to the matching patch.
 
 Features that are alike in corresponding patches do not make a network use them: that takes heads
-whose queries find those patches, so that what is known there flows here. Left alone, such heads
-are slow to emerge. Where each patch of a view should look is known exactly; the cross-entropy of a
-head's whole attention says how far it is from looking there.
+whose queries find those patches. Without supervision such heads are slow to emerge. The target of
+each patch is known exactly, so the loss is the cross-entropy of a head's attention over all tokens.
 """
 
 from __future__ import annotations
@@ -17,71 +16,68 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.vggt.aggregator import Aggregator
-from models.vggt.block import Attention
-from models.vggt.rope import Rotations, rotate
-from training.vggt.matching import NO_MATCH, MatchingConfig, MatchingResult
+from models.vggt.attention import Attention, Rotations, rotate
+from training.vggt.matching import NO_MATCH, MatchingResult, classify_matches, mean_result
 
 
-class AttentionTeacher:
-    """Listens to some blocks of a network, and judges where their first heads look.
+class AttentionSupervision:
+    """Computes the attention of the first heads of some blocks, from recorded inputs.
 
-    The network's own attention never exists as a matrix; that of the taught heads is made again
-    here, from the tokens that a forward hook has seen.
+    The network's own attention never exists as a matrix; that of the supervised heads is computed
+    again here, from the tokens that a forward hook has recorded.
     """
 
-    def __init__(self, aggregator: Aggregator, config: MatchingConfig) -> None:
-        """Begin to listen.
+    def __init__(
+        self, aggregator: Aggregator, blocks: Sequence[int] | None = None, heads: int = 1
+    ) -> None:
+        """Begin to record.
 
         Args:
-            aggregator: Of the network in training; copies made later listen too, so make none.
-            config: Which blocks and how many heads.
+            aggregator: Of the network in training; copies made later record too, so make none.
+            blocks: Of attention between views; by default those a quarter and a half way through.
+            heads: How many heads of each block are supervised.
         """
-        self._heads = config.attention_heads
+        depth = len(aggregator.global_blocks)
+        self._heads = heads
         self._patch_start = aggregator.patch_start
-        self._seen: dict[Attention, tuple[Tensor, Rotations]] = {}
-        for index in config.attention_blocks:
+        self._recorded: dict[Attention, tuple[Tensor, Rotations]] = {}
+        for index in sorted({depth // 4, depth // 2}) if blocks is None else blocks:
             block: nn.Module = aggregator.global_blocks[index]
-            block.attn.register_forward_pre_hook(self._listen)  # pyright: ignore
+            block.attn.register_forward_pre_hook(self._record)  # pyright: ignore
 
-    def judge(
+    def loss(
         self, matches: Int[Tensor, "batch view patch"], others: Sequence[int]
     ) -> MatchingResult:
         """Compare the attention in the last forward pass with true correspondences.
 
         Args:
-            matches: The patch of view ``others[v]`` that each patch of view v should look at.
+            matches: The patch of view ``others[v]`` that matches each patch of view v.
             others: One view for each view.
         """
-        batch, views, patches = matches.shape
+        views, patches = matches.shape[1:]
         per_view = self._patch_start + patches
         offsets = matches.new_tensor(others)[:, None] * per_view + self._patch_start
         targets = torch.where(matches == NO_MATCH, NO_MATCH, matches + offsets)
         targets = targets[:, None].expand(-1, self._heads, -1, -1)
-        matched = targets != NO_MATCH
-        count = matched.sum().clamp_min(1)
-        losses, accuracies = [], []
-        for attention, (tokens, rotations) in self._seen.items():
-            logits = _attention_logits(attention, tokens, rotations, self._heads)
+        results = []
+        for attention, (tokens, rotations) in self._recorded.items():
+            logits = attention_logits(attention, tokens, rotations, self._heads)
             logits = logits.unflatten(2, (views, per_view))[:, :, :, self._patch_start :]
-            entropy = functional.cross_entropy(
-                logits.flatten(0, 3), targets.flatten(), ignore_index=NO_MATCH, reduction="sum"
-            )
-            losses.append(entropy / count)
-            accuracies.append(((logits.argmax(-1) == targets) & matched).sum() / count)
-        self._seen.clear()
-        return MatchingResult(torch.stack(losses).mean(), torch.stack(accuracies).mean())
+            results.append(classify_matches(logits, targets))
+        self.clear()
+        return mean_result(results)
 
-    def forget(self) -> None:
-        """Drop what was seen, in steps that are not judged."""
-        self._seen.clear()
+    def clear(self) -> None:
+        """Drop what was recorded, in steps without this loss."""
+        self._recorded.clear()
 
-    def _listen(self, attention: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _record(self, attention: nn.Module, arguments: tuple[Any, ...]) -> None:
         assert isinstance(attention, Attention)
         tokens, rotations = arguments
-        self._seen[attention] = (tokens, rotations)
+        self._recorded[attention] = (tokens, rotations)
 
 
-def _attention_logits(
+def attention_logits(
     attention: Attention,
     tokens: Float[Tensor, "batch token channel"],
     rotations: Rotations,

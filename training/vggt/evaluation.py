@@ -1,16 +1,32 @@
-"""How good predicted depth and cameras are, by the field's common measures."""
+"""Depth and camera errors, and the evaluation on procedural scenes that training never sees.
+
+The trivial prediction that all tables compare with is one depth everywhere and identical cameras.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from datasets.planned_scenes import SceneRequest
 from datasets.views import Views
+from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
+from training.vggt.config import HeldOutConfig
+from training.vggt.scenes import held_out_requests
 from utils.cameras import Cameras
+
+Maps = Float[Tensor, "scene view height width"]
+Poses = Float[Tensor, "scene view 9"]
+Pixels = Float[Tensor, "scene pixel"]
+Pairs = Float[Tensor, "scene pair"]
+Prediction = tuple[Maps, Poses]
+"""Depth and pose encodings."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +50,12 @@ class GeometryMetrics:
 
 
 @torch.no_grad()
-def geometry_metrics(
-    depth: Float[Tensor, "scene view height width"],
-    pose_enc: Float[Tensor, "scene view 9"],
-    truth: Views,
-) -> GeometryMetrics:
-    """Judge predicted depth and cameras of a batch of scenes."""
-    valid = truth.masks & (truth.depths > 0) & truth.depths.isfinite()
-    ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid.flatten(1))
-    valid = valid.flatten(1)
+def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> GeometryMetrics:
+    """Compare predicted depth and cameras of a batch of scenes with the truth."""
+    valid = (truth.masks & (truth.depths > 0) & truth.depths.isfinite()).flatten(1)
+    ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid)
     cameras = decode_pose(pose_enc, *truth.size)
-    errors = camera_errors(cameras, truth.cameras)
+    errors = torch.maximum(*pair_errors(cameras, truth.cameras))
     return GeometryMetrics(
         abs_rel=_masked_mean((ratios - 1).abs(), valid),
         within_103=_masked_mean(_within(ratios, 1.03), valid),
@@ -54,11 +65,7 @@ def geometry_metrics(
     )
 
 
-def depth_ratios(
-    depth: Float[Tensor, "scene pixel"],
-    truth: Float[Tensor, "scene pixel"],
-    valid: Bool[Tensor, "scene pixel"],
-) -> Float[Tensor, "scene pixel"]:
+def depth_ratios(depth: Pixels, truth: Pixels, valid: Bool[Tensor, "scene pixel"]) -> Pixels:
     """Divide depth by true depth, after one factor per scene has made their medians equal.
 
     Invalid pixels, and all pixels of a scene without valid ones, get a ratio of 1.
@@ -70,14 +77,7 @@ def depth_ratios(
     return torch.where(valid, ratios, 1.0)
 
 
-def camera_errors(predicted: Cameras, truth: Cameras) -> Float[Tensor, "scene pair"]:
-    """Return the larger of rotation and translation-direction error of all pairs, in degrees."""
-    return torch.maximum(*pair_errors(predicted, truth))
-
-
-def pair_errors(
-    predicted: Cameras, truth: Cameras
-) -> tuple[Float[Tensor, "scene pair"], Float[Tensor, "scene pair"]]:
+def pair_errors(predicted: Cameras, truth: Cameras) -> tuple[Pairs, Pairs]:
     """Return rotation and translation-direction errors of all pairs of views, in degrees.
 
     As Wang et al. ("PoseDiffusion", 2023, and "VGGT", 2025) measure it: relative poses of all
@@ -93,20 +93,48 @@ def pair_errors(
     return torch.rad2deg(rotation_errors), torch.rad2deg(direction_errors)
 
 
-def area_under_curve(
-    errors: Float[Tensor, "scene pair"], max_degrees: int
-) -> Float[Tensor, " scene"]:
+def area_under_curve(errors: Pairs, max_degrees: int) -> Float[Tensor, " scene"]:
     """Average, over the thresholds 1, 2, ... ``max_degrees``, the share of pairs below each."""
     thresholds = torch.arange(1, max_degrees + 1, device=errors.device, dtype=errors.dtype)
     return (errors[..., None] < thresholds).float().mean((-2, -1))
 
 
-def baseline_prediction(
-    truth: Views,
-) -> tuple[Float[Tensor, "scene view height width"], Float[Tensor, "scene view 9"]]:
-    """Return what knowing nothing gives: one depth everywhere, and identical cameras."""
+def trivial_prediction(truth: Views) -> Prediction:
+    """Return one depth everywhere, and identical cameras."""
     pose = truth.depths.new_tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
     return torch.ones_like(truth.depths), pose.expand(*truth.depths.shape[:2], 9)
+
+
+def evaluate_held_out(
+    predict: Callable[[Views], Prediction],
+    sample: Callable[[SceneRequest], Views],
+    config: HeldOutConfig,
+) -> dict[str, float]:
+    """Return the mean of every metric over the held-out scenes that ``sample`` renders."""
+    rows = []
+    for request in held_out_requests(config):
+        views = sample(request)
+        metrics = geometry_metrics(*predict(views), views)
+        rows.append({name: mean * len(request.scene_ids) for name, mean in metrics.means().items()})
+    return {name: float(sum(row[name] for row in rows)) / config.val_scenes for name in rows[0]}
+
+
+@torch.no_grad()
+def predict_geometry(network: VGGT, views: Views) -> Prediction:
+    """Predict in full precision."""
+    prediction = network(views.images, heads=("camera", "depth"))
+    return prediction.depth.squeeze(-1), prediction.pose_enc
+
+
+def comparison_table(
+    network: VGGT, sample: Callable[[SceneRequest], Views], config: HeldOutConfig
+) -> Iterator[str]:
+    """Yield the lines of a table of the network's metrics beside the trivial ones."""
+    ours = evaluate_held_out(partial(predict_geometry, network), sample, config)
+    trivial = evaluate_held_out(trivial_prediction, sample, config)
+    yield f"{'metric':12} {'network':>10} {'trivial':>10}"
+    for name, value in ours.items():
+        yield f"{name:12} {value:10.4f} {trivial[name]:10.4f}"
 
 
 def _relative_poses(cameras: Cameras) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Reference vectors of the network at a tiny size; see their README for how they were made."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,22 +8,15 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import SMALLEST_VGGT
 
-from models.vggt import VGGT, VGGTConfig, random_vggt
+from models.vggt import VGGT
+from models.vggt.config import VGGTConfig
+from models.vggt.network import random_vggt
 
 SHARED = Path(__file__).parents[4] / "shared"
 
 
-@pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="session")
-def golden() -> Path:
+def golden():
     folder = SHARED / "vggt_golden"
     if not folder.is_dir():
         pytest.skip(f"no reference vectors in {folder}")
@@ -32,15 +24,7 @@ def golden() -> Path:
 
 
 @pytest.fixture(scope="session")
-def state_dict_list() -> Path:
-    path = SHARED / "vggt_1b_state_dict.tsv"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def golden_vggt(golden: Path) -> VGGT:
+def golden_vggt(golden):
     config = json.loads((golden / "config.json").read_text())["config"]
     vggt = VGGT(VGGTConfig.from_dict(config))
     vggt.load_state_dict(load_file(golden / "weights.safetensors"))
@@ -48,15 +32,15 @@ def golden_vggt(golden: Path) -> VGGT:
 
 
 @pytest.fixture
-def tiny_config() -> VGGTConfig:
+def tiny_config():
     return SMALLEST_VGGT
 
 
 @pytest.fixture
-def tiny_vggt(tiny_config: VGGTConfig) -> VGGT:
+def tiny_vggt(tiny_config):
     return random_vggt(tiny_config, seed=0, layer_scale=1.0).eval()
 
 
 @pytest.fixture
-def images() -> torch.Tensor:
+def images():
     return torch.rand(1, 3, 3, 28, 42, generator=torch.Generator().manual_seed(1))

@@ -1,43 +1,43 @@
+"""The backbone as the model holds it: frozen, resized to, tuned by low-rank additions."""
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from models.vggt import VGGT, FrozenVGGT, VGGTConfig, random_vggt
-from models.vggt.frozen import fingerprint, resize_images
+from models.vggt.frozen import FrozenVGGT, fingerprint, network_size, resize_images
+from models.vggt.network import random_vggt
 
 
 class Parent(nn.Module):
-    def __init__(self, backbone: FrozenVGGT) -> None:
+    def __init__(self, backbone):
         super().__init__()
         self.backbone = backbone
         self.layer = nn.Linear(2, 2)
 
 
 @pytest.fixture
-def parent(tiny_vggt: VGGT) -> Parent:
+def parent(tiny_vggt):
     return Parent(FrozenVGGT(tiny_vggt))
 
 
-def test_parent_neither_trains_nor_saves_it(parent: Parent):
+def test_parent_neither_trains_nor_saves_it(parent):
     assert {name for name, _ in parent.named_parameters()} == {"layer.weight", "layer.bias"}
     assert set(parent.state_dict()) == {"layer.weight", "layer.bias"}
     parent.load_state_dict(parent.state_dict(), strict=True)
-    assert all(not p.requires_grad for p in parent.backbone.network.parameters())
-
-
-def test_train_and_requires_grad_cannot_thaw_it(parent: Parent):
     parent.train().requires_grad_(True)
     network = parent.backbone.network
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_moves_with_its_parent(parent: Parent):
+def test_moves_with_its_parent(parent):
     parent.to("meta")
     assert all(parameter.is_meta for parameter in parent.backbone.network.parameters())
 
 
-def test_no_graph_and_usable_in_one(parent: Parent):
+def test_no_graph_and_usable_in_one(parent):
     images = torch.rand(1, 2, 3, 30, 41, requires_grad=True)
     features = parent.backbone(images)
     assert not any(tokens.requires_grad for tokens in features.tokens)
@@ -48,7 +48,7 @@ def test_no_graph_and_usable_in_one(parent: Parent):
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(30, 41, (1, 2)), (50, 20, (2, 1))])
-def test_any_image_size(tiny_vggt: VGGT, height: int, width: int, grid: tuple[int, int]):
+def test_any_image_size(tiny_vggt, height, width, grid):
     backbone = FrozenVGGT(tiny_vggt)
     images = torch.rand(2, 3, 3, height, width, generator=torch.Generator().manual_seed(0))
     features = backbone(images, heads=("depth", "camera"))
@@ -65,12 +65,10 @@ def test_any_image_size(tiny_vggt: VGGT, height: int, width: int, grid: tuple[in
     torch.testing.assert_close(last_patch, layers[2][:, :, -1])
 
 
-def test_heads_can_be_left_out(tiny_vggt: VGGT):
+def test_heads_can_be_left_out(tiny_vggt):
     features = FrozenVGGT(tiny_vggt, long_side=42)(torch.rand(1, 1, 3, 20, 30), heads=())
     assert features.network_size == (28, 42)
-    assert features.depth is None
-    assert features.depth_conf is None
-    assert features.pose_enc is None
+    assert (features.depth, features.depth_conf, features.pose_enc) == (None, None, None)
 
 
 def test_resizing_keeps_the_range_and_flat_colours():
@@ -82,7 +80,25 @@ def test_resizing_keeps_the_range_and_flat_colours():
     torch.testing.assert_close(flat, torch.full((1, 1, 3, 28, 42), 0.25))
 
 
-def test_fingerprint_tells_weights_and_shapes_apart(tiny_config: VGGTConfig):
+@given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([28, 280, 518]))
+def test_network_size(height, width, long_side):
+    new_height, new_width = network_size(height, width, long_side, 14)
+    assert max(new_height, new_width) == long_side
+    assert min(new_height, new_width) >= 14
+    assert new_height % 14 == new_width % 14 == 0
+    exact = min(height, width) * long_side / max(height, width)
+    assert abs(min(new_height, new_width) - max(exact, 14)) <= 7 + 1e-9
+
+
+def test_network_size_of_common_pictures():
+    assert network_size(512, 640, 518, 14) == (420, 518)
+    assert network_size(640, 512, 518, 14) == (518, 420)
+    assert network_size(224, 280, 280, 14) == (224, 280)
+    with pytest.raises(ValueError, match="backbone_size=500 .* for example 490 or 504"):
+        network_size(512, 640, 500, 14)
+
+
+def test_fingerprint_tells_weights_and_shapes_apart(tiny_config):
     first = fingerprint(random_vggt(tiny_config, seed=0))
     assert first == FrozenVGGT(random_vggt(tiny_config, seed=0)).fingerprint
     assert first != fingerprint(random_vggt(tiny_config, seed=1))
@@ -91,7 +107,7 @@ def test_fingerprint_tells_weights_and_shapes_apart(tiny_config: VGGTConfig):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_a_gpu_in_half_precision_without_stalls(tiny_config: VGGTConfig):
+def test_on_a_gpu_in_half_precision_without_stalls(tiny_config):
     images = torch.rand(1, 3, 3, 30, 41, generator=torch.Generator().manual_seed(0))
     backbone = FrozenVGGT(random_vggt(tiny_config, seed=0, layer_scale=1.0))
     expected = backbone(images, heads=("depth", "camera"))
@@ -106,3 +122,34 @@ def test_on_a_gpu_in_half_precision_without_stalls(tiny_config: VGGTConfig):
     assert all(tokens.dtype == torch.float32 for tokens in features.tokens)
     torch.testing.assert_close(features.depth.cpu(), expected.depth, rtol=0.05, atol=0.05)
     torch.testing.assert_close(features.pose_enc.cpu(), expected.pose_enc, rtol=0.05, atol=0.05)
+
+
+def test_additions_change_nothing_until_trained(tiny_vggt, images):
+    before = FrozenVGGT(tiny_vggt, 42)(images, heads=()).tokens
+    tuned = FrozenVGGT(tiny_vggt, 42, tuned_blocks=1)
+    after = tuned(images, heads=()).tokens
+    torch.testing.assert_close(after, before)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.fill_(0.1)
+    after = tuned(images, heads=()).tokens
+    torch.testing.assert_close(after[0], before[0])  # Only the last blocks are tuned.
+    assert not torch.allclose(after[-1], before[-1])
+
+
+def test_gradients_reach_additions_and_not_the_network(tiny_vggt, images):
+    tuned = FrozenVGGT(tiny_vggt, 42, tuned_blocks=2, tuned_rank=4)
+    features = tuned(images)
+    features.tokens[-1].square().sum().backward()
+    additions = dict(tuned.named_parameters())
+    assert set(tuned.state_dict()) == set(additions)
+    assert all(name.startswith("tuning.") for name in additions)
+    assert all(p.grad is not None for n, p in additions.items() if ".up." in n)
+    assert any(p.grad.abs().sum() > 0 for p in additions.values() if p.grad is not None)
+    assert all(p.grad is None for p in tiny_vggt.parameters())
+    assert not features.depth.requires_grad
+
+
+def test_more_tuned_blocks_than_there_are(tiny_vggt):
+    with pytest.raises(ValueError, match="tuned_blocks=99"):
+        FrozenVGGT(tiny_vggt, 28, tuned_blocks=99)

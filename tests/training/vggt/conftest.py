@@ -1,29 +1,26 @@
-"""A world that can be checked by hand: a textured plane at z = 4, seen from in front."""
-
-from collections.abc import Iterator
+"""Scenes that can be checked by hand: a textured plane at z = 4, seen from in front."""
 
 import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
-from datasets.planned_scenes import SceneRequest
-from datasets.procedural.config import ProceduralConfig
-from datasets.replay import ReplayConfig
 from datasets.views import Views
-from models.vggt.config import VGGTConfig
-from training.vggt.curriculum import CurriculumConfig
-from training.vggt.held_out import HeldOutConfig
-from training.vggt.matching import MatchingConfig
-from training.vggt.mini_config import MiniRunConfig, MiniTrainingConfig
-from training.vggt.optimization import MiniOptimizerConfig
+from training.vggt.config import (
+    CurriculumConfig,
+    HeldOutConfig,
+    MiniTrainingConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    RunConfig,
+)
 from training.vggt.scenes import SceneSource
-from utils.cameras import Cameras, pixel_directions
+from utils.cameras import Cameras, pixel_directions, rotate
 from utils.rays import pixel_grid
 
 PLANE_DEPTH = 4.0
 
 
-def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Cameras:
+def plane_cameras(batch, views, size, seed=0):
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
@@ -36,11 +33,11 @@ def plane_cameras(batch: int, views: int, size: tuple[int, int], seed: int = 0) 
     return Cameras(intrinsics.expand(batch, views, 3, 3), c2w)
 
 
-def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) -> Views:
+def plane_views(batch, views, size, seed=0):
     cameras = plane_cameras(batch, views, size, seed)
     pixels = pixel_grid(*size, torch.device("cpu"))
     directions = pixel_directions(pixels.expand(batch, views, -1, -1), cameras.intrinsics)
-    directions = directions @ cameras.c2w[..., :3, :3].transpose(-1, -2)
+    directions = rotate(directions, cameras)
     centers = cameras.centers[:, :, None]
     depths = (PLANE_DEPTH - centers[..., 2]) / directions[..., 2]
     points = centers + depths[..., None] * directions
@@ -50,20 +47,11 @@ def plane_views(batch: int, views: int, size: tuple[int, int], seed: int = 0) ->
     return Views(images, cameras, depths, depths > 0)
 
 
-@pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and lose seconds where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
-def plane_source() -> SceneSource:
+def plane_source():
     """Return an endless supply of planes; the first scene's number decides."""
 
-    def prepare(request: SceneRequest) -> Views:
+    def prepare(request):
         ids = request.scene_ids
         return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
 
@@ -71,28 +59,27 @@ def plane_source() -> SceneSource:
 
 
 @pytest.fixture
-def views() -> Views:
+def views():
     return plane_views(2, 3, (56, 84))
 
 
 @pytest.fixture
-def network_config() -> VGGTConfig:
+def network_config():
     return SMALLEST_VGGT
 
 
 @pytest.fixture
-def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
+def training_config(network_config, tmp_path):
     return MiniTrainingConfig(
-        run=MiniRunConfig(
+        run=RunConfig(
             save_dir=str(tmp_path),
             val_every=4,
             save_every=3,
             num_workers=0,
-            accelerator="cpu",
+            device="cpu",
             devices="1",
         ),
         network=network_config,
-        scenes=ProceduralConfig(),
         # One shape only: on a CPU every new one costs seconds of preparing convolutions.
         curriculum=CurriculumConfig(
             start_max_views=2,
@@ -102,8 +89,7 @@ def training_config(network_config: VGGTConfig, tmp_path) -> MiniTrainingConfig:
             patches_per_step=24,
             aspects=(1.5,),
         ),
-        held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42, val_batch=2),
+        held_out=HeldOutConfig(val_scenes=2, val_views=2, val_height=28, val_width=42),
         replay=ReplayConfig(visits=2, replay_batches=3),
-        matching=MatchingConfig(matching_until=6, matching_dim=8, attention_blocks=(1,)),
-        optimizer=MiniOptimizerConfig(warmup_steps=2, max_steps=8, ema_decay=0.5),
+        optimizer=OptimizerConfig(warmup_steps=2, max_steps=8, matching_until=6),
     )

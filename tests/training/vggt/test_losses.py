@@ -1,3 +1,5 @@
+"""True geometry in the first camera's frame, and the losses on what the heads predict."""
+
 from dataclasses import replace
 
 import pytest
@@ -5,22 +7,23 @@ import torch
 
 from datasets.views import Views
 from models.vggt.network import VGGTPrediction
+from models.vggt.pose_encoding import decode_pose
 from training.vggt.losses import (
-    GeometryLossConfig,
+    ERROR_LIMIT,
+    MAX_CONFIDENCE,
     bounded,
     camera_loss,
     dense_loss,
     geometry_losses,
+    geometry_targets,
 )
-from training.vggt.targets import geometry_targets
-
-CONFIG = GeometryLossConfig()
-PLAIN = replace(CONFIG, gradient_weight=0.0)
+from utils.cameras import unproject
+from utils.rays import pixel_grid
 
 
-def perfect(views: Views) -> VGGTPrediction:
+def perfect(views):
     targets = geometry_targets(views)
-    confidence = torch.full_like(targets.depth, CONFIG.max_confidence)
+    confidence = torch.full_like(targets.depth, MAX_CONFIDENCE)
     return VGGTPrediction(
         pose_enc=targets.pose_enc,
         pose_encodings=(targets.pose_enc,) * 4,
@@ -31,16 +34,15 @@ def perfect(views: Views) -> VGGTPrediction:
     )
 
 
-def test_the_truth_is_the_optimum(views: Views):
+def test_the_truth_is_the_optimum(views):
     targets, best = geometry_targets(views), perfect(views)
-    assert best.depth is not None and best.depth_conf is not None
-    lowest = geometry_losses(best, targets, CONFIG)
+    lowest = geometry_losses(best, targets)
     assert lowest.camera == 0
     worse = replace(best, depth=1.01 * best.depth)
-    assert geometry_losses(worse, targets, CONFIG).total > lowest.total
+    assert geometry_losses(worse, targets).total > lowest.total
     for factor in (0.9, 1.1):
         other = replace(best, depth_conf=factor * best.depth_conf)
-        assert geometry_losses(other, targets, CONFIG).total > lowest.total
+        assert geometry_losses(other, targets).total > lowest.total
 
 
 def test_camera_loss_by_hand():
@@ -50,9 +52,9 @@ def test_camera_loss_by_hand():
     off[0, 0, 0] = 1.0  # Weight 0.25 / 0.2. Beyond delta 0.01: slope 1, minus half of delta.
     off[0, 1, 8] = 0.01  # Within: quadratic, and at half weight.
     expected = ((1.25 - 0.005) + 0.5 * 0.005**2 / 0.01) / 18
-    single = camera_loss([off], truth, CONFIG)
+    single = camera_loss([off], truth)
     torch.testing.assert_close(single, torch.tensor(expected))
-    iterated = camera_loss([off, truth, truth], truth, CONFIG)
+    iterated = camera_loss([off, truth, truth], truth)
     torch.testing.assert_close(iterated, torch.tensor(0.36 * expected))
 
 
@@ -61,42 +63,36 @@ def test_camera_loss_of_near_cameras_is_bounded():
     off = truth.clone()
     off[0, 1, :3] = 0.03
     expected = 3 * (0.25 - 0.005) / 18
-    torch.testing.assert_close(camera_loss([off], truth, CONFIG), torch.tensor(expected))
+    torch.testing.assert_close(camera_loss([off], truth), torch.tensor(expected))
+
+
+def dense(errors, confidence=1.0, valid=None, strides=()):
+    """Return the loss of errors (height, width, channel), everywhere equally confident."""
+    size = (1, 1, *errors.shape[:2])
+    valid = torch.ones(size, dtype=torch.bool) if valid is None else valid.expand(size)
+    return dense_loss(errors[None, None], torch.full(size, float(confidence)), valid, strides)
 
 
 def test_dense_loss_by_hand():
-    errors = torch.tensor([3.0, 4.0]).expand(1, 1, 2, 2, 2)  # Size 5 everywhere.
-    confidence = torch.full((1, 1, 2, 2), 2.0)
-    valid = torch.ones(1, 1, 2, 2, dtype=torch.bool)
-    size = torch.log1p(torch.tensor(5.0))
-    expected = 2 * (size + 0.2 / 50) - 0.2 * torch.tensor(2.0).log()
-    torch.testing.assert_close(dense_loss(errors, confidence, valid, PLAIN), expected)
+    errors = torch.tensor([3.0, 4.0]).expand(2, 2, 2)  # Size 5 everywhere.
+    expected = 2 * (torch.tensor(6.0).log() + 0.2 / 50) - 0.2 * torch.tensor(2.0).log()
+    torch.testing.assert_close(dense(errors, 2), expected)
     # A constant error has no gradient, so that term adds nothing.
-    torch.testing.assert_close(dense_loss(errors, confidence, valid, CONFIG), expected)
+    torch.testing.assert_close(dense(errors, 2, strides=(1, 4)), expected)
 
 
 def test_gradient_term_by_hand():
-    errors = torch.tensor([[0.0, 0.5], [0.0, 0.5]])[None, None, ..., None]
-    confidence = torch.ones(1, 1, 2, 2)
-    valid = torch.ones(1, 1, 2, 2, dtype=torch.bool)
-    config = replace(CONFIG, gradient_strides=(1,))
-    rough = dense_loss(errors, confidence, valid, config)
-    smooth = dense_loss(errors, confidence, valid, PLAIN)
-    torch.testing.assert_close(rough - smooth, torch.log1p(torch.tensor(0.5)))
-    valid[..., 1] = False  # No pair of valid neighbours across the step is left.
-    torch.testing.assert_close(
-        dense_loss(errors, confidence, valid, config), dense_loss(errors, confidence, valid, PLAIN)
-    )
+    errors = torch.tensor([[0.0, 0.5], [0.0, 0.5]])[..., None]
+    torch.testing.assert_close(dense(errors, strides=(1,)) - dense(errors), torch.tensor(1.5).log())
+    first = torch.tensor([True, False])  # No pair of valid neighbours across the step is left.
+    torch.testing.assert_close(dense(errors, 1, first, (1,)), dense(errors, 1, first))
 
 
 def test_best_confidence_is_bounded_and_falls_with_the_error():
-    valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-    confidences = torch.linspace(1, 100, 9901)
+    confidences = torch.linspace(1, 100, 991).tolist()
 
-    def best(error: float) -> float:
-        errors = torch.full((1, 1, 1, 1, 1), error)
-        losses = [dense_loss(errors, c.view(1, 1, 1, 1), valid, PLAIN) for c in confidences[::10]]
-        return float(confidences[::10][int(torch.stack(losses).argmin())])
+    def best(error):
+        return min(confidences, key=lambda c: dense(torch.full((1, 1, 1), error), c))
 
     assert best(0.0) == pytest.approx(50, abs=0.2)
     assert best(0.016) == pytest.approx(0.2 / (0.016 + 0.004), abs=0.3)
@@ -104,48 +100,42 @@ def test_best_confidence_is_bounded_and_falls_with_the_error():
 
 
 @pytest.mark.parametrize("logit", [-30.0, 0.0, 30.0, 80.0])
-def test_gradient_through_the_exponential_is_bounded(logit: float):
-    logits = torch.full((1, 1, 1, 1, 1), logit, requires_grad=True)
-    valid = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-    dense_loss(logits.exp() - 1, torch.ones(1, 1, 1, 1), valid, PLAIN).backward()
-    assert logits.grad is not None and logits.grad.abs().max() <= PLAIN.error_limit + 1e-6
+def test_gradient_through_the_exponential_is_bounded(logit):
+    logits = torch.full((1, 1, 1), logit, requires_grad=True)
+    dense(logits.exp() - 1).backward()
+    assert logits.grad is not None and logits.grad.abs().max() <= ERROR_LIMIT + 1e-6
 
 
 def test_bounded_is_the_identity_for_small_errors():
-    torch.testing.assert_close(
-        bounded(torch.tensor(1e-3), 1.0), torch.tensor(1e-3), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(bounded(torch.tensor(1e-3)), torch.tensor(1e-3), rtol=1e-3, atol=0)
 
 
-def test_invalid_pixels_change_nothing_not_even_as_nan(views: Views):
+def test_invalid_pixels_change_nothing_not_even_as_nan(views):
     masks = views.masks.clone()
     masks[:, :, :9] = False
     targets = geometry_targets(Views(views.images, views.cameras, views.depths, masks))
     prediction = perfect(Views(views.images, views.cameras, views.depths, masks))
-    assert prediction.depth is not None
     depth = prediction.depth.clone()
     depth[:, :, :9] = torch.nan
     depth.requires_grad_(True)
-    clean = geometry_losses(prediction, targets, CONFIG)
-    dirty = geometry_losses(replace(prediction, depth=depth), targets, CONFIG)
+    clean = geometry_losses(prediction, targets)
+    dirty = geometry_losses(replace(prediction, depth=depth), targets)
     torch.testing.assert_close(dirty.total, clean.total)
     dirty.total.backward()
     assert depth.grad is not None and depth.grad.isfinite().all()
 
 
 def test_nothing_valid_costs_nothing():
-    errors = torch.rand(1, 1, 3, 3, 2, requires_grad=True)
-    none = torch.zeros(1, 1, 3, 3, dtype=torch.bool)
-    loss = dense_loss(errors, torch.ones(1, 1, 3, 3), none, CONFIG)
+    errors = torch.rand(3, 3, 2, requires_grad=True)
+    loss = dense(errors, 1, torch.tensor(False), (1, 4))
     loss.backward()
     assert loss == 0
     assert errors.grad is not None and errors.grad.abs().max() == 0
 
 
-def test_near_and_far_errors_count_alike(views: Views):
+def test_near_and_far_errors_count_alike(views):
     targets = geometry_targets(views)
     best = perfect(views)
-    assert best.depth is not None
     near = torch.arange(best.depth.shape[-2]) < best.depth.shape[-2] / 2
     depth = targets.depth.clone()
     depth[..., near] *= 0.01
@@ -155,5 +145,49 @@ def test_near_and_far_errors_count_alike(views: Views):
         wrong = depth.clone()
         wrong[..., half] *= 1.1
         prediction = replace(best, depth=wrong[..., None])
-        losses.append(geometry_losses(prediction, truth, PLAIN).depth)
+        losses.append(geometry_losses(prediction, truth).depth)
     torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_points_lie_on_the_plane_in_the_first_cameras_frame(views):
+    targets = geometry_targets(views)
+    distances = targets.points.norm(dim=-1)
+    torch.testing.assert_close(distances.mean((1, 2, 3)), torch.ones(2))
+    # The plane's normal and offset as the first camera sees them, in the new unit.
+    c2w = views.cameras.c2w[:, 0]
+    unit = targets.depth[:, 0, 0, 0] / views.depths[:, 0, 0, 0]
+    along = torch.einsum("bvhwc,bc->bvhw", targets.points, c2w[:, 2, :3])
+    offset = (4.0 - c2w[:, 2, 3]) * unit
+    torch.testing.assert_close(along, offset[:, None, None, None].expand_as(along))
+
+
+def test_targets_agree_with_each_other(views):
+    targets = geometry_targets(views)
+    cameras = decode_pose(targets.pose_enc, *views.size)
+    torch.testing.assert_close(cameras.c2w[:, 0], torch.eye(4).expand(2, 4, 4))
+    torch.testing.assert_close(cameras.intrinsics, views.cameras.intrinsics)
+    pixels = pixel_grid(*views.size, torch.device("cpu"))
+    points = unproject(pixels, targets.depth.flatten(2), cameras)
+    torch.testing.assert_close(points, targets.points.flatten(2, 3), rtol=1e-4, atol=1e-5)
+
+
+def test_scene_scale_and_world_frame_do_not_matter(views):
+    moved = Views(views.images, views.cameras.scaled_world(7.0), 7 * views.depths, views.masks)
+    expected, actual = geometry_targets(views), geometry_targets(moved)
+    torch.testing.assert_close(actual.points, expected.points)
+    torch.testing.assert_close(actual.pose_enc, expected.pose_enc)
+
+
+def test_unknown_depth_is_invalid_and_changes_nothing_else(views):
+    depths = views.depths.clone()
+    depths[0, 0, :5], depths[0, 1, :5], depths[1] = 0.0, torch.inf, torch.nan
+    masks = views.masks.clone()
+    masks[0, 2, :5] = False
+    targets = geometry_targets(Views(views.images, views.cameras, depths, masks))
+    assert not targets.valid[0, :, :5].any()
+    assert targets.valid[0, :, 5:].all()
+    assert not targets.valid[1].any()
+    for tensor in (targets.pose_enc, targets.depth, targets.points):
+        assert tensor.isfinite().all()
+    mean = targets.points[0, :, 5:].norm(dim=-1).mean()
+    torch.testing.assert_close(mean, torch.tensor(1.0))

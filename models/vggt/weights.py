@@ -1,19 +1,21 @@
-"""Reading a folder of published weights, or saying exactly why that cannot be done."""
+"""Folders of weights: reading them, or saying exactly why that cannot be done, and writing them."""
 
 from __future__ import annotations
 
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
 from utils.errors import UserError
+from utils.files import write_text, written_whole
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
 # Point tracking is no part of this network, but of the published weights.
@@ -21,12 +23,9 @@ DROPPED_PREFIX = "track_head."
 LISTED_KEYS = 3
 
 
-def read_config(folder: Path) -> VGGTConfig:
-    """Read ``config.json`` of a folder.
-
-    Raises:
-        UserError: The folder or file is missing or malformed.
-    """
+def read_config(folder: str | Path) -> VGGTConfig:
+    """Read ``config.json`` of a folder."""
+    folder = Path(folder)
     path = folder / "config.json"
     if not folder.is_dir():
         raise _error(folder, "no such folder", "a folder with config.json and model.safetensors")
@@ -46,9 +45,6 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     """Fill a network, which may be on the meta device, with the weights of a folder.
 
     Whatever precision the file has, the parameters become float32.
-
-    Raises:
-        UserError: There is no single weights file, or it is not the weights of this network.
     """
     path = find_weights(folder)
     state = _read_tensors(path)
@@ -60,11 +56,7 @@ def load_weights(network: nn.Module, folder: Path) -> None:
 
 
 def find_weights(folder: Path) -> Path:
-    """Return ``model.safetensors``, else ``model.pt``, else the only other weights file.
-
-    Raises:
-        UserError: There is none, or there are several.
-    """
+    """Return ``model.safetensors``, else ``model.pt``, else the only other weights file."""
     for name in ("model.safetensors", "model.pt"):
         if (folder / name).is_file():
             return folder / name
@@ -74,6 +66,28 @@ def find_weights(folder: Path) -> Path:
     found = ", ".join(path.name for path in others) or "none"
     expected = "model.safetensors, model.pt, or a single other .safetensors or .pt file"
     raise _error(folder, f"weights files found: {found}", expected)
+
+
+def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
+    """Write ``config.json`` and, in half precision, ``model.safetensors``; return the latter.
+
+    The folder is then one that ``VGGT.from_pretrained`` reads. Files are replaced whole, the
+    weights last.
+    """
+    path = folder / "model.safetensors"
+    weights = {
+        key: value.detach().to("cpu", torch.float16).contiguous()
+        for key, value in network.state_dict().items()
+    }
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise UserError(
+                f"tensor {key} has values that half precision cannot hold; not exported"
+            )
+    write_text(path.with_name("config.json"), json.dumps(asdict(config), indent=2) + "\n")
+    with written_whole(path) as partial:
+        save_file(weights, partial, metadata={"format": "pt"})
+    return path
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from datasets.planned_scenes import StepPlans
 from datasets.replay import RenderedBatches
+from datasets.replay import ReplayConfig as Replay
 from datasets.views import Views
-from models.vggt.block import compile_blocks
 from models.vggt.network import VGGT, VGGTPrediction
 from training.callbacks import GradientGuard
-from training.vggt.attention import AttentionTeacher
-from training.vggt.ema import averaged_copy, update_average
-from training.vggt.evaluation import geometry_metrics
-from training.vggt.held_out import network_predictor
-from training.vggt.jitter import jitter_colours
-from training.vggt.losses import geometry_losses
+from training.optimization import ResumableSchedule, warmup_cosine
+from training.vggt.attention import AttentionSupervision
+from training.vggt.augmentation import jitter_colours
+from training.vggt.config import MiniTrainingConfig, OptimizerConfig
+from training.vggt.evaluation import geometry_metrics, predict_geometry
+from training.vggt.losses import geometry_losses, geometry_targets
 from training.vggt.matching import (
     MatchingHeads,
     find_matches,
+    loss_weight,
     next_views,
     reference_views,
 )
-from training.vggt.mini_config import MiniTrainingConfig
-from training.vggt.optimization import build_mini_optimizer
-from training.vggt.targets import geometry_targets
 from utils.seeding import generator_for
 
 # Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
 COLOUR_STREAM = 1
 ORDER_STREAM = 3
+LRATE_END = 0.01
+"""Learning rate at the end, as a share of the highest."""
+WEIGHT_DECAY = 0.05
+EMA_DECAY = 0.9995
+MAX_GRADIENT_NORM = 1.0
+MAX_BAD_STEPS = 50
+"""Consecutive steps with non-finite gradients after which the run stops."""
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -53,27 +61,17 @@ class VGGTMiniModule(pl.LightningModule):
         make_renderer: Callable[[torch.device], Callable[[Any], Views]],
         config: MiniTrainingConfig,
     ) -> None:
-        """Wire a run.
-
-        Args:
-            network: What is trained.
-            make_renderer: Called once, with the device that the trainer has given to this process.
-            config: All settings; checkpoints carry them.
-        """
+        """Wire a run; ``make_renderer`` is called once, with the device of this process."""
         super().__init__()
         self.network = network
-        self.average: VGGT = averaged_copy(network)  # pyright: ignore[reportAttributeAccessIssue]
-        self.matching = MatchingHeads(network.config.token_dim, config.matching)
-        self.teacher = AttentionTeacher(network.aggregator, config.matching)
-        self.rendered: RenderedBatches[Views] = RenderedBatches(config.replay)
+        self.average: VGGT = deepcopy(network).requires_grad_(False).eval()
+        self.matching = MatchingHeads(network.config.token_dim)
+        self.attention = AttentionSupervision(network.aggregator)
+        self.rendered: RenderedBatches[Views] = RenderedBatches(Replay(**asdict(config.replay)))
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
-        self.guard = GradientGuard(config.optimizer.grad_clip, config.optimizer.max_bad_steps)
-        if config.run.compile_blocks:
-            blocks = network.aggregator.global_blocks
-            taught = [blocks[index] for index in config.matching.attention_blocks]
-            compile_blocks(network, dynamic=True, except_for=taught)
+        self.guard = GradientGuard(MAX_GRADIENT_NORM, MAX_BAD_STEPS)
 
     def render(self, prepared: Any) -> Views:  # noqa: ANN401
         """Render planned scenes on this process's device."""
@@ -82,17 +80,16 @@ class VGGTMiniModule(pl.LightningModule):
         return self._renderer(prepared)
 
     def training_step(self, batch: StepPlans, batch_idx: int) -> Tensor:
-        """Render scenes, look at them and compare."""
+        """Render scenes, predict their geometry and compare it with the truth."""
         step, plans = batch
         assert step == self.global_step, "the loader has lost step with the run"
-        config, seed = self.config, self.config.run.training_seed
+        seed = self.config.run.training_seed
         views = self.rendered.take(step, seed, plans, self.render)
         order = generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank)
         views = views.take(torch.randperm(views.images.shape[1], generator=order).tolist())
         generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
-        images = jitter_colours(views.images, config.jitter, generator)
-        prediction, layers = self.predict(images)
-        losses = geometry_losses(prediction, geometry_targets(views), config.loss)
+        prediction, layers = self.predict(jitter_colours(views.images, generator))
+        losses = geometry_losses(prediction, geometry_targets(views))
         self.log("train/loss", losses.total, prog_bar=True)
         self.log("train/camera", losses.camera, prog_bar=True)
         self.log("train/depth", losses.depth)
@@ -110,9 +107,9 @@ class VGGTMiniModule(pl.LightningModule):
         return prediction, tuple(layer[:, :, patch_start:] for layer in layers)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Judge the averaged weights on held-out scenes."""
+        """Evaluate the averaged weights on held-out scenes."""
         views = self.render(batch)
-        metrics = geometry_metrics(*network_predictor(self.average)(views), views)
+        metrics = geometry_metrics(*predict_geometry(self.average, views), views)
         for name, value in metrics.means().items():
             on_bar = name in ("abs_rel", "auc_30")
             self.log(f"val/{name}", value, on_bar, sync_dist=True, batch_size=len(views.images))
@@ -120,7 +117,7 @@ class VGGTMiniModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on network and matching heads, scheduled per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
-        optimizer, scheduler = build_mini_optimizer(trained, self.config.optimizer)
+        optimizer, scheduler = build_optimizer(trained, self.config.optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -140,37 +137,92 @@ class VGGTMiniModule(pl.LightningModule):
         """Update the weights, then their average, before anything can be saved."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
-        update_average(self.average, self.network, self.config.optimizer.ema_decay, step)
+        update_average(self.average, self.network, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the settings."""
         checkpoint["vggt_mini"] = asdict(self.config)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the schedule of a run of an earlier version to where that run stopped."""
+        (state,) = checkpoint["lr_schedulers"]
+        if "after_scheduler" not in state:
+            parameter = nn.Parameter(torch.zeros(1))
+            _, schedule = build_optimizer([("weight", parameter)], self.config.optimizer)
+            advance(schedule, state["last_epoch"])
+            resumed = schedule.state_dict()
+            resumed["base_lrs"] = resumed["after_scheduler"]["base_lrs"] = state["base_lrs"]
+            checkpoint["lr_schedulers"] = [resumed]
+
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
-        config = self.config.matching
-        presence = config.presence(self.global_step)
-        if presence == 0:
-            self.teacher.forget()
+        weight = loss_weight(self.global_step, self.config.optimizer.matching_until)
+        if weight == 0:
+            self.attention.clear()
             # Distributed training wants every parameter in every step.
             return 0.0 * torch.stack([p.sum() for p in self.matching.parameters()]).sum()
         patch, count = self.config.network.patch_size, views.images.shape[1]
-        found = find_matches(views, next_views(count), patch, config.matching_tolerance)
-        matching = self.matching.match(layers, found.patches)
+        found = find_matches(views, next_views(count), patch)
+        matching = self.matching.feature_loss(layers, found.patches)
         others = reference_views(count)
-        found = find_matches(views, others, patch, config.matching_tolerance)
-        attention = self.teacher.judge(found.patches, others)
-        shift = self.matching.tell_shifts(layers, found)
+        found = find_matches(views, others, patch)
+        attention = self.attention.loss(found.patches, others)
+        shift = self.matching.shift_loss(layers, found)
         self.log("train/matching", matching.loss)
         self.log("train/matched", matching.accuracy, prog_bar=True)
         self.log("train/attention", attention.loss)
         self.log("train/attended", attention.accuracy, prog_bar=True)
         self.log("train/shift", shift)
-        return presence * (
-            config.matching_weight * matching.loss
-            + config.attention_weight * attention.loss
-            + config.shift_weight * shift
-        )
+        return weight * (matching.loss + attention.loss + shift)
 
     def _uses_bf16(self) -> bool:
         precision = self.config.run.network_precision
         return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
+    """Move the exponential moving average of the parameters towards the network's.
+
+    The decay rises from 0.1 at step 0, so that the first random weights are soon forgotten.
+    """
+    update = get_ema_multi_avg_fn(min(EMA_DECAY, (1 + step) / (10 + step)))
+    update(list(average.parameters()), list(network.parameters()), step)
+
+
+def build_optimizer(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> tuple[torch.optim.AdamW, ResumableSchedule]:
+    """Return AdamW over the trainable parameters, and its schedule per step.
+
+    Vectors (biases, norms, layer scales) and tokens are exempt from weight decay. The warm-up
+    begins with its first step, not with a rate of 0.
+    """
+    decayed, exempt = [], []
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            is_vector = parameter.ndim < 2 or "token" in name or "pos_embed" in name
+            (exempt if is_vector else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+    on_gpu = any(parameter.is_cuda for parameter in decayed)
+    optimizer = torch.optim.AdamW(groups, lr=config.lrate, betas=(0.9, 0.95), fused=on_gpu)
+    schedule = warmup_cosine(
+        optimizer,
+        warmup_steps=min(config.warmup_steps, max(config.max_steps // 2, 1)),
+        total_steps=config.max_steps,
+        end_share=LRATE_END,
+        first=0,
+        hold=1,
+    )
+    advance(schedule, 1)
+    return optimizer, schedule
+
+
+def advance(schedule: ResumableSchedule, steps: int) -> None:
+    """Move a schedule on without the optimiser's steps, which PyTorch would warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(steps):
+            schedule.step()

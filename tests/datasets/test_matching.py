@@ -1,7 +1,9 @@
+"""Points triangulated from matches of local features."""
+
 import torch
 
+from datasets.matching import triangulate_pair, triangulate_views
 from datasets.views import Views
-from training.vggt.triangulation import triangulate_pair, triangulate_views
 from utils.cameras import Cameras, project
 
 FOCAL, DEPTH, SHIFT = 100.0, 4.0, 10
@@ -35,12 +37,8 @@ def test_matches_that_cannot_be_are_dropped():
     pixels[1, 2, 0] += 60.0  # The rays part: they meet behind the cameras.
     kept = triangulate_pair(pixels, cameras)
     torch.testing.assert_close(kept, points[[0, 3]], rtol=0, atol=1e-4)
-
-
-def test_narrow_angles_fix_no_depth():
-    cameras = cameras_beside(0.1)
-    pixels, _ = project(world_points(5), cameras)
-    assert len(triangulate_pair(pixels, cameras)) == 0
+    narrow = cameras_beside(0.1)  # Angles that fix no depth.
+    assert len(triangulate_pair(project(points, narrow)[0], narrow)) == 0
 
 
 def test_a_wall_is_found_where_it_is():

@@ -1,49 +1,56 @@
-"""How well a backbone recovers the cameras and the depth of photographs.
+"""Evaluation of a backbone on photographs with known cameras.
 
-Cameras are compared by the relative poses of all pairs of a group, focal lengths and depth as they
-are. Depth is compared where it is known: at every pixel where the scene has depth maps, else at
-triangulated points, in the views that see them; one factor per group makes the medians equal.
+Cameras are compared by the relative poses of all pairs of a group of views, focal lengths and depth
+as they are. Depth is compared where it is known: at every pixel where the scene has depth maps,
+else at triangulated points, in the views that see them, after one factor per group has made the
+medians equal.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from datasets.matching import triangulate_views
+from datasets.posed_scene import PosedScene
 from datasets.views import Views
+from models.vggt.frozen import network_size
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import decode_pose
-from models.vggt.preprocess import PixelMapping, network_size
-from training.vggt.evaluation import (
-    area_under_curve,
-    baseline_prediction,
-    depth_ratios,
-    pair_errors,
-)
-from training.vggt.real_scenes import RealScene
-from training.vggt.triangulation import triangulate_views
-from utils.cameras import Cameras, project
+from training.vggt.evaluation import area_under_curve, depth_ratios, pair_errors, trivial_prediction
+from utils.cameras import Cameras, project, resize_intrinsics
 
 logger = logging.getLogger(__name__)
-
-Points = Sequence[Float[Tensor, "_ 3"]]
-"""For every view of a group the points that it sees, in the world."""
-Summary = dict[str, float | int | None]
-"""Metrics by name; None where there is nothing to measure them by."""
 
 MIN_INSIDE = 0.9
 """Of the points that a view is said to see, the share that must fall into its picture."""
 
+Points = Mapping[int, Float[Tensor, "_ 3"]]
+"""By view the points that it sees, in the world."""
+Summary = dict[str, float | int | None]
+"""Metrics by name; None where there is no reference."""
+
+
+@dataclass(frozen=True)
+class RealScene:
+    """A scene, and which of its views are given to the network together."""
+
+    scene: PosedScene
+    groups: tuple[tuple[int, ...], ...]
+    """Views, the target and frame of reference first."""
+    points: Points
+    """Of COLMAP; empty if the scene has none."""
+
 
 @dataclass(frozen=True)
 class GroupErrors:
-    """Everything that is wrong with one group."""
+    """Errors of one group of views."""
 
     rotations: Float[Tensor, " pair"]
     """Degrees."""
@@ -57,7 +64,7 @@ class GroupErrors:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """One group, what was predicted for it, and how good that and knowing nothing are."""
+    """One group, its prediction, and the errors of that and of the trivial one."""
 
     view_ids: tuple[int, ...]
     views: Views
@@ -71,7 +78,7 @@ class GroupResult:
 
 def evaluate_scene(
     predict: Callable[[Views], VGGTPrediction],
-    scene: RealScene,
+    real: RealScene,
     side: int,
     patch: int,
     device: torch.device | str = "cpu",
@@ -80,14 +87,14 @@ def evaluate_scene(
 
     Args:
         predict: Returns depth, its confidence and pose encodings of views with one batch axis.
-        scene: Its groups.
-        side: What the long side of the pictures becomes.
+        real: The scene.
+        side: Of the network's input, in pixels: the longer one, a multiple of the patch.
         patch: Side of the network's patch.
         device: Where to predict.
     """
-    for view_ids in scene.groups:
-        native = scene.load_views(view_ids)
-        points, reference = _reference_points(scene, view_ids, native)
+    for view_ids in real.groups:
+        native = real.scene.load_views(view_ids)
+        points, reference = _reference_points(real, view_ids, native)
         views = network_views(native, side, patch)
         prediction = predict(views.to(device))
         assert prediction.depth is not None and prediction.pose_enc is not None
@@ -97,32 +104,30 @@ def evaluate_scene(
             views=views,
             prediction=prediction,
             errors=group_errors(depth, pose_enc, views, points),
-            trivial=group_errors(*baseline_prediction(views), views, points),
+            trivial=group_errors(*trivial_prediction(views), views, points),
             reference=reference,
         )
 
 
 def network_views(views: Views, side: int, patch: int) -> Views:
-    """Shrink whole pictures to what the network sees, cameras and depth with them.
+    """Shrink whole pictures to the network's input, cameras and depth with them.
 
-    Args:
-        views: Without a batch axis; the result has one of length 1.
-        side: What the long side becomes, a multiple of the patch.
-        patch: Side of the network's patch.
+    The result has a batch axis of length 1.
     """
     height, width = network_size(*views.size, side, patch)
-    mapping = PixelMapping(width / views.size[1], height / views.size[0])
+    scale_x, scale_y = width / views.size[1], height / views.size[0]
     images = functional.interpolate(
         views.images, (height, width), mode="bilinear", antialias=True
     ).clamp(0, 1)
+    intrinsics = resize_intrinsics(views.cameras.intrinsics, scale_x, scale_y)
     # Depth is taken at the centre of the new pixel, never averaged.
-    rows = ((torch.arange(height) + 0.5) / mapping.scale_y).long()
-    columns = ((torch.arange(width) + 0.5) / mapping.scale_x).long()
+    rows = ((torch.arange(height) + 0.5) / scale_y).long()[:, None]
+    columns = ((torch.arange(width) + 0.5) / scale_x).long()
     return Views(
         images[None],
-        Cameras(mapping.intrinsics(views.cameras.intrinsics), views.cameras.c2w)[None],
-        views.depths[:, rows[:, None], columns][None],
-        views.masks[:, rows[:, None], columns][None],
+        Cameras(intrinsics, views.cameras.c2w)[None],
+        views.depths[:, rows, columns][None],
+        views.masks[:, rows, columns][None],
     )
 
 
@@ -130,16 +135,9 @@ def group_errors(
     depth: Float[Tensor, "1 view height width"],
     pose_enc: Float[Tensor, "1 view 9"],
     truth: Views,
-    points: Points = (),
+    points: Sequence[Float[Tensor, "_ 3"]] = (),
 ) -> GroupErrors:
-    """Compare what is predicted for a group with what is known of it.
-
-    Args:
-        depth: Predicted z-depth.
-        pose_enc: Predicted cameras.
-        truth: Cameras, and depth that counts wherever it is positive and not masked.
-        points: For every view further points where depth is known.
-    """
+    """Compare the prediction for a group with its cameras, known depth, and points of each view."""
     predicted = decode_pose(pose_enc, *truth.size)
     rotations, directions = pair_errors(predicted, truth.cameras)
     focal, true_focal = (
@@ -151,36 +149,38 @@ def group_errors(
     samples += [
         _at_points(depth[0, view], truth.cameras[0, view], seen) for view, seen in enumerate(points)
     ]
+    values, true_values = torch.cat(samples, 1)[:, None]
+    everywhere = torch.ones_like(values, dtype=torch.bool)
     return GroupErrors(
         rotations=rotations[0],
         directions=directions[0],
         focals=(focal / true_focal - 1).abs().mean(-1),
-        depth_ratios=_scaled_ratios(*torch.cat(samples, 1)),
+        depth_ratios=depth_ratios(values, true_values, everywhere)[0]
+        if len(values[0])
+        else values[0],
     )
 
 
 def summarize(groups: Sequence[GroupErrors]) -> Summary:
     """Return the metrics of all pairs, views and points of some groups together."""
-    rotations = torch.cat([group.rotations for group in groups])
-    directions = torch.cat([group.directions for group in groups])
-    focals = torch.cat([group.focals for group in groups])
-    ratios = torch.cat([group.depth_ratios for group in groups])
+    rotations, directions, focals, ratios = (
+        torch.cat([getattr(group, field.name) for group in groups]) for field in fields(GroupErrors)
+    )
     errors = torch.maximum(rotations, directions)[None]
-    summary: Summary = {
+    factors = torch.maximum(ratios, 1 / ratios)
+    depth = {
+        "abs_rel": (ratios - 1).abs().mean(),
+        "within_103": (factors < 1.03).float().mean(),
+        "within_125": (factors < 1.25).float().mean(),
+    }
+    return {
         "auc_5": float(area_under_curve(errors, 5)),
         "auc_30": float(area_under_curve(errors, 30)),
         "rotation_median": float(rotations.median()),
         "direction_median": float(directions.median()),
         "focal_median": float(focals.median()),
+        **{name: float(value) if len(ratios) else None for name, value in depth.items()},
     }
-    factors = torch.maximum(ratios, 1 / ratios)
-    depth = {
-        "abs_rel": float((ratios - 1).abs().mean()),
-        "within_103": float((factors < 1.03).float().mean()),
-        "within_125": float((factors < 1.25).float().mean()),
-    }
-    known = len(ratios) > 0
-    return summary | {name: value if known else None for name, value in depth.items()}
 
 
 def mean_summary(summaries: Sequence[Summary]) -> Summary:
@@ -193,12 +193,12 @@ def mean_summary(summaries: Sequence[Summary]) -> Summary:
 
 
 def _reference_points(
-    scene: RealScene, view_ids: Sequence[int], views: Views
-) -> tuple[Points, str]:
+    real: RealScene, view_ids: Sequence[int], views: Views
+) -> tuple[Sequence[Float[Tensor, "_ 3"]], str]:
     """Return points with known depth for each view, and where they are from."""
     if (views.depths > 0).any():
         return (), "depth maps"
-    points = [scene.points.get(view, torch.empty(0, 3)) for view in view_ids]
+    points = [real.points.get(view, torch.empty(0, 3)) for view in view_ids]
     expected = sum(len(seen) for seen in points)
     if expected:
         inside = sum(
@@ -210,7 +210,7 @@ def _reference_points(
         logger.warning(
             "%s: COLMAP's points are not used, only %d of %d fall into the pictures that are "
             "said to see them",
-            *(scene.name, inside, expected),
+            *(real.scene.name, inside, expected),
         )
     return triangulate_views(views), "triangulated matches"
 
@@ -225,11 +225,3 @@ def _at_points(
     inside = (true_depths > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     values = depth[rows[inside], columns[inside]]
     return torch.stack([values, true_depths[inside]])
-
-
-def _scaled_ratios(
-    depth: Float[Tensor, " point"], truth: Float[Tensor, " point"]
-) -> Float[Tensor, " point"]:
-    if len(depth) == 0:
-        return depth
-    return depth_ratios(depth[None], truth[None], torch.ones_like(depth, dtype=torch.bool)[None])[0]

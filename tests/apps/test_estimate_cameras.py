@@ -1,6 +1,7 @@
-"""Cameras for photos without any: what a network says becomes a file that can be read."""
+"""Cameras of photos without any: a backbone's prediction becomes a file that readers take."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,19 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+from apps.estimate_cameras import PhotoConfig, main, run_estimation
 from apps.inspection.run import InspectionConfig
-from apps.photo_cameras import PhotoConfig, estimate_cameras, run_estimation, write_transforms
+from apps.photo_cameras import estimate_cameras, write_transforms
 from datasets.formats.lenses import Lens
 from datasets.formats.registry import ReadOptions, open_scene
-from datasets.photo_folder import collect_photos
+from datasets.photo_folder import collect_photos, estimates_folder
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras
 from utils.errors import UserError
 
 
-class Oracle(FrozenVGGT):
-    """Answers what it was told, as a backbone would."""
+class KnownBackbone(FrozenVGGT):
+    """Returns given cameras and depth, as a backbone would."""
 
     def __init__(self, cameras, depth):
         torch.nn.Module.__init__(self)
@@ -51,17 +53,17 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def oracle():
+def backbone():
     c2w = torch.eye(4).repeat(3, 1, 1)
     c2w[:, :3, 3] = torch.tensor([[0.0, 0, 0], [1, 0.5, 0], [0, 1, -2]])
     c2w[1, :3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
     intrinsics = torch.tensor([[50.0, 0, 30], [0, 50, 20], [0, 0, 1]])
-    return Oracle(Cameras(intrinsics.repeat(3, 1, 1), c2w), torch.tensor(4.0))
+    return KnownBackbone(Cameras(intrinsics.repeat(3, 1, 1), c2w), torch.tensor(4.0))
 
 
-def test_the_file_says_what_the_network_said(tmp_path, photos, oracle):
+def test_the_file_holds_what_was_predicted(tmp_path, photos, backbone):
     write_transforms(
-        tmp_path / "estimated/transforms.json", photos, estimate_cameras(photos, oracle)
+        tmp_path / "estimated/transforms.json", photos, estimate_cameras(photos, backbone)
     )
     content = json.loads((tmp_path / "estimated/transforms.json").read_text())
     assert content["frames"][0]["file_path"] == "../a.png"
@@ -70,15 +72,15 @@ def test_the_file_says_what_the_network_said(tmp_path, photos, oracle):
     assert [frame["cx"] for frame in content["frames"]] == pytest.approx([30, 60, 40])
     scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
     assert scene.name == tmp_path.name
-    torch.testing.assert_close(scene.cameras.c2w, oracle.cameras.c2w, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(scene.cameras.c2w, backbone.cameras.c2w, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(scene.near_far, torch.tensor([0.6 * 4, 1.8 * 4]))
     assert scene.load_views([0, 1, 2]).images.shape == (3, 3, 40, 60)
 
 
-def test_a_network_without_sense(photos, oracle):
-    oracle.cameras = Cameras(oracle.cameras.intrinsics, oracle.cameras.c2w * torch.nan)
+def test_predictions_that_are_not_finite(photos, backbone):
+    backbone.cameras = Cameras(backbone.cameras.intrinsics, backbone.cameras.c2w * torch.nan)
     with pytest.raises(UserError, match="no finite cameras"):
-        estimate_cameras(photos, oracle)
+        estimate_cameras(photos, backbone)
 
 
 def test_a_result_is_not_overwritten(tmp_path):
@@ -94,7 +96,8 @@ def test_photos_without_cameras_say_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"apps\.estimate_cameras --photos"):
         open_scene("photos", tmp_path)
     assert InspectionConfig(dataset_name="photos").source().name == "photos"
-    assert PhotoConfig(photos="a/b.mp4").folder.name == "b_estimated"
+    assert estimates_folder(tmp_path / "b.mp4").name == "b_estimated"
+    assert estimates_folder(tmp_path).name == "estimated"
 
 
 @pytest.mark.slow
@@ -110,8 +113,8 @@ def test_colmap_estimates_too(tmp_path, monkeypatch):
         run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
 
 
-def test_a_lens_is_written_and_read_again(tmp_path, photos, oracle):
-    cameras = estimate_cameras(photos, oracle)
+def test_a_lens_is_written_and_read_again(tmp_path, photos, backbone):
+    cameras = estimate_cameras(photos, backbone)
     lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
     lensed = replace(cameras, lenses=(lens,) * 3)
     write_transforms(tmp_path / "estimated/transforms.json", photos, lensed)
@@ -120,7 +123,13 @@ def test_a_lens_is_written_and_read_again(tmp_path, photos, oracle):
     assert read.coefficients == lens.coefficients and read.model == "perspective"
 
 
-def test_a_size_that_patches_do_not_fill_is_refused_before_anything_is_read(tmp_path):
-    config = PhotoConfig(photos=str(tmp_path / "none"), backbone_size=500)
-    with pytest.raises(UserError, match="backbone_size=500 .* for example 490 or 504"):
-        run_estimation(config)
+def test_a_size_that_patches_do_not_fill_is_refused_before_anything_is_read(tmp_path, caplog):
+    argv = ["--photos", str(tmp_path / "none"), "--backbone_size", "500"]
+    assert main(argv) == 2
+    assert "backbone_size=500" in caplog.text and "for example 490 or 504" in caplog.text
+
+
+def test_settings_need_no_torch():
+    modules = "apps.estimate_cameras, apps.average_backbones, train_vggt_mini_pl"
+    script = f"import sys, {modules}; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

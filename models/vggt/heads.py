@@ -1,4 +1,8 @@
-"""Dense prediction from four layers of tokens (Ranftl et al., "DPT", 2021, as VGGT uses it)."""
+"""Heads on the tokens: cameras, refined iteratively, and dense maps from four layers.
+
+The dense heads are DPT's (Ranftl et al., "Vision transformers for dense prediction", 2021) as VGGT
+uses it. Attribute names of all modules here are the keys of the published checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,58 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.vggt.attention import Block, Mlp
 from models.vggt.config import VGGTConfig
 
+POSE_DIM = 9
+ITERATIONS = 4
+"""Of the camera head."""
 POSITION_WEIGHT = 0.1
 POSITION_BASE = 100.0
 HIDDEN_CHANNELS = 32
 VIEWS_AT_ONCE = 8
+
+Maps = Float[Tensor, "view channel height width"]
+LargerMaps = Float[Tensor, "view channel new_height new_width"]
+
+
+class CameraHead(nn.Module):
+    """Refines all cameras of a scene together, from their tokens and its own last estimate."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        dim = config.token_dim
+        self.token_norm = nn.LayerNorm(dim)
+        self.trunk = nn.ModuleList(
+            Block(dim, config.camera_heads) for _ in range(config.trunk_depth)
+        )
+        self.trunk_norm = nn.LayerNorm(dim)
+        self.empty_pose_tokens = nn.Parameter(torch.zeros(1, 1, POSE_DIM))
+        self.embed_pose = nn.Linear(POSE_DIM, dim)
+        self.poseLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 3 * dim))
+        self.adaln_norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
+
+    def forward(
+        self, camera_tokens: Float[Tensor, "batch view channel"]
+    ) -> tuple[Float[Tensor, "batch view 9"], ...]:
+        """Return the pose encoding (see ``pose_encoding``) of every iteration, the best last."""
+        tokens = self.token_norm(camera_tokens)
+        normalised = self.adaln_norm(tokens)
+        pose: Tensor | None = None
+        poses = []
+        for _ in range(ITERATIONS):
+            # No gradient through the estimate: each iteration learns to correct what it is given.
+            estimate = self.empty_pose_tokens if pose is None else pose.detach()
+            modulation = self.poseLN_modulation(self.embed_pose(estimate))
+            shift, scale, gate = modulation.chunk(3, -1)
+            hidden = tokens + gate * (normalised * (1 + scale) + shift)
+            for block in self.trunk:
+                hidden = block(hidden)
+            delta: Tensor = self.pose_branch(self.trunk_norm(hidden)).float()
+            pose = delta if pose is None else pose + delta
+            poses.append(torch.cat([pose[..., :7], functional.relu(pose[..., 7:])], -1))
+        return tuple(poses)
 
 
 class ResidualUnit(nn.Module):
@@ -25,9 +75,7 @@ class ResidualUnit(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(
-        self, features: Float[Tensor, "view channel height width"]
-    ) -> Float[Tensor, "view channel height width"]:
+    def forward(self, features: Maps) -> Maps:
         """Apply. The published weights were trained with a skip that adds relu(x), not x."""
         rectified = functional.relu(features)
         hidden = functional.relu(self.conv1(rectified))
@@ -37,7 +85,6 @@ class ResidualUnit(nn.Module):
 class FusionStage(nn.Module):
     """Merges a finer layer into the coarser ones and enlarges the sum."""
 
-    # The attributes of this class, of ``Scratch`` and of ``DptHead`` are the checkpoint's keys.
     def __init__(self, channels: int, has_skip: bool) -> None:
         super().__init__()
         if has_skip:
@@ -45,12 +92,7 @@ class FusionStage(nn.Module):
         self.resConfUnit2 = ResidualUnit(channels)
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(
-        self,
-        coarse: Float[Tensor, "view channel height width"],
-        skip: Float[Tensor, "view channel height width"] | None,
-        size: tuple[int, int],
-    ) -> Float[Tensor, "view channel new_height new_width"]:
+    def forward(self, coarse: Maps, skip: Maps | None, size: Sequence[int]) -> LargerMaps:
         """Return the fused map at (height, width) ``size``."""
         if skip is not None:
             coarse = coarse + self.resConfUnit1(skip)
@@ -85,11 +127,10 @@ class Scratch(nn.Module):
         adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
         finest, fine, coarse, coarsest = adapted
         height, width = finest.shape[-2:]
-        fused = self.refinenet4(coarsest, None, _size(coarse))
-        fused = self.refinenet3(fused, coarse, _size(fine))
-        fused = self.refinenet2(fused, fine, _size(finest))
-        fused = self.refinenet1(fused, finest, (2 * height, 2 * width))
-        return self.output_conv1(fused)
+        fused = self.refinenet4(coarsest, None, coarse.shape[-2:])
+        fused = self.refinenet3(fused, coarse, fine.shape[-2:])
+        fused = self.refinenet2(fused, fine, finest.shape[-2:])
+        return self.output_conv1(self.refinenet1(fused, finest, (2 * height, 2 * width)))
 
 
 class DptHead(nn.Module):
@@ -103,14 +144,13 @@ class DptHead(nn.Module):
         self.projects = nn.ModuleList(
             nn.Conv2d(config.token_dim, channels, 1) for channels in config.out_channels
         )
-        self.resize_layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(first, first, 4, stride=4),
-                nn.ConvTranspose2d(second, second, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
-            ]
-        )
+        resize = [
+            nn.ConvTranspose2d(first, first, 4, stride=4),
+            nn.ConvTranspose2d(second, second, 2, stride=2),
+            nn.Identity(),
+            nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
+        ]
+        self.resize_layers = nn.ModuleList(resize)
         self.scratch = Scratch(config, out)
 
     def forward(
@@ -139,9 +179,7 @@ class DptHead(nn.Module):
         return self.scratch.output_conv2(add_positions(fused, size))
 
 
-def add_positions(
-    features: Float[Tensor, "view channel height width"], image_size: tuple[int, int]
-) -> Float[Tensor, "view channel height width"]:
+def add_positions(features: Maps, image_size: tuple[int, int]) -> Maps:
     """Add sines and cosines of the position in the image, in units of its half diagonal.
 
     Args:
@@ -170,12 +208,6 @@ def _axis_embedding(
     return torch.cat([angles.sin(), angles.cos()]).float()
 
 
-def enlarge(
-    features: Float[Tensor, "view channel height width"], size: tuple[int, int]
-) -> Float[Tensor, "view channel new_height new_width"]:
+def enlarge(features: Maps, size: Sequence[int]) -> LargerMaps:
     """Interpolate linearly, corner to corner."""
-    return functional.interpolate(features, size=size, mode="bilinear", align_corners=True)
-
-
-def _size(features: Tensor) -> tuple[int, int]:
-    return features.shape[-2], features.shape[-1]
+    return functional.interpolate(features, size=list(size), mode="bilinear", align_corners=True)

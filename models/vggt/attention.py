@@ -1,17 +1,68 @@
-"""The pre-norm transformer block that every part of the network is made of."""
+"""The pre-norm transformer block of all parts of the network, with its rotary position embedding.
+
+The embedding is two-dimensional (Su et al., "RoFormer", 2021, applied per axis): the first half of
+a head's channels is rotated by the token's row, the second half by its column. Within a half of D
+channels, channel j is paired with channel j + D/2, and the pair turns by
+``position * ROTARY_BASE ** (-2 j / D)``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vggt.rope import Rotations, rotate
-
 MLP_RATIO = 4
+ROTARY_BASE = 100.0
+
+Tokens = Float[Tensor, "batch token channel"]
+HeadTokens = Float[Tensor, "batch head token channel"]
+Channels = Float[Tensor, "*batch channel"]
+
+
+@dataclass(frozen=True)
+class Rotations:
+    """Cosines and sines for every token and both axes (row, column)."""
+
+    cos: Float[Tensor, "token 2 quarter"]
+    sin: Float[Tensor, "token 2 quarter"]
+
+    def repeat(self, views: int) -> Rotations:
+        """Return the rotations of as many views, one after the other."""
+        return Rotations(self.cos.repeat(views, 1, 1), self.sin.repeat(views, 1, 1))
+
+
+def grid_rotations(
+    grid: tuple[int, int], num_special: int, head_dim: int, device: torch.device
+) -> Rotations:
+    """Return the rotations of one view's tokens.
+
+    Special tokens come first, at position (0, 0); the patch in row r and column c is at
+    (r + 1, c + 1). The tables are a few kilobytes and made afresh in every pass: that costs
+    less than it would to guard a cache against devices, compilation and autograd modes.
+    """
+    rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
+    columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)
+    patches = torch.cartesian_prod(rows, columns)
+    positions = torch.cat([patches.new_zeros(num_special, 2), patches])
+    quarter = head_dim // 4
+    exponents = torch.arange(quarter, device=device, dtype=torch.float32) / quarter
+    angles = positions[..., None] * ROTARY_BASE**-exponents
+    return Rotations(angles.cos(), angles.sin())
+
+
+def rotate(tokens: HeadTokens, rotations: Rotations) -> HeadTokens:
+    """Rotate queries or keys by their positions, in single precision whatever comes in."""
+    # Both axes are handled at once: (axis, member of the pair, frequency).
+    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(-2)
+    turned = (
+        first * rotations.cos - second * rotations.sin,
+        second * rotations.cos + first * rotations.sin,
+    )
+    return torch.stack(turned, -2).flatten(-3)
 
 
 class Attention(nn.Module):
@@ -25,9 +76,7 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token channel"], rotations: Rotations | None = None
-    ) -> Float[Tensor, "batch token channel"]:
+    def forward(self, tokens: Tokens, rotations: Rotations | None = None) -> Tokens:
         """Attend over the token axis; ``rotations`` adds the rotary position embedding."""
         qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -48,7 +97,7 @@ class Mlp(nn.Module):
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, out)
 
-    def forward(self, tokens: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, tokens: Channels) -> Float[Tensor, "*batch out"]:
         """Apply to the last axis."""
         return self.fc2(functional.gelu(self.fc1(tokens)))
 
@@ -60,7 +109,7 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), initial))
 
-    def forward(self, tokens: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch channel"]:
+    def forward(self, tokens: Channels) -> Channels:
         """Scale. Under autocast this lifts the branch, and so the residual sum, to float32."""
         return tokens * self.gamma
 
@@ -85,27 +134,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, MLP_RATIO * dim, dim)
         self.ls2 = LayerScale(dim, layer_scale)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token channel"], rotations: Rotations | None = None
-    ) -> Float[Tensor, "batch token channel"]:
+    def forward(self, tokens: Tokens, rotations: Rotations | None = None) -> Tokens:
         """Transform the tokens; positions enter through ``rotations`` alone."""
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotations))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))
-
-
-def compile_blocks(
-    network: nn.Module, *, dynamic: bool, except_for: Collection[nn.Module] = ()
-) -> None:
-    """Compile every block of a network in place; its state dict keeps its keys.
-
-    All blocks of one kind share a graph, so this starts in a fraction of the time that compiling
-    the whole network takes.
-
-    Args:
-        network: Anything that contains blocks.
-        dynamic: Whether one graph should serve all image sizes and numbers of views.
-        except_for: Blocks to leave as they are: hooks inside a compiled one are not called.
-    """
-    for module in network.modules():
-        if isinstance(module, Block) and module not in except_for:
-            module.compile(dynamic=dynamic)
