@@ -19,19 +19,17 @@ from typing import Literal
 import torch
 
 from apps.rendering.finetuned import is_tuned_scene
-from datasets.formats.dtu import MILLIMETRES_TO_SCENE
+from datasets.protocols import SceneTask
 from evaluation.comparison import Contestant, Prediction, SheetStyle, comparison_sheet
 from evaluation.config import DataChoice, HeldOutScenes, ModelChoice
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
-from evaluation.tasks import SceneTask
 from models.checkpoint import read_checkpoint
 from models.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
 from training.finetuning_config import FineTuningConfig
 from training.finetuning_validation import TestViews
 from utils.config import parse_config, settings_from_plain
 from utils.console import run_and_report
-from utils.depth_pictures import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_file
@@ -105,8 +103,7 @@ def run_strips(config: StripConfig) -> str:
             contestants.append(_tuned_contestant(name, tuned[path], task, choice))
         else:
             contestants.append(_general_contestant(name, path, task, choice, device))
-    unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE) if data.dataset_name == "dtu" else None
-    sheet = comparison_sheet(contestants, SheetStyle(choice.height, unit or LengthUnit()))
+    sheet = comparison_sheet(contestants, SheetStyle(choice.height, task.scene.unit))
     save_small_image(choice.out, sheet, _MOST_BYTES)
     views = ", ".join(map(str, task.targets))
     return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"

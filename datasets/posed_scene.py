@@ -1,26 +1,26 @@
 """One scene with known cameras, whatever format it was read from.
 
-Evaluation and fine-tuning use single scenes through ``PosedScene`` alone; readers of single scenes
-return one. Cameras, image sizes and near/far are known at once, pixels are read when asked for.
+Readers return a ``PosedScene``; training, evaluation and fine-tuning use nothing else of a data
+set. Cameras, image sizes and near/far are known at once, pixels are read when asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from datasets.formats.images import Size
-from datasets.view_selection import Neighbours, Split, rank_by_pose
+from datasets.formats.options import Size
+from datasets.scene_lists import Split
+from datasets.view_selection import Neighbours, rank_by_pose
 from datasets.views import Sample, Views
 from utils.cameras import Cameras
+from utils.depth_pictures import LengthUnit
 from utils.errors import UserError
-
-_HOLD_OUT_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class ViewPixels:
     """z-depth in the units of the cameras; 0 where it is unknown."""
     mask: Bool[np.ndarray, "height width"]
     """Pixels that losses and metrics may count."""
+
+
+ReadView = Callable[[int], ViewPixels]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class PosedScene:
     """Nearest and farthest z-depth of the scene, in the units of the cameras."""
     image_size: Size
     """Height and width of every view."""
-    read_view: Callable[[int], ViewPixels]
+    read_view: ReadView
     """Read one view by its id, at ``image_size``. Can be pickled, for worker processes."""
     view_near_far: Float[Tensor, "view 2"] | None = None
     """The range that each view sees, where the files tell; within ``near_far``."""
@@ -57,15 +60,26 @@ class PosedScene:
     """Others that go with a view, most useful first: of a pair list, or by common points."""
     splits: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
     """Views that the files themselves set apart for training, validation and test."""
+    lights: tuple[ReadView, ...] = ()
+    """Readers of the same views under each light that they were photographed in, that of
+    ``read_view`` first; training draws one for each sample."""
+    masks_for_tests_only: bool = False
+    """Masks say where depth is known, not which pixels are good: training counts all of them."""
+    unit: LengthUnit = field(default_factory=LengthUnit)
+    """The unit of the scene's files, in which users see and give depths."""
 
-    def load_views(self, ids: Sequence[int]) -> Views:
+    def load_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
         """Read chosen views, in the order given.
+
+        Args:
+            ids: The views.
+            read_view: One of ``lights``, if it is not to be the first.
 
         Raises:
             UserError: There is no such view, or a file is damaged.
         """
         places = [self._place(view) for view in ids]
-        pixels = [self.read_view(view) for view in ids]
+        pixels = [(read_view or self.read_view)(view) for view in ids]
         images = torch.from_numpy(np.stack([view.image for view in pixels]))
         return Views(
             images=images.permute(0, 3, 1, 2).contiguous(),
@@ -73,6 +87,13 @@ class PosedScene:
             depths=torch.from_numpy(np.stack([view.depth for view in pixels])),
             masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
         )
+
+    def training_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
+        """Read chosen views with masks that say what training counts."""
+        views = self.load_views(ids, read_view)
+        if not self.masks_for_tests_only:
+            return views
+        return replace(views, masks=torch.ones_like(views.masks))
 
     def nearest(self, target: int, pool: Sequence[int], count: int) -> tuple[int, ...]:
         """Return the views of ``pool`` nearest to the target, nearest first, never itself.
@@ -107,11 +128,7 @@ class PosedScene:
         return tuple(other for other in others if other != view)
 
     def range_of(self, views: Sequence[int]) -> Float[Tensor, " 2"]:
-        """Return the nearest and farthest z-depth that chosen views see.
-
-        Raises:
-            UserError: There is no such view.
-        """
+        """Return the nearest and farthest z-depth that chosen views see."""
         if self.view_near_far is None:
             return self.near_far.clone()
         ranges = self.view_near_far[[self._place(view) for view in views]]
@@ -133,6 +150,10 @@ class PosedScene:
             target_ids=(target,),
         )
 
+    def renamed(self, name: str) -> PosedScene:
+        """Return the scene under another name."""
+        return replace(self, name=name)
+
     def _place(self, view: int) -> int:
         if view not in self.view_ids:
             raise UserError(
@@ -140,14 +161,3 @@ class PosedScene:
                 f"{self.view_ids[0]} to {self.view_ids[-1]}."
             )
         return self.view_ids.index(view)
-
-
-def held_out_views(
-    scene: PosedScene | Sequence[int], every: int = _HOLD_OUT_EVERY
-) -> tuple[int, ...]:
-    """Return the views to test on where nothing else is agreed: the first of every eight.
-
-    That is the usual split of forward-facing scenes (Mildenhall et al., NeRF, ECCV 2020).
-    """
-    views = scene.view_ids if isinstance(scene, PosedScene) else scene
-    return tuple(views[::every])

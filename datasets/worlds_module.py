@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.planned_scenes import (
     FIRST_TRAINING_SCENE,
     PlannedData,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from datasets.protocols import SceneTask
 from evaluation.rendering import ViewResult
-from evaluation.tasks import SceneTask
 from utils.errors import UserError
 from utils.images import colorize, save_image
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.protocols import SceneTask
 from datasets.views import Sample, collate_samples
 from evaluation.scores import (
     ImageDistance,
@@ -17,7 +18,6 @@ from evaluation.scores import (
     describe_region,
     view_scores,
 )
-from evaluation.tasks import SceneTask
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 
+from datasets.held_out_worlds import world_tasks
+from datasets.protocols import SceneTask, scene_tasks
 from evaluation.config import DataChoice, EvaluationConfig, HeldOutScenes
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
-from evaluation.photographs import READERS
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
-from evaluation.tasks import SceneTask
-from evaluation.worlds import world_tasks
 from models.checkpoint import Checkpoint, read_checkpoint
+from utils.depth_pictures import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_file
@@ -61,15 +61,15 @@ def evaluate(config: EvaluationConfig) -> Report:
         Renderer(checkpoint.build_model(device), device, config.model.chunk, bf16)
         for device in devices
     ]
-    scenes = {}
+    scenes, unit = {}, LengthUnit()
     for task in _warmed_up(tasks, renderers):
         results = evaluate_scene(task, renderers, perceptual)
-        row = scene_report(task, results)
+        row, unit = scene_report(task, results), task.scene.unit
         logger.info("%s: %s, %s", task.scene.name, _quality(row), row["views"][0]["region"])
         scenes[task.scene.name] = row
         if pictures:
             save_pictures(Path(pictures), task, results)
-    return full_report(scenes, _settings(config, checkpoint, devices, weights))
+    return full_report(scenes, _settings(config, checkpoint, devices, weights, unit))
 
 
 def read_tasks(
@@ -82,7 +82,7 @@ def read_tasks(
     """
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
-    tasks = READERS[data.dataset_name](data)
+    tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{data.datadir}: two scenes are named {twice[0]!r}; judge them separately")
@@ -109,6 +109,7 @@ def _settings(
     checkpoint: Checkpoint,
     devices: list[torch.device],
     lpips_weights: Path | None,
+    unit: LengthUnit,
 ) -> dict[str, Any]:
     on_gpu = devices[0].type == "cuda"
     return {
@@ -122,7 +123,7 @@ def _settings(
         },
         "lpips": str(lpips_weights) if lpips_weights else "left out: no weights on this machine",
         "ssim": "scikit-image, 7x7 uniform window, data range 1",
-        "depth_unit": "200 mm" if config.data.dataset_name == "dtu" else "the scene's own",
+        "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",
         "device": torch.cuda.get_device_name(devices[0]) if on_gpu else "cpu",
         "torch": torch.__version__,
     }

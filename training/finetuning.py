@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from datasets.protocols import SceneSplit, SceneTask, read_split
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
 from evaluation.report import full_report, scene_report, table, write_json
-from evaluation.tasks import SceneTask
 from training.finetuning_config import FineTuningConfig, SceneRunConfig
 from training.finetuning_log import RunRecord
 from training.finetuning_loop import SceneTraining, StopSignals
 from training.finetuning_setup import resume, resumed_config, start
 from training.finetuning_validation import TestViews
-from training.scene_split import SceneSplit, read_split
 from utils.devices import choose_devices
 from utils.errors import NonFiniteTrainingError, TrainingInterrupted
 from utils.files import check_output_folder
@@ -37,6 +37,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
     given = config.run
     if given.ckpt:
         config = resumed_config(config)
+    config = replace(config, data=config.data.recognised())
     split = read_split(config.data, config.data.n_views)
     folder = check_output_folder(_folder(given, config.run, split.scene.name))
     device = choose_devices(config.run.accelerator)[0]

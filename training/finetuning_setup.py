@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from datasets.formats.registry import is_part_of_folder
+from datasets.protocols import SceneSplit
 from datasets.views import Views
-from evaluation.photographs import split_scan
 from models.backbone import NullBackbone
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.scene_file import SceneHeader, header_of, read_scene_file, scene_from
@@ -19,7 +20,6 @@ from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
 from models.vggt_nerf import VGGTNeRF
 from training.finetuning_config import FineTuningConfig
-from training.scene_split import SceneSplit
 from utils.config import differing_settings, settings_from_plain
 from utils.errors import UserError
 
@@ -71,7 +71,7 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
 
 def _is_there(datadir: str) -> bool:
     # A scan of DTU is named as if it was a folder of its own.
-    return split_scan(Path(datadir))[0].exists()
+    return Path(datadir).exists() or is_part_of_folder("dtu", Path(datadir))
 
 
 def resume(config: FineTuningConfig, split: SceneSplit, views: Views) -> Start:

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.data_module import SceneDataModule
 from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig

@@ -132,10 +132,11 @@ def differing_settings(
 
 
 def field_docs(config_class: type) -> dict[str, str]:
-    """Map field names to the string literals written under them."""
+    """Map field names to the string literals written under them, also in base classes."""
+    bases = [base for base in config_class.__bases__ if dataclasses.is_dataclass(base)]
+    docs = {name: text for base in bases for name, text in field_docs(base).items()}
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
-    docs = {}
     for field, after in pairwise(body):
         is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)

@@ -20,7 +20,7 @@ from apps.rendering.scene import (
     with_samples,
 )
 from apps.rendering.source_selection import Places
-from datasets.formats.dtu import MILLIMETRES_TO_SCENE
+from datasets.formats.dtu import UNIT
 from models.scene_file import load_finetuned
 from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
@@ -135,5 +135,5 @@ def _unit(settings: dict[str, Any]) -> LengthUnit:
     """Read from the run's settings whether the scene is one of DTU's."""
     groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
     if any(group.get("dataset_name") == "dtu" for group in groups):
-        return LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)
+        return UNIT
     return LengthUnit()

@@ -12,18 +12,19 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.images import Size
+from datasets.formats.checks import check_pinhole, rigid_c2w
 from datasets.formats.lenses import Lens, LensModel
-from datasets.formats.pose_checks import rigid_c2w
+from datasets.formats.options import Size
+from datasets.formats.photo_files import by_number, common_spelling, find_image
 from utils.errors import UserError
 
 _MAX_BYTES = 1 << 25
@@ -31,10 +32,7 @@ _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angl
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _FISHEYE_MODEL = "OPENCV_FISHEYE"
-_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
-"""Focal lengths, in image sides, beyond which a file cannot be right."""
-_MAX_CENTER_DEVIATION = 0.25
-"""How far, in image sides, a principal point may lie from the centre of its image."""
+_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Frame:
 
     source: str
     """The file and the frame's place in it, to begin error messages."""
+    file: Path
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
@@ -53,6 +52,11 @@ class Frame:
     numbers: Mapping[str, float]
     """The frame's own, else the file's. Only what is there."""
     model: LensModel
+
+    @property
+    def folder(self) -> Path:
+        """What the paths of the frame start from."""
+        return self.file.parent
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ def read_transforms_file(path: Path) -> TransformsFile:
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
-    frames = [_parse_frame(entry, content, f"{path}, frame {n}") for n, entry in enumerate(entries)]
-    frames.sort(key=lambda frame: frame.file_path)
+    frames = [_parse_frame(entry, content, path, n) for n, entry in enumerate(entries)]
+    frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
     for first, second in pairwise(frames):
         if first.file_path == second.file_path:
             raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
@@ -107,18 +111,32 @@ def frame_lens(frame: Frame, size: Size) -> Lens:
         raise UserError(f"{frame.source}: gives neither fl_x nor camera_angle_x.")
     focal = (focal_x or focal_y or 0.0, focal_y or focal_x or 0.0)
     center = numbers.get("cx", width / 2), numbers.get("cy", height / 2)
-    for length, middle, side in zip(focal, center, (width, height), strict=True):
-        if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
-            raise UserError(
-                f"{frame.source}: a focal length of {length:g} pixels cannot belong to an image "
-                f"of {width}x{height}."
-            )
-        if not abs(middle / side - 0.5) <= _MAX_CENTER_DEVIATION:
-            raise UserError(
-                f"{frame.source}: the principal point ({center[0]:g}, {center[1]:g}) is not near "
-                f"the centre of an image of {width}x{height}. {_center_advice(center, size)}"
-            )
+    check_pinhole(focal, center, size, frame.source)
     return Lens(frame.model, focal, center, _coefficients(frame))
+
+
+def find_frame_images(frames: Sequence[Frame]) -> list[Path]:
+    """Find the image of every frame.
+
+    Raises:
+        UserError: Counts those that are missing and names the first, or two frames share one.
+    """
+    found = [find_image(frame.folder, frame.file_path) for frame in frames]
+    missing = [frame for frame, path in zip(frames, found, strict=True) if path is None]
+    if missing:
+        names = ", ".join(repr(frame.file_path[:80]) for frame in missing[:_NAMES_SHOWN])
+        raise UserError(
+            f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
+            f"({names}{', ...' if len(missing) > _NAMES_SHOWN else ''}), looked for from "
+            f"{missing[0].folder}. Restore them, or remove their frames from the file."
+        )
+    images = [path for path in found if path is not None]
+    owners: dict[Path, Frame] = {}
+    for frame, image in zip(frames, images, strict=True):
+        if image.resolve() in owners:
+            raise UserError(f"{frame.file}: {image} belongs to two frames; remove one.")
+        owners[image.resolve()] = frame
+    return images
 
 
 def _read_object(path: Path) -> dict[str, object]:
@@ -133,7 +151,8 @@ def _read_object(path: Path) -> dict[str, object]:
     return content
 
 
-def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Frame:
+def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number: int) -> Frame:
+    source = f"{file}, frame {number}"
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
@@ -148,9 +167,10 @@ def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Fr
     merged = {**shared, **entry}
     return Frame(
         source=source,
-        file_path=_common_spelling(file_path),
-        mask_path=None if mask_path is None else _common_spelling(mask_path),
-        depth_path=None if depth_path is None else _common_spelling(depth_path),
+        file=file,
+        file_path=common_spelling(file_path),
+        mask_path=None if mask_path is None else common_spelling(mask_path),
+        depth_path=None if depth_path is None else common_spelling(depth_path),
         depth_scale=_depth_scale(merged, source),
         c2w=_parse_pose(entry.get("transform_matrix"), source),
         numbers=_parse_numbers(merged, keys, source),
@@ -211,10 +231,6 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
     return "perspective"
 
 
-def _common_spelling(file_path: str) -> str:
-    return str(PurePosixPath(file_path.strip().replace("\\", "/")))
-
-
 def _focal(frame: Frame, axis: str, side: int) -> float | None:
     """Return the focal length along an axis, if the file says anything of it."""
     if f"fl_{axis}" in frame.numbers:
@@ -228,13 +244,6 @@ def _focal(frame: Frame, axis: str, side: int) -> float | None:
             + (" of a fisheye; give fl_x and fl_y." if frame.model == "fisheye" else ".")
         )
     return side / (2 * math.tan(angle / 2))
-
-
-def _center_advice(center: tuple[float, float], size: Size) -> str:
-    swapped = max(abs(center[1] / size[1] - 0.5), abs(center[0] / size[0] - 0.5))
-    if swapped <= _MAX_CENTER_DEVIATION:
-        return "cx and cy seem to be swapped: cx goes with the width."
-    return "Are cx and cy in pixels of it?"
 
 
 def _coefficients(frame: Frame) -> tuple[float, ...]:

@@ -10,24 +10,13 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.formats.colmap_points import read_colmap_points
-from datasets.formats.dtu import DTUDataset
-from datasets.formats.dtu_cameras import read_camera_file
-from datasets.formats.dtu_index import Scan, index_scans
-from datasets.formats.dtu_layout import find_camera_files
-from datasets.formats.images import Size
-from datasets.formats.llff import FERN_TARGETS, read_llff
-from datasets.formats.transforms import read_transforms
+from datasets.formats.colmap import read_colmap_points
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import choose_scenes, open_scene
 from datasets.posed_scene import PosedScene
-from datasets.view_selection import (
-    PROTOCOL_POOL,
-    PROTOCOL_TARGETS,
-    find_scan_list,
-    rank_by_distance,
-    read_scan_list,
-)
+from datasets.protocols import DTU_POOL, DTU_TARGETS, FERN_TARGETS
+from datasets.view_selection import rank_by_distance
 from datasets.views import Views
-from utils.cameras import invert_rigid
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -96,16 +85,8 @@ def dtu_scenes(spec: str, num_views: int) -> list[RealScene]:
         UserError: The folder or a file in it is missing or malformed, or has too few views.
     """
     root, names = split_spec(spec)
-    names = names or read_scan_list(find_scan_list(root, "test"))
-    files = find_camera_files(root)
-    scans = index_scans(root, names, files.keys(), num_views)
-    centers = {
-        view: invert_rigid(read_camera_file(path).w2c)[:3, 3] for view, path in files.items()
-    }
-    dataset = DTUDataset(
-        root, "test", scans=[scan.name for scan in scans], max_sources=num_views - 1
-    )
-    return [_dtu_scene(dataset, scan, centers, num_views) for scan in scans]
+    scenes = [open_scene("dtu", scan) for scan in choose_scenes("dtu", root, ",".join(names))]
+    return [_dtu_scene(scene, num_views) for scene in scenes]
 
 
 def llff_scene(spec: str, num_views: int) -> RealScene:
@@ -116,7 +97,7 @@ def llff_scene(spec: str, num_views: int) -> RealScene:
     """
     folder, names = split_spec(spec)
     targets = _view_numbers(names, spec)
-    scene = _read_at_size(read_llff, folder)
+    scene = _read_at_size("llff", folder)
     if not targets and scene.name == "fern":
         targets = FERN_TARGETS
     return _posed_scene(scene, targets, num_views, _colmap_points(folder, scene))
@@ -130,7 +111,7 @@ def transforms_scene(spec: str, num_views: int) -> RealScene:
     """
     folder, names = split_spec(spec)
     targets = _view_numbers(names, spec)
-    return _posed_scene(_read_at_size(read_transforms, folder), targets, num_views, {})
+    return _posed_scene(_read_at_size("transforms", folder), targets, num_views, {})
 
 
 def split_spec(spec: str) -> tuple[Path, list[str]]:
@@ -146,26 +127,15 @@ def _spread(views: Sequence[int], count: int) -> list[int]:
     return [views[(2 * place + 1) * len(views) // (2 * count)] for place in range(count)]
 
 
-def _dtu_scene(dataset: DTUDataset, scan: Scan, all_centers: Centers, num_views: int) -> RealScene:
-    centers = {view: all_centers[view] for view in scan.views}
-    protocol = set(PROTOCOL_TARGETS + PROTOCOL_POOL) <= set(scan.views)
-    targets, pool = (PROTOCOL_TARGETS, PROTOCOL_POOL) if protocol else ((), ())
-
-    def load_views(views: Sequence[int]) -> Views:
-        return dataset.load_views(scan.name, views)
-
-    groups = plan_groups(scan.name, centers, num_views, targets, pool)
-    return RealScene(scan.name, groups, load_views, {})
+def _dtu_scene(scene: PosedScene, num_views: int) -> RealScene:
+    protocol = set(DTU_TARGETS + DTU_POOL) <= set(scene.view_ids)
+    targets, pool = (DTU_TARGETS, DTU_POOL) if protocol else ((), ())
+    return _posed_scene(scene, targets, num_views, {}, pool)
 
 
-def _read_at_size(read: Callable[[Path, Size | None], PosedScene], folder: Path) -> PosedScene:
+def _read_at_size(name: str, folder: Path) -> PosedScene:
     """Read a scene with the aspect of its pictures."""
-    scene = read(folder, None)
-    shrink = MAX_SIDE / max(scene.image_size)
-    if shrink >= 1:
-        return scene
-    height, width = scene.image_size
-    return read(folder, (round(height * shrink), round(width * shrink)))
+    return open_scene(name, folder, ReadOptions(longest_side=MAX_SIDE))
 
 
 def _posed_scene(
@@ -173,9 +143,10 @@ def _posed_scene(
     targets: Sequence[int],
     num_views: int,
     points: Mapping[int, Float[Tensor, "_ 3"]],
+    pool: Sequence[int] = (),
 ) -> RealScene:
     centers = dict(zip(scene.view_ids, scene.cameras.centers, strict=True))
-    groups = plan_groups(scene.name, centers, num_views, targets)
+    groups = plan_groups(scene.name, centers, num_views, targets, pool)
     return RealScene(scene.name, groups, scene.load_views, points)
 
 

@@ -9,21 +9,16 @@ are seen to be there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 
-from datasets.formats.colmap_parsing import (
-    Cursor,
-    Malformed,
-    content_lines,
-    finite_numbers,
-    integers,
-)
 from utils.errors import UserError
 
 _MAX_BYTES = 1 << 33
@@ -44,9 +39,9 @@ MODEL_PARAMETERS = {
 """Numbers of each camera model, in the order of COLMAP's model ids."""
 _MODELS = tuple(MODEL_PARAMETERS)
 _MAX_NAME = 1024
-_ROLES = ("cameras", "images", "points3D")
 
 FileContent = TypeVar("FileContent")
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -84,41 +79,76 @@ def find_model_file(folder: Path, role: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def is_model(folder: Path) -> bool:
-    """Say whether a folder holds cameras and images of a model."""
-    return all(find_model_file(folder, role) is not None for role in _ROLES[:2])
-
-
 def read_cameras(path: Path) -> dict[int, ColmapCamera]:
-    """Read ``cameras.bin`` or ``cameras.txt``.
-
-    Raises:
-        UserError: The file is damaged, or names no camera model of COLMAP's.
-    """
+    """Read ``cameras.bin`` or ``cameras.txt``."""
     return _read(path, _binary_cameras, _text_cameras)
 
 
 def read_images(path: Path) -> dict[int, ColmapImage]:
-    """Read ``images.bin`` or ``images.txt``, without the features of the images.
-
-    Raises:
-        UserError: The file is damaged.
-    """
+    """Read ``images.bin`` or ``images.txt``, without the features of the images."""
     return _read(path, _binary_images, _text_images)
 
 
 def read_points(path: Path) -> ColmapPoints:
-    """Read ``points3D.bin`` or ``points3D.txt``.
-
-    Raises:
-        UserError: The file is damaged.
-    """
+    """Read ``points3D.bin`` or ``points3D.txt``."""
     return _read(path, _binary_points, _text_points)
+
+
+class _Malformed(Exception):
+    """What stands there is not what the format says; the caller knows the file."""
+
+
+class _Cursor:
+    """Goes through a little-endian binary file."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._offset = 0
+
+    @property
+    def bytes_left(self) -> int:
+        return len(self._content) - self._offset
+
+    def take(self, layout: str) -> tuple[Any, ...]:
+        """Unpack values in the notation of ``struct``."""
+        try:
+            values = struct.unpack_from(f"<{layout}", self._content, self._offset)
+        except struct.error:
+            raise self._ends_early() from None
+        self._offset += struct.calcsize(f"<{layout}")
+        return values
+
+    def count(self, least_bytes: int) -> int:
+        """Read how many entries follow, each of at least so many bytes."""
+        number = self.take("Q")[0]
+        if number * least_bytes > self.bytes_left:
+            raise _Malformed(
+                f"{number} entries are promised at byte {self._offset - 8}, and "
+                f"{self.bytes_left} bytes follow; the file is cut or damaged"
+            )
+        return number
+
+    def string(self) -> str:
+        """Read up to the next zero byte."""
+        end = self._content.find(b"\0", self._offset)
+        if end < 0:
+            raise self._ends_early()
+        text = self._content[self._offset : end].decode("utf-8")
+        self._offset = end + 1
+        return text
+
+    def skip(self, count: int) -> None:
+        if count > self.bytes_left:
+            raise self._ends_early()
+        self._offset += count
+
+    def _ends_early(self) -> _Malformed:
+        return _Malformed(f"it ends early, at byte {len(self._content)}")
 
 
 def _read(
     path: Path,
-    parse_binary: Callable[[Cursor], FileContent],
+    parse_binary: Callable[[_Cursor], FileContent],
     parse_text: Callable[[str], FileContent],
 ) -> FileContent:
     try:
@@ -127,42 +157,43 @@ def _read(
         content = path.read_bytes()
         if path.suffix == ".txt":
             return parse_text(content.decode("utf-8"))
-        cursor = Cursor(content)
+        cursor = _Cursor(content)
         parsed = parse_binary(cursor)
-        cursor.require_end()
+        if cursor.bytes_left:
+            raise _Malformed(f"it has {len(content)} bytes, {cursor.bytes_left} too many")
         return parsed
     except OSError as error:
         raise UserError(f"{path}: cannot read the COLMAP model ({error.strerror}).") from error
-    except (Malformed, UnicodeDecodeError) as error:
+    except (_Malformed, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: not a readable COLMAP model ({error}). Export it again with COLMAP's "
             "model_converter."
         ) from error
 
 
-def _binary_cameras(cursor: Cursor) -> dict[int, ColmapCamera]:
+def _binary_cameras(cursor: _Cursor) -> dict[int, ColmapCamera]:
     cameras: dict[int, ColmapCamera] = {}
     for _ in range(cursor.count(least_bytes=48)):
         number, model, width, height = cursor.take("IiQQ")
         if not 0 <= model < len(_MODELS):
-            raise Malformed(f"camera {number} has the unknown model {model}")
+            raise _Malformed(f"camera {number} has the unknown model {model}")
         name = _MODELS[model]
         parameters = cursor.take(f"{MODEL_PARAMETERS[name]}d")
-        _add_camera(cameras, number, ColmapCamera(name, width, height, parameters))
+        _add(cameras, number, ColmapCamera(name, width, height, parameters))
     return cameras
 
 
-def _binary_images(cursor: Cursor) -> dict[int, ColmapImage]:
+def _binary_images(cursor: _Cursor) -> dict[int, ColmapImage]:
     images: dict[int, ColmapImage] = {}
     for _ in range(cursor.count(least_bytes=73)):
         number, *pose, camera = cursor.take("I7dI")
-        name = cursor.string()
+        name = _checked_name(cursor.string())
         cursor.skip(24 * cursor.count(least_bytes=24))
-        _add_image(images, number, ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:])))
+        _add(images, number, ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:])))
     return images
 
 
-def _binary_points(cursor: Cursor) -> ColmapPoints:
+def _binary_points(cursor: _Cursor) -> ColmapPoints:
     positions: list[tuple[float, ...]] = []
     tracks: dict[int, list[int]] = {}
     for number in range(cursor.count(least_bytes=51)):
@@ -178,13 +209,13 @@ def _binary_points(cursor: Cursor) -> ColmapPoints:
 
 def _text_cameras(text: str) -> dict[int, ColmapCamera]:
     cameras: dict[int, ColmapCamera] = {}
-    for line in content_lines(text):
+    for line in _content_lines(text):
         words = line.split()
         if len(words) < 4 or words[1] not in MODEL_PARAMETERS:
-            raise Malformed(f"expected 'id MODEL width height parameters', found {line[:80]!r}")
-        number, width, height = integers([words[0], *words[2:4]])
-        parameters = finite_numbers(words[4:], MODEL_PARAMETERS[words[1]])
-        _add_camera(cameras, number, ColmapCamera(words[1], width, height, parameters))
+            raise _Malformed(f"expected 'id MODEL width height parameters', found {line[:80]!r}")
+        number, width, height = _integers([words[0], *words[2:4]])
+        parameters = _finite_numbers(words[4:], MODEL_PARAMETERS[words[1]])
+        _add(cameras, number, ColmapCamera(words[1], width, height, parameters))
     return cameras
 
 
@@ -197,22 +228,22 @@ def _text_images(text: str) -> dict[int, ColmapImage]:
     for line in lines[::2]:
         words = line.split(maxsplit=9)
         if len(words) != 10:
-            raise Malformed(f"expected 'id qw qx qy qz tx ty tz camera name', found {line[:80]!r}")
-        number, camera = integers([words[0], words[8]])
-        pose = finite_numbers(words[1:8], 7)
-        _add_image(images, number, ColmapImage(words[9], camera, pose[:4], pose[4:]))
+            raise _Malformed(f"expected 'id qw qx qy qz tx ty tz camera name', found {line[:80]!r}")
+        number, camera = _integers([words[0], words[8]])
+        pose = _finite_numbers(words[1:8], 7)
+        _add(images, number, ColmapImage(_checked_name(words[9]), camera, pose[:4], pose[4:]))
     return images
 
 
 def _text_points(text: str) -> ColmapPoints:
     positions: list[tuple[float, ...]] = []
     tracks: dict[int, list[int]] = {}
-    for number, line in enumerate(content_lines(text)):
+    for number, line in enumerate(_content_lines(text)):
         words = line.split()
         if len(words) < 8 or len(words) % 2:
-            raise Malformed(f"expected 'id x y z r g b error track', found {line[:80]!r}")
-        positions.append(finite_numbers(words[1:4], 3))
-        for image in set(integers(words[8::2])):
+            raise _Malformed(f"expected 'id x y z r g b error track', found {line[:80]!r}")
+        positions.append(_finite_numbers(words[1:4], 3))
+        for image in set(_integers(words[8::2])):
             tracks.setdefault(image, []).append(number)
     return _points(positions, tracks)
 
@@ -221,15 +252,35 @@ def _points(positions: list[tuple[float, ...]], tracks: Mapping[int, list[int]])
     return ColmapPoints(np.array(positions, np.float64).reshape(-1, 3), tracks)
 
 
-def _add_camera(cameras: dict[int, ColmapCamera], number: int, camera: ColmapCamera) -> None:
-    if number in cameras:
-        raise Malformed(f"camera {number} is there twice")
-    cameras[number] = camera
+def _add(entries: dict[int, Entry], number: int, entry: Entry) -> None:
+    if number in entries:
+        raise _Malformed(f"entry {number} is there twice")
+    entries[number] = entry
 
 
-def _add_image(images: dict[int, ColmapImage], number: int, image: ColmapImage) -> None:
-    if number in images:
-        raise Malformed(f"image {number} is there twice")
-    if len(image.name) > _MAX_NAME:
-        raise Malformed(f"image {number} has a name of {len(image.name)} characters")
-    images[number] = image
+def _checked_name(name: str) -> str:
+    if len(name) > _MAX_NAME:
+        raise _Malformed(f"an image has a name of {len(name)} characters")
+    return name
+
+
+def _content_lines(text: str) -> Iterator[str]:
+    stripped = (line.strip() for line in text.splitlines())
+    return (line for line in stripped if line and not line.startswith("#"))
+
+
+def _integers(words: Sequence[str]) -> list[int]:
+    for word in words:
+        if not (word.isascii() and word.isdigit() and len(word) < 20):
+            raise _Malformed(f"expected a whole number, found {word[:40]!r}")
+    return [int(word) for word in words]
+
+
+def _finite_numbers(words: Sequence[str], count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(word) for word in words)
+    except ValueError as error:
+        raise _Malformed(str(error)[:120]) from error
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise _Malformed(f"expected {count} finite numbers, found {' '.join(words)[:80]!r}")
+    return numbers

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.config import DataChoice, HeldOutScenes
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
+from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.views import Views
-from evaluation.config import DataChoice, HeldOutScenes
-from evaluation.scores import Region
-from evaluation.tasks import Protocol, SceneTask, plan_task
 
 TEXTURED, TEXTURELESS = "textured", "textureless"
 WORLD_SIZE = (192, 256)

@@ -1,40 +1,28 @@
-"""Camera files of MVSNet's DTU layout, and their way into the convention of ``utils.cameras``.
+"""Camera files of MVSNet, which DTU and BlendedMVS come with, checked.
 
-A ``*_cam.txt`` holds ``extrinsic`` (world-to-camera 4x4, millimetres), ``intrinsic`` (3x3) and a
-last line ``depth_min depth_interval [depth_num [depth_max]]`` (Yao et al., MVSNet, ECCV 2018).
-The farthest depth is ``depth_max`` if it is there, else ``depth_min + depth_num * depth_interval``
-with 192 planes unless the file says otherwise: 425 + 192 * 2.5 = 905 mm for DTU.
-
-The calibration has pixel centres at whole numbers of the 1600x1200 photograph. The files that
-circulate for 640x512 images (halved, then cropped by 80 columns and 44 rows) hold a quarter of
-that image's size, ``(K / 2 - crop) / 4`` without any care for half pixels. Both facts are undone
-here and nowhere else.
+A ``*_cam.txt`` holds ``extrinsic`` (world-to-camera 4x4), ``intrinsic`` (3x3) and a last line
+``depth_min depth_interval [depth_num [depth_max]]`` (Yao et al., MVSNet, ECCV 2018). The farthest
+depth is ``depth_max`` if it is there, else ``depth_min + depth_num * depth_interval`` with 192
+planes unless the file says otherwise: 425 + 192 * 2.5 = 905 mm for DTU.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.images import Size
-from utils.cameras import crop_intrinsics, resize_intrinsics
 from utils.errors import UserError
 
-PHOTO_SIZE: Size = (1200, 1600)
-"""The photographs of the DTU robot, as height and width."""
-CROPPED_SIZE: Size = (512, 640)
-"""What MVSNet made of them: halved, then cropped about the centre."""
-CROP_TOP, CROP_LEFT = 44, 80
-
+_CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
-_MAX_CENTER_DEVIATION = 0.25
-"""How far, in image sizes, a principal point may lie from the centre of its image."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +32,26 @@ class CameraFile:
     path: Path
     intrinsics: Float64[Tensor, "3 3"]
     w2c: Float64[Tensor, "4 4"]
-    """Millimetres."""
     near: float
     far: float
+
+
+def find_camera_files(folder: Path) -> dict[int, Path]:
+    """Return the camera files of a folder by view; none if there is no such folder."""
+    return files_by_view(folder, _CAMERA_NAME)
+
+
+def files_by_view(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Return the files of a folder whose names match, by the number in the name."""
+    return {int(match[1]): path for match, path in matching_files(folder, pattern)}
+
+
+def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    """Return the files of a folder whose names match, in the order of their names."""
+    if not folder.is_dir():
+        return []
+    entries = sorted(folder.iterdir())
+    return [(match, path) for path in entries if (match := pattern.fullmatch(path.name))]
 
 
 def read_camera_file(path: Path) -> CameraFile:
@@ -55,7 +60,21 @@ def read_camera_file(path: Path) -> CameraFile:
     Raises:
         UserError: Names the file, the line and what stands there.
     """
-    lines = _numbered_lines(path)
+    try:
+        status = path.stat()
+        if status.st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
+        return _read_unchanged(path, status.st_mtime_ns, status.st_size)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the camera file ({error}).") from error
+
+
+@lru_cache(maxsize=1024)
+def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
+    """Parse a file once for all scans that share it, unless it changes."""
+    text = path.read_text(encoding="utf-8")
+    numbered = enumerate((line.strip() for line in text.splitlines()), start=1)
+    lines = [(number, line) for number, line in numbered if line]
     end = (lines[-1][0] + 1 if lines else 1, "")
     lines += [end] * (10 - len(lines))
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
@@ -71,57 +90,11 @@ def read_camera_file(path: Path) -> CameraFile:
     return CameraFile(path, intrinsics, w2c, near, far)
 
 
-def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
-    """Bring intrinsics to an image of ``size``, in the convention of ``utils.cameras``.
-
-    Which size the file speaks of is told by its principal point: a quarter of the image, the image
-    itself or, for 640x512 images, the photograph that they were cut from.
-
-    Raises:
-        UserError: The principal point is near the centre of none of these.
-    """
-    height, width = size
-    sizes = {"quarter": (height / 4, width / 4), "image": (height, width)}
-    if size == CROPPED_SIZE:
-        sizes["photo"] = PHOTO_SIZE
-    column, row = camera.intrinsics[0, 2].item(), camera.intrinsics[1, 2].item()
-    deviations = {
-        kind: max(abs(column / wide - 0.5), abs(row / high - 0.5))
-        for kind, (high, wide) in sizes.items()
-    }
-    kind = min(deviations, key=lambda name: deviations[name])
-    if deviations[kind] > _MAX_CENTER_DEVIATION:
-        tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
-        raise UserError(
-            f"{camera.path}: the principal point ({column:g}, {row:g}) is not near the centre of "
-            f"an image of {tried}, the sizes that go with {width}x{height} images. Do cameras and "
-            "images belong together?"
-        )
-    if kind == "quarter":
-        return crop_intrinsics(resize_intrinsics(camera.intrinsics, 4.0, 4.0), -0.25, -0.25)
-    centered = crop_intrinsics(camera.intrinsics, -0.5, -0.5)
-    if kind == "image":
-        return centered
-    return crop_intrinsics(resize_intrinsics(centered, 0.5, 0.5), float(CROP_LEFT), float(CROP_TOP))
-
-
 def _near_far(depth_range: Sequence[float]) -> tuple[float, float]:
     if len(depth_range) == 4:
         return depth_range[0], depth_range[3]
     planes = depth_range[2] if len(depth_range) == 3 else _DEFAULT_PLANES
     return depth_range[0], depth_range[0] + planes * depth_range[1]
-
-
-def _numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that are not blank, each with its number."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the camera file ({error}).") from error
-    lines = enumerate((line.strip() for line in text.splitlines()), start=1)
-    return [(number, line) for number, line in lines if line]
 
 
 def _read_matrix(
