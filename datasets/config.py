@@ -24,8 +24,7 @@ from utils.settings import (
 )
 
 DatasetName = Literal[
-    *("auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos"),
-    "procedural",
+    "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
 ]
 _OPTION = re.compile(r",(\w+)=([^,=]*)$")
 _KEYS = ("weight", "height", "width")

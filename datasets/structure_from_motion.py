@@ -12,9 +12,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.formats.colmap import read_colmap
 from datasets.formats.lenses import Lens
+from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
+from datasets.formats.registry import open_scene
 from datasets.photo_folder import UprightPhoto
 from utils.errors import UserError
 
@@ -47,7 +48,7 @@ def reconstruct(photos: Sequence[UprightPhoto]) -> Reconstruction:
             link.symlink_to(photo.path.absolute())
             originals[link.name] = photo
         _solve(pycolmap, root, one_camera=len({photo.size for photo in photos}) == 1)
-        scene = read_colmap(root, photos[0].size)
+        scene = open_scene("colmap", root, ReadOptions(photos[0].size))
         reader = scene.read_view
         assert isinstance(reader, PhotoReader)
         placed = tuple(originals[view] for view in scene.view_names)

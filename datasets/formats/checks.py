@@ -88,7 +88,7 @@ def check_pinhole(
                 f"of {width}x{height}."
             )
     if not center_deviation(center, size) <= _MAX_CENTER_DEVIATION:
-        swapped = center_deviation(center[::-1], size) <= _MAX_CENTER_DEVIATION
+        swapped = center_deviation((center[1], center[0]), size) <= _MAX_CENTER_DEVIATION
         advice = (
             "cx and cy seem to be swapped: cx goes with the width."
             if swapped

@@ -121,6 +121,11 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
             "matrix and two bounds."
         )
     rows = np.array(array, np.float64)
+    _check_rows(rows, path)
+    return rows
+
+
+def _check_rows(rows: Float64[np.ndarray, "view 17"], path: Path) -> None:
     for number, row in enumerate(rows):
         if not np.isfinite(row).all():
             raise UserError(f"{path}, row {number}: holds values that are not finite.")
@@ -130,7 +135,6 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
                 f"{path}, row {number}: image height, width and focal length are {height:g}, "
                 f"{width:g} and {focal:g} pixels; that is no camera."
             )
-    return rows
 
 
 def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, "view 4 4"]:
