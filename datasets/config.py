@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, TypeVar
 
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, choose_scenes, recognise_format
@@ -26,6 +26,7 @@ from utils.settings import (
 DatasetName = Literal[
     "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
 ]
+ConfigT = TypeVar("ConfigT", bound="SceneConfig")
 _OPTION = re.compile(r",(\w+)=([^,=]*)$")
 _KEYS = ("weight", "height", "width")
 
@@ -78,7 +79,7 @@ class SceneConfig(Settings):
             return self.dataset_name
         return recognise_format(Path(self.datadir))
 
-    def recognised(self) -> Self:
+    def recognised(self: ConfigT) -> ConfigT:
         """Return the settings with the name of the format in place of auto."""
         return replace(self, dataset_name=self.format_name)
 

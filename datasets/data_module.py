@@ -6,13 +6,12 @@ import pytorch_lightning as pl
 
 from datasets.config import DataConfig
 from datasets.sampling import (
-    MixedDataset,
     ResumableDataLoader,
     SampleLoader,
     SamplingRules,
     SceneBatchSampler,
 )
-from datasets.scene_dataset import PixelCache, SceneDataset
+from datasets.scene_dataset import MixedDataset, PixelCache, SceneDataset
 from datasets.scene_lists import Split
 from datasets.views import SampleRequest
 

@@ -100,7 +100,7 @@ def check_pinhole(
         )
 
 
-def center_deviation(center: tuple[float, float], size: tuple[float, float]) -> float:
+def center_deviation(center: tuple[float, float], size: tuple[float | int, float | int]) -> float:
     """Return how far a principal point (column, row) is off the centre, in image sides."""
     return max(abs(center[0] / size[1] - 0.5), abs(center[1] / size[0] - 0.5))
 

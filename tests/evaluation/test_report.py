@@ -6,8 +6,9 @@ import torch
 from evaluation.config import DataChoice
 from evaluation.rendering import RenderedView, ViewResult
 from evaluation.report import full_report, mean_figures, scene_report, table, write_json
-from evaluation.scores import SCORES, Region, ViewImages
-from evaluation.tasks import Protocol, plan_task
+from datasets.protocols import Region
+from evaluation.scores import SCORES, ViewImages
+from datasets.protocols import Protocol, plan_task
 from utils.errors import UserError
 
 

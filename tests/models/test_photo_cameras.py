@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from apps.inspection.run import InspectionConfig
+from apps.inspection.config import InspectionConfig
 from apps.photo_cameras import PhotoConfig, estimate_cameras, run_estimation, write_transforms
 from datasets.formats.lenses import Lens
-from datasets.formats.registry import ReadOptions, open_scene
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
@@ -93,7 +94,7 @@ def test_a_result_is_not_overwritten(tmp_path):
 def test_photos_without_cameras_say_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"apps\.estimate_cameras --photos"):
         open_scene("photos", tmp_path)
-    assert InspectionConfig(dataset_name="photos").source().name == "photos"
+    assert InspectionConfig(dataset_name="photos").format_name == "photos"
     assert PhotoConfig(photos="a/b.mp4").folder.name == "b_estimated"
 
 

@@ -13,7 +13,7 @@ from models.scene_file import load_finetuned, read_scene_file
 from training import finetuning_log as record
 from training import finetuning_loop as loop
 from training.finetuning_validation import TestViews
-from training.scene_split import read_split
+from datasets.protocols import read_split
 from utils.checkpoints import load_safely
 
 NAME = "runs/scan2/vggt_finetune_scan2"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
+from datasets.protocols import DTU_POOL, DTU_TARGETS
 from datasets.views import Views
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import encode_pose
@@ -171,5 +171,5 @@ def test_the_protocol_chooses_the_groups_of_whole_scans(tmp_path, tiny_scene, wr
     whole = replace(tiny_scene, images=repeated[0], w2c=repeated[1], depths=None)
     write_dtu_scene(tmp_path, "scan7", whole)
     (scene,) = dtu_scenes(f"{tmp_path}:scan7", 4)
-    assert tuple(group[0] for group in scene.groups) == PROTOCOL_TARGETS
-    assert all(set(group[1:]) <= set(PROTOCOL_POOL) for group in scene.groups)
+    assert tuple(group[0] for group in scene.groups) == DTU_TARGETS
+    assert all(set(group[1:]) <= set(DTU_POOL) for group in scene.groups)
