@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.data_module import SceneDataModule
 
 SEED = 5

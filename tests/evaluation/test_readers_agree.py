@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from datasets.formats.dtu import FAR_MARGIN
-from evaluation.config import EvaluationConfig
 from datasets.protocols import scene_tasks
+from evaluation.config import EvaluationConfig
 from evaluation.rendering import Renderer, task_sample
 from evaluation.run import run_evaluation
 from models.checkpoint import read_checkpoint

@@ -3,12 +3,11 @@ import json
 import pytest
 import torch
 
+from datasets.protocols import Protocol, Region, plan_task
 from evaluation.config import DataChoice
 from evaluation.rendering import RenderedView, ViewResult
 from evaluation.report import full_report, mean_figures, scene_report, table, write_json
-from datasets.protocols import Region
 from evaluation.scores import SCORES, ViewImages
-from datasets.protocols import Protocol, plan_task
 from utils.errors import UserError
 
 

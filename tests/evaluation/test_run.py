@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import evaluate_vggt_nerf
-from evaluation.rendering import Renderer, evaluate_scene
 from datasets.protocols import Region, SceneTask
+from evaluation.rendering import Renderer, evaluate_scene
 
 SECONDS = ("encode_seconds", "render_seconds")
 

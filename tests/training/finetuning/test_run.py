@@ -8,12 +8,12 @@ import signal
 import pytest
 import torch
 
+from datasets.protocols import read_split
 from evaluation.config import DataChoice
 from models.scene_file import load_finetuned, read_scene_file
 from training import finetuning_log as record
 from training import finetuning_loop as loop
 from training.finetuning_validation import TestViews
-from datasets.protocols import read_split
 from utils.checkpoints import load_safely
 
 NAME = "runs/scan2/vggt_finetune_scan2"
