@@ -84,11 +84,7 @@ class SceneConfig(Settings):
         return replace(self, dataset_name=self.format_name)
 
     def scene_folders(self, split: Split = "test") -> list[Path]:
-        """Return the folders of the chosen scenes, else those of a split.
-
-        Raises:
-            UserError: There is no such scene.
-        """
+        """Return the folders of the chosen scenes, else those of a split."""
         return choose_scenes(self.format_name, Path(self.datadir), self.scan, split)
 
 
@@ -145,11 +141,7 @@ class DataConfig(SceneConfig):
             parse_source(text)
 
     def sources(self) -> list[DataSource]:
-        """Return the data sets to train on.
-
-        Raises:
-            UserError: A folder's format is to be recognised and is not.
-        """
+        """Return the data sets to train on."""
         options = self.options
         if not self.mix:
             return [DataSource(self.format_name, Path(self.datadir), 1.0, options, self.scan)]
@@ -219,11 +211,7 @@ class DataSource:
 
 
 def parse_source(text: str) -> DataSource:
-    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character.
-
-    Raises:
-        UserError: It says something else.
-    """
+    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character."""
     name, colon, rest = text.partition(":")
     numbers: dict[str, float] = {}
     while match := _OPTION.search(rest):

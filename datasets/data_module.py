@@ -30,11 +30,7 @@ class SceneDataModule(pl.LightningDataModule):
         self._place_in_data: dict[str, int] | None = None
 
     def setup(self, stage: str = "fit") -> None:
-        """List the data; entry scripts call this first, to fail before any long work.
-
-        Raises:
-            UserError: The data are missing or malformed.
-        """
+        """List the data; entry scripts call this first, to fail before any long work."""
         if self._train is None or self._val is None:
             config = self._config
             rules = SamplingRules(config.num_nearest, config.num_targets, config.max_sources)
@@ -127,11 +123,7 @@ class SceneDataModule(pl.LightningDataModule):
 
 
 def build_dataset(config: DataConfig, split: Split, rules: SamplingRules) -> MixedDataset:
-    """List the scenes of all sources of a split.
-
-    Raises:
-        UserError: The data are missing or malformed.
-    """
+    """List the scenes of all sources of a split."""
     sources = config.sources()
     share = (config.cache_mb << 20) // max(1, config.num_workers)
     # Validation reads each of its few images once an epoch.

@@ -40,9 +40,6 @@ def world_tasks(
 
     Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
     A world is rendered, on the given device, when its turn comes.
-
-    Raises:
-        UserError: A chosen view does not exist, or there are too few.
     """
     size = choice.size or WORLD_SIZE
     views = range(held_out.world_views)

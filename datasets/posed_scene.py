@@ -74,9 +74,6 @@ class PosedScene:
         Args:
             ids: The views.
             read_view: One of ``lights``, if it is not to be the first.
-
-        Raises:
-            UserError: There is no such view, or a file is damaged.
         """
         places = [self._place(view) for view in ids]
         pixels = [(read_view or self.read_view)(view) for view in ids]
@@ -99,9 +96,6 @@ class PosedScene:
         """Return the views of ``pool`` nearest to the target, nearest first, never itself.
 
         The distance is the L1 distance of camera centres; of equally near views the first counts.
-
-        Raises:
-            UserError: The pool holds too few views, or there is no such view.
         """
         others = sorted(set(pool) - {target})
         if not 1 <= count <= len(others):
@@ -117,11 +111,7 @@ class PosedScene:
         return tuple(view for _, view in ranked[:count])
 
     def ranked_neighbours(self, view: int) -> tuple[int, ...]:
-        """Return all other views, most useful first: as the files say, then by camera pose.
-
-        Raises:
-            UserError: There is no such view.
-        """
+        """Return all other views, most useful first: as the files say, then by camera pose."""
         by_pose = rank_by_pose(self.cameras, self._place(view))
         known = [other for other in self.neighbours.get(view, ()) if other in self.view_ids]
         others = dict.fromkeys([*known, *(self.view_ids[place] for place in by_pose)])
@@ -135,11 +125,7 @@ class PosedScene:
         return torch.stack([ranges[:, 0].min(), ranges[:, 1].max()])
 
     def sample(self, target: int, pool: Sequence[int], num_sources: int) -> Sample:
-        """Read one view to be predicted and the views of ``pool`` nearest to it.
-
-        Raises:
-            UserError: The pool holds too few views, there is no such view, or a file is damaged.
-        """
+        """Read one view to be predicted and the views of ``pool`` nearest to it."""
         sources = self.nearest(target, pool, num_sources)
         return Sample(
             sources=self.load_views(sources),

@@ -7,7 +7,6 @@ images; other scenes by NeRF's split, the first of every eight views (Mildenhall
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -104,7 +103,7 @@ class SceneSplit:
     def training_views(self) -> Views:
         """Read the training views, without what depth they have."""
         views = self.scene.training_views(self.train_ids)
-        return dataclasses.replace(views, depths=torch.zeros_like(views.depths))
+        return replace(views, depths=torch.zeros_like(views.depths))
 
     def test_views(self) -> Views:
         """Read the test views."""
@@ -133,24 +132,16 @@ def choose_held_out(views: Sequence[int], num_sources: int) -> ViewRoles:
 def assign_roles(
     name: str,
     views: tuple[int, ...],
-    splits: Mapping[str, tuple[int, ...]],
+    splits: Mapping[Split, tuple[int, ...]],
     split: Split,
     listed: bool,
     num_sources: int,
 ) -> ViewRoles:
     """Decide which views of a scene general training renders and which may be sources.
 
-    A scene's own splits count. Else, where the data set lists scenes by split, a training scene
-    gives all its views, and of any other those of the tests are rendered from the rest. Where it
-    does not, these are kept from training, and validated on.
-
-    Args:
-        name: Format of the scene.
-        views: Of the scene.
-        splits: The scene's own, if it has some.
-        split: What for.
-        listed: Whether scenes were chosen by a list of the split.
-        num_sources: Most sources of a sample.
+    A scene's own ``splits`` count. Else, where the data set lists scenes by split (``listed``), a
+    training scene gives all its views, and of any other those of the tests are rendered from the
+    rest. Where it does not, these are kept from training, and validated on.
     """
     if splits.get("train"):
         train = splits["train"]
@@ -175,11 +166,7 @@ def _plain_roles(
 def plan_task(
     scene: PosedScene, protocol: Protocol, choice: DataChoice, subset: str | None = None
 ) -> SceneTask:
-    """Choose targets and their sources.
-
-    Raises:
-        UserError: There is no such view, or there are too few.
-    """
+    """Choose targets and their sources."""
     targets = choice.targets or tuple(protocol.targets)
     pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
     return SceneTask(
@@ -193,11 +180,7 @@ def plan_task(
 
 
 def scene_tasks(choice: DataChoice) -> list[SceneTask]:
-    """Return the chosen scenes of a data set on disk, or its test scenes, with what is rendered.
-
-    Raises:
-        UserError: A file is missing or malformed, or views are.
-    """
+    """Return the chosen scenes of a data set on disk, or its test scenes, with what is rendered."""
     name, tasks = choice.format_name, []
     for folder in choice.scene_folders("test"):
         scene = open_scene(name, folder, _options(name, folder.resolve().name, choice))
@@ -224,18 +207,11 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
 
 
 def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
-    """Find the scene to fine-tune on and divide its views.
+    """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
 
     DTU and LLFF's fern are divided as MVSNeRF divides them (16 training views, 4 test views),
-    other scenes in LLFF's layout and all with a ``transforms.json`` by NeRF's rule: every eighth
-    view is for testing. ``choice.targets`` and ``choice.sources`` choose otherwise.
-
-    Args:
-        choice: The data; a folder of scenes must hold one only.
-        num_sources: Source views that a rendering will use.
-
-    Raises:
-        UserError: There is no such scene, or too few of its views are there.
+    other photographs by NeRF's rule: every eighth view is for testing. ``choice.targets`` and
+    ``choice.sources`` choose otherwise.
     """
     # Sources are counted for one target at a time; all that matters here is that there are some.
     reading = replace(choice, n_views=1)

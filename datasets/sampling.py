@@ -188,11 +188,7 @@ class ResumableDataLoader(SampleLoader):
         }
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go to a place; the next iterator begins there.
-
-        Raises:
-            UserError: The place belongs to other data, another seed or another number of devices.
-        """
+        """Go to a place; the next iterator begins there."""
         here = self.state_dict()
         for name in ("batches_per_epoch", "seed"):
             if state_dict.get(name) != here[name]:

@@ -89,12 +89,7 @@ class SceneDataset(Dataset[Sample]):
     def __init__(
         self, source: DataSource, split: Split, rules: SamplingRules, cache: PixelCache
     ) -> None:
-        """Plan the items.
-
-        Raises:
-            UserError: The folder or a file in it is missing or malformed, or no scene has views
-                enough.
-        """
+        """Plan the items."""
         self._source, self._rules, self._cache = source, rules, cache
         self._train = split == "train"
         listed = is_listed(source.name, source.folder) and not source.scan
@@ -135,11 +130,7 @@ class SceneDataset(Dataset[Sample]):
         return int(self._starts[-1])
 
     def __getitem__(self, request: SampleRequest) -> Sample:
-        """Read the sample; the same request always gives the same one.
-
-        Raises:
-            UserError: A file of it is missing or damaged.
-        """
+        """Read the sample; the same request always gives the same one."""
         number = int(np.searchsorted(self._starts, request.index, side="right")) - 1
         roles = self._scenes[number].roles
         scene = self._opened(number)

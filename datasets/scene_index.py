@@ -21,13 +21,13 @@ from datasets.formats.options import Size
 from datasets.formats.photo_files import common_size
 from datasets.formats.registry import FORMATS, choose_scenes, open_scene
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import Split, find_scene_list
+from datasets.scene_lists import SPLITS, Split, find_scene_list
 from utils.errors import UserError
 from utils.files import write_text
 
 INDEX_NAME = "scenes.json"
 _REWRITE = "Write it again with python -m apps.inspect_data --write_index."
-_MAX_BYTES = 1 << 30
+_MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 24
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
 _INDEX_ERRORS = (
@@ -45,16 +45,12 @@ class SceneEntry:
     views: tuple[int, ...]
     size: Size
     """Of the images on disk."""
-    splits: Mapping[str, tuple[int, ...]]
+    splits: Mapping[Split, tuple[int, ...]]
     """The scene's own."""
 
 
 def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
-    """Return the scenes of a split: from the index if there is one, else by opening them all.
-
-    Raises:
-        UserError: A list, the index or a scene is missing or malformed.
-    """
+    """Return the scenes of a split: from the index if there is one, else by opening them all."""
     name, root = source.name, source.folder
     index = read_index(name, root)
     chosen = bool(source.scan) or find_scene_list(root, split) is not None
@@ -85,15 +81,14 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
 
 def describe(scene: PosedScene, folder: Path) -> SceneEntry:
     """Note what planning needs of a scene."""
-    splits = {str(split): views for split, views in scene.splits.items()}
-    return SceneEntry(folder, scene.view_ids, scene.image_size, splits)
+    return SceneEntry(folder, scene.view_ids, scene.image_size, dict(scene.splits))
 
 
 def write_index(name: str, root: Path, entries: Sequence[SceneEntry]) -> Path:
     """Write the index of a data set, whole or not at all."""
     scenes = {
         entry.folder.name: {
-            "views": len(entry.views) if _counts(entry.views) else entry.views,
+            "views": _count_or_list(entry.views),
             "size": entry.size,
             "splits": entry.splits,
         }
@@ -105,11 +100,7 @@ def write_index(name: str, root: Path, entries: Sequence[SceneEntry]) -> Path:
 
 
 def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
-    """Read the index of a data set, if there is one.
-
-    Raises:
-        UserError: It is damaged, or of another format.
-    """
+    """Read the index of a data set, if there is one."""
     path = root / INDEX_NAME
     if not path.is_file():
         return None
@@ -131,18 +122,21 @@ def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401
     height, width = (int(side) for side in row["size"])
     listed = row["views"]
     views = tuple(map(int, listed)) if isinstance(listed, list) else _first_views(int(listed))
-    splits = {str(split): tuple(map(int, ids)) for split, ids in row["splits"].items()}
-    if not views or any(view not in views for ids in splits.values() for view in ids):
+    splits: dict[Split, tuple[int, ...]] = {
+        split: tuple(map(int, row["splits"][split])) for split in SPLITS if split in row["splits"]
+    }
+    named = {view for ids in splits.values() for view in ids}
+    if not views or row["splits"].keys() - set(SPLITS) or named - set(views):
         raise ValueError(f"{folder.name}: {len(views)} views with splits that name others")
     return SceneEntry(folder, views, (height, width), splits)
 
 
+def _count_or_list(views: tuple[int, ...]) -> int | tuple[int, ...]:
+    return len(views) if views == _first_views(len(views)) else views
+
+
 @lru_cache
 def _first_views(count: int) -> tuple[int, ...]:
-    if count > _MAX_BYTES:
+    if count > _MAX_VIEWS:
         raise ValueError(f"{count} views")
     return tuple(range(count))
-
-
-def _counts(views: tuple[int, ...]) -> bool:
-    return views == tuple(range(len(views)))

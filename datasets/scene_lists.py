@@ -35,9 +35,6 @@ def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
     Args:
         path: The list.
         plain_names: Whether only names such as scan1 are allowed, as DTU has them.
-
-    Raises:
-        UserError: The list is unreadable, empty, or leads out of its data set; names the line.
     """
     lines = content_lines(path)
     for number, line in lines:
@@ -54,11 +51,7 @@ def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
 
 
 def read_pairs(path: Path) -> dict[int, list[int]]:
-    """Read MVSNet's ``pair.txt``: for each view its neighbours, best first.
-
-    Raises:
-        UserError: The list is unreadable or malformed; names the line.
-    """
+    """Read MVSNet's ``pair.txt``: for each view its neighbours, best first."""
     lines = content_lines(path)
     pairs: dict[int, list[int]] = {}
     for (id_number, id_line), (number, line) in zip(lines[1::2], lines[2::2], strict=False):
@@ -81,11 +74,7 @@ def read_pairs(path: Path) -> dict[int, list[int]]:
 
 
 def content_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that hold more than a comment, each with its number.
-
-    Raises:
-        UserError: The file is unreadable, or larger than any list.
-    """
+    """Return the lines that hold more than a comment, each with its number."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(f"{path}: larger than any list ({_MAX_BYTES} bytes at most).")

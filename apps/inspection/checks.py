@@ -41,9 +41,6 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
         scene: At a size that is quick to match.
         num_pairs: How many pairs of views are matched.
         written: How the format writes poses.
-
-    Raises:
-        UserError: An image is damaged.
     """
     facts, warnings = _check_intrinsics(scene)
     warnings += _check_places(scene)

@@ -35,11 +35,7 @@ class FoundScene:
 
 
 def run_inspection(config: InspectionConfig) -> str:
-    """Inspect a data set and return the report.
-
-    Raises:
-        UserError: Something is wrong; the message is the whole report with what to mend.
-    """
+    """Inspect a data set and return the report."""
     if config.dataset_name == "procedural":
         raise UserError("procedural worlds are made, not read: there is nothing to inspect")
     config = config.recognised()
@@ -65,11 +61,7 @@ def run_inspection(config: InspectionConfig) -> str:
 
 
 def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
-    """Open every scene of a data set; return also what training could not read.
-
-    Raises:
-        UserError: There is none, or the folder is not of this format.
-    """
+    """Open every scene of a data set; return also what training could not read."""
     name, root = config.dataset_name, Path(config.datadir)
     chosen: dict[Path, list[Split]] = {}
     missing: dict[Split, str] = {}
@@ -89,8 +81,10 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
         except UserError as error:
             broken.append(str(error))
             continue
-        views = name, scene.view_ids, scene.splits
-        targets = {split: len(assign_roles(*views, split, listed, 1).targets) for split in splits}
+        targets: dict[Split, int] = {}
+        for split in splits:
+            roles = assign_roles(name, scene.view_ids, scene.splits, split, listed, 1)
+            targets[split] = len(roles.targets)
         scenes.append(FoundScene(folder, scene, targets))
     if not scenes:
         raise UserError(broken[0])

@@ -38,9 +38,6 @@ def open_scene(
         choice: The scene.
         renderer: The checkpoint, and how to render.
         frame_size: Photographs are read about as large as the frames will be.
-
-    Raises:
-        UserError: Something is missing, malformed or contradictory.
     """
     device = choose_devices(renderer.accelerator)[0]
     settings = RenderSettings(choice.n_views, renderer.chunk, renderer.precision == "bf16-mixed")
@@ -65,11 +62,7 @@ def open_scene(
 def open_photographs(
     choice: SceneChoice, frame_size: Size | None, device: torch.device | str = "cpu"
 ) -> PosedScene:
-    """Read cameras and, where they are, photographs of the chosen scene.
-
-    Raises:
-        UserError: The folder is missing, malformed, or of no known format.
-    """
+    """Read cameras and, where they are, photographs of the chosen scene."""
     if choice.dataset_name == "procedural" or (
         choice.dataset_name == "auto" and not choice.datadir
     ):

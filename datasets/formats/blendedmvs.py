@@ -15,17 +15,15 @@ from pathlib import Path
 
 import torch
 
-from datasets.formats.checks import check_pinhole, given_near_far
+from datasets.formats.checks import check_pinhole
 from datasets.formats.depth_maps import DepthFile
 from datasets.formats.mvsnet_files import files_by_view, find_camera_files, read_camera_file
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
-    PhotoReader,
-    list_folder,
+    describe_folder,
+    photo_scene,
     read_sizes,
-    reading_size,
-    resized_cameras,
     shortened,
     warn_once,
 )
@@ -47,41 +45,30 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     Args:
         folder: Holds ``blended_images`` and ``cams``; depth maps may be missing.
         options: The range is in the scene's own unit; transparency plays no part.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
     """
     root = find_scene(folder)
     images = files_by_view(root / IMAGES, _IMAGE_NAME)
     cameras = find_camera_files(root / CAMERAS)
     depths = files_by_view(root / DEPTHS, _DEPTH_NAME)
     ids = _common_views(root, images, cameras)
-    paths = [images[view] for view in ids]
-    sizes = read_sizes(paths)
-    size = reading_size(paths, sizes, options)
     files = [read_camera_file(cameras[view]) for view in ids]
-    for file, file_size in zip(files, sizes, strict=True):
+    photos = []
+    for view, size, file in zip(ids, read_sizes(images[view] for view in ids), files, strict=True):
         (focal_x, _, column), (_, focal_y, row) = file.intrinsics[:2].tolist()
-        check_pinhole((focal_x, focal_y), (column, row), file_size, str(file.path))
-    maps = [DepthFile(depths[view]) if view in depths else None for view in ids]
-    photos = [Photo(*row[:2], depth=row[2]) for row in zip(paths, sizes, maps, strict=True)]
+        check_pinhole((focal_x, focal_y), (column, row), size, str(file.path))
+        depth = DepthFile(depths[view]) if view in depths else None
+        intrinsics = crop_intrinsics(file.intrinsics, -0.5, -0.5)
+        photos.append(Photo(images[view], size, intrinsics, depth=depth))
     ranges = torch.tensor([[file.near, file.far] for file in files]).float()
-    whole = options.near_far or (ranges[:, 0].min().item(), ranges[:, 1].max().item())
     # Views are numbered from 0 in the order of their names, whatever numbers these have.
     place = {view: number for number, view in enumerate(ids)}
-    return PosedScene(
-        name=folder.resolve().name,
-        view_ids=tuple(range(len(ids))),
-        view_names=tuple(path.name for path in paths),
-        cameras=resized_cameras(
-            [crop_intrinsics(file.intrinsics, -0.5, -0.5) for file in files],
-            [invert_rigid(file.w2c) for file in files],
-            sizes,
-            size,
-        ),
-        near_far=given_near_far(*whole, str(root)),
-        image_size=size,
-        read_view=PhotoReader(tuple(photos), size),
+    return photo_scene(
+        folder.resolve().name,
+        root,
+        photos,
+        [invert_rigid(file.w2c) for file in files],
+        options,
+        near_far=(ranges[:, 0].min().item(), ranges[:, 1].max().item()),
         view_near_far=None if options.near_far else ranges,
         neighbours={
             place[view]: [place[other] for other in others if other in place]
@@ -92,22 +79,15 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
 
 def find_scene(folder: Path) -> Path:
-    """Return the folder that holds the images; archives may nest it.
-
-    Raises:
-        UserError: There is none.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder. A scene of BlendedMVS holds {IMAGES}, {CAMERAS}."
-        )
+    """Return the folder that holds the images; archives may nest it."""
     inner = folder
     for _ in range(_MAX_NESTING):
         if (inner / IMAGES).is_dir():
             return inner
         inner = inner / folder.resolve().name
-    found = ", ".join(entry.name for entry in list_folder(folder)[:8]) or "nothing"
-    raise UserError(f"{folder}: holds no {IMAGES}/ of BlendedMVS; it holds {found}.")
+    raise UserError(
+        f"{folder}: no {IMAGES}/ and {CAMERAS}/ of BlendedMVS; {describe_folder(folder)}."
+    )
 
 
 def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]) -> list[int]:

@@ -37,12 +37,7 @@ _LOG = logging.getLogger(__name__)
 def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:
     """Complete a pose, with the rounding of its file taken out of the rotation.
 
-    Args:
-        matrix: Rotation and translation.
-        source: The file and place of the pose, to begin the error message.
-
-    Raises:
-        UserError: It is not finite, or no rotation and translation.
+    Here and below ``source`` is the file and the place in it, to begin error messages.
     """
     if not bool(matrix.float().isfinite().all()):
         raise UserError(f"{source}: the pose holds values that are not finite.")
@@ -69,17 +64,7 @@ def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4
 def check_pinhole(
     focal: tuple[float, float], center: tuple[float, float], size: Size, source: str
 ) -> None:
-    """Refuse focal lengths and principal points that cannot be those of an image.
-
-    Args:
-        focal: Along the width and the height, in pixels.
-        center: Column and row of the principal point.
-        size: Height and width of the image.
-        source: The file and place, to begin the error message.
-
-    Raises:
-        UserError: Names the value.
-    """
+    """Refuse focal lengths (x, y) and principal points (x, y) that cannot be those of an image."""
     height, width = size
     for length, side in zip(focal, (width, height), strict=True):
         if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
@@ -106,16 +91,7 @@ def center_deviation(center: tuple[float, float], size: tuple[float | int, float
 
 
 def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
-    """Check a range that somebody chose.
-
-    Args:
-        near: Nearest z-depth.
-        far: Farthest z-depth.
-        source: Where it was chosen, to begin the error message.
-
-    Raises:
-        UserError: It is no range.
-    """
+    """Check a range of z-depths."""
     near_far = torch.tensor([near, far], dtype=torch.float64).float()
     if not 0 < near_far[0].item() < near_far[1].item() < float("inf"):
         raise UserError(
@@ -147,13 +123,6 @@ def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     That is wide on purpose: what lies outside the range cannot be rendered, what is empty inside
     it costs only samples. It contains the known ranges of DTU (2.8 times as long as those), LLFF's
     fern (1.2) and instant-ngp's fox (1.9). A landscape far behind the subject is cut off.
-
-    Args:
-        cameras: All views; one batch axis.
-        source: The file to name in errors.
-
-    Raises:
-        UserError: The cameras do not look at a common place, so that nothing can be estimated.
     """
     centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
     # The largest eigenvalue is 1 where all axes are parallel.

@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from datasets.formats.checks import choose_near_far, rigid_c2w
+from datasets.formats.checks import rigid_c2w
 from datasets.formats.colmap_lenses import image_lens
 from datasets.formats.colmap_model import (
     ColmapCamera,
@@ -30,18 +30,16 @@ from datasets.formats.colmap_model import (
     read_points,
 )
 from datasets.formats.images import read_image_size
-from datasets.formats.options import ReadOptions, Size
+from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
-    PhotoReader,
     by_number,
     choose_image_folder,
     find_image,
     find_image_folders,
     list_images,
+    photo_scene,
     read_sizes,
-    reading_size,
-    resized_cameras,
     shortened,
     warn_of_unused,
     warn_once,
@@ -77,9 +75,6 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     Args:
         folder: Holds the model and the photos.
         options: The range is in COLMAP's units; without one it comes from the points.
-
-    Raises:
-        UserError: A file is missing or malformed, or photos and cameras do not go together.
     """
     model = find_model(folder)
     cameras_path = find_model_file(model, "cameras") or model / "cameras.bin"
@@ -87,42 +82,32 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     lenses, images = read_cameras(cameras_path), read_images(images_path)
     _check_model(lenses, images, images_path)
     names = {number: image.name for number, image in images.items()}
-    paths, native = _find_photos(folder, names, options)
+    paths, options = _find_photos(folder, names, options)
     order = sorted(paths, key=lambda number: by_number(names[number]))
-    found = [paths[number] for number in order]
-    sizes = read_sizes(found)
-    photos = []
-    for number, path, size in zip(order, found, sizes, strict=True):
+    found, photos = [paths[number] for number in order], []
+    for number, path, size in zip(order, found, read_sizes(found), strict=True):
         source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
-        photos.append(Photo(path, size, image_lens(lenses[images[number].camera], size, source)))
-    image_size = reading_size(found, sizes, options, native)
-    c2w = [_c2w(images[number], images_path) for number in order]
-    intrinsics = [photo.lens.intrinsics for photo in photos if photo.lens is not None]
-    cameras = resized_cameras(intrinsics, c2w, sizes, image_size)
+        lens = image_lens(lenses[images[number].camera], size, source)
+        photos.append(Photo(path, size, lens.intrinsics, lens))
+    c2w = torch.stack([_c2w(images[number], images_path) for number in order])
     points = _points(model)
     seen = [np.array(points.tracks.get(number, ()), np.int64) for number in order]
-    ranges = None if options.near_far else view_ranges(points.positions, seen, cameras)
-    whole = None if ranges is None else (ranges[:, 0].min().item(), ranges[:, 1].max().item())
-    centers = torch.stack(c2w)[:, :3, 3].numpy()
-    return PosedScene(
-        name=folder.resolve().name,
-        view_ids=tuple(range(len(order))),
+    ranges = None if options.near_far else view_ranges(points.positions, seen, c2w)
+    return photo_scene(
+        folder.resolve().name,
+        model,
+        photos,
+        list(c2w),
+        options,
+        None if ranges is None else (ranges[:, 0].min().item(), ranges[:, 1].max().item()),
         view_names=tuple(names[number] for number in order),
-        cameras=cameras,
-        near_far=choose_near_far(options.near_far, whole, cameras, str(model)),
-        image_size=image_size,
-        read_view=PhotoReader(tuple(photos), image_size),
         view_near_far=ranges,
-        neighbours=rank_by_common_points(points.positions, seen, centers),
+        neighbours=rank_by_common_points(points.positions, seen, c2w[:, :3, 3].numpy()),
     )
 
 
 def find_model(root: Path) -> Path:
-    """Return the folder of the sparse model.
-
-    Raises:
-        UserError: There is none, or it lacks a file.
-    """
+    """Return the folder of the sparse model."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. A COLMAP scene holds sparse/0 and images.")
     roles = ("cameras", "images", "points3D")
@@ -151,9 +136,6 @@ def read_colmap_points(folder: Path) -> SparsePoints:
 
     A folder may lack ``images.bin``, as those of the LLFF scenes do; images are then numbered in
     the order of their names.
-
-    Raises:
-        UserError: A file is missing or damaged.
     """
     points = read_points(find_model_file(folder, "points3D") or folder / "points3D.bin")
     images_path = find_model_file(folder, "images")
@@ -166,10 +148,11 @@ def read_colmap_points(folder: Path) -> SparsePoints:
 def view_ranges(
     positions: Float64[np.ndarray, "point 3"],
     seen: Sequence[Int[np.ndarray, " _"]],
-    cameras: Cameras,
+    c2w: Float64[Tensor, "view 4 4"],
 ) -> Float[Tensor, "view 2"] | None:
     """Return the depth range of each view's points, with margins; None if no view saw enough."""
     ranges = torch.full((len(seen), 2), torch.nan)
+    cameras = Cameras(torch.eye(3).expand(len(seen), 3, 3), c2w.float())
     for view, own in enumerate(seen):
         depths = to_camera(torch.from_numpy(positions[own]).float(), cameras[view])[..., 2]
         depths = depths[depths.isfinite() & (depths > 0)]
@@ -205,8 +188,8 @@ def _check_model(
 
 def _find_photos(
     root: Path, names: Mapping[int, str], options: ReadOptions
-) -> tuple[dict[int, Path], Size]:
-    """Return the photo of every registered image, and the size of the largest copies.
+) -> tuple[dict[int, Path], ReadOptions]:
+    """Return the photo of every registered image, and how they are read.
 
     A shrunk copy may have another suffix. Where a folder has none of the names but as many photos
     as there are images, they go together in the order of names, as LLFF numbers them.
@@ -226,7 +209,7 @@ def _find_photos(
         for folder, found in matched.items()
         if len(found) == most
     }
-    folder = choose_image_folder(sizes, options)
+    folder, options = choose_image_folder(sizes, options)
     found = matched[folder]
     missing = sorted(name for number, name in names.items() if number not in found)
     if missing:
@@ -235,7 +218,7 @@ def _find_photos(
             f"left out: {shortened(missing)}"
         )
     warn_of_unused(found.values(), folder)
-    return found, max(sizes.values())
+    return found, options
 
 
 def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:

@@ -22,9 +22,6 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
         camera: As the model has it.
         size: Height and width of the photo.
         source: The file and camera, to begin error messages.
-
-    Raises:
-        UserError: The camera is none, is of a kind that cannot be undone, or has another shape.
     """
     if camera.model in _UNSUPPORTED:
         raise UserError(

@@ -40,8 +40,9 @@ MODEL_PARAMETERS = {
 _MODELS = tuple(MODEL_PARAMETERS)
 _MAX_NAME = 1024
 
-FileContent = TypeVar("FileContent")
 Entry = TypeVar("Entry")
+_Point = tuple[tuple[float, ...], tuple[int, ...]]
+"""Position, and the images that saw it."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,13 @@ def read_images(path: Path) -> dict[int, ColmapImage]:
 
 def read_points(path: Path) -> ColmapPoints:
     """Read ``points3D.bin`` or ``points3D.txt``."""
-    return _read(path, _binary_points, _text_points)
+    positions: list[tuple[float, ...]] = []
+    tracks: dict[int, list[int]] = {}
+    for number, (position, images) in _read(path, _binary_points, _text_points).items():
+        positions.append(position)
+        for image in set(images):
+            tracks.setdefault(image, []).append(number)
+    return ColmapPoints(np.array(positions, np.float64).reshape(-1, 3), tracks)
 
 
 class _Malformed(Exception):
@@ -148,20 +155,27 @@ class _Cursor:
 
 def _read(
     path: Path,
-    parse_binary: Callable[[_Cursor], FileContent],
-    parse_text: Callable[[str], FileContent],
-) -> FileContent:
+    parse_binary: Callable[[_Cursor], Iterator[tuple[int, Entry]]],
+    parse_text: Callable[[str], Iterator[tuple[int, Entry]]],
+) -> dict[int, Entry]:
+    """Return the entries of a file by their numbers."""
+    entries: dict[int, Entry] = {}
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(f"{path}: larger than any sparse model ({_MAX_BYTES} bytes at most).")
         content = path.read_bytes()
-        if path.suffix == ".txt":
-            return parse_text(content.decode("utf-8"))
-        cursor = _Cursor(content)
-        parsed = parse_binary(cursor)
+        cursor = _Cursor(b"" if path.suffix == ".txt" else content)
+        text = path.suffix == ".txt"
+        parsed = parse_text(content.decode("utf-8")) if text else parse_binary(cursor)
+        for number, entry in parsed:
+            if number in entries:
+                raise _Malformed(f"entry {number} is there twice")
+            if isinstance(entry, ColmapImage) and len(entry.name) > _MAX_NAME:
+                raise _Malformed(f"an image has a name of {len(entry.name)} characters")
+            entries[number] = entry
         if cursor.bytes_left:
             raise _Malformed(f"it has {len(content)} bytes, {cursor.bytes_left} too many")
-        return parsed
+        return entries
     except OSError as error:
         raise UserError(f"{path}: cannot read the COLMAP model ({error.strerror}).") from error
     except (_Malformed, UnicodeDecodeError) as error:
@@ -171,97 +185,62 @@ def _read(
         ) from error
 
 
-def _binary_cameras(cursor: _Cursor) -> dict[int, ColmapCamera]:
-    cameras: dict[int, ColmapCamera] = {}
+def _binary_cameras(cursor: _Cursor) -> Iterator[tuple[int, ColmapCamera]]:
     for _ in range(cursor.count(least_bytes=48)):
         number, model, width, height = cursor.take("IiQQ")
         if not 0 <= model < len(_MODELS):
             raise _Malformed(f"camera {number} has the unknown model {model}")
-        name = _MODELS[model]
-        parameters = cursor.take(f"{MODEL_PARAMETERS[name]}d")
-        _add(cameras, number, ColmapCamera(name, width, height, parameters))
-    return cameras
+        parameters = cursor.take(f"{MODEL_PARAMETERS[_MODELS[model]]}d")
+        yield number, ColmapCamera(_MODELS[model], width, height, parameters)
 
 
-def _binary_images(cursor: _Cursor) -> dict[int, ColmapImage]:
-    images: dict[int, ColmapImage] = {}
+def _binary_images(cursor: _Cursor) -> Iterator[tuple[int, ColmapImage]]:
     for _ in range(cursor.count(least_bytes=73)):
         number, *pose, camera = cursor.take("I7dI")
-        name = _checked_name(cursor.string())
+        name = cursor.string()
         cursor.skip(24 * cursor.count(least_bytes=24))
-        _add(images, number, ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:])))
-    return images
+        yield number, ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:]))
 
 
-def _binary_points(cursor: _Cursor) -> ColmapPoints:
-    positions: list[tuple[float, ...]] = []
-    tracks: dict[int, list[int]] = {}
+def _binary_points(cursor: _Cursor) -> Iterator[tuple[int, _Point]]:
     for number in range(cursor.count(least_bytes=51)):
         _, *position = cursor.take("Q3d")
         cursor.skip(11)  # Colour and error.
         # Pairs of the image's number and the number of a feature in it.
         track = cursor.take(f"{2 * cursor.count(least_bytes=8)}I")
-        positions.append(tuple(position))
-        for image in set(track[::2]):
-            tracks.setdefault(image, []).append(number)
-    return _points(positions, tracks)
+        yield number, (tuple(position), track[::2])
 
 
-def _text_cameras(text: str) -> dict[int, ColmapCamera]:
-    cameras: dict[int, ColmapCamera] = {}
+def _text_cameras(text: str) -> Iterator[tuple[int, ColmapCamera]]:
     for line in _content_lines(text):
         words = line.split()
         if len(words) < 4 or words[1] not in MODEL_PARAMETERS:
             raise _Malformed(f"expected 'id MODEL width height parameters', found {line[:80]!r}")
         number, width, height = _integers([words[0], *words[2:4]])
         parameters = _finite_numbers(words[4:], MODEL_PARAMETERS[words[1]])
-        _add(cameras, number, ColmapCamera(words[1], width, height, parameters))
-    return cameras
+        yield number, ColmapCamera(words[1], width, height, parameters)
 
 
-def _text_images(text: str) -> dict[int, ColmapImage]:
+def _text_images(text: str) -> Iterator[tuple[int, ColmapImage]]:
     # Every second line lists features and may be empty.
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     while lines and not lines[-1]:
         lines.pop()
-    images: dict[int, ColmapImage] = {}
     for line in lines[::2]:
         words = line.split(maxsplit=9)
         if len(words) != 10:
             raise _Malformed(f"expected 'id qw qx qy qz tx ty tz camera name', found {line[:80]!r}")
         number, camera = _integers([words[0], words[8]])
         pose = _finite_numbers(words[1:8], 7)
-        _add(images, number, ColmapImage(_checked_name(words[9]), camera, pose[:4], pose[4:]))
-    return images
+        yield number, ColmapImage(words[9], camera, pose[:4], pose[4:])
 
 
-def _text_points(text: str) -> ColmapPoints:
-    positions: list[tuple[float, ...]] = []
-    tracks: dict[int, list[int]] = {}
+def _text_points(text: str) -> Iterator[tuple[int, _Point]]:
     for number, line in enumerate(_content_lines(text)):
         words = line.split()
         if len(words) < 8 or len(words) % 2:
             raise _Malformed(f"expected 'id x y z r g b error track', found {line[:80]!r}")
-        positions.append(_finite_numbers(words[1:4], 3))
-        for image in set(_integers(words[8::2])):
-            tracks.setdefault(image, []).append(number)
-    return _points(positions, tracks)
-
-
-def _points(positions: list[tuple[float, ...]], tracks: Mapping[int, list[int]]) -> ColmapPoints:
-    return ColmapPoints(np.array(positions, np.float64).reshape(-1, 3), tracks)
-
-
-def _add(entries: dict[int, Entry], number: int, entry: Entry) -> None:
-    if number in entries:
-        raise _Malformed(f"entry {number} is there twice")
-    entries[number] = entry
-
-
-def _checked_name(name: str) -> str:
-    if len(name) > _MAX_NAME:
-        raise _Malformed(f"an image has a name of {len(name)} characters")
-    return name
+        yield number, (_finite_numbers(words[1:4], 3), tuple(_integers(words[8::2])))
 
 
 def _content_lines(text: str) -> Iterator[str]:

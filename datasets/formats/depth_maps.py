@@ -30,11 +30,7 @@ class DepthFile:
 
 
 def read_depth(file: DepthFile) -> Float32[np.ndarray, "height width"]:
-    """Read a depth map; whatever is not a positive finite number becomes 0, which is unknown.
-
-    Raises:
-        UserError: The file is missing, damaged, or no map of numbers.
-    """
+    """Read a depth map; whatever is not a positive finite number becomes 0, which is unknown."""
     path = file.path
     suffix = path.suffix.lower()
     if suffix == ".pfm":
@@ -54,9 +50,6 @@ def read_pfm(path: Path) -> Float32[np.ndarray, "height width"]:
     """Read a one-channel PFM with its first row on top, values as they stand in the file.
 
     The promised size is compared with the size of the file before anything is allocated.
-
-    Raises:
-        UserError: The file is missing, is no one-channel PFM, or its size and header disagree.
     """
     try:
         with path.open("rb") as file:

@@ -40,7 +40,7 @@ from datasets.formats.mvsnet_files import (
     read_camera_file,
 )
 from datasets.formats.options import ReadOptions, Size
-from datasets.formats.photo_files import shortened, warn_once
+from datasets.formats.photo_files import describe_folder, shortened, warn_once
 from datasets.formats.registry import LAYOUT_HELP
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.scene_lists import DEFAULT_LISTS, read_pairs
@@ -124,15 +124,7 @@ class ScanReader:
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read a scan; pixels are read when asked for.
-
-    Args:
-        folder: The data folder and the name of the scan, as in ``data/dtu/scan2``.
-        options: Of which transparency plays no part.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
-    """
+    """Read a scan, named by the data folder and its own name as in ``data/dtu/scan2``."""
     root, scan = folder.parent, folder.name
     files = _camera_files(root)
     cameras = {view: read_camera_file(path) for view, path in files.items()}
@@ -166,9 +158,6 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
 
     Which size the file speaks of is told by its principal point: a quarter of the image, the image
     itself or, for 640x512 images, the photograph that they were cut from.
-
-    Raises:
-        UserError: The principal point is near the centre of none of these.
     """
     height, width = size
     sizes = {"quarter": (height / 4, width / 4), "image": (height, width)}
@@ -197,12 +186,9 @@ def _camera_files(root: Path) -> dict[int, Path]:
     for folder in (root / "Cameras" / "train", root / "Cameras"):
         if files := find_camera_files(folder):
             return dict(sorted(files.items()))
-    if not root.is_dir():
-        raise UserError(f"{root}: no such data folder (--datadir). {LAYOUT_HELP}")
-    found = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
     raise UserError(
-        f"{root}: neither Cameras/train/ nor Cameras/ holds 00000000_cam.txt or the like; the "
-        f"folder holds {found}. {LAYOUT_HELP}"
+        f"{root}: neither Cameras/train/ nor Cameras/ holds 00000000_cam.txt or the like; "
+        f"{describe_folder(root)}. {LAYOUT_HELP}"
     )
 
 
@@ -222,11 +208,8 @@ def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]
 
 def _find_depth_dir(root: Path, scan: str) -> Path:
     """Return the first folder that holds depth maps, those of the highest resolution first."""
-    folders = [
-        root / "Depths_raw" / scan,
-        root / "Depths" / scan,
-        root / "Depths" / f"{scan}_train",
-    ]
+    names = (f"Depths_raw/{scan}", f"Depths/{scan}", f"Depths/{scan}_train")
+    folders = [root / name for name in names]
     return next((folder for folder in folders if files_by_view(folder, _DEPTH_NAME)), folders[0])
 
 
@@ -272,9 +255,8 @@ def _neighbours(
     ranked = {}
     for view in centers:
         listed = [other for other in pairs.get(view, ()) if other in centers and other != view]
-        ranked[view] = list(
-            dict.fromkeys([*listed, *rank_by_distance(view, list(centers), centers)])
-        )
+        by_distance = rank_by_distance(view, list(centers), centers)
+        ranked[view] = list(dict.fromkeys([*listed, *by_distance]))
     return ranked
 
 

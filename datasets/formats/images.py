@@ -26,11 +26,7 @@ _MASK_THRESHOLD = 10
 
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so.
-
-    Raises:
-        UserError: The file is missing, empty, truncated or no image.
-    """
+    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
     try:
         with Image.open(path) as image:
             yield image
@@ -58,9 +54,6 @@ def read_image(
         path: The file.
         background: Grey that shows through where the image is transparent; None: its alpha, if
             it has any, is left aside.
-
-    Raises:
-        UserError: The file is missing, empty, truncated, no image, or not of 8 bits per channel.
     """
     with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:

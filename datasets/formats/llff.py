@@ -12,24 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import ARRAY_ERRORS, given_near_far, rigid_c2w
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
-    PhotoReader,
     by_number,
     choose_image_folder,
+    describe_folder,
     find_image_folders,
-    list_folder,
     list_images,
+    photo_scene,
     read_sizes,
-    reading_size,
 )
 from datasets.posed_scene import PosedScene
-from utils.cameras import Cameras
 from utils.errors import UserError
 
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
@@ -49,9 +47,6 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     Args:
         folder: Holds ``poses_bounds.npy`` and the folders of images.
         options: Of which transparency plays no part.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
     """
     if not folder.is_dir():
         raise UserError(
@@ -59,39 +54,25 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         )
     path = folder / "poses_bounds.npy"
     rows = _read_rows(path)
-    image_folder, native = _choose_images(folder, options)
+    image_folder, options = _choose_images(folder, options)
     images = sorted(list_images(image_folder))
     _check_count(images, len(rows), path)
-    sizes = read_sizes(images)
-    for image, file_size, row in zip(images, sizes, rows, strict=True):
-        _check_aspect(image, file_size, row, path)
-    image_size = reading_size(images, sizes, options, native)
+    photos = []
+    for image, size, row in zip(images, read_sizes(images), rows, strict=True):
+        _check_aspect(image, size, row, path)
+        photos.append(Photo(image, size, _intrinsics(row, size)))
     c2w = _poses(rows, path)
-    near_far = _near_far(rows, options, path)
+    near_far = None if options.near_far else _near_far(rows, path)
     # Rows go by name, views by the numbers in the names: these differ where 10 comes before 2.
     order = sorted(range(len(images)), key=lambda place: by_number(images[place].name))
-    return PosedScene(
-        name=folder.resolve().name,
-        view_ids=tuple(range(len(order))),
-        view_names=tuple(images[place].name for place in order),
-        cameras=Cameras(_intrinsics(rows, image_size).float(), c2w.float())[order],
-        near_far=near_far,
-        image_size=image_size,
-        read_view=PhotoReader(
-            tuple(Photo(images[place], sizes[place]) for place in order), image_size
-        ),
-    )
+    photos = [photos[place] for place in order]
+    return photo_scene(folder.resolve().name, path, photos, list(c2w[order]), options, near_far)
 
 
-def _near_far(
-    rows: Float64[np.ndarray, "view 17"], options: ReadOptions, path: Path
-) -> Float[Tensor, " 2"]:
-    if options.near_far is not None:
-        return given_near_far(*options.near_far, f"{path}, with the given range")
+def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float]:
     for number, row in enumerate(rows):
         given_near_far(row[15].item(), row[16].item(), f"{path}, row {number}")
-    near, far = _NEAR_FACTOR * rows[:, 15:].min().item(), _FAR_FACTOR * rows[:, 15:].max().item()
-    return given_near_far(near, far, str(path))
+    return _NEAR_FACTOR * rows[:, 15:].min().item(), _FAR_FACTOR * rows[:, 15:].max().item()
 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
@@ -146,31 +127,26 @@ def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, 
     )
 
 
-def _intrinsics(rows: Float64[np.ndarray, "view 17"], size: Size) -> Float64[Tensor, "view 3 3"]:
-    height, width, focal = torch.from_numpy(rows[:, [4, 9, 14]]).unbind(-1)
-    intrinsics = torch.eye(3, dtype=torch.float64).repeat(len(rows), 1, 1)
-    intrinsics[:, 0, 0] = focal * size[1] / width
-    intrinsics[:, 1, 1] = focal * size[0] / height
-    intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
-    return intrinsics
+def _intrinsics(row: Float64[np.ndarray, " 17"], size: Size) -> Float64[Tensor, "3 3"]:
+    (rows, columns), (height, width, focal) = size, row[[4, 9, 14]].tolist()
+    focal_x, focal_y = focal * columns / width, focal * rows / height
+    matrix = [[focal_x, 0, columns / 2], [0, focal_y, rows / 2], [0, 0, 1]]
+    return torch.tensor(matrix, dtype=torch.float64)
 
 
-def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, Size]:
-    """Return the folder of the images to read, and the size of the largest copies."""
+def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]:
     folders = {
         entry: found
         for entry in find_image_folders(root, "images")
         if (found := list_images(entry))
     }
     if not folders:
-        found = ", ".join(entry.name for entry in list_folder(root)[:8])
         raise UserError(
-            f"{root}: neither images/ nor images_4/ or the like holds images; the folder holds "
-            f"{found}."
+            f"{root}: neither images/ nor images_4/ or the like holds images; "
+            f"{describe_folder(root)}."
         )
     firsts = read_sizes(images[0] for images in folders.values())
-    sizes = dict(zip(folders, firsts, strict=True))
-    return choose_image_folder(sizes, options), max(firsts)
+    return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
 
 
 def _check_count(images: list[Path], count: int, path: Path) -> None:

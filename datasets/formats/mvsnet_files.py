@@ -55,11 +55,7 @@ def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Matc
 
 
 def read_camera_file(path: Path) -> CameraFile:
-    """Parse and check a camera file.
-
-    Raises:
-        UserError: Names the file, the line and what stands there.
-    """
+    """Parse and check a camera file."""
     try:
         status = path.stat()
         if status.st_size > _MAX_BYTES:
@@ -78,33 +74,28 @@ def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
     end = (lines[-1][0] + 1 if lines else 1, "")
     lines += [end] * (10 - len(lines))
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
-    w2c = _read_matrix(path, lines[1:5], 4)
+    w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
     _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
-    intrinsics = _read_matrix(path, lines[6:9], 3)
-    depth_range = _read_numbers(path, lines[9], (2, 3, 4))
+    intrinsics = torch.tensor(
+        [_numbers(path, line, (3,)) for line in lines[6:9]], dtype=torch.float64
+    )
+    near, interval, *more = _numbers(path, lines[9], (2, 3, 4))
     _expect(len(lines) == 10, path, lines[-1], "nothing may follow the depth range")
-    _check_rigid(w2c, path, lines[1])
-    _check_intrinsics(intrinsics, path, lines[6])
-    near, far = _near_far(depth_range)
+    rotation = w2c[:3, :3]
+    error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
+    rigid = error < 1e-3 and torch.linalg.det(rotation).item() > 0
+    rigid = rigid and w2c[3].tolist() == [0, 0, 0, 1]
+    problem = "that begins here is not"
+    _expect(rigid, path, lines[1], f"the extrinsic {problem} a rotation and translation")
+    pinhole = min(intrinsics[0, 0].item(), intrinsics[1, 1].item()) > 0
+    pinhole = pinhole and intrinsics[1, 0] == 0 and intrinsics[2].tolist() == [0, 0, 1]
+    _expect(bool(pinhole), path, lines[6], f"the intrinsic {problem} that of a pinhole camera")
+    far = more[1] if len(more) == 2 else near + (more or [_DEFAULT_PLANES])[0] * interval
     _expect(0 < near < far, path, lines[9], "expected 0 < depth_min < depth_max")
     return CameraFile(path, intrinsics, w2c, near, far)
 
 
-def _near_far(depth_range: Sequence[float]) -> tuple[float, float]:
-    if len(depth_range) == 4:
-        return depth_range[0], depth_range[3]
-    planes = depth_range[2] if len(depth_range) == 3 else _DEFAULT_PLANES
-    return depth_range[0], depth_range[0] + planes * depth_range[1]
-
-
-def _read_matrix(
-    path: Path, lines: Sequence[tuple[int, str]], columns: int
-) -> Float64[Tensor, "row column"]:
-    rows = [_read_numbers(path, line, (columns,)) for line in lines]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def _read_numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[float]:
+def _numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[float]:
     expected = f"expected {' or '.join(map(str, counts))} finite numbers"
     try:
         numbers = [float(word) for word in line[1].split()]
@@ -113,23 +104,6 @@ def _read_numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> l
     finite = all(abs(number) < float("inf") for number in numbers)
     _expect(finite and len(numbers) in counts, path, line, expected)
     return numbers
-
-
-def _check_rigid(w2c: Float64[Tensor, "4 4"], path: Path, line: tuple[int, str]) -> None:
-    rotation = w2c[:3, :3]
-    error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    bottom = torch.equal(w2c[3], w2c.new_tensor([0.0, 0.0, 0.0, 1.0]))
-    rigid = error < 1e-3 and torch.linalg.det(rotation).item() > 0 and bottom
-    _expect(rigid, path, line, "the extrinsic that begins here is not a rotation and translation")
-
-
-def _check_intrinsics(
-    intrinsics: Float64[Tensor, "3 3"], path: Path, line: tuple[int, str]
-) -> None:
-    bottom = torch.equal(intrinsics[2], intrinsics.new_tensor([0.0, 0.0, 1.0]))
-    focal = intrinsics[0, 0].item() > 0 and intrinsics[1, 1].item() > 0
-    pinhole = focal and bottom and intrinsics[1, 0].item() == 0
-    _expect(pinhole, path, line, "the intrinsic that begins here is not that of a pinhole camera")
 
 
 def _expect(holds: bool, path: Path, line: tuple[int, str], problem: str) -> None:

@@ -57,11 +57,7 @@ class ReadOptions:
 
 
 def scaled_size(size: Size, scale: float) -> Size:
-    """Scale an image size.
-
-    Raises:
-        UserError: The sides would not be whole numbers.
-    """
+    """Scale an image size."""
     sides = [side * scale for side in size]
     whole = round(sides[0]), round(sides[1])
     if min(whole) < 1 or any(abs(a - b) > 1e-6 for a, b in zip(sides, whole, strict=True)):

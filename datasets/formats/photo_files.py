@@ -7,15 +7,17 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from datasets.formats.checks import choose_near_far
 from datasets.formats.depth_maps import DepthFile, read_depth
 from datasets.formats.images import (
     read_image,
@@ -26,7 +28,7 @@ from datasets.formats.images import (
 )
 from datasets.formats.lenses import Lens, undistort, undistort_nearest
 from datasets.formats.options import ReadOptions, Size
-from datasets.posed_scene import ViewPixels
+from datasets.posed_scene import PosedScene, ViewPixels
 from utils.cameras import Cameras, resize_intrinsics
 from utils.errors import UserError
 
@@ -46,6 +48,8 @@ class Photo:
     path: Path
     size: Size
     """Of the file."""
+    intrinsics: Float64[Tensor, "3 3"]
+    """At that size."""
     lens: Lens | None = None
     """Whose distortion is to be undone."""
     mask_path: Path | None = None
@@ -62,11 +66,7 @@ class PhotoReader:
     """Grey behind transparent pixels; None leaves transparency aside."""
 
     def __call__(self, view: int) -> ViewPixels:
-        """Read one view.
-
-        Raises:
-            UserError: Its file is damaged, or was replaced by one of another size.
-        """
+        """Read one view."""
         photo = self.photos[view]
         image = read_image(photo.path, self.background)
         _require_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
@@ -88,15 +88,19 @@ class PhotoReader:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List a folder by name; hidden files are passed over.
-
-    Raises:
-        UserError: The folder cannot be read.
-    """
+    """List a folder by name; hidden files are passed over."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot list the folder ({error.strerror}).") from error
+
+
+def describe_folder(folder: Path) -> str:
+    """Say in a message what a folder holds."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    found = ", ".join(entry.name for entry in list_folder(folder)[:8]) or "nothing"
+    return f"the folder holds {found}"
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -150,19 +154,24 @@ def find_image_folders(root: Path, pattern: str) -> list[Path]:
     return [entry for entry in list_folder(root) if name.fullmatch(entry.name) and entry.is_dir()]
 
 
-def choose_image_folder(folders: Mapping[Path, Size], options: ReadOptions) -> Path:
+def choose_image_folder(
+    folders: Mapping[Path, Size], options: ReadOptions
+) -> tuple[Path, ReadOptions]:
     """Choose the smallest images that need not be enlarged, else the largest.
 
     Args:
         folders: With the size of the images in each.
         options: How large the images are wanted.
+
+    Returns:
+        The folder, and how its images are read.
     """
     ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
     height, width = options.target_size(folders[ordered[-1]])
-    enough = [
-        folder for folder in ordered if folders[folder][0] >= height and folders[folder][1] >= width
-    ]
-    return enough[0] if enough else ordered[-1]
+    for folder in ordered[:-1]:
+        if folders[folder][0] >= height and folders[folder][1] >= width:
+            return folder, replace(options, size=(height, width))
+    return ordered[-1], options
 
 
 def read_sizes(paths: Iterable[Path]) -> list[Size]:
@@ -170,31 +179,8 @@ def read_sizes(paths: Iterable[Path]) -> list[Size]:
     return [read_image_size(path) for path in paths]
 
 
-def reading_size(
-    paths: Sequence[Path], sizes: Sequence[Size], options: ReadOptions, native: Size | None = None
-) -> Size:
-    """Return the size at which all images of a scene are read.
-
-    Args:
-        paths: The images.
-        sizes: Of the images, in the same order.
-        options: What was chosen.
-        native: Size of the largest copies of the images; None: these are the largest.
-
-    Raises:
-        UserError: The images differ in size, and nothing says which one to bring them to.
-    """
-    if not options.allows_several_sizes:
-        common_size(paths, sizes)
-    return options.target_size(native or sizes[0])
-
-
 def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
-    """Return the size that all images have.
-
-    Raises:
-        UserError: Two differ.
-    """
+    """Return the size that all images have."""
     first, *others = zip(paths, sizes, strict=True)
     for path, size in others:
         if size != first[1]:
@@ -206,18 +192,43 @@ def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
     return first[1]
 
 
-def resized_cameras(
-    intrinsics: Sequence[Float64[Tensor, "3 3"]],
+def photo_scene(
+    name: str,
+    source: Path,
+    photos: Sequence[Photo],
     c2w: Sequence[Float64[Tensor, "4 4"]],
-    sizes: Sequence[Size],
-    size: Size,
-) -> Cameras:
-    """Return the cameras of images that are resized from their own sizes to one."""
-    scaled = [
-        resize_intrinsics(matrix, size[1] / width, size[0] / height)
-        for matrix, (height, width) in zip(intrinsics, sizes, strict=True)
+    options: ReadOptions,
+    near_far: tuple[float, float] | None = None,
+    **known: Any,  # noqa: ANN401
+) -> PosedScene:
+    """Put a scene of photos together, all read at one size.
+
+    Args:
+        name: Of the scene.
+        source: File or folder that says near and far, for messages.
+        photos: In the order of the views.
+        c2w: Their poses.
+        options: What was chosen.
+        near_far: What the files say; None: nothing, so that it is estimated unless chosen.
+        known: Further fields of ``PosedScene``.
+    """
+    paths, sizes = [photo.path for photo in photos], [photo.size for photo in photos]
+    if not options.allows_several_sizes:
+        common_size(paths, sizes)
+    size = options.target_size(sizes[0])
+    intrinsics = [
+        resize_intrinsics(photo.intrinsics, size[1] / photo.size[1], size[0] / photo.size[0])
+        for photo in photos
     ]
-    return Cameras(torch.stack(scaled).float(), torch.stack(list(c2w)).float())
+    cameras = Cameras(torch.stack(intrinsics).float(), torch.stack(list(c2w)).float())
+    fields: dict[str, Any] = {
+        "view_names": tuple(path.name for path in paths),
+        "near_far": choose_near_far(options.near_far, near_far, cameras, str(source)),
+        "read_view": PhotoReader(tuple(photos), size),
+    }
+    return PosedScene(
+        name, tuple(range(len(photos))), cameras=cameras, image_size=size, **(fields | known)
+    )
 
 
 def warn_of_unused(used: Iterable[Path], source: Path) -> None:

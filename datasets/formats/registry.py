@@ -80,11 +80,7 @@ FORMATS: dict[str, SceneFormat] = {
 
 
 def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> PosedScene:
-    """Read a scene's cameras; pixels are read when asked for.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
-    """
+    """Read a scene's cameras; pixels are read when asked for."""
     options = options or ReadOptions()
     options.check_size()
     place = folder
@@ -103,31 +99,19 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
 def find_scenes(name: str, folder: Path) -> list[Path]:
     """Return the folder itself if it is a scene, else the scenes in it, else the folder.
 
-    Args:
-        name: Format of the scenes.
-        folder: What the user gave; may be a file, or ``data/dtu/scan2`` for a scan of DTU.
+    ``folder`` may be a file, or ``data/dtu/scan2`` for a scan of DTU.
     """
     if not folder.is_dir() or _is_scene(name, folder):
         return [folder]
     if FORMATS[name].shares_cameras:
-        return [folder / scan for scan in _scan_names(folder)]
+        return [folder / scan for scan in _scan_names(folder) or ["scan1"]]
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
 def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test") -> list[Path]:
-    """Return the scenes that are named, else those of a split.
-
-    Args:
-        name: Format of the scenes.
-        folder: A scene, or a folder of scenes.
-        names: Of scenes in the folder, separated by commas; empty: all of the split.
-        split: Whose list counts where the folder has one.
-
-    Raises:
-        UserError: There is no such scene.
-    """
+    """Return the scenes of a folder that are named, separated by commas, else those of a split."""
     wanted = [word.strip() for word in names.split(",") if word.strip()]
     if is_part_of_folder(name, folder):
         if wanted not in ([], [folder.name]):
@@ -152,11 +136,7 @@ def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test
 
 
 def recognise_format(folder: Path) -> str:
-    """Return the format by whose files a scene, or a folder of scenes, is known.
-
-    Raises:
-        UserError: There is no such folder, or it is of no known format.
-    """
+    """Return the format by whose files a scene, or a folder of scenes, is known."""
     if folder.is_file():
         return "transforms"
     for name, row in FORMATS.items():
@@ -182,9 +162,6 @@ def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
 
     A list is believed without a look at the folders, so that a large data set opens at once; only
     scans that share their cameras are looked for, and counted.
-
-    Raises:
-        UserError: The list is malformed, or names no scan that is there.
     """
     row = FORMATS[name]
     if is_part_of_folder(name, folder):
@@ -235,15 +212,12 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
     missing = [name for name in names if name not in there]
     rest = len(missing) - _NAMES_SHOWN
     shown = ", ".join(missing[:_NAMES_SHOWN]) + (f", ... (+{rest})" if rest > 0 else "")
+    if not found and not (root / "Cameras").is_dir():
+        inside = "there is no such data folder (--datadir)"
+        if root.is_dir():
+            inside = f"it holds {', '.join(sorted(entry.name for entry in root.iterdir())[:8])}"
+        raise UserError(f"{root}: no Cameras/ with 00000000_cam.txt; {inside}. {LAYOUT_HELP}")
     if not found:
-        if not root.is_dir():
-            raise UserError(f"{root}: no such data folder (--datadir). {LAYOUT_HELP}")
-        if not (root / "Cameras").is_dir():
-            inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
-            raise UserError(
-                f"{root}: no Cameras/ with 00000000_cam.txt; the folder holds {inside}. "
-                f"{LAYOUT_HELP}"
-            )
         raise UserError(
             f"{root}: has cameras, but images of none of the {len(names)} scans of the list "
             f"({shown}): no Rectified/{names[0]}_train/rect_001_3_r5000.png and no "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +23,25 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import check_pinhole, rigid_c2w
+from datasets.formats.depth_maps import DepthFile
 from datasets.formats.lenses import Lens, LensModel
 from datasets.formats.options import Size
-from datasets.formats.photo_files import by_number, common_spelling, find_image
+from datasets.formats.photo_files import (
+    Photo,
+    by_number,
+    common_spelling,
+    find_image,
+    read_sizes,
+    shortened,
+)
 from utils.errors import UserError
 
 _MAX_BYTES = 1 << 25
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_DEPTH_SCALE = "depth_unit_scale_factor"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _FISHEYE_MODEL = "OPENCV_FISHEYE"
-_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Frame:
     source: str
     """The file and the frame's place in it, to begin error messages."""
     file: Path
+    """Whose folder paths start from."""
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
@@ -52,11 +62,6 @@ class Frame:
     numbers: Mapping[str, float]
     """The frame's own, else the file's. Only what is there."""
     model: LensModel
-
-    @property
-    def folder(self) -> Path:
-        """What the paths of the frame start from."""
-        return self.file.parent
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,7 @@ class TransformsFile:
 
 
 def read_transforms_file(path: Path) -> TransformsFile:
-    """Parse and check a camera file; images are not looked at.
-
-    Raises:
-        UserError: Names the file, the frame and what stands there.
-    """
+    """Parse and check a camera file; images are not looked at."""
     content = _read_object(path)
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
@@ -91,11 +92,7 @@ def read_transforms_file(path: Path) -> TransformsFile:
 
 
 def frame_lens(frame: Frame, size: Size) -> Lens:
-    """Return the camera model of a frame whose image is of ``size``.
-
-    Raises:
-        UserError: The intrinsics are missing or cannot be those of such an image.
-    """
+    """Return the camera model of a frame whose image is of ``size``."""
     numbers = frame.numbers
     height, width = size
     stated = numbers.get("w", width), numbers.get("h", height)
@@ -115,28 +112,53 @@ def frame_lens(frame: Frame, size: Size) -> Lens:
     return Lens(frame.model, focal, center, _coefficients(frame))
 
 
-def find_frame_images(frames: Sequence[Frame]) -> list[Path]:
-    """Find the image of every frame.
+def frame_photos(frames: Sequence[Frame]) -> list[Photo]:
+    """Find photo, mask, depth map and lens of every frame; only headers of images are read."""
+    images = _find_images(frames)
+    masks = [
+        _require(frame, "mask", frame.mask_path, find_image(frame.file.parent, frame.mask_path))
+        if frame.mask_path
+        else None
+        for frame in frames
+    ]
+    read_sizes(mask for mask in masks if mask is not None)
+    photos = []
+    for frame, image, size, mask in zip(frames, images, read_sizes(images), masks, strict=True):
+        lens, depth = frame_lens(frame, size), None
+        if frame.depth_path is not None:
+            path = frame.file.parent / frame.depth_path
+            found = _require(frame, "depth map", frame.depth_path, path)
+            depth = DepthFile(found, frame.depth_scale)
+        photos.append(Photo(image, size, lens.intrinsics, lens, mask, depth))
+    return photos
 
-    Raises:
-        UserError: Counts those that are missing and names the first, or two frames share one.
-    """
-    found = [find_image(frame.folder, frame.file_path) for frame in frames]
-    missing = [frame for frame, path in zip(frames, found, strict=True) if path is None]
+
+def _find_images(frames: Sequence[Frame]) -> list[Path]:
+    found = [(frame, find_image(frame.file.parent, frame.file_path)) for frame in frames]
+    missing = [frame for frame, path in found if path is None]
     if missing:
-        names = ", ".join(repr(frame.file_path[:80]) for frame in missing[:_NAMES_SHOWN])
+        names = shortened([repr(frame.file_path[:80]) for frame in missing])
         raise UserError(
             f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
-            f"({names}{', ...' if len(missing) > _NAMES_SHOWN else ''}), looked for from "
-            f"{missing[0].folder}. Restore them, or remove their frames from the file."
+            f"({names}), looked for from {missing[0].file.parent}. Restore them, or remove their "
+            "frames from the file."
         )
-    images = [path for path in found if path is not None]
-    owners: dict[Path, Frame] = {}
-    for frame, image in zip(frames, images, strict=True):
-        if image.resolve() in owners:
+    images: dict[Path, Path] = {}
+    for frame, image in found:
+        assert image is not None
+        if image.resolve() in images:
             raise UserError(f"{frame.file}: {image} belongs to two frames; remove one.")
-        owners[image.resolve()] = frame
-    return images
+        images[image.resolve()] = image
+    return list(images.values())
+
+
+def _require(frame: Frame, what: str, name: str, path: Path | None) -> Path:
+    if path is None or not os.path.isfile(path):
+        raise UserError(
+            f"{frame.source}: the {what} {name[:80]!r} is missing. Restore it, or remove its name "
+            "from the file."
+        )
+    return path
 
 
 def _read_object(path: Path) -> dict[str, object]:
@@ -163,28 +185,23 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
         if value is not None and not isinstance(value, str):
             raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
     source = f"{source} ({file_path[:80]!r})"
-    keys = _NUMBERS + _COEFFICIENTS
     merged = {**shared, **entry}
+    numbers = _parse_numbers(merged, (*_NUMBERS, *_COEFFICIENTS, _DEPTH_SCALE), source)
+    # Depths are in thousandths unless the file says otherwise.
+    depth_scale = numbers.pop(_DEPTH_SCALE, 1e-3)
+    if depth_scale <= 0:
+        raise UserError(f"{source}: {_DEPTH_SCALE} must be positive, found {depth_scale:g}.")
     return Frame(
         source=source,
         file=file,
         file_path=common_spelling(file_path),
         mask_path=None if mask_path is None else common_spelling(mask_path),
         depth_path=None if depth_path is None else common_spelling(depth_path),
-        depth_scale=_depth_scale(merged, source),
+        depth_scale=depth_scale,
         c2w=_parse_pose(entry.get("transform_matrix"), source),
-        numbers=_parse_numbers(merged, keys, source),
+        numbers=numbers,
         model=_parse_model(merged, source),
     )
-
-
-def _depth_scale(values: Mapping[str, object], source: str) -> float:
-    """Return what depth files are multiplied with: thousandths unless the file says otherwise."""
-    key = "depth_unit_scale_factor"
-    scale = _parse_numbers(values, (key,), source).get(key, 1e-3)
-    if scale <= 0:
-        raise UserError(f"{source}: {key} must be positive, found {scale:g}.")
-    return scale
 
 
 def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
@@ -218,10 +235,8 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
-    if values.get("is_fisheye") is True:
-        return "fisheye"
     model = values.get("camera_model", "OPENCV")
-    if model == _FISHEYE_MODEL:
+    if values.get("is_fisheye") is True or model == _FISHEYE_MODEL:
         return "fisheye"
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(

@@ -31,7 +31,7 @@ def choices(tmp_path_factory, write_layout):
 
 def test_tasks_are_the_same(choices):
     samples = []
-    for name, flags in choices.items():
+    for flags in choices.values():
         (task,) = scene_tasks(parse_config(EvaluationConfig, flags).data)
         assert task.targets == (0,)
         samples.append(task_sample(task, 0))
