@@ -213,10 +213,11 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
     rest = len(missing) - _NAMES_SHOWN
     shown = ", ".join(missing[:_NAMES_SHOWN]) + (f", ... (+{rest})" if rest > 0 else "")
     if not found and not (root / "Cameras").is_dir():
-        inside = "there is no such data folder (--datadir)"
+        problem = "no such data folder (--datadir)"
         if root.is_dir():
-            inside = f"it holds {', '.join(sorted(entry.name for entry in root.iterdir())[:8])}"
-        raise UserError(f"{root}: no Cameras/ with 00000000_cam.txt; {inside}. {LAYOUT_HELP}")
+            inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+            problem = f"no Cameras/ with 00000000_cam.txt; the folder holds {inside}"
+        raise UserError(f"{root}: {problem}. {LAYOUT_HELP}")
     if not found:
         raise UserError(
             f"{root}: has cameras, but images of none of the {len(names)} scans of the list "
