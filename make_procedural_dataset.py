@@ -9,7 +9,9 @@ import argparse
 import logging
 import sys
 
-from datasets.procedural import DtuSettings, ProceduralConfig, ProceduralGenerator, write_dtu
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.dtu_writer import DtuSettings, write_dtu
+from datasets.procedural.generator import ProceduralGenerator
 from utils.errors import UserError
 
 

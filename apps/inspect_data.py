@@ -1,6 +1,6 @@
 """Look at a data set before training on it: what it holds, and whether its cameras fit its images.
 
-For example: python -m apps.inspect_data --dataset_name colmap --datadir data/my_scenes
+For example: python -m apps.inspect_data --datadir data/my_scenes
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from apps.inspection.run import InspectionConfig, run_inspection
+from apps.inspection.config import InspectionConfig
 from utils.config import parse_config
-from utils.console import run_and_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 if the data are ready to train on, 2 if something is wrong."""
     config = parse_config(InspectionConfig, argv, description=__doc__ or "")
+    from apps.inspection.run import run_inspection
+    from utils.console import run_and_report
+
     return run_and_report(lambda: run_inspection(config))
 
 

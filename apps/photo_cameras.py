@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from datasets.formats.colmap import read_colmap
 from datasets.formats.lenses import Lens
+from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
+from datasets.formats.registry import open_scene
 from datasets.photo_folder import UprightPhoto, fit_photos
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import decode_pose
@@ -84,7 +85,7 @@ def reconstruct_cameras(
             link.symlink_to(photo.path.absolute())
             originals[link.name] = photo
         _solve(pycolmap, root, one_camera=len({photo.size for photo in photos}) == 1)
-        scene = read_colmap(root, photos[0].size)
+        scene = open_scene("colmap", root, ReadOptions(photos[0].size))
         reader = scene.read_view
         assert isinstance(reader, PhotoReader)
         placed = [originals[view] for view in scene.view_names]

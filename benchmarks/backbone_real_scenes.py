@@ -28,13 +28,12 @@ from benchmarks.real_scenes import (
     mean_summary,
     summarize,
 )
-from datasets.formats.colmap_points import read_colmap_points
-from datasets.formats.dtu import DTUDataset
-from datasets.formats.llff import FERN_TARGETS
-from datasets.formats.registry import ReadOptions, SceneFormat, open_scene
+from datasets.formats.colmap import read_colmap_points
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import choose_scenes, open_scene
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
-from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
+from datasets.protocols import DTU_POOL, DTU_TARGETS, FERN_TARGETS
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
 from utils.console import run_and_report
@@ -81,17 +80,16 @@ def read_scenes(arguments: argparse.Namespace) -> list[RealScene]:
 def dtu_scenes(spec: str, num_views: int) -> list[RealScene]:
     """Read scans of a folder in DTU's layout: ``DIR``, or ``DIR:scan65,scan24``."""
     root, names = split_spec(spec)
-    dataset = DTUDataset(root, "test", scans=names or None, max_sources=num_views - 1)
     scenes = []
-    for name in dataset.scan_names:
-        scene = dataset.posed_scene(name)
-        whole = set(PROTOCOL_TARGETS + PROTOCOL_POOL) <= set(scene.view_ids)
-        targets, pool = (PROTOCOL_TARGETS, PROTOCOL_POOL) if whole else ((), ())
+    for folder in choose_scenes("dtu", root, ",".join(names)):
+        scene = open_scene("dtu", folder)
+        whole = set(DTU_TARGETS + DTU_POOL) <= set(scene.view_ids)
+        targets, pool = (DTU_TARGETS, DTU_POOL) if whole else ((), ())
         scenes.append(RealScene(scene, plan_groups(scene, num_views, targets, pool), {}))
     return scenes
 
 
-def read_scene(name: SceneFormat, spec: str, num_views: int) -> RealScene:
+def read_scene(name: str, spec: str, num_views: int) -> RealScene:
     """Read a scene in some format: ``DIR``, or ``DIR:12,13`` to name the targets."""
     folder, names = split_spec(spec)
     if not all(view.isdecimal() for view in names):

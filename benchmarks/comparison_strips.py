@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Annotated
 
 from apps.rendering.scene import is_tuned_scene
-from datasets.formats.dtu import MILLIMETRES_TO_SCENE
+from datasets.config import DataChoice, HeldOutScenes
+from datasets.protocols import SceneTask
 from evaluation.comparison import comparison_sheet
-from evaluation.config import DEFAULT_CKPT, DataChoice, HeldOutScenes, RenderingModel
+from evaluation.config import DEFAULT_CKPT, RenderingModel
 from evaluation.rendering import Renderer, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
-from evaluation.tasks import SceneTask
 from models.checkpoint import (
     FinetunedScene,
     header_of,
@@ -32,7 +32,6 @@ from models.checkpoint import (
 )
 from training.config import FineTuningConfig
 from training.scene_validation import TestViews
-from utils.cameras import LengthUnit
 from utils.config import parse_config, settings_from_plain
 from utils.console import run_and_report
 from utils.devices import choose_devices
@@ -96,9 +95,7 @@ def run_strips(config: StripConfig) -> str:
             rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk, choice.bf16)])
         # Two runs may have one name.
         results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
-    dtu = data.dataset_name == "dtu"
-    unit = LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE) if dtu else LengthUnit()
-    sheet = comparison_sheet(task.scene, results, unit, choice.height)
+    sheet = comparison_sheet(task.scene, results, task.scene.unit, choice.height)
     save_small_image(choice.out, sheet, _MOST_BYTES)
     views = ", ".join(map(str, task.targets))
     return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from evaluation.config import HeldOutScenes
+from datasets.config import HeldOutScenes
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 from models.checkpoint import read_checkpoint
 from models.depth_prior import DepthPrior
 from models.vggt_nerf import VGGTNeRF

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 
 COLUMNS = 6
 

@@ -11,7 +11,8 @@ import time
 
 import torch
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 
 
 def wait(device: str) -> None:

@@ -12,13 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evaluation.config import (
-    DataChoice,
-    EvaluationConfig,
-    HeldOutScenes,
-    ModelChoice,
-    SamplingChoice,
-)
+from datasets.config import DataChoice, HeldOutScenes
+from evaluation.config import EvaluationConfig, ModelChoice, SamplingChoice
 from evaluation.report import Report, write_json
 from evaluation.run import evaluate
 from utils.config import parse_config

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 
-from datasets.data_config import DataConfig
-from datasets.formats.dtu import DTUDataset
-from datasets.loader import ResumableDataLoader, SampleLoader
-from datasets.mixed_dataset import MixedDataset
-from datasets.pixel_cache import PixelCache
-from datasets.samplers import SceneBatchSampler
-from datasets.sampling_rules import SamplingRules
-from datasets.scene_dataset import SceneDataset
-from datasets.sources import DataSource
-from datasets.view_selection import Split
+from datasets.config import DataConfig
+from datasets.sampling import ResumableDataLoader, SampleLoader, SamplingRules, SceneBatchSampler
+from datasets.scene_dataset import MixedDataset, PixelCache, SceneDataset
+from datasets.scene_lists import Split
 from datasets.views import SampleRequest
 
 
@@ -31,11 +25,7 @@ class SceneDataModule(pl.LightningDataModule):
         self._place_in_data: dict[str, int] | None = None
 
     def setup(self, stage: str = "fit") -> None:
-        """Take stock of the data; entry scripts call this first, to fail before any long work.
-
-        Raises:
-            UserError: The data are missing or malformed.
-        """
+        """List the data; entry scripts call this first, to fail before any long work."""
         if self._train is None or self._val is None:
             config = self._config
             rules = SamplingRules(config.num_nearest, config.num_targets, config.max_sources)
@@ -128,31 +118,10 @@ class SceneDataModule(pl.LightningDataModule):
 
 
 def build_dataset(config: DataConfig, split: Split, rules: SamplingRules) -> MixedDataset:
-    """Take stock of all sources of a split.
-
-    Raises:
-        UserError: The data are missing or malformed.
-    """
+    """List the scenes of all sources of a split."""
     sources = config.sources()
     share = (config.cache_mb << 20) // max(1, config.num_workers)
     # Validation reads each of its few images once an epoch.
     cache = PixelCache(share if split == "train" else 0)
-    parts = [_build_part(source, config, split, rules, cache) for source in sources]
+    parts = [SceneDataset(source, split, rules, cache) for source in sources]
     return MixedDataset(parts, [source.weight for source in sources])
-
-
-def _build_part(
-    source: DataSource, config: DataConfig, split: Split, rules: SamplingRules, cache: PixelCache
-) -> DTUDataset | SceneDataset:
-    if source.name != "dtu":
-        return SceneDataset(source, split, rules, cache)
-    dataset = DTUDataset(
-        source.folder,
-        split,
-        image_scale=config.image_scale,
-        num_nearest=rules.num_nearest,
-        num_targets=rules.num_targets,
-        max_sources=rules.max_sources,
-    )
-    dataset.cache = cache
-    return dataset

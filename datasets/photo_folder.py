@@ -15,7 +15,8 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from datasets.formats.images import Size, opened_image
+from datasets.formats.images import opened_image
+from datasets.formats.options import Size
 from datasets.formats.photo_files import list_images
 from datasets.formats.registry import ESTIMATED
 from utils.errors import UserError

@@ -1,26 +1,25 @@
 """One scene with known cameras, whatever format it was read from.
 
-Evaluation and fine-tuning use single scenes through ``PosedScene`` alone; readers of single scenes
-return one. Cameras, image sizes and near/far are known at once, pixels are read when asked for.
+Readers return a ``PosedScene``; training, evaluation and fine-tuning use nothing else of a data
+set. Cameras, image sizes and near/far are known at once, pixels are read when asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from datasets.formats.images import Size
-from datasets.view_selection import Neighbours, Split, rank_by_pose
+from datasets.formats.options import Size
+from datasets.scene_lists import Split
+from datasets.view_selection import Neighbours, rank_by_pose
 from datasets.views import Sample, Views
-from utils.cameras import Cameras
+from utils.cameras import Cameras, LengthUnit
 from utils.errors import UserError
-
-_HOLD_OUT_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,9 @@ class ViewPixels:
     """z-depth in the units of the cameras; 0 where it is unknown."""
     mask: Bool[np.ndarray, "height width"]
     """Pixels that losses and metrics may count."""
+
+
+ReadView = Callable[[int], ViewPixels]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class PosedScene:
     """Nearest and farthest z-depth of the scene, in the units of the cameras."""
     image_size: Size
     """Height and width of every view."""
-    read_view: Callable[[int], ViewPixels]
+    read_view: ReadView
     """Read one view by its id, at ``image_size``. Can be pickled, for worker processes."""
     view_near_far: Float[Tensor, "view 2"] | None = None
     """The range that each view sees, where the files tell; within ``near_far``."""
@@ -57,15 +59,23 @@ class PosedScene:
     """Others that go with a view, most useful first: of a pair list, or by common points."""
     splits: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
     """Views that the files themselves set apart for training, validation and test."""
+    lights: tuple[ReadView, ...] = ()
+    """Readers of the same views under each light that they were photographed in, that of
+    ``read_view`` first; training draws one for each sample."""
+    masks_for_tests_only: bool = False
+    """Masks say where depth is known, not which pixels are good: training counts all of them."""
+    unit: LengthUnit = field(default_factory=LengthUnit)
+    """The unit of the scene's files, in which users see and give depths."""
 
-    def load_views(self, ids: Sequence[int]) -> Views:
+    def load_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
         """Read chosen views, in the order given.
 
-        Raises:
-            UserError: There is no such view, or a file is damaged.
+        Args:
+            ids: The views.
+            read_view: One of ``lights``, if it is not to be the first.
         """
         places = [self._place(view) for view in ids]
-        pixels = [self.read_view(view) for view in ids]
+        pixels = [(read_view or self.read_view)(view) for view in ids]
         images = torch.from_numpy(np.stack([view.image for view in pixels]))
         return Views(
             images=images.permute(0, 3, 1, 2).contiguous(),
@@ -74,13 +84,17 @@ class PosedScene:
             masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
         )
 
+    def training_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
+        """Read chosen views with masks that say what training counts."""
+        views = self.load_views(ids, read_view)
+        if not self.masks_for_tests_only:
+            return views
+        return replace(views, masks=torch.ones_like(views.masks))
+
     def nearest(self, target: int, pool: Sequence[int], count: int) -> tuple[int, ...]:
         """Return the views of ``pool`` nearest to the target, nearest first, never itself.
 
         The distance is the L1 distance of camera centres; of equally near views the first counts.
-
-        Raises:
-            UserError: The pool holds too few views, or there is no such view.
         """
         others = sorted(set(pool) - {target})
         if not 1 <= count <= len(others):
@@ -96,33 +110,21 @@ class PosedScene:
         return tuple(view for _, view in ranked[:count])
 
     def ranked_neighbours(self, view: int) -> tuple[int, ...]:
-        """Return all other views, most useful first: as the files say, then by camera pose.
-
-        Raises:
-            UserError: There is no such view.
-        """
+        """Return all other views, most useful first: as the files say, then by camera pose."""
         by_pose = rank_by_pose(self.cameras, self._place(view))
         known = [other for other in self.neighbours.get(view, ()) if other in self.view_ids]
         others = dict.fromkeys([*known, *(self.view_ids[place] for place in by_pose)])
         return tuple(other for other in others if other != view)
 
     def range_of(self, views: Sequence[int]) -> Float[Tensor, " 2"]:
-        """Return the nearest and farthest z-depth that chosen views see.
-
-        Raises:
-            UserError: There is no such view.
-        """
+        """Return the nearest and farthest z-depth that chosen views see."""
         if self.view_near_far is None:
             return self.near_far.clone()
         ranges = self.view_near_far[[self._place(view) for view in views]]
         return torch.stack([ranges[:, 0].min(), ranges[:, 1].max()])
 
     def sample(self, target: int, pool: Sequence[int], num_sources: int) -> Sample:
-        """Read one view to be predicted and the views of ``pool`` nearest to it.
-
-        Raises:
-            UserError: The pool holds too few views, there is no such view, or a file is damaged.
-        """
+        """Read one view to be predicted and the views of ``pool`` nearest to it."""
         sources = self.nearest(target, pool, num_sources)
         return Sample(
             sources=self.load_views(sources),
@@ -133,6 +135,10 @@ class PosedScene:
             target_ids=(target,),
         )
 
+    def renamed(self, name: str) -> PosedScene:
+        """Return the scene under another name."""
+        return replace(self, name=name)
+
     def _place(self, view: int) -> int:
         if view not in self.view_ids:
             raise UserError(
@@ -140,14 +146,3 @@ class PosedScene:
                 f"{self.view_ids[0]} to {self.view_ids[-1]}."
             )
         return self.view_ids.index(view)
-
-
-def held_out_views(
-    scene: PosedScene | Sequence[int], every: int = _HOLD_OUT_EVERY
-) -> tuple[int, ...]:
-    """Return the views to test on where nothing else is agreed: the first of every eight.
-
-    That is the usual split of forward-facing scenes (Mildenhall et al., NeRF, ECCV 2020).
-    """
-    views = scene.view_ids if isinstance(scene, PosedScene) else scene
-    return tuple(views[::every])

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.formats.registry import open_scene
-from datasets.pixel_cache import CachedReader, PixelCache
-from datasets.posed_scene import PosedScene
-from datasets.sampling_rules import ItemGroup, SamplingRules
-from datasets.scene_index import Roles, SceneEntry, assign_roles, is_listed, list_entries
-from datasets.sources import DataSource
-from datasets.view_selection import Split
+from datasets.config import DataSource
+from datasets.formats.registry import is_listed, open_scene
+from datasets.posed_scene import PosedScene, ReadView, ViewPixels
+from datasets.protocols import ViewRoles, assign_roles
+from datasets.sampling import ItemGroup, SamplingRules
+from datasets.scene_index import SceneEntry, list_entries
+from datasets.scene_lists import Split
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 
@@ -26,49 +28,98 @@ _OPEN_SCENES = 256
 """Scenes whose cameras a process keeps."""
 
 
+class PixelCache:
+    """Keeps what was read last. Every worker process has its own; nothing is shared."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Keep at most so many bytes of pixels; 0 keeps nothing."""
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
+        self._held: OrderedDict[Hashable, ViewPixels] = OrderedDict()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pixels that are kept."""
+        return self._held_bytes
+
+    def get(self, key: Hashable, read: Callable[[], ViewPixels]) -> ViewPixels:
+        """Return the pixels of a key, reading them unless they are kept. They are not to change."""
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        pixels = read()
+        size = _bytes_of(pixels)
+        if size > self._max_bytes:
+            return pixels
+        while self._held_bytes + size > self._max_bytes:
+            self._held_bytes -= _bytes_of(self._held.popitem(last=False)[1])
+        self._held[key] = pixels
+        self._held_bytes += size
+        return pixels
+
+
+@dataclass(frozen=True)
+class _CachedReader:
+    """Reads the views of a scene, under one light, through a cache."""
+
+    scene: Hashable
+    read_view: ReadView
+    cache: PixelCache
+
+    def __call__(self, view: int) -> ViewPixels:
+        return self.cache.get((self.scene, view), lambda: self.read_view(view))
+
+
 @dataclass(frozen=True)
 class _PlannedScene:
     entry: SceneEntry
-    roles: Roles
+    size: tuple[int, int]
+    roles: ViewRoles
 
 
 class SceneDataset(Dataset[Sample]):
-    """Samples of one split of a folder of scenes; one item for each scene and target view.
+    """Samples of one split of a data set; one item for each scene and target view.
 
-    For training the sources are drawn by ``request.seed`` among the neighbours of the target: by
-    pair list or common points where the scene has them, else by camera pose. For validation they
-    are the nearest of the views that may be sources. A scene is opened when it is needed first.
+    For training the light of the photographs, where there are several, and the sources are drawn by
+    ``request.seed``; the sources among the neighbours of the target: by pair list or common points
+    where the scene has them, else by camera pose. For validation they are the nearest of the views
+    that may be sources. A scene is opened when it is needed first.
     """
 
     def __init__(
         self, source: DataSource, split: Split, rules: SamplingRules, cache: PixelCache
     ) -> None:
-        """Plan the items.
-
-        Raises:
-            UserError: The folder or a file in it is missing or malformed, or no scene has views
-                enough.
-        """
+        """Plan the items."""
         self._source, self._rules, self._cache = source, rules, cache
         self._train = split == "train"
-        entries = list_entries(source.scene_format, source.folder, split, source.options)
-        listed = is_listed(source.folder)
+        listed = is_listed(source.name, source.folder) and not source.scan
         planned = [
-            _PlannedScene(entry, assign_roles(entry.views, entry.splits, split, listed))
-            for entry in entries
+            _PlannedScene(
+                entry,
+                source.options.size or entry.size,
+                assign_roles(
+                    *(source.name, entry.views, entry.splits),
+                    *(split, listed, rules.max_sources),
+                ),
+            )
+            for entry in list_entries(source, split)
         ]
-        self._scenes = sorted(self._usable(planned), key=lambda scene: self._size_of(scene.entry))
+        self._scenes = sorted(self._usable(planned), key=lambda scene: scene.size)
         counts = [len(scene.roles.targets) for scene in self._scenes]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self._open: OrderedDict[int, PosedScene] = OrderedDict()
         _LOG.info("%s: %d scenes, %d target views", source.folder, len(counts), len(self))
 
     @property
+    def scene_names(self) -> list[str]:
+        """The scenes, in the order of their items."""
+        return [scene.entry.folder.name for scene in self._scenes]
+
+    @property
     def groups(self) -> list[ItemGroup]:
         """Runs of items whose images have one size."""
         groups = []
-        numbers = range(len(self._scenes))
-        for _, run in groupby(numbers, key=lambda n: self._size_of(self._scenes[n].entry)):
+        for _, run in groupby(range(len(self._scenes)), key=lambda n: self._scenes[n].size):
             scenes = list(run)
             first, end = self._starts[scenes[0]], self._starts[scenes[-1] + 1]
             groups.append(ItemGroup(int(first), int(end - first)))
@@ -79,44 +130,52 @@ class SceneDataset(Dataset[Sample]):
         return int(self._starts[-1])
 
     def __getitem__(self, request: SampleRequest) -> Sample:
-        """Read the sample; the same request always gives the same one.
-
-        Raises:
-            UserError: A file of it is missing or damaged.
-        """
+        """Read the sample; the same request always gives the same one."""
         number = int(np.searchsorted(self._starts, request.index, side="right")) - 1
         roles = self._scenes[number].roles
         scene = self._opened(number)
         target = roles.targets[request.index - int(self._starts[number])]
         if not self._train:
             return scene.sample(target, roles.pool, request.num_sources)
-        sources, targets = self._draw(scene, target, roles, request)
+        generator = torch.Generator().manual_seed(request.seed)
+        light = None
+        if scene.lights:
+            light = scene.lights[int(torch.randint(len(scene.lights), (), generator=generator))]
+        sources, targets = self._draw_views(scene, target, roles, request.num_sources, generator)
         return Sample(
-            sources=scene.load_views(sources),
-            targets=scene.load_views(targets),
+            sources=scene.training_views(sources, light),
+            targets=scene.training_views(targets, light),
             near_far=scene.range_of([*targets, *sources]),
             scene=scene.name,
             source_ids=tuple(sources),
             target_ids=tuple(targets),
         )
 
-    def _draw(
-        self, scene: PosedScene, target: int, roles: Roles, request: SampleRequest
+    def _draw_views(
+        self,
+        scene: PosedScene,
+        target: int,
+        roles: ViewRoles,
+        num_sources: int,
+        generator: torch.Generator,
     ) -> tuple[list[int], list[int]]:
+        """Draw sources and further targets among the neighbours of a target."""
         pool = set(roles.pool)
         ranked = [view for view in scene.ranked_neighbours(target) if view in pool]
         nearest = ranked[: self._rules.num_nearest]
-        generator = torch.Generator().manual_seed(request.seed)
+        needed = num_sources + self._rules.num_targets - 1
+        if needed > len(nearest):
+            raise UserError(
+                f"{scene.name}: view {target} has {len(nearest)} neighbours to draw from, but "
+                f"{num_sources} sources and {needed - num_sources} further targets are wanted."
+            )
         order = torch.randperm(len(nearest), generator=generator).tolist()
-        drawn = [nearest[place] for place in order]
-        others = request.num_sources + self._rules.num_targets - 1
-        return drawn[: request.num_sources], [target, *drawn[request.num_sources : others]]
+        drawn = [nearest[place] for place in order[:needed]]
+        return drawn[:num_sources], [target, *drawn[num_sources:]]
 
     def _usable(self, planned: list[_PlannedScene]) -> list[_PlannedScene]:
-        needed = self._rules.max_sources
-        if self._train:
-            # The target is one of the pool.
-            needed += self._rules.num_targets
+        # In training the target is one of the pool.
+        needed = self._rules.max_sources + (self._rules.num_targets if self._train else 0)
         usable = [scene for scene in planned if len(scene.roles.pool) >= needed]
         if not usable:
             most = max((len(scene.roles.pool) for scene in planned), default=0)
@@ -133,24 +192,65 @@ class SceneDataset(Dataset[Sample]):
             )
         return usable
 
-    def _size_of(self, entry: SceneEntry) -> tuple[int, int]:
-        return self._source.options.size or entry.size
-
     def _opened(self, number: int) -> PosedScene:
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        entry = self._scenes[number].entry
-        scene = open_scene(self._source.scene_format, entry.folder, self._source.options)
-        expected = entry.views, self._size_of(entry)
-        if (len(scene.view_ids), scene.image_size) != expected:
+        planned = self._scenes[number]
+        folder, views = planned.entry.folder, planned.entry.views
+        scene = open_scene(self._source.name, folder, self._source.options)
+        if (scene.view_ids, scene.image_size) != (views, planned.size):
             raise UserError(
-                f"{entry.folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the "
-                f"index says {expected[0]} of {expected[1]}. Write it again with "
-                "python -m apps.inspect_data --write_index."
+                f"{folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the index "
+                f"says {len(views)} of {planned.size}. Write it again with python -m "
+                "apps.inspect_data --write_index."
             )
-        reader = CachedReader(str(entry.folder), scene.read_view, self._cache)
-        self._open[number] = replace(scene, read_view=reader)
+        self._open[number] = replace(
+            scene,
+            read_view=_CachedReader(str(folder), scene.read_view, self._cache),
+            lights=tuple(
+                _CachedReader((str(folder), light), read_view, self._cache)
+                for light, read_view in enumerate(scene.lights)
+            ),
+        )
         while len(self._open) > _OPEN_SCENES:
             self._open.popitem(last=False)
         return self._open[number]
+
+
+class MixedDataset(Dataset[Sample]):
+    """Data sets one after the other. Their units of length need not agree: each has its own."""
+
+    def __init__(self, parts: Sequence[SceneDataset], weights: Sequence[float]) -> None:
+        """Join data sets.
+
+        Args:
+            parts: At least one.
+            weights: Share of the batches that come from each, relative to the others.
+        """
+        self._parts, self._weights = parts, weights
+        self._starts = [0, *accumulate(len(part) for part in parts)]
+
+    @property
+    def groups(self) -> list[ItemGroup]:
+        """Runs of items that can be in one batch; a part's weight is shared by its items."""
+        return [
+            ItemGroup(start + group.first, group.count, weight * group.count / len(part))
+            for part, start, weight in zip(
+                self._parts, self._starts[:-1], self._weights, strict=True
+            )
+            for group in part.groups
+        ]
+
+    def __len__(self) -> int:
+        """Count the items of all parts."""
+        return self._starts[-1]
+
+    def __getitem__(self, request: SampleRequest) -> Sample:
+        """Read the sample from the part that has it."""
+        number = bisect_right(self._starts, request.index) - 1
+        return self._parts[number][request._replace(index=request.index - self._starts[number])]
+
+
+def _bytes_of(pixels: ViewPixels) -> int:
+    return pixels.image.nbytes + pixels.depth.nbytes + pixels.mask.nbytes

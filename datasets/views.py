@@ -99,11 +99,7 @@ def _stack_views(views: list[Views]) -> Views:
 
 
 def collate_samples(samples: list[Sample]) -> Sample:
-    """Stack samples along a new leading scene axis.
-
-    Raises:
-        RuntimeError: The samples differ in view count or image size.
-    """
+    """Stack samples along a new leading scene axis."""
     return Sample(
         sources=_stack_views([sample.sources for sample in samples]),
         targets=_stack_views([sample.targets for sample in samples]),

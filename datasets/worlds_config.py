@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets.procedural import ProceduralConfig
+from datasets.procedural.config import ProceduralConfig
 
 HELD_OUT_SEED = 90210
 """The seed of the worlds that general models are evaluated on."""

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.planned_scenes import (
     FIRST_TRAINING_SCENE,
     PlannedData,
@@ -26,7 +26,7 @@ from datasets.planned_scenes import (
     StepSampler,
     scene_loader,
 )
-from datasets.procedural import PreparedBatch, ProceduralBatch, ProceduralGenerator
+from datasets.procedural.generator import PreparedBatch, ProceduralBatch, ProceduralGenerator
 from datasets.replay import RenderedBatches, ReplayConfig
 from datasets.views import Sample, Views
 from datasets.worlds_config import WorldsConfig

@@ -13,14 +13,7 @@ from datasets.posed_scene import PosedScene
 from evaluation.pictures import error_picture
 from evaluation.rendering import ViewResult
 from utils.cameras import LengthUnit
-from utils.figures import (
-    DepthRange,
-    Panel,
-    color_bar,
-    contact_sheet,
-    depth_picture,
-    robust_range,
-)
+from utils.figures import DepthRange, Panel, color_bar, contact_sheet, depth_picture, robust_range
 
 _SOURCES = 3
 """Sources that are shown; a model may read more."""

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from datasets.protocols import SceneTask
 from evaluation.rendering import ViewResult
 from evaluation.scores import ViewImages
-from evaluation.tasks import SceneTask
 from utils.images import colorize, save_image
 
 _BRIGHTEST_ERROR = 0.5

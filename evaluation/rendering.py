@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.protocols import SceneTask
 from datasets.views import Sample, collate_samples
 from evaluation.scores import ImageDistance, Scores, ViewImages, describe_region, view_scores
-from evaluation.tasks import SceneTask
 from models.vggt_nerf import VGGTNeRF
 
 

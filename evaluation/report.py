@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.protocols import SceneTask
 from evaluation.rendering import ViewResult
 from evaluation.scores import SCORES
-from evaluation.tasks import SceneTask
 from utils.files import write_text
 
 _FIGURES = (*SCORES, "encode_seconds", "render_seconds")

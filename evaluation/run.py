@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from evaluation.config import DataChoice, EvaluationConfig, HeldOutScenes
+from datasets.config import DataChoice, HeldOutScenes
+from datasets.held_out_worlds import world_tasks
+from datasets.protocols import SceneTask, scene_tasks
+from evaluation.config import EvaluationConfig
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
-from evaluation.photographs import READERS
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
-from evaluation.tasks import SceneTask
-from evaluation.worlds import world_tasks
 from models.checkpoint import Checkpoint, read_checkpoint
+from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_file, check_output_folder
@@ -48,16 +49,16 @@ def evaluate(config: EvaluationConfig) -> Report:
     perceptual = PerceptualDistance(weights, devices[0]) if weights else None
     how = (config.model.chunk, config.model.bf16)
     renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
-    scenes = {}
+    scenes, unit = {}, LengthUnit()
     for task in _warmed_up(tasks, renderers):
         results = evaluate_scene(task, renderers, perceptual)
-        row = scene_report(task, results)
+        row, unit = scene_report(task, results), task.scene.unit
         quality = "no pixel counts" if row["psnr"] is None else f"PSNR {row['psnr']:.2f}"
         logger.info("%s: %s, %s", task.scene.name, quality, row["views"][0]["region"])
         scenes[task.scene.name] = row
         if config.output.save_images:
             save_pictures(Path(config.output.save_images), task, results)
-    return full_report(scenes, _settings(config, checkpoint, devices[0], weights))
+    return full_report(scenes, _settings(config, checkpoint, devices[0], weights, unit))
 
 
 def read_tasks(
@@ -66,7 +67,7 @@ def read_tasks(
     """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one."""
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
-    tasks = READERS[data.dataset_name](data)
+    tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(
@@ -90,6 +91,7 @@ def _settings(
     checkpoint: Checkpoint,
     device: torch.device,
     lpips_weights: Path | None,
+    unit: LengthUnit,
 ) -> dict[str, Any]:
     return {
         **asdict(config),
@@ -102,7 +104,7 @@ def _settings(
         },
         "lpips": str(lpips_weights) if lpips_weights else "left out: no weights on this machine",
         "ssim": "scikit-image, 7x7 uniform window, data range 1",
-        "depth_unit": "200 mm" if config.data.dataset_name == "dtu" else "the scene's own",
+        "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
     }

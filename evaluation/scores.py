@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from datasets.protocols import Region
 from datasets.views import Views
 from models.vggt_nerf import RenderedImages
 from utils.metrics import mean_depth_error, psnr
@@ -40,18 +41,6 @@ MAX_PSNR = 100.0
 _SSIM_WINDOW = 7
 SOLID = 0.5
 """Opacity above which a pixel has a depth."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """Which pixels of a data set's images count."""
-
-    border: float = 0.0
-    """Share of width and height that is cut off at every side."""
-    known_depth_only: bool = False
-    """Where a view has true depth, pixels without it do not count."""
-    depth_is_complete: bool = False
-    """Where there is no true depth, there is no surface."""
 
 
 @dataclass(frozen=True)

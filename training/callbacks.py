@@ -98,7 +98,8 @@ class GradientGuard(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restore the counters."""
-        self.restore(checkpoint["bad_steps"])
+        # Files of early versions have none.
+        self.restore(checkpoint.get("bad_steps", [0, 0]))
 
     def _check(self, step: int) -> None:
         if self.state()[1] >= self.max_bad_steps:

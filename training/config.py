@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from datasets.data_config import DataConfig
+from datasets.config import DataChoice, DataConfig
 from datasets.replay import ReplayConfig
 from datasets.worlds_config import WorldsConfig
-from evaluation.config import DataChoice
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,

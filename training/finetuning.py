@@ -13,12 +13,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from datasets.formats.registry import is_part_of_folder
+from datasets.protocols import SceneSplit, SceneTask, read_split
 from datasets.views import Views
 from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
-from evaluation.photographs import split_scan
 from evaluation.pictures import save_pictures
 from evaluation.report import full_report, scene_report, table, write_json
-from evaluation.tasks import SceneTask
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
@@ -29,7 +29,6 @@ from training.checkpointing import SceneCheckpointIO
 from training.config import FineTuningConfig, SceneRunConfig
 from training.finetuning_module import FineTuningModule
 from training.scene_log import SceneLog
-from training.scene_split import SceneSplit, read_split
 from training.scene_validation import TestViews
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
@@ -53,6 +52,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
     given = config.run
     if given.ckpt:
         config = resumed_config(config)
+    config = dataclasses.replace(config, data=config.data.recognised())
     run = config.run
     split = read_split(config.data, config.data.n_views)
     folder = check_output_folder(_folder(given, run, split.scene.name))
@@ -185,7 +185,7 @@ def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
 
 def _is_there(datadir: str) -> bool:
     # A scan of DTU is named as if it was a folder of its own.
-    return split_scan(Path(datadir))[0].exists()
+    return Path(datadir).exists() or is_part_of_folder("dtu", Path(datadir))
 
 
 def _figures(

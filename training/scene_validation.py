@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import torch
 
+from datasets.protocols import Region
 from datasets.views import Views
 from evaluation.rendering import ViewResult
 from evaluation.scores import (
     ImageDistance,
-    Region,
     ViewImages,
     counted_pixels,
     describe_region,

@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.inspection.conventions import Evidence, Verdict, Writing, judge
-from apps.inspection.features import match_pair
-from apps.inspection.two_views import fit_pair
+from apps.inspection.conventions import Verdict, judge
+from apps.inspection.matches import MatchedPair, fit_pair, match_pair
+from datasets.formats.registry import PoseConvention
 from datasets.posed_scene import PosedScene
-from utils.cameras import Cameras
 
 _FIELD_OF_VIEW = (5.0, 150.0)
 _MAX_OFF_CENTER = 0.1
@@ -35,47 +34,43 @@ class SceneChecks:
     """The pair of views with the most matches."""
 
 
-def check_scene(
-    scene: PosedScene, num_pairs: int, written: Writing, rangeable: bool = True
-) -> SceneChecks:
+def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> SceneChecks:
     """Check intrinsics, poses, and both against matched features.
 
     Args:
-        scene: At a size that is quick to look at.
+        scene: At a size that is quick to match.
         num_pairs: How many pairs of views are matched.
         written: How the format writes poses.
-        rangeable: Whether near and far can be chosen instead of those in the files.
-
-    Raises:
-        UserError: An image is damaged.
     """
     facts, warnings = _check_intrinsics(scene)
     warnings += _check_places(scene)
     facts.append("poses: finite, right-handed, orthonormal (checked on reading)")
-    evidence = {}
+    found = {}
     for pair in choose_pairs(scene, num_pairs):
         views = scene.load_views(pair)
         pixels = match_pair(views.images)
         if pixels.shape[1]:
-            evidence[pair] = Evidence(pixels, views.cameras)
-    total = sum(found.pixels.shape[1] for found in evidence.values())
+            found[pair] = MatchedPair(pixels, views.cameras)
+    counts = {pair: matched.pixels.shape[1] for pair, matched in found.items()}
+    total = sum(counts.values())
     if total < _MIN_MATCHES:
         warnings.append(
             f"only {total} features match between neighbouring images: cameras could not be "
             "checked. Are the images textureless, or far apart?"
         )
         return SceneChecks(tuple(facts), tuple(warnings), (), None)
-    verdict = judge(list(evidence.values()), scene.image_size, written)
+    pairs = list(found.values())
+    verdict = judge(pairs, scene.image_size, written)
     facts.append(
-        f"matches: {total} in {len(evidence)} pairs; median distance to epipolar lines "
+        f"matches: {total} in {len(found)} pairs; median distance to epipolar lines "
         f"{verdict.epipolar:.2f} pixels; {verdict.in_front:.0%} of points in front of the cameras"
     )
-    problems = _problems(verdict)
-    depths = _depths(list(evidence.values()))
+    problems = _camera_problems(verdict)
+    depths = _depths(pairs) * scene.unit.factor
     if not problems and len(depths):
-        facts.append(_range_fact(depths, scene))
-        problems += _check_range(depths, scene, rangeable)
-    best = max(evidence, key=lambda pair: evidence[pair].pixels.shape[1])
+        fact, problems = _check_range(depths, scene)
+        facts.append(fact)
+    best = max(counts, key=lambda pair: counts[pair])
     return SceneChecks(tuple(facts), tuple(warnings), tuple(problems), best)
 
 
@@ -129,12 +124,12 @@ def _check_places(scene: PosedScene) -> list[str]:
     spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
     if len(centers) > 1 and spread <= 1e-9 * max(1.0, centers.abs().max().item()):
         return ["all cameras stand in one place: without parallax there is no depth to learn"]
-    gaps = torch.cdist(centers, centers) + torch.eye(len(centers), dtype=torch.float64) * spread
+    gaps = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
     same = (gaps < 1e-9 * max(spread, 1e-12)).any(1).sum().item()
     return [f"{same} views share their place with another: duplicate images?"] if same else []
 
 
-def _problems(verdict: Verdict) -> list[str]:
+def _camera_problems(verdict: Verdict) -> list[str]:
     if verdict.fine:
         return []
     wrong = (
@@ -152,36 +147,30 @@ def _problems(verdict: Verdict) -> list[str]:
     ]
 
 
-def _depths(pairs: Sequence[Evidence]) -> Float[Tensor, " point"]:
+def _depths(pairs: Sequence[MatchedPair]) -> Float[Tensor, " point"]:
     """Return the depths of points whose rays meet at an angle and near enough."""
     found = []
     for pair in pairs:
-        fit = fit_pair(pair.pixels, Cameras(pair.cameras.intrinsics, pair.cameras.c2w))
-        kept = (fit.trusted > 0) & (fit.depths > 0).all(0) & (fit.epipolar < 2)
+        fit = fit_pair(pair.pixels, pair.cameras)
+        kept = fit.reliable & (fit.depths > 0).all(0) & (fit.epipolar < 2)
         found.append(fit.depths[:, kept].flatten())
     return torch.cat(found)
 
 
-def _range_fact(depths: Float[Tensor, " point"], scene: PosedScene) -> str:
-    near, far = scene.near_far.tolist()
+def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> tuple[str, list[str]]:
+    """Compare near and far with triangulated depths, all in the unit of the files."""
+    near, far = (scene.near_far * scene.unit.factor).tolist()
     inside = ((depths >= near) & (depths <= far)).float().mean().item()
     low, high = depths.quantile(0.01).item(), depths.quantile(0.99).item()
-    return (
+    fact = (
         f"range: near {near:.4g}, far {far:.4g}; triangulated points lie from {low:.4g} to "
         f"{high:.4g}, {inside:.0%} of them in the range"
     )
-
-
-def _check_range(depths: Float[Tensor, " point"], scene: PosedScene, rangeable: bool) -> list[str]:
-    near, far = scene.near_far.tolist()
-    inside = ((depths >= near) & (depths <= far)).float().mean().item()
     if inside >= _MIN_INSIDE:
-        return []
-    low, high = depths.quantile(0.01).item(), depths.quantile(0.99).item()
+        return fact, []
     digits = 2 - math.floor(math.log10(max(low, 1e-12)))
-    chosen = f", or --near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}"
-    return [
+    return fact, [
         f"near {near:.4g} and far {far:.4g} leave out {1 - inside:.0%} of what the images show: "
-        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file"
-        f"{chosen if rangeable else ''}."
+        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file, or "
+        f"--near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}."
     ]

@@ -7,41 +7,36 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from apps.inspection.sweep import shrink, sweep_depth, warp
 from datasets.posed_scene import PosedScene
-from utils.cameras import Cameras, unproject
-from utils.errors import UserError
+from datasets.views import Views
+from utils.cameras import Cameras, project, resize_intrinsics, unproject
+from utils.files import written_whole
 from utils.images import colorize
+from utils.rays import pixel_grid, view_grid
 
 _SIDE = 240
 _NEIGHBOURS = 3
 _MAX_FRUSTUMS = 200
+_PLANES = 48
+_WINDOW = 7
 
 
 def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str) -> None:
-    """Write the picture.
+    """Write the picture of a scene and of a pair of a target and its neighbour.
 
-    The warped neighbour has depth from a plane sweep between near and far: with right cameras it
-    falls into place, with wrong ones nothing does.
-
-    Args:
-        scene: At a size that is quick to look at.
-        pair: The target and the neighbour that is warped onto it.
-        path: Where to write.
-        title: Above the picture.
-
-    Raises:
-        UserError: An image is damaged, or the picture cannot be written.
+    The neighbour is warped onto the target by depth from a plane sweep between near and far: with
+    right cameras it falls into place.
     """
     target, neighbour = pair
     others = [view for view in scene.ranked_neighbours(target) if view != neighbour]
     views = shrink(scene.load_views([target, neighbour, *others[: _NEIGHBOURS - 1]]), _SIDE)
-    depth = sweep_depth(views, scene.range_of([target]))
+    depth = plane_sweep(views, scene.range_of([target]))
     warped = warp(views, depth, 1)
     near, far = scene.range_of([target]).tolist()
     panels = {
@@ -62,11 +57,56 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
         axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
         axes.set_title(name[-50:], fontsize=9)
         axes.axis("off")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=80)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the picture ({error.strerror}).") from error
+    with written_whole(path) as partial:
+        figure.savefig(partial, dpi=80)
+
+
+def plane_sweep(
+    views: Views, near_far: Float[Tensor, " 2"], planes: int = _PLANES
+) -> Float[Tensor, "height width"]:
+    """Return for each pixel of the first view the depth at which the others look most alike.
+
+    Plane sweep stereo (Collins, CVPR 1996), with planes evenly spaced in inverse depth.
+    """
+    near, far = near_far.tolist()
+    steps = torch.linspace(0, 1, planes)
+    depths = 1 / (steps / far + (1 - steps) / near)
+    costs = torch.stack([_cost(views, float(depth)) for depth in depths])
+    return depths[costs.argmin(0)]
+
+
+def warp(
+    views: Views, depth: Float[Tensor, "height width"], source: int
+) -> Float[Tensor, "3 height width"]:
+    """Draw the first view with another's colours, given the first one's depth; grey outside."""
+    height, width = views.size
+    points = unproject(pixel_grid(height, width, depth.device), depth.flatten(), views.cameras[0])
+    there, z = project(points, views.cameras[source])
+    grid = view_grid(there, (height, width)).reshape(1, height, width, 2)
+    colors = F.grid_sample(views.images[source][None], grid, align_corners=False)[0]
+    inside = (grid[0].abs() <= 1).all(-1) & (z.reshape(height, width) > 0)
+    return torch.where(inside, colors, 0.5)
+
+
+def shrink(views: Views, long_side: int) -> Views:
+    """Return smaller images with their cameras; depth and masks are dropped."""
+    height, width = views.size
+    factor = min(1.0, long_side / max(height, width))
+    size = max(8, round(height * factor)), max(8, round(width * factor))
+    images = F.interpolate(views.images, size, mode="area")
+    intrinsics = resize_intrinsics(views.cameras.intrinsics, size[1] / width, size[0] / height)
+    flat = images.new_zeros(len(images), *size)
+    return Views(images, Cameras(intrinsics, views.cameras.c2w), flat, flat == 0)
+
+
+def _cost(views: Views, depth: float) -> Float[Tensor, "height width"]:
+    flat = torch.full(views.size, depth)
+    costs = []
+    for source in range(1, len(views.images)):
+        difference = (warp(views, flat, source) - views.images[0]).abs().mean(0)
+        costs.append(F.avg_pool2d(difference[None, None], _WINDOW, 1, _WINDOW // 2)[0, 0])
+    # A neighbour that does not see the place must not forbid it.
+    return torch.stack(costs).sort(0).values[: max(1, len(costs) // 2 + 1)].mean(0)
 
 
 def _checkered(
@@ -78,11 +118,13 @@ def _checkered(
 
 
 def _draw_cameras(axes: Any, scene: PosedScene) -> None:  # noqa: ANN401
-    step = -(-len(scene.view_ids) // _MAX_FRUSTUMS)
-    cameras = scene.cameras[::step]
-    centers = cameras.centers
-    spread = (centers - centers.mean(0)).norm(dim=-1).max().clamp_min(1e-6).item()
-    corners = frustum_corners(cameras, scene.image_size, 0.2 * spread)
+    cameras = scene.cameras[:: -(-len(scene.view_ids) // _MAX_FRUSTUMS)]
+    centers, (height, width) = cameras.centers, scene.image_size
+    spread = (centers - centers.mean(0)).norm(dim=-1).max().clamp_min(1e-6)
+    # Upper left, upper right, and round.
+    pixels = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
+    count = len(centers)
+    corners = unproject(pixels.expand(count, 4, 2), (0.2 * spread).expand(count, 4), cameras)
     for center, around in zip(centers.numpy(), corners.numpy(), strict=True):
         ring = np.concatenate([around, around[:1]])
         axes.plot(*ring.T, color="tab:blue", linewidth=0.8)
@@ -93,15 +135,3 @@ def _draw_cameras(axes: Any, scene: PosedScene) -> None:  # noqa: ANN401
     axes.plot(*centers.numpy().T, color="grey", linewidth=0.4)
     axes.set_title(f"{len(scene.view_ids)} cameras; red: upper edge of the image", fontsize=9)
     axes.set_aspect("equal")
-
-
-def frustum_corners(
-    cameras: Cameras, size: tuple[int, int], depth: float
-) -> Float[Tensor, "view 4 3"]:
-    """Return where the corners of images lie at a depth: upper left, upper right, and round."""
-    height, width = size
-    pixels = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
-    depths = torch.full((4,), depth)
-    return unproject(
-        pixels.expand(len(cameras.c2w), 4, 2), depths.expand(len(cameras.c2w), 4), cameras
-    )

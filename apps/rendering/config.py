@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from evaluation.config import DEFAULT_CKPT, HeldOutScenes, RenderingModel
-from utils.settings import Count, Length, NonNegativeInt, Positive, Settings, Within
+from datasets.config import HeldOutScenes, SceneConfig
+from evaluation.config import DEFAULT_CKPT, RenderingModel
+from utils.settings import Count, Length, NonNegativeInt, Positive, Settings, Share, Within
 
 PathKind = Literal["spiral", "orbit", "interpolate", "dtu", "ellipse", "file"]
-FolderFormat = Literal["dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
-Format = Literal[
-    "auto", "dtu", "llff", "blender", "transforms", "colmap", "blendedmvs", "photos", "procedural"
-]
 
 
 FrameSize = Annotated[tuple[int, ...], Length((0, 2)), Within(8)]
@@ -25,47 +22,25 @@ _SCENE_AND_MODEL: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class SceneChoice:
+class SceneChoice(SceneConfig):
     """The scene to look at."""
 
     datadir: str = ""
     """Folder of the data: DTU's (or one scan of it), or a scene, or a folder of scenes; none: a
     procedural world"""
-    dataset_name: Format = "auto"
-    """Format of the data; auto: what the folder holds tells"""
-    scan: str = ""
-    """Which scan or scene of the folder; none: the first"""
     sources: tuple[int, ...] = ()
     """Views that may be read, counted from 0; none: all. With --path dtu and interpolate the path
     goes through them"""
-    n_views: int = 3
+    n_views: Count = 3
     """Source views that a picture is made from, those nearest to its camera"""
-    near_far: tuple[float, ...] = ()
-    """Nearest and farthest depth, in the units of the data's files (DTU: millimetres); none: those
-    of the data"""
-    world: int = 0
+    world: NonNegativeInt = 0
     """Which procedural world"""
     world_seed: int = HeldOutScenes.world_seed
     """Seed of the procedural worlds; no training may use it"""
-    world_views: int = 3
+    world_views: Count = 3
     """Photographs of the procedural world"""
-    world_difficulty: float = 0.3
+    world_difficulty: Share = 0.3
     """0: near views of little clutter, 1: wide baselines, clutter, changing light"""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            ValueError: Names the value.
-        """
-        if self.n_views < 1 or self.world_views < 1 or self.world < 0:
-            raise ValueError("n_views and world_views must be at least 1, world at least 0")
-        if len(self.near_far) not in (0, 2):
-            raise ValueError(f"near_far takes two numbers, got {len(self.near_far)}")
-        if self.near_far and not 0 < self.near_far[0] < self.near_far[1]:
-            raise ValueError(f"near_far={self.near_far}: 0 < near < far must hold")
-        if not 0 <= self.world_difficulty <= 1:
-            raise ValueError(f"world_difficulty={self.world_difficulty} must lie in [0, 1]")
 
 
 @dataclass(frozen=True)

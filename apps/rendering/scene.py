@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.formats.dtu import MILLIMETRES_TO_SCENE
+from datasets.formats.dtu import UNIT
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
 from evaluation.scores import SOLID
@@ -268,5 +268,5 @@ def _length_unit(settings: dict[str, Any]) -> LengthUnit:
     """Read from the run's settings whether the scene is one of DTU's."""
     groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
     if any(group.get("dataset_name") == "dtu" for group in groups):
-        return LengthUnit("mm", 1 / MILLIMETRES_TO_SCENE)
+        return UNIT
     return LengthUnit()

@@ -8,56 +8,65 @@ Light Field Fusion, SIGGRAPH 2019), with the margins of ``datasets.formats.llff`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from datasets.formats.colmap_files import (
+from datasets.formats.checks import rigid_c2w
+from datasets.formats.colmap_lenses import image_lens
+from datasets.formats.colmap_model import (
     ColmapCamera,
     ColmapImage,
     ColmapPoints,
     find_model_file,
-    is_model,
     read_cameras,
     read_images,
     read_points,
 )
-from datasets.formats.colmap_lenses import image_lens
-from datasets.formats.colmap_photos import find_photos
-from datasets.formats.images import Size
-from datasets.formats.near_far import estimate_near_far, given_near_far
+from datasets.formats.images import read_image_size
+from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
-    PhotoReader,
-    check_wanted_size,
-    common_size,
+    by_number,
+    choose_image_folder,
+    find_image,
+    find_image_folders,
+    list_images,
+    photo_scene,
     read_sizes,
+    shortened,
+    warn_of_unused,
+    warn_once,
 )
-from datasets.formats.pose_checks import rigid_c2w
 from datasets.posed_scene import PosedScene
 from datasets.view_selection import rank_by_common_points
-from utils.cameras import Cameras, resize_intrinsics, to_camera
+from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 
-_LOG = logging.getLogger(__name__)
 _MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "model", ".")
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _PERCENTILES = (0.001, 0.999)
 _MIN_POINTS = 10
 """A view that saw fewer is given the range of the scene."""
+_MIN_VIEWS = 2
 
 
-def read_colmap(
-    folder: str | Path,
-    size: Size | None = None,
-    *,
-    near_far: tuple[float, float] | None = None,
-) -> PosedScene:
+@dataclass(frozen=True)
+class SparsePoints:
+    """Triangulated points, in the world of COLMAP's cameras."""
+
+    positions: Float[Tensor, "point 3"]
+    seen: tuple[Int[Tensor, " _"], ...]
+    """For every image, in the order of the images' names, which points it saw."""
+
+
+def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene with a COLMAP model; pixels are read when asked for.
 
     Distortion is undone on reading, with the same focal length and principal point. Views are the
@@ -65,61 +74,51 @@ def read_colmap(
 
     Args:
         folder: Holds the model and the photos.
-        size: Height and width to resize to, whatever the aspect; None: as the photos are.
-        near_far: Nearest and farthest z-depth in COLMAP's units; None: from the points.
-
-    Raises:
-        UserError: A file is missing or malformed, or photos and cameras do not go together.
+        options: The range is in COLMAP's units; without one it comes from the points.
     """
-    root = Path(folder)
-    if size is not None:
-        check_wanted_size(size)
-    model = find_model(root)
+    model = find_model(folder)
     cameras_path = find_model_file(model, "cameras") or model / "cameras.bin"
     images_path = find_model_file(model, "images") or model / "images.bin"
     lenses, images = read_cameras(cameras_path), read_images(images_path)
     _check_model(lenses, images, images_path)
-    paths = find_photos(root, {number: image.name for number, image in images.items()}, size)
-    order = sorted(paths, key=lambda number: images[number].name)
-    sizes = read_sizes(paths[number] for number in order)
-    photos = tuple(
-        Photo(paths[number], file_size, image_lens(lenses[images[number].camera], file_size, place))
-        for number, file_size in zip(order, sizes, strict=True)
-        for place in [f"{cameras_path}, camera {images[number].camera} ({images[number].name!r})"]
-    )
-    image_size = common_size([photo.path for photo in photos], sizes) if size is None else size
+    names = {number: image.name for number, image in images.items()}
+    paths, options = _find_photos(folder, names, options)
+    order = sorted(paths, key=lambda number: by_number(names[number]))
+    found, photos = [paths[number] for number in order], []
+    for number, path, size in zip(order, found, read_sizes(found), strict=True):
+        source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
+        lens = image_lens(lenses[images[number].camera], size, source)
+        photos.append(Photo(path, size, lens.intrinsics, lens))
     c2w = torch.stack([_c2w(images[number], images_path) for number in order])
-    cameras = Cameras(_intrinsics(photos, image_size).float(), c2w.float())
     points = _points(model)
     seen = [np.array(points.tracks.get(number, ()), np.int64) for number in order]
-    ranges = None if near_far else view_ranges(points.positions, seen, cameras)
-    return PosedScene(
-        name=root.resolve().name,
-        view_ids=tuple(range(len(order))),
-        view_names=tuple(images[number].name for number in order),
-        cameras=cameras,
-        near_far=_near_far(near_far, ranges, cameras, model),
-        image_size=image_size,
-        read_view=PhotoReader(photos, image_size),
+    ranges = None if options.near_far else view_ranges(points.positions, seen, c2w)
+    return photo_scene(
+        folder.resolve().name,
+        model,
+        photos,
+        list(c2w),
+        options,
+        None if ranges is None else (ranges[:, 0].min().item(), ranges[:, 1].max().item()),
+        view_names=tuple(names[number] for number in order),
         view_near_far=ranges,
         neighbours=rank_by_common_points(points.positions, seen, c2w[:, :3, 3].numpy()),
     )
 
 
 def find_model(root: Path) -> Path:
-    """Return the folder of the sparse model.
-
-    Raises:
-        UserError: There is none, or it lacks a file.
-    """
+    """Return the folder of the sparse model."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. A COLMAP scene holds sparse/0 and images.")
-    folders = [root / name for name in _MODEL_FOLDERS]
-    found = next((folder for folder in folders if is_model(folder)), None)
-    if found is not None:
-        return found
-    for folder in folders:
-        present = [r for r in ("cameras", "images", "points3D") if find_model_file(folder, r)]
+    roles = ("cameras", "images", "points3D")
+    found = {
+        folder: [role for role in roles if find_model_file(folder, role)]
+        for folder in (root / name for name in _MODEL_FOLDERS)
+    }
+    for folder, present in found.items():
+        if present[:2] == ["cameras", "images"]:
+            return folder
+    for folder, present in found.items():
         if present:
             raise UserError(
                 f"{folder}: the COLMAP model has {' and '.join(present)} but lacks "
@@ -132,13 +131,28 @@ def find_model(root: Path) -> Path:
     )
 
 
+def read_colmap_points(folder: Path) -> SparsePoints:
+    """Read the points of a model.
+
+    A folder may lack ``images.bin``, as those of the LLFF scenes do; images are then numbered in
+    the order of their names.
+    """
+    points = read_points(find_model_file(folder, "points3D") or folder / "points3D.bin")
+    images_path = find_model_file(folder, "images")
+    names = {} if images_path is None else read_images(images_path)
+    images = sorted(names, key=lambda image: names[image].name) or sorted(points.tracks)
+    seen = tuple(torch.tensor(points.tracks.get(image, []), dtype=torch.int64) for image in images)
+    return SparsePoints(torch.from_numpy(points.positions).float(), seen)
+
+
 def view_ranges(
     positions: Float64[np.ndarray, "point 3"],
     seen: Sequence[Int[np.ndarray, " _"]],
-    cameras: Cameras,
+    c2w: Float64[Tensor, "view 4 4"],
 ) -> Float[Tensor, "view 2"] | None:
     """Return the depth range of each view's points, with margins; None if no view saw enough."""
     ranges = torch.full((len(seen), 2), torch.nan)
+    cameras = Cameras(torch.eye(3).expand(len(seen), 3, 3), c2w.float())
     for view, own in enumerate(seen):
         depths = to_camera(torch.from_numpy(positions[own]).float(), cameras[view])[..., 2]
         depths = depths[depths.isfinite() & (depths > 0)]
@@ -162,6 +176,9 @@ def _check_model(
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path}: {twice!r} is there twice; export the model again.")
     for image in images.values():
+        inside = PurePosixPath(image.name.replace("\\", "/"))
+        if not image.name.strip() or inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{path}: the COLMAP model has an image named {image.name[:80]!r}.")
         if image.camera not in lenses:
             raise UserError(
                 f"{path}: {image.name!r} was taken by camera {image.camera}, which the model does "
@@ -169,52 +186,66 @@ def _check_model(
             )
 
 
+def _find_photos(
+    root: Path, names: Mapping[int, str], options: ReadOptions
+) -> tuple[dict[int, Path], ReadOptions]:
+    """Return the photo of every registered image, and how they are read.
+
+    A shrunk copy may have another suffix. Where a folder has none of the names but as many photos
+    as there are images, they go together in the order of names, as LLFF numbers them.
+    """
+    folders = find_image_folders(root, "images|input") or [root]
+    matched = {folder: found for folder in folders if (found := _match(folder, names))}
+    if not matched:
+        raise UserError(
+            f"{root}: no photo of the {len(names)} images of the COLMAP model; for example, there "
+            f"is no images/{min(names.values())[:80]}. Put the photos that COLMAP saw into images/."
+        )
+    most = max(len(found) for found in matched.values())
+    if most < _MIN_VIEWS:
+        raise UserError(f"{root}: only {most} photo of {len(names)} images is there.")
+    sizes = {
+        folder: read_image_size(next(iter(found.values())))
+        for folder, found in matched.items()
+        if len(found) == most
+    }
+    folder, options = choose_image_folder(sizes, options)
+    found = matched[folder]
+    missing = sorted(name for number, name in names.items() if number not in found)
+    if missing:
+        warn_once(
+            f"{folder}: the photos of {len(missing)} of {len(names)} images are missing, which are "
+            f"left out: {shortened(missing)}"
+        )
+    warn_of_unused(found.values(), folder)
+    return found, options
+
+
+def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
+    found = {number: path for number, name in names.items() if (path := find_image(folder, name))}
+    photos = [] if found else list_images(folder)
+    if len(photos) != len(names):
+        return found
+    warn_once(
+        f"{folder}: has other names than the COLMAP model; its {len(photos)} photos are taken in "
+        "the order of names"
+    )
+    ordered = sorted(names, key=lambda number: names[number])
+    return dict(zip(ordered, photos, strict=True))
+
+
 def _c2w(image: ColmapImage, path: Path) -> Float64[Tensor, "4 4"]:
     source = f"{path} ({image.name!r})"
-    w, *xyz = torch.tensor(image.quaternion, dtype=torch.float64)
-    axis = torch.stack(xyz)
-    norm = (w * w + axis @ axis).sqrt()
-    if not 0.5 < norm.item() < 2:
+    if not 0.5 < float(np.linalg.norm(image.quaternion)) < 2:
         raise UserError(f"{source}: the quaternion {image.quaternion} is no rotation.")
-    w, axis = w / norm, axis / norm
-    x, y, z = axis
-    zero = torch.zeros((), dtype=torch.float64)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
-    rotation = torch.eye(3, dtype=torch.float64) + 2 * (w * cross + cross @ cross)
-    translation = torch.tensor(image.translation, dtype=torch.float64)
-    center = -rotation.T @ translation
-    return rigid_c2w(torch.cat([rotation.T, center[:, None]], 1), source)
-
-
-def _intrinsics(photos: Sequence[Photo], size: Size) -> Float64[Tensor, "view 3 3"]:
-    return torch.stack(
-        [
-            resize_intrinsics(
-                photo.lens.intrinsics, size[1] / photo.size[1], size[0] / photo.size[0]
-            )
-            for photo in photos
-            if photo.lens is not None
-        ]
-    )
+    rotation = Rotation.from_quat(image.quaternion, scalar_first=True).inv().as_matrix()
+    center = -rotation @ np.array(image.translation)
+    return rigid_c2w(torch.from_numpy(np.concatenate([rotation, center[:, None]], 1)), source)
 
 
 def _points(model: Path) -> ColmapPoints:
     path = find_model_file(model, "points3D")
     if path is not None:
         return read_points(path)
-    _LOG.warning("%s: has no points3D; near and far are guessed from the cameras", model)
+    warn_once(f"{model}: has no points3D; near and far are guessed from the cameras")
     return ColmapPoints(np.zeros((0, 3)), {})
-
-
-def _near_far(
-    given: tuple[float, float] | None,
-    ranges: Float[Tensor, "view 2"] | None,
-    cameras: Cameras,
-    model: Path,
-) -> Float[Tensor, " 2"]:
-    if given is not None:
-        return given_near_far(*given, f"{model}, with the given range")
-    if ranges is None:
-        return estimate_near_far(cameras, str(model))
-    near, far = ranges[:, 0].min().item(), ranges[:, 1].max().item()
-    return given_near_far(near, far, f"{model}, from its points")

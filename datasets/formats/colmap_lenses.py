@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from datasets.formats.colmap_files import ColmapCamera
-from datasets.formats.images import Size
+from datasets.formats.checks import check_pinhole
+from datasets.formats.colmap_model import ColmapCamera
 from datasets.formats.lenses import Lens
+from datasets.formats.options import Size
 from utils.errors import UserError
 
 _MAX_ROUNDING = 2.0
 """Pixels by which the sides of a shrunk photo may be rounded, together."""
-_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
-"""Focal lengths, in image sides, beyond which a file cannot be right."""
-_MAX_CENTER_DEVIATION = 0.25
-"""How far, in image sides, a principal point may lie from the centre of its image."""
-_ONE_FOCAL = (
-    "SIMPLE_PINHOLE",
-    "SIMPLE_RADIAL",
-    "RADIAL",
-    "SIMPLE_RADIAL_FISHEYE",
-    "RADIAL_FISHEYE",
-)
 _FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_FISHEYES[1:])
 _UNSUPPORTED = ("FOV", "THIN_PRISM_FISHEYE")
 
 
@@ -31,9 +22,6 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
         camera: As the model has it.
         size: Height and width of the photo.
         source: The file and camera, to begin error messages.
-
-    Raises:
-        UserError: The camera is none, is of a kind that cannot be undone, or has another shape.
     """
     if camera.model in _UNSUPPORTED:
         raise UserError(
@@ -45,7 +33,8 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
     focals = 1 if camera.model in _ONE_FOCAL else 2
     focal_x, focal_y = camera.parameters[0], camera.parameters[focals - 1]
     center_x, center_y = camera.parameters[focals : focals + 2]
-    _check_numbers(camera, (focal_x, focal_y), (center_x, center_y), source)
+    full_size = camera.height, camera.width
+    check_pinhole((focal_x, focal_y), (center_x, center_y), full_size, source)
     return Lens(
         "fisheye" if camera.model in _FISHEYES else "perspective",
         (focal_x * scale[0], focal_y * scale[1]),
@@ -76,21 +65,3 @@ def _check_shape(camera: ColmapCamera, size: Size, source: str) -> None:
         f"{source}: belongs to images of {camera.width}x{camera.height} or a fraction of that, "
         f"but the photo is {size[1]}x{size[0]}. {advice}"
     )
-
-
-def _check_numbers(
-    camera: ColmapCamera, focal: tuple[float, float], center: tuple[float, float], source: str
-) -> None:
-    sides = camera.width, camera.height
-    for length, side in zip(focal, sides, strict=True):
-        if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
-            raise UserError(
-                f"{source}: a focal length of {length:g} pixels cannot belong to an image of "
-                f"{camera.width}x{camera.height}."
-            )
-    deviations = [abs(c / side - 0.5) for c, side in zip(center, sides, strict=True)]
-    if not max(deviations) <= _MAX_CENTER_DEVIATION:
-        raise UserError(
-            f"{source}: the principal point ({center[0]:g}, {center[1]:g}) is not near the centre "
-            f"of an image of {camera.width}x{camera.height}."
-        )

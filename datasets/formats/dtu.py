@@ -1,273 +1,285 @@
-"""The DTU reader: samples of the scans in a folder of MVSNet's layout (see data/README.md)."""
+"""The DTU reader: one scan of a folder in MVSNet's training layout (see data/README.md).
+
+* cameras: ``Cameras/train/00000000_cam.txt``, else ``Cameras/00000000_cam.txt``, in millimetres
+* images: ``Rectified/scan1_train/rect_001_3_r5000.png``, else ``Rectified/scan1/``; view 0, light 3
+* depth: ``Depths_raw/scan1/depth_map_0000.pfm``, else ``Depths/scan1/``, ``Depths/scan1_train/``
+* masks: ``depth_visual_0000.png`` beside the depth map
+
+Views count from 0 everywhere but in the names of images. The calibration has pixel centres at
+whole numbers of the 1600x1200 photograph. The files that circulate for 640x512 images (halved, then
+cropped by 80 columns and 44 rows) hold a quarter of that image's size, ``(K / 2 - crop) / 4``
+without any care for half pixels. Both facts are undone here and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
-from datasets.formats.dtu_frames import load_depth, load_image, load_mask, native_size, scaled_size
-from datasets.formats.dtu_index import Scan, index_scans
-from datasets.formats.dtu_layout import find_camera_files
-from datasets.formats.images import Size, read_image_size
-from datasets.pixel_cache import PixelCache
-from datasets.posed_scene import PosedScene, ViewPixels
-from datasets.sampling_rules import ItemGroup
-from datasets.view_selection import (
-    Split,
-    choose_held_out,
-    find_pair_list,
-    find_scan_list,
-    rank_by_distance,
-    rank_neighbours,
-    read_pairs,
-    read_scan_list,
+from datasets.formats.checks import center_deviation, given_near_far
+from datasets.formats.depth_maps import read_pfm
+from datasets.formats.images import (
+    read_image,
+    read_image_size,
+    read_mask,
+    resize_nearest,
+    resize_smooth,
 )
-from datasets.views import Sample, SampleRequest, Views
-from utils.cameras import Cameras, invert_rigid, resize_intrinsics
+from datasets.formats.mvsnet_files import (
+    CameraFile,
+    files_by_view,
+    find_camera_files,
+    matching_files,
+    read_camera_file,
+)
+from datasets.formats.options import ReadOptions, Size
+from datasets.formats.photo_files import describe_folder, shortened, warn_once
+from datasets.formats.registry import LAYOUT_HELP
+from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.scene_lists import DEFAULT_LISTS, read_pairs
+from datasets.view_selection import rank_by_distance
+from utils.cameras import Cameras, LengthUnit, crop_intrinsics, invert_rigid, resize_intrinsics
 from utils.errors import UserError
 
-MILLIMETRES_TO_SCENE = 1.0 / 200.0
-"""Scene units per millimetre."""
+UNIT = LengthUnit("mm", 200.0)
+"""Files are in millimetres; a scene unit is 200 of them."""
 FAR_MARGIN = 1.5
 """Scenes end this much farther than the files say: these mean the object, while the photographs
 also show the table behind it."""
+PHOTO_SIZE: Size = (1200, 1600)
+"""The photographs of the DTU robot, as height and width."""
+CROPPED_SIZE: Size = (512, 640)
+"""What MVSNet made of them: halved, then cropped about the centre."""
+_CROP_TOP, _CROP_LEFT = 44, 80
+_TEST_LIGHT = 3
+"""The one of DTU's seven lights under which every published figure is measured."""
+_MILLIMETRE = 1 / UNIT.factor
+_MAX_CENTER_DEVIATION = 0.25
+
+_IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.png")
+_DEPTH_NAME = re.compile(r"depth_map_(\d{4})\.pfm")
+_MASK_NAME = re.compile(r"depth_visual_(\d{4})\.png")
 
 
 @dataclass(frozen=True)
-class _Item:
-    """One target view of one scan, with the views that its sources are taken from."""
+class ScanReader:
+    """Reads the views of a scan under one light."""
 
-    scan: Scan
-    target: int
-    candidates: tuple[int, ...]
-    """Nearest first."""
+    images: Mapping[int, Path]
+    depths: Mapping[int, Path]
+    masks: Mapping[int, Path]
+    native: Size
+    """Of the images before they are resized."""
+    size: Size
 
+    def __call__(self, view: int) -> ViewPixels:
+        """Read one view; its mask counts the pixels that MVSNeRF's protocol counts.
 
-class DTUDataset(Dataset[Sample]):
-    """Samples of one split of a DTU folder; one item for each scan and target view.
-
-    For training every view is a target. The light (the same for all views of a sample), the
-    sources among the nearest neighbours and any further targets are drawn by ``request.seed``.
-    For validation and test targets and sources are fixed (``choose_held_out``), under light 3.
-    """
-
-    def __init__(
-        self,
-        datadir: str | Path,
-        split: Split,
-        *,
-        image_scale: float = 1.0,
-        num_nearest: int = 10,
-        num_targets: int = 1,
-        max_sources: int = 3,
-        scans: Sequence[str] | None = None,
-    ) -> None:
-        """Take stock of the folder and read all cameras, but no image.
-
-        Args:
-            datadir: The data folder.
-            split: Chooses the list of scans and how views are chosen.
-            image_scale: Images are shrunk by this factor.
-            num_nearest: How many neighbours of a target its training sources are drawn among.
-            num_targets: Targets of a training sample.
-            max_sources: No request will ask for more sources.
-            scans: Names of scans to read instead of the list of the split.
-
-        Raises:
-            UserError: The folder or a file in it is missing or malformed.
+        That is where there is true depth, if there is any.
         """
-        root = Path(datadir)
-        self._train = split == "train"
-        self.cache = PixelCache(0)
-        """Keeps decoded images; whoever has memory for that replaces it."""
-        self._num_targets = num_targets if self._train else 1
-        self._num_nearest = max(num_nearest, max_sources + num_targets - 1)
-        files = find_camera_files(root)
-        cameras = {view: read_camera_file(path) for view, path in sorted(files.items())}
-        names = list(scans) if scans is not None else read_scan_list(find_scan_list(root, split))
-        self._scans = index_scans(root, names, files.keys(), max_sources + self._num_targets)
-        self._native = _common_native_size(self._scans)
-        self.image_size: Size = scaled_size(self._native, image_scale)
-        self._intrinsics = {
-            view: resize_intrinsics(
-                image_intrinsics(camera, self._native), image_scale, image_scale
-            )
-            for view, camera in cameras.items()
-        }
-        self._c2w = {view: invert_rigid(camera.w2c) for view, camera in cameras.items()}
-        nears = [camera.near for camera in cameras.values()]
-        fars = [camera.far for camera in cameras.values()]
-        near_far = torch.tensor([min(nears), FAR_MARGIN * max(fars)])
-        self._near_far = near_far * MILLIMETRES_TO_SCENE
-        pairs = read_pairs(find_pair_list(root))
-        self._items = [
-            item for scan in self._scans for item in self._scan_items(scan, pairs, max_sources)
-        ]
+        depth = np.zeros(self.size, np.float32)
+        if view in self.depths:
+            path = self.depths[view]
+            depth = self._resized(read_pfm(path), path)
+            depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+        mask = depth > 0 if view in self.depths else np.ones(self.size, np.bool_)
+        if view in self.masks:
+            mask = self._resized(read_mask(self.masks[view]), self.masks[view])
+        return ViewPixels(self._image(self.images[view]), depth * np.float32(_MILLIMETRE), mask)
 
-    @property
-    def scan_names(self) -> list[str]:
-        """The scans that are there."""
-        return [scan.name for scan in self._scans]
-
-    @property
-    def groups(self) -> list[ItemGroup]:
-        """All items can be in one batch."""
-        return [ItemGroup(0, len(self._items))]
-
-    def __len__(self) -> int:
-        """Count scans times targets."""
-        return len(self._items)
-
-    def __getitem__(self, request: SampleRequest) -> Sample:
-        """Read the sample; the same request always gives the same one.
-
-        Raises:
-            UserError: A file of it is damaged.
-        """
-        item = self._items[request.index]
-        sources, targets, light = self._draw_views(item, request)
-        return Sample(
-            sources=self._load_views(item.scan, sources, light),
-            targets=self._load_views(item.scan, targets, light),
-            near_far=self._near_far.clone(),
-            scene=item.scan.name,
-            source_ids=tuple(sources),
-            target_ids=tuple(targets),
-        )
-
-    def load_views(self, scan_name: str, views: Sequence[int]) -> Views:
-        """Read chosen views of a scan, under the light of the tests.
-
-        Raises:
-            UserError: There is no such scan or view, or a file is damaged.
-        """
-        scan = self._scan(scan_name)
-        absent = [view for view in views if view not in scan.views]
-        if absent:
-            raise UserError(f"{scan.files.image_dir}: there is no view {absent[0]}.")
-        return self._load_views(scan, views, scan.lights[0])
-
-    def posed_scene(self, scan_name: str) -> PosedScene:
-        """Return a scan as a scene of its own, under the light of the tests.
-
-        Raises:
-            UserError: There is no such scan.
-        """
-        scan = self._scan(scan_name)
-        names = scan.files.images[scan.lights[0]]
-        return PosedScene(
-            name=scan.name,
-            view_ids=scan.views,
-            view_names=tuple(names[view].name for view in scan.views),
-            cameras=self._cameras(scan.views),
-            near_far=self._near_far.clone(),
-            image_size=self.image_size,
-            read_view=partial(self._read_view, scan),
-        )
-
-    def _scan(self, name: str) -> Scan:
-        for scan in self._scans:
-            if scan.name == name:
-                return scan
-        raise UserError(f"No scan {name!r} here; there are {', '.join(self.scan_names)}.")
-
-    def _read_view(self, scan: Scan, view: int) -> ViewPixels:
-        return self._read_pixels(scan, view, scan.lights[0])
-
-    def _scan_items(self, scan: Scan, pairs: dict[int, list[int]], max_sources: int) -> list[_Item]:
-        centers = {view: self._c2w[view][:3, 3] for view in scan.views}
-        stacked = torch.stack(list(centers.values()))
-        if self._train:
-            neighbours = rank_neighbours(scan.views, stacked, pairs)
-            nearest = {
-                view: tuple(ranked[: self._num_nearest]) for view, ranked in neighbours.items()
-            }
-            return [_Item(scan, view, nearest[view]) for view in scan.views]
-        targets, pool = choose_held_out(scan.views, max_sources)
-        return [
-            _Item(scan, target, tuple(rank_by_distance(target, pool, centers)))
-            for target in targets
-        ]
-
-    def _draw_views(self, item: _Item, request: SampleRequest) -> tuple[list[int], list[int], int]:
-        """Return sources, targets and light."""
-        num_sources, others = request.num_sources, self._num_targets - 1
-        if num_sources + others > len(item.candidates):
+    def _image(self, path: Path) -> Float[np.ndarray, "height width 3"]:
+        image = read_image(path)
+        height, width = image.shape[:2]
+        if _native_size((height, width)) != self.native:
             raise UserError(
-                f"{item.scan.files.image_dir}: view {item.target} has {len(item.candidates)} "
-                f"neighbours, but {num_sources} sources and {others} further targets are wanted."
+                f"{path}: the image is {width}x{height}, but the scan has "
+                f"{self.native[1]}x{self.native[0]} images."
             )
-        if not self._train:
-            return list(item.candidates[:num_sources]), [item.target], item.scan.lights[0]
-        generator = torch.Generator().manual_seed(request.seed)
-        light = int(torch.randint(len(item.scan.lights), (), generator=generator))
-        order = torch.randperm(len(item.candidates), generator=generator).tolist()
-        drawn = [item.candidates[place] for place in order[: num_sources + others]]
-        return drawn[:num_sources], [item.target, *drawn[num_sources:]], item.scan.lights[light]
+        if (height, width) == PHOTO_SIZE:
+            image = _cropped(resize_smooth(image, (height // 2, width // 2)))
+        return resize_smooth(image, self.size)
 
-    def _load_views(self, scan: Scan, views: Sequence[int], light: int) -> Views:
-        pixels = [
-            self.cache.get((scan.name, light, view), partial(self._read_pixels, scan, view, light))
-            for view in views
-        ]
-        images = torch.from_numpy(np.stack([view.image for view in pixels]))
-        return Views(
-            images=images.permute(0, 3, 1, 2).contiguous(),
-            cameras=self._cameras(views),
-            depths=torch.from_numpy(np.stack([view.depth for view in pixels])),
-            masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
-        )
-
-    def _read_pixels(self, scan: Scan, view: int, light: int) -> ViewPixels:
-        files, native, size = scan.files, self._native, self.image_size
-        image = load_image(files.images[light][view], native, size)
-        depth = np.zeros(size, np.float32)
-        if view in files.depths:
-            depth = load_depth(files.depths[view], native, size)
-        mask = self._mask(scan, view, depth)
-        return ViewPixels(image, depth * np.float32(MILLIMETRES_TO_SCENE), mask)
-
-    def _mask(
-        self, scan: Scan, view: int, depth: Float[np.ndarray, "height width"]
-    ) -> Bool[np.ndarray, "height width"]:
-        """Count every pixel for training; for evaluation those that MVSNeRF's protocol counts.
-
-        That is where there is true depth, if there is any. A model that never had to render the
-        black background would be free to fill it with anything.
-        """
-        if self._train:
-            return np.ones(self.image_size, np.bool_)
-        if view in scan.files.masks:
-            return load_mask(scan.files.masks[view], self._native, self.image_size)
-        return depth > 0 if view in scan.files.depths else np.ones(self.image_size, np.bool_)
-
-    def _cameras(self, views: Sequence[int]) -> Cameras:
-        intrinsics: Float[Tensor, "view 3 3"] = torch.stack([self._intrinsics[v] for v in views])
-        c2w: Float[Tensor, "view 4 4"] = torch.stack([self._c2w[v] for v in views])
-        return Cameras(intrinsics.float(), c2w.float()).scaled_world(MILLIMETRES_TO_SCENE)
-
-
-def _common_native_size(scans: Sequence[Scan]) -> Size:
-    """Read one image header of every scan; all must agree.
-
-    Raises:
-        UserError: Two scans have images of different sizes, or a header cannot be read.
-    """
-    first_images = [scan.files.images[scan.lights[0]][scan.views[0]] for scan in scans]
-    sizes = [native_size(read_image_size(path)) for path in first_images]
-    for path, size in zip(first_images, sizes, strict=True):
-        if size != sizes[0]:
+    def _resized(
+        self, values: Shaped[np.ndarray, "height width"], path: Path
+    ) -> Shaped[np.ndarray, "new_height new_width"]:
+        """Bring a map of photo size, image size or an even fraction of it to the wanted size."""
+        height, width = values.shape
+        rows, columns = self.native
+        if (height, width) == PHOTO_SIZE and self.native == CROPPED_SIZE:
+            values = _cropped(resize_nearest(values, (height // 2, width // 2), True))
+        elif rows % height or columns % width or rows // height != columns // width:
             raise UserError(
-                f"{path}: the image is {size[1]}x{size[0]}, but {first_images[0]} is "
-                f"{sizes[0][1]}x{sizes[0][0]}. All scans must have images of one size."
+                f"{path}: the map is {width}x{height}, which does not go with {columns}x{rows} "
+                "images."
             )
-    return sizes[0]
+        return resize_nearest(resize_nearest(values, self.native, True), self.size, True)
+
+
+def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
+    """Read a scan, named by the data folder and its own name as in ``data/dtu/scan2``."""
+    root, scan = folder.parent, folder.name
+    files = _camera_files(root)
+    cameras = {view: read_camera_file(path) for view, path in files.items()}
+    image_dir, images = _find_images(root, scan)
+    views, lights = _choose_views(image_dir, images, cameras.keys())
+    native = _native_size(read_image_size(images[lights[0]][views[0]]))
+    size = options.target_size(native)
+    depth_dir = _find_depth_dir(root, scan)
+    depths, masks = (files_by_view(depth_dir, name) for name in (_DEPTH_NAME, _MASK_NAME))
+    # Training counts every pixel: a model that never had to render the black background would be
+    # free to fill it with anything. So masks are not read for it.
+    readers = tuple(ScanReader(images[light], depths, {}, native, size) for light in lights)
+    c2w = {view: invert_rigid(cameras[view].w2c) for view in views}
+    return PosedScene(
+        name=scan,
+        view_ids=views,
+        view_names=tuple(images[lights[0]][view].name for view in views),
+        cameras=_cameras([cameras[view] for view in views], native, size),
+        near_far=_near_far(list(cameras.values()), options, folder),
+        image_size=size,
+        read_view=replace(readers[0], masks=masks),
+        lights=readers,
+        neighbours=_neighbours(root, {view: pose[:3, 3] for view, pose in c2w.items()}),
+        masks_for_tests_only=True,
+        unit=UNIT,
+    )
+
+
+def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
+    """Bring intrinsics to an image of ``size``, in the convention of ``utils.cameras``.
+
+    Which size the file speaks of is told by its principal point: a quarter of the image, the image
+    itself or, for 640x512 images, the photograph that they were cut from.
+    """
+    height, width = size
+    sizes = {"quarter": (height / 4, width / 4), "image": (height, width)}
+    if size == CROPPED_SIZE:
+        sizes["photo"] = PHOTO_SIZE
+    center = camera.intrinsics[0, 2].item(), camera.intrinsics[1, 2].item()
+    deviations = {kind: center_deviation(center, sides) for kind, sides in sizes.items()}
+    kind = min(deviations, key=lambda name: deviations[name])
+    if deviations[kind] > _MAX_CENTER_DEVIATION:
+        tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
+        raise UserError(
+            f"{camera.path}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
+            f"centre of an image of {tried}, the sizes that go with {width}x{height} images. Do "
+            "cameras and images belong together?"
+        )
+    if kind == "quarter":
+        return crop_intrinsics(resize_intrinsics(camera.intrinsics, 4.0, 4.0), -0.25, -0.25)
+    centered = crop_intrinsics(camera.intrinsics, -0.5, -0.5)
+    if kind == "image":
+        return centered
+    halved = resize_intrinsics(centered, 0.5, 0.5)
+    return crop_intrinsics(halved, float(_CROP_LEFT), float(_CROP_TOP))
+
+
+def _camera_files(root: Path) -> dict[int, Path]:
+    for folder in (root / "Cameras" / "train", root / "Cameras"):
+        if files := find_camera_files(folder):
+            return dict(sorted(files.items()))
+    raise UserError(
+        f"{root}: neither Cameras/train/ nor Cameras/ holds 00000000_cam.txt or the like; "
+        f"{describe_folder(root)}. {LAYOUT_HELP}"
+    )
+
+
+def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]]]:
+    """Return the folder of a scan's images, and these by light and view."""
+    for folder in (root / "Rectified" / f"{scan}_train", root / "Rectified" / scan):
+        images: dict[int, dict[int, Path]] = {}
+        for match, path in matching_files(folder, _IMAGE_NAME):
+            images.setdefault(int(match[2]), {})[int(match[1]) - 1] = path
+        if images:
+            return folder, images
+    raise UserError(
+        f"{root}: has cameras, but no images of {scan!r}: no Rectified/{scan}_train/"
+        f"rect_001_3_r5000.png and no Rectified/{scan}/. {LAYOUT_HELP}"
+    )
+
+
+def _find_depth_dir(root: Path, scan: str) -> Path:
+    """Return the first folder that holds depth maps, those of the highest resolution first."""
+    names = (f"Depths_raw/{scan}", f"Depths/{scan}", f"Depths/{scan}_train")
+    folders = [root / name for name in names]
+    return next((folder for folder in folders if files_by_view(folder, _DEPTH_NAME)), folders[0])
+
+
+def _choose_views(
+    image_dir: Path, images: Mapping[int, Mapping[int, Path]], cameras: Collection[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the views that have image and camera, and the lights that show all of these.
+
+    The light of the tests decides, and comes first; what is left out is reported.
+    """
+    views_of = {light: set(found) & set(cameras) for light, found in images.items()}
+    reference = max(sorted(views_of), key=lambda light: len(views_of[light]))
+    if views_of.get(_TEST_LIGHT):
+        reference = _TEST_LIGHT
+    views = views_of[reference]
+    complete = [n for n in sorted(views_of) if n != reference and views_of[n] >= views]
+    lost = sorted(set(images[reference]) - set(cameras))
+    if lost:
+        warn_once(
+            f"{image_dir.parents[1]}: images without a camera file are not used; for example, "
+            f"Cameras/ has no {lost[0]:08d}_cam.txt"
+        )
+    absent = sorted(set(cameras) - views)
+    if absent:
+        name = f"rect_{absent[0] + 1:03d}_{reference}_r5000.png"
+        warn_once(
+            f"{image_dir}: {len(views)} of {len(cameras)} views have image and camera; for "
+            f"example, there is no {name}"
+        )
+    if partial := [str(light) for light in sorted(views_of) if not views_of[light] >= views]:
+        warn_once(f"{image_dir}: lights that lack some views are not used: {shortened(partial)}")
+    if not views:
+        raise UserError(f"{image_dir}: no image has a camera file. {LAYOUT_HELP}")
+    return tuple(sorted(views)), (reference, *complete)
+
+
+def _neighbours(
+    root: Path, centers: Mapping[int, Float64[Tensor, " 3"]]
+) -> dict[int, Sequence[int]]:
+    """Rank for each view all others: first as the pair list has them, then by distance."""
+    own = root / "Cameras" / "pair.txt"
+    pairs = read_pairs(own if own.is_file() else DEFAULT_LISTS / "dtu_pairs.txt")
+    ranked = {}
+    for view in centers:
+        listed = [other for other in pairs.get(view, ()) if other in centers and other != view]
+        by_distance = rank_by_distance(view, list(centers), centers)
+        ranked[view] = list(dict.fromkeys([*listed, *by_distance]))
+    return ranked
+
+
+def _near_far(
+    cameras: Sequence[CameraFile], options: ReadOptions, folder: Path
+) -> Float[Tensor, " 2"]:
+    if options.near_far is not None:
+        return given_near_far(*options.near_far, f"{folder}, with the given range") * _MILLIMETRE
+    near, far = min(file.near for file in cameras), max(file.far for file in cameras)
+    return torch.tensor([near, FAR_MARGIN * far]) * _MILLIMETRE
+
+
+def _cameras(files: Sequence[CameraFile], native: Size, size: Size) -> Cameras:
+    factors = size[1] / native[1], size[0] / native[0]
+    intrinsics = [resize_intrinsics(image_intrinsics(file, native), *factors) for file in files]
+    c2w = torch.stack([invert_rigid(file.w2c) for file in files])
+    return Cameras(torch.stack(intrinsics).float(), c2w.float()).scaled_world(_MILLIMETRE)
+
+
+def _native_size(file_size: Size) -> Size:
+    """Return the size at which a file is used before it is resized."""
+    return CROPPED_SIZE if file_size == PHOTO_SIZE else file_size
+
+
+def _cropped(image: Shaped[np.ndarray, "height width ..."]) -> Shaped[np.ndarray, "512 640 ..."]:
+    height, width = CROPPED_SIZE
+    return image[_CROP_TOP : _CROP_TOP + height, _CROP_LEFT : _CROP_LEFT + width]

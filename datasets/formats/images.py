@@ -12,17 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from PIL import Image
 
+from datasets.formats.options import Size
 from utils.errors import UserError
 
-Size = tuple[int, int]
-"""Height and width."""
-
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error),
     Image.DecompressionBombError,
 )
 _EIGHT_BIT_MODES = ("RGB", "RGBA", "L", "P")
@@ -30,12 +24,23 @@ _MASK_THRESHOLD = 10
 """Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
 
 
-def read_image_size(path: Path) -> Size:
-    """Read the size from the header alone.
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: the image is missing.") from error
+    except DECODE_ERRORS as error:
+        raise UserError(
+            f"{path}: cannot read the image ({error}). The file is damaged or no image; "
+            "copy or unpack it again."
+        ) from error
 
-    Raises:
-        UserError: The file is missing or no image.
-    """
+
+def read_image_size(path: Path) -> Size:
+    """Read the size from the header alone."""
     with opened_image(path) as image:
         return image.height, image.width
 
@@ -49,9 +54,6 @@ def read_image(
         path: The file.
         background: Grey that shows through where the image is transparent; None: its alpha, if
             it has any, is left aside.
-
-    Raises:
-        UserError: The file is missing, empty, truncated, no image, or not of 8 bits per channel.
     """
     with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
@@ -68,67 +70,41 @@ def read_image(
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """Read a mask image: true where it is brighter than 10 of 255.
-
-    Raises:
-        UserError: The file is missing, empty, truncated or no image.
-    """
+    """Read a mask image: true where it is brighter than 10 of 255."""
     with opened_image(path) as image:
         pixels = np.asarray(image.convert("L"))
     return pixels > _MASK_THRESHOLD
 
 
-def resize_area(
-    image: Float32[np.ndarray, "height width 3"], size: Size
-) -> Float32[np.ndarray, "new_height new_width 3"]:
-    """Shrink an image; every new pixel is the mean over the area that it covers."""
-    if image.shape[:2] == size:
-        return image
-    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+def resize_smooth(
+    values: Float32[np.ndarray, "height width *channels"], size: Size
+) -> Float32[np.ndarray, "new_height new_width *channels"]:
+    """Resize without aliasing: means over areas where it shrinks, linear where it grows."""
+    height, width = min(size[0], values.shape[0]), min(size[1], values.shape[1])
+    if values.shape[:2] != (height, width):
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+    if size != (height, width):
+        values = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return values
 
 
 def resize_nearest(
-    values: Shaped[np.ndarray, "height width"], size: Size
+    values: Shaped[np.ndarray, "height width"], size: Size, whole_centers: bool = False
 ) -> Shaped[np.ndarray, "new_height new_width"]:
-    """Resize a map that must not be averaged, such as depth.
+    """Resize a map that must not be averaged, such as depth, by the old pixel at the new centre.
 
-    New pixel ``i`` takes the old pixel nearest to ``i * old / new``: the rule (pixel centres at
-    whole numbers) by which DTU's depth maps were shrunk in the first place.
+    Args:
+        values: The map.
+        size: Wanted height and width.
+        whole_centers: Whether pixel centres lie at whole numbers, so that new pixel ``i`` takes
+            the old one nearest to ``i * old / new``: so DTU's maps were shrunk in the first place.
     """
-    height, width = values.shape
-    if (height, width) == size:
+    if values.shape == size:
         return values
-    rows = np.floor(np.arange(size[0]) * (height / size[0]) + 0.5).astype(int)
-    columns = np.floor(np.arange(size[1]) * (width / size[1]) + 0.5).astype(int)
-    return values[np.ix_(rows.clip(max=height - 1), columns.clip(max=width - 1))]
-
-
-def resize_centered(
-    values: Shaped[np.ndarray, "height width"], size: Size
-) -> Shaped[np.ndarray, "new_height new_width"]:
-    """Resize a map that must not be averaged: the old pixel under the centre of the new one."""
-    height, width = values.shape
-    if (height, width) == size:
-        return values
-    rows = ((np.arange(size[0]) + 0.5) * (height / size[0])).astype(int)
-    columns = ((np.arange(size[1]) + 0.5) * (width / size[1])).astype(int)
-    return values[np.ix_(rows.clip(max=height - 1), columns.clip(max=width - 1))]
-
-
-@contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so.
-
-    Raises:
-        UserError: The file is missing, empty, truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: the image is missing.") from error
-    except _DECODE_ERRORS as error:
-        raise UserError(
-            f"{path}: cannot read the image ({error}). The file is damaged or no image; "
-            "copy or unpack it again."
-        ) from error
+    # Half a pixel is added to the new position, or else to the old one that it maps to.
+    before, after = (0.0, 0.5) if whole_centers else (0.5, 0.0)
+    rows, columns = (
+        np.floor((np.arange(new) + before) * (old / new) + after).astype(int).clip(max=old - 1)
+        for old, new in zip(values.shape, size, strict=True)
+    )
+    return values[np.ix_(rows, columns)]

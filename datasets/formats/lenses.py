@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64
 from torch import Tensor
 
-from datasets.formats.images import Size
+from datasets.formats.options import Size
 
 LensModel = Literal["perspective", "fisheye"]
 

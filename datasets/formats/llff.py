@@ -8,7 +8,6 @@ principal point is its centre. Images go with rows in the order of their names.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +15,21 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.images import Size
-from datasets.formats.near_far import given_near_far
+from datasets.formats.checks import ARRAY_ERRORS, given_near_far, rigid_c2w
+from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
-    PhotoReader,
-    check_wanted_size,
+    by_number,
     choose_image_folder,
-    common_size,
-    list_folder,
+    describe_folder,
+    find_image_folders,
     list_images,
+    photo_scene,
     read_sizes,
 )
-from datasets.formats.pose_checks import rigid_c2w
-from datasets.npy import ARRAY_ERRORS
 from datasets.posed_scene import PosedScene
-from utils.cameras import Cameras
 from utils.errors import UserError
 
-FERN_TARGETS = (12, 13, 5, 19)
-"""Views of LLFF's fern that are rendered in MVSNeRF's protocol (Chen et al., ICCV 2021)."""
-FERN_POOL = (17, 2, 7, 6, 11, 1, 8, 18, 3, 16, 4, 14, 9, 10, 0, 15)
-"""Views from which that protocol takes the sources: the nearest to the target."""
-
-_IMAGE_FOLDER = re.compile(r"images(_\d+)?")
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
 """Focal lengths, in image widths, beyond which a file cannot be right."""
@@ -48,7 +38,7 @@ _MAX_ASPECT_PIXELS = 2.0
 """By how much the sides of a shrunk image may be rounded, together."""
 
 
-def read_llff(folder: str | Path, size: Size | None = (640, 960)) -> PosedScene:
+def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene in LLFF's layout; pixels are read when asked for.
 
     Near and far are 0.8 times the nearest and 1.2 times the farthest bound of the scene. Images
@@ -56,41 +46,37 @@ def read_llff(folder: str | Path, size: Size | None = (640, 960)) -> PosedScene:
 
     Args:
         folder: Holds ``poses_bounds.npy`` and the folders of images.
-        size: Height and width to resize to, whatever the aspect; None: as the largest images are.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
+        options: Of which transparency plays no part.
     """
-    root = Path(folder)
-    if size is not None:
-        check_wanted_size(size)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder. An LLFF scene holds poses_bounds.npy and images.")
-    path = root / "poses_bounds.npy"
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder. An LLFF scene holds poses_bounds.npy and images."
+        )
+    path = folder / "poses_bounds.npy"
     rows = _read_rows(path)
-    c2w, bounds = _poses(rows, path), rows[:, 15:]
-    images = list_images(_choose_images(root, size))
+    image_folder, options = _choose_images(folder, options)
+    images = sorted(list_images(image_folder))
     _check_count(images, len(rows), path)
-    sizes = read_sizes(images)
-    for image, file_size, row in zip(images, sizes, rows, strict=True):
-        _check_aspect(image, file_size, row, path)
-    image_size = common_size(images, sizes) if size is None else size
-    ids = tuple(range(len(rows)))
-    return PosedScene(
-        name=root.resolve().name,
-        view_ids=ids,
-        view_names=tuple(image.name for image in images),
-        cameras=Cameras(_intrinsics(rows, image_size).float(), c2w.float()),
-        near_far=given_near_far(
-            _NEAR_FACTOR * bounds.min().item(), _FAR_FACTOR * bounds.max().item(), str(path)
-        ),
-        image_size=image_size,
-        read_view=PhotoReader(tuple(map(Photo, images, sizes)), image_size),
-    )
+    photos = []
+    for image, size, row in zip(images, read_sizes(images), rows, strict=True):
+        _check_aspect(image, size, row, path)
+        photos.append(Photo(image, size, _intrinsics(row, size)))
+    c2w = _poses(rows, path)
+    near_far = None if options.near_far else _near_far(rows, path)
+    # Rows go by name, views by the numbers in the names: these differ where 10 comes before 2.
+    order = sorted(range(len(images)), key=lambda place: by_number(images[place].name))
+    photos = [photos[place] for place in order]
+    return photo_scene(folder.resolve().name, path, photos, list(c2w[order]), options, near_far)
+
+
+def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float]:
+    for number, row in enumerate(rows):
+        given_near_far(row[15].item(), row[16].item(), f"{path}, row {number}")
+    return _NEAR_FACTOR * rows[:, 15:].min().item(), _FAR_FACTOR * rows[:, 15:].max().item()
 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
-    """Read the array and check every number of it but the poses."""
+    """Read the array and check every number of it but the poses and bounds."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(
@@ -104,9 +90,10 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
             "imgs2poses.py."
         ) from error
     except ARRAY_ERRORS as error:
-        raise UserError(
-            f"{path}: cannot read the cameras ({_first_line(error)}). Copy the file again."
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(f"{path}: cannot read the cameras ({reason}). Copy the file again.") from (
+            error
+        )
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UserError(f"{path}: the file holds no array of numbers; expected n rows of 17.")
     if array.ndim != 2 or array.shape[1] != 17 or not len(array):
@@ -129,7 +116,6 @@ def _check_rows(rows: Float64[np.ndarray, "view 17"], path: Path) -> None:
                 f"{path}, row {number}: image height, width and focal length are {height:g}, "
                 f"{width:g} and {focal:g} pixels; that is no camera."
             )
-        given_near_far(row[15].item(), row[16].item(), f"{path}, row {number}")
 
 
 def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, "view 4 4"]:
@@ -141,31 +127,26 @@ def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, 
     )
 
 
-def _intrinsics(rows: Float64[np.ndarray, "view 17"], size: Size) -> Float64[Tensor, "view 3 3"]:
-    height, width, focal = torch.from_numpy(rows[:, [4, 9, 14]]).unbind(-1)
-    intrinsics = torch.eye(3, dtype=torch.float64).repeat(len(rows), 1, 1)
-    intrinsics[:, 0, 0] = focal * size[1] / width
-    intrinsics[:, 1, 1] = focal * size[0] / height
-    intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
-    return intrinsics
+def _intrinsics(row: Float64[np.ndarray, " 17"], size: Size) -> Float64[Tensor, "3 3"]:
+    (rows, columns), (height, width, focal) = size, row[[4, 9, 14]].tolist()
+    focal_x, focal_y = focal * columns / width, focal * rows / height
+    matrix = [[focal_x, 0, columns / 2], [0, focal_y, rows / 2], [0, 0, 1]]
+    return torch.tensor(matrix, dtype=torch.float64)
 
 
-def _choose_images(root: Path, size: Size | None) -> Path:
-    """Choose the smallest images that need not be enlarged, else the largest."""
-    entries = list_folder(root)
-    folders = [
-        entry
-        for entry in entries
-        if _IMAGE_FOLDER.fullmatch(entry.name) and entry.is_dir() and list_images(entry)
-    ]
+def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]:
+    folders = {
+        entry: found
+        for entry in find_image_folders(root, "images")
+        if (found := list_images(entry))
+    }
     if not folders:
-        found = ", ".join(entry.name for entry in entries[:8])
         raise UserError(
-            f"{root}: neither images/ nor images_4/ or the like holds images; the folder holds "
-            f"{found}."
+            f"{root}: neither images/ nor images_4/ or the like holds images; "
+            f"{describe_folder(root)}."
         )
-    sizes = dict(zip(folders, read_sizes(list_images(entry)[0] for entry in folders), strict=True))
-    return choose_image_folder(sizes, size)
+    firsts = read_sizes(images[0] for images in folders.values())
+    return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
 
 
 def _check_count(images: list[Path], count: int, path: Path) -> None:
@@ -185,7 +166,3 @@ def _check_aspect(image: Path, size: Size, row: Float64[np.ndarray, " 17"], path
             f"{image}: the image is {size[1]}x{size[0]}, but its camera in {path} belongs to "
             f"images of {width:g}x{height:g} or a fraction of that. Is it turned or cropped?"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float64
+from torch import Tensor
 
-from datasets.formats.depth_files import DepthFile, read_depth
-from datasets.formats.images import Size, read_image, read_image_size, read_mask, resize_centered
+from datasets.formats.checks import choose_near_far
+from datasets.formats.depth_maps import DepthFile, read_depth
+from datasets.formats.images import (
+    read_image,
+    read_image_size,
+    read_mask,
+    resize_nearest,
+    resize_smooth,
+)
 from datasets.formats.lenses import Lens, undistort, undistort_nearest
-from datasets.posed_scene import ViewPixels
+from datasets.formats.options import ReadOptions, Size
+from datasets.posed_scene import PosedScene, ViewPixels
+from utils.cameras import Cameras, resize_intrinsics
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_MAX_SIDE = 1 << 14
 _FULLY_COVERED = 0.999
 """Share of a resized pixel that must be counted in the original; leaves room for rounding."""
+_NUMBERS = re.compile(r"(\d+)")
+_MAX_DIGITS = 20
+_NAMES_SHOWN = 3
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,8 @@ class Photo:
     path: Path
     size: Size
     """Of the file."""
+    intrinsics: Float64[Tensor, "3 3"]
+    """At that size."""
     lens: Lens | None = None
     """Whose distortion is to be undone."""
     mask_path: Path | None = None
@@ -45,11 +66,7 @@ class PhotoReader:
     """Grey behind transparent pixels; None leaves transparency aside."""
 
     def __call__(self, view: int) -> ViewPixels:
-        """Read one view.
-
-        Raises:
-            UserError: Its file is damaged, or was replaced by one of another size.
-        """
+        """Read one view."""
         photo = self.photos[view]
         image = read_image(photo.path, self.background)
         _require_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
@@ -59,91 +76,183 @@ class PhotoReader:
             _require_size(photo.mask_path, (mask.shape[0], mask.shape[1]), photo.size)
         depth = np.zeros(photo.size, np.float32)
         if photo.depth is not None:
-            depth = resize_centered(read_depth(photo.depth), photo.size)
+            depth = resize_nearest(read_depth(photo.depth), photo.size)
         if photo.lens is not None and photo.lens.distorts:
             image, mask = undistort(image, mask, photo.lens)
             depth = undistort_nearest(depth, photo.lens)
         return ViewPixels(
-            image=_resize(image, self.size),
-            depth=resize_centered(depth, self.size),
-            mask=_resize(mask.astype(np.float32), self.size) > _FULLY_COVERED,
+            image=resize_smooth(image, self.size),
+            depth=resize_nearest(depth, self.size),
+            mask=resize_smooth(mask.astype(np.float32), self.size) > _FULLY_COVERED,
         )
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List a folder by name; hidden files are passed over.
-
-    Raises:
-        UserError: The folder cannot be read.
-    """
+    """List a folder by name; hidden files are passed over."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: cannot list the folder ({error.strerror}).") from error
 
 
+def describe_folder(folder: Path) -> str:
+    """Say in a message what a folder holds."""
+    if not folder.is_dir():
+        return "there is no such folder"
+    found = ", ".join(entry.name for entry in list_folder(folder)[:8]) or "nothing"
+    return f"the folder holds {found}"
+
+
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder by name.
+    """List the image files of a folder, by the numbers in their names."""
+    found = [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(found, key=lambda path: by_number(path.name))
 
-    Raises:
-        UserError: The folder cannot be read.
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts r_2 before r_10, and padded names as they are."""
+    return [
+        (int(part), "") if part.isdecimal() and len(part) < _MAX_DIGITS else (-1, part)
+        for part in _NUMBERS.split(name)
+        if part
+    ]
+
+
+def common_spelling(name: str) -> str:
+    """Return the name of a file as other systems spell it: slashes forward, no ``./``."""
+    return str(PurePosixPath(name.strip().replace("\\", "/")))
+
+
+def find_image(folder: Path, name: str) -> Path | None:
+    """Return the image file of a name, which may lack its suffix or have another one.
+
+    Upper and lower case of the suffix, and composed and decomposed accents, count the same.
     """
-    return [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    path = folder / common_spelling(name)
+    spelled = [path, *(Path(f"{path}{suffix}") for suffix in IMAGE_SUFFIXES)]
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        spelled += [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
+    # os.path answers for names that no file can have, too.
+    if found := next((candidate for candidate in spelled if os.path.isfile(candidate)), None):
+        return found
+    names = {unicodedata.normalize("NFC", candidate.name.casefold()) for candidate in spelled}
+    beside = list_images(path.parent) if os.path.isdir(path.parent) else []
+    return next(
+        (other for other in beside if unicodedata.normalize("NFC", other.name.casefold()) in names),
+        None,
+    )
 
 
-def choose_image_folder(folders: Mapping[Path, Size], wanted: Size | None) -> Path:
+def find_image_folders(root: Path, pattern: str) -> list[Path]:
+    """Return the folders inside ``root`` whose name matches, such as images, images_4.
+
+    Args:
+        root: The folder of a scene.
+        pattern: Regular expression of the name, without the number of a shrunk copy.
+    """
+    name = re.compile(rf"({pattern})(_\d+)?")
+    return [entry for entry in list_folder(root) if name.fullmatch(entry.name) and entry.is_dir()]
+
+
+def choose_image_folder(
+    folders: Mapping[Path, Size], options: ReadOptions
+) -> tuple[Path, ReadOptions]:
     """Choose the smallest images that need not be enlarged, else the largest.
 
     Args:
         folders: With the size of the images in each.
-        wanted: Height and width; None: the largest.
+        options: How large the images are wanted.
+
+    Returns:
+        The folder, and how its images are read.
     """
     ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
-    if wanted is None:
-        return ordered[-1]
-    enough = [
-        folder
-        for folder in ordered
-        if folders[folder][0] >= wanted[0] and folders[folder][1] >= wanted[1]
-    ]
-    return enough[0] if enough else ordered[-1]
+    height, width = options.target_size(folders[ordered[-1]])
+    for folder in ordered[:-1]:
+        if folders[folder][0] >= height and folders[folder][1] >= width:
+            return folder, replace(options, size=(height, width))
+    return ordered[-1], options
+
+
+def read_sizes(paths: Iterable[Path]) -> list[Size]:
+    """Read the headers of images; a damaged or empty file fails here, before any long work."""
+    return [read_image_size(path) for path in paths]
 
 
 def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
-    """Return the size that all images have.
-
-    Raises:
-        UserError: Two differ.
-    """
+    """Return the size that all images have."""
     first, *others = zip(paths, sizes, strict=True)
     for path, size in others:
         if size != first[1]:
             raise UserError(
                 f"{path}: the image is {size[1]}x{size[0]}, but {first[0]} is "
-                f"{first[1][1]}x{first[1][0]}. Choose one size that all are resized to."
+                f"{first[1][1]}x{first[1][0]}. Choose one size that all are resized to with "
+                "--image_size HEIGHT WIDTH."
             )
     return first[1]
 
 
-def check_wanted_size(size: Size) -> None:
-    """Refuse a size that no image can be brought to.
+def photo_scene(
+    name: str,
+    source: Path,
+    photos: Sequence[Photo],
+    c2w: Sequence[Float64[Tensor, "4 4"]],
+    options: ReadOptions,
+    near_far: tuple[float, float] | None = None,
+    **known: Any,  # noqa: ANN401
+) -> PosedScene:
+    """Put a scene of photos together, all read at one size.
 
-    Raises:
-        UserError: Names the size.
+    Args:
+        name: Of the scene.
+        source: File or folder that says near and far, for messages.
+        photos: In the order of the views.
+        c2w: Their poses.
+        options: What was chosen.
+        near_far: What the files say; None: nothing, so that it is estimated unless chosen.
+        known: Further fields of ``PosedScene``.
     """
-    if not all(1 <= side <= _MAX_SIDE for side in size):
-        raise UserError(
-            f"Images cannot be resized to {size[1]}x{size[0]}; sides must be 1 to {_MAX_SIDE}."
+    paths, sizes = [photo.path for photo in photos], [photo.size for photo in photos]
+    if not options.allows_several_sizes:
+        common_size(paths, sizes)
+    size = options.target_size(sizes[0])
+    intrinsics = [
+        resize_intrinsics(photo.intrinsics, size[1] / photo.size[1], size[0] / photo.size[0])
+        for photo in photos
+    ]
+    cameras = Cameras(torch.stack(intrinsics).float(), torch.stack(list(c2w)).float())
+    fields: dict[str, Any] = {
+        "view_names": tuple(path.name for path in paths),
+        "near_far": choose_near_far(options.near_far, near_far, cameras, str(source)),
+        "read_view": PhotoReader(tuple(photos), size),
+    }
+    return PosedScene(
+        name, tuple(range(len(photos))), cameras=cameras, image_size=size, **(fields | known)
+    )
+
+
+def warn_of_unused(used: Iterable[Path], source: Path) -> None:
+    """Say how many photos have no camera: structure from motion often leaves some out."""
+    known = {path.resolve() for path in used}
+    beside = [path for folder in {path.parent for path in known} for path in list_images(folder)]
+    unused = sorted(path.name for path in beside if path.resolve() not in known)
+    if unused:
+        warn_once(
+            f"{source}: {len(unused)} images beside those that it names have no camera and are "
+            f"left out: {shortened(unused)}"
         )
 
 
-def read_sizes(paths: Iterable[Path]) -> list[Size]:
-    """Read the headers of images; a damaged or empty file fails here, before any long work.
+@lru_cache(maxsize=4096)
+def warn_once(message: str) -> None:
+    """Log a warning, but not again when the scene is opened again."""
+    _LOG.warning("%s", message)
 
-    Raises:
-        UserError: Names the first file that is missing or no image.
-    """
-    return [read_image_size(path) for path in paths]
+
+def shortened(names: Sequence[str]) -> str:
+    """Join the first few names."""
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def _require_size(path: Path, size: Size, expected: Size) -> None:
@@ -152,15 +261,3 @@ def _require_size(path: Path, size: Size, expected: Size) -> None:
             f"{path}: {size[1]}x{size[0]} pixels, but {expected[1]}x{expected[0]} go with its "
             "view. Bring it to that size, or remove it."
         )
-
-
-def _resize(
-    values: Float32[np.ndarray, "height width *channels"], size: Size
-) -> Float32[np.ndarray, "new_height new_width *channels"]:
-    """Resize without aliasing: means over areas where it shrinks, linear where it grows."""
-    height, width = min(size[0], values.shape[0]), min(size[1], values.shape[1])
-    if values.shape[:2] != (height, width):
-        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
-    if size != (height, width):
-        values = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return values

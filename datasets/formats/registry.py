@@ -1,202 +1,235 @@
-"""All readers of single scenes by name, and the scenes of a folder.
+"""All formats of scenes by name: how a folder is recognised, listed and read.
 
-Whoever takes a ``dataset_name`` from a user - training, evaluation, inspection - opens scenes here.
-DTU's folders hold many scans with shared cameras; ``datasets.formats.dtu`` reads those.
+Whoever takes a ``dataset_name`` from a user opens scenes here. A format is one row of ``FORMATS``
+and one module with ``read_scene(folder, options)``, imported when a scene is opened: this module
+does not import torch, so that settings can refer to it.
 """
 
 from __future__ import annotations
 
-import math
+import difflib
+import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from datasets.formats.blendedmvs import CAMERAS, read_blendedmvs
-from datasets.formats.blender import read_blender
-from datasets.formats.colmap import read_colmap
-from datasets.formats.images import Size
-from datasets.formats.llff import read_llff
-from datasets.formats.transforms import read_transforms
-from datasets.posed_scene import PosedScene
-from datasets.view_selection import Split, read_scene_list
+from datasets.formats.options import ReadOptions
+from datasets.scene_lists import DEFAULT_LISTS, Split, find_scene_list, read_scene_list
 from utils.errors import UserError
 
-SceneFormat = Literal["llff", "blender", "transforms", "colmap", "blendedmvs", "photos"]
-SCENE_FORMATS: tuple[SceneFormat, ...] = get_args(SceneFormat)
-RANGED: tuple[SceneFormat, ...] = ("transforms", "colmap", "blender", "photos")
-"""Formats whose near and far can be chosen; the others' files always say them."""
+if TYPE_CHECKING:
+    from datasets.posed_scene import PosedScene
+
+PoseConvention = Literal["opengl", "llff", "opencv"]
+
 ESTIMATED = "estimated"
 """Folder, beside a user's photos, with the cameras that were estimated for them."""
+LAYOUT_HELP = (
+    "A DTU folder holds Cameras/ (or Cameras/train/) with 00000000_cam.txt, and "
+    "Rectified/scan1_train/ (or Rectified/scan1/) with rect_001_3_r5000.png; see data/README.md."
+)
+_NAMES_SHOWN = 3
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """What can be chosen about a scene, whatever its format."""
+class SceneFormat:
+    """One format."""
 
-    size: Size | None = None
-    """Height and width to resize to; None: as the images are."""
-    near_far: tuple[float, float] | None = None
-    """Nearest and farthest z-depth in the scene's units; None: what the files say."""
-    background: float = 1.0
-    """Grey behind transparent pixels of blender's images."""
+    module: str
+    """In ``datasets.formats``."""
+    markers: tuple[str, ...]
+    """Files by which a folder is known as a scene."""
+    poses: PoseConvention
+    """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera."""
+    default_lists: tuple[tuple[Split, str], ...] = ()
+    """Lists in ``configs/lists`` for data sets that have none of their own."""
+    shares_cameras: bool = False
+    """Whether scenes are named parts of one folder with common cameras, as DTU's scans are."""
 
 
-_MARKERS: dict[SceneFormat, tuple[str, ...]] = {
-    "llff": ("poses_bounds.npy",),
-    "blender": ("transforms_train.json",),
-    "transforms": ("transforms.json",),
-    "colmap": (
-        "sparse/0/cameras.bin",
-        "sparse/0/cameras.txt",
-        "sparse/cameras.bin",
-        "sparse/cameras.txt",
-        "colmap/sparse/0/cameras.bin",
+FORMATS: dict[str, SceneFormat] = {
+    "dtu": SceneFormat(
+        *("dtu", ("Cameras",), "opencv"),
+        default_lists=(
+            ("train", "dtu_train_88.txt"),
+            ("val", "dtu_test_16.txt"),
+            ("test", "dtu_test_16.txt"),
+        ),
+        shares_cameras=True,
     ),
-    "blendedmvs": (f"{CAMERAS}/00000000_cam.txt", f"{CAMERAS}/pair.txt", CAMERAS),
-    "photos": (f"{ESTIMATED}/transforms.json", "transforms.json"),
+    "llff": SceneFormat("llff", ("poses_bounds.npy",), "llff"),
+    "blender": SceneFormat("blender", ("transforms_train.json",), "opengl"),
+    "transforms": SceneFormat("transforms", ("transforms.json",), "opengl"),
+    "colmap": SceneFormat(
+        "colmap",
+        (
+            *("sparse/0/cameras.bin", "sparse/0/cameras.txt"),
+            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/0/cameras.bin"),
+        ),
+        "opencv",
+    ),
+    "blendedmvs": SceneFormat("blendedmvs", ("cams",), "opencv"),
+    "photos": SceneFormat(
+        "transforms", (f"{ESTIMATED}/transforms.json", "transforms.json"), "opengl"
+    ),
 }
-"""Files by which a folder is known as a scene."""
-_LIST_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("lists/train.txt", "training_list.txt", "BlendedMVS_training.txt"),
-    "val": ("lists/val.txt", "lists/test.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
-    "test": ("lists/test.txt", "lists/val.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
-}
 
 
-def chosen_range(name: str, near_far: Sequence[float]) -> tuple[float, float] | None:
-    """Return the range that somebody chose for a data set, for ``ReadOptions``.
-
-    Args:
-        name: Format of the data set.
-        near_far: Nearest and farthest z-depth in the scene's units, or nothing.
-
-    Raises:
-        UserError: It is no range, or the format takes none.
-    """
-    if not near_far:
-        return None
-    if name not in RANGED:
-        raise UserError(
-            f"near_far cannot be chosen for dataset_name={name}, only for {', '.join(RANGED)}."
-        )
-    if len(near_far) != 2:
-        raise UserError(f"near_far takes two numbers, got {len(near_far)}.")
-    near, far = near_far
-    if not 0 < near < far < math.inf:
-        raise UserError(f"near_far={near:g} {far:g}: 0 < near < far must hold.")
-    return near, far
+def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> PosedScene:
+    """Read a scene's cameras; pixels are read when asked for."""
+    options = options or ReadOptions()
+    options.check_size()
+    place = folder
+    if name == "photos" and folder.is_dir():
+        places = [folder / ESTIMATED, folder]
+        place = next((inner for inner in places if (inner / "transforms.json").is_file()), None)
+        if place is None:
+            raise UserError(
+                f"{folder}: these photos have no cameras yet. Let them be estimated first: "
+                f"python -m apps.estimate_cameras --photos {folder}"
+            )
+    scene = import_module(f"datasets.formats.{FORMATS[name].module}").read_scene(place, options)
+    return scene if place == folder else scene.renamed(folder.resolve().name)
 
 
-def open_scene(name: SceneFormat, folder: Path, options: ReadOptions | None = None) -> PosedScene:
-    """Read a scene's cameras; pixels are read when asked for.
-
-    Raises:
-        UserError: A file is missing or malformed, or images and cameras do not go together.
-    """
-    return _READERS[name](folder, options or ReadOptions())
-
-
-def find_scenes(name: SceneFormat, folder: Path) -> list[Path]:
+def find_scenes(name: str, folder: Path) -> list[Path]:
     """Return the folder itself if it is a scene, else the scenes in it, else the folder.
 
-    Args:
-        name: Format of the scenes.
-        folder: What the user gave; may be a file.
+    ``folder`` may be a file, or ``data/dtu/scan2`` for a scan of DTU.
     """
     if not folder.is_dir() or _is_scene(name, folder):
         return [folder]
+    if FORMATS[name].shares_cameras:
+        return [folder / scan for scan in _scan_names(folder) or ["scan1"]]
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
-def recognise_format(folder: Path) -> SceneFormat | None:
-    """Return the format by whose files a scene, or a folder of scenes, is known; None: unknown."""
+def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test") -> list[Path]:
+    """Return the scenes of a folder that are named, separated by commas, else those of a split."""
+    wanted = [word.strip() for word in names.split(",") if word.strip()]
+    if is_part_of_folder(name, folder):
+        if wanted not in ([], [folder.name]):
+            raise UserError(f"--datadir {folder} and --scan {names} name two scans")
+        folder, wanted = folder.parent, [folder.name]
+    if not wanted:
+        if not folder.exists() and not FORMATS[name].shares_cameras:
+            others = [path.name for path in find_scenes(name, folder.parent)]
+            raise UserError(
+                f"{folder}: no such folder, there is no such scene{_nearest(folder.name, others)}"
+            )
+        return split_scenes(name, folder, split)
+    found = {path.resolve().name: path for path in find_scenes(name, folder)}
+    for scene in wanted:
+        shared = FORMATS[name].shares_cameras
+        if scene not in found and (shared or not (folder / scene).is_dir()):
+            kind = "scan" if shared else "scene"
+            raise UserError(
+                f"{folder}: there is no {kind} {scene!r} (--scan){_nearest(scene, list(found))}"
+            )
+    return [found.get(scene, folder / scene) for scene in wanted]
+
+
+def recognise_format(folder: Path) -> str:
+    """Return the format by whose files a scene, or a folder of scenes, is known."""
     if folder.is_file():
         return "transforms"
-    places = [folder, *sorted(inner for inner in folder.glob("*/"))]
-    for place in places:
-        for name in SCENE_FORMATS:
+    for name, row in FORMATS.items():
+        places = (folder, folder.parent) if row.shares_cameras else ()
+        if any((place / row.markers[0]).is_dir() for place in places):
+            return name
+    if not folder.is_dir():
+        others = [inner.name for inner in folder.parent.glob("*/")]
+        near = _nearest(folder.name, others)
+        raise UserError(f"{folder}: no such data folder (--datadir){near}")
+    for place in (folder, *sorted(inner for inner in folder.glob("*/"))):
+        for name in FORMATS:
             if _is_scene(name, place):
                 return name
-    return None
+    raise UserError(
+        f"{folder}: neither it nor a folder in it is a scene of a known format; give the folder of "
+        "a data set with --datadir, and its --dataset_name if it is unusual"
+    )
 
 
-def find_split(folder: Path, split: Split) -> Path | None:
-    """Return the list of a split's scenes, if the folder has one."""
-    paths = [folder / name for name in _LIST_NAMES[split]]
-    return next((path for path in paths if path.is_file()), None)
-
-
-def split_scenes(name: SceneFormat, folder: Path, split: Split) -> list[Path]:
+def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
     """Return the scenes of a split: those of the folder's list, or all that are there.
 
-    A list is believed without a look at the folders, so that a large data set opens at once.
-
-    Raises:
-        UserError: The list is malformed.
+    A list is believed without a look at the folders, so that a large data set opens at once; only
+    scans that share their cameras are looked for, and counted.
     """
-    path = find_split(folder, split)
+    row = FORMATS[name]
+    if is_part_of_folder(name, folder):
+        return [folder]
+    path = find_scene_list(folder, split)
+    if path is None and row.default_lists:
+        path = DEFAULT_LISTS / dict(row.default_lists)[split]
     if path is None:
         return find_scenes(name, folder)
-    return [folder / scene for scene in read_scene_list(path)]
+    names = read_scene_list(path, plain_names=row.shares_cameras)
+    return [folder / scene for scene in (_present(folder, names) if row.shares_cameras else names)]
 
 
-def _is_scene(name: SceneFormat, folder: Path) -> bool:
-    if any((folder / marker).exists() for marker in _MARKERS[name]):
-        return True
-    # High-resolution archives of BlendedMVS repeat the scene's name as a folder.
-    if name != "blendedmvs":
+def is_listed(name: str, root: Path) -> bool:
+    """Say whether the data set lists scenes for training and others for validation."""
+    own = find_scene_list(root, "train") is not None and find_scene_list(root, "val") is not None
+    return own or bool(FORMATS[name].default_lists)
+
+
+def is_part_of_folder(name: str, folder: Path) -> bool:
+    """Say whether a path names a scan of the folder above it, as ``data/dtu/scan2`` does."""
+    if not FORMATS[name].shares_cameras:
         return False
-    once = folder / folder.name
-    return any((inner / CAMERAS).exists() for inner in (once, once / folder.name))
+    marker = FORMATS[name].markers[0]
+    return (folder.parent / marker).is_dir() and not (folder / marker).is_dir()
 
 
-def _read_llff(folder: Path, options: ReadOptions) -> PosedScene:
-    return read_llff(folder, options.size)
+def _is_scene(name: str, folder: Path) -> bool:
+    row = FORMATS[name]
+    if row.shares_cameras:
+        return is_part_of_folder(name, folder)
+    places = [folder]
+    if name == "blendedmvs":
+        # High-resolution archives repeat the scene's name as a folder.
+        places += [folder / folder.name, folder / folder.name / folder.name]
+    return any((place / marker).exists() for place in places for marker in row.markers)
 
 
-def _read_blender(folder: Path, options: ReadOptions) -> PosedScene:
-    return read_blender(
-        folder, options.size, background=options.background, near_far=options.near_far
-    )
+def _scan_names(root: Path) -> list[str]:
+    folders = (root / "Rectified").glob("*/")
+    return sorted({folder.name.removesuffix("_train") for folder in folders})
 
 
-def _read_transforms(folder: Path, options: ReadOptions) -> PosedScene:
-    return read_transforms(folder, options.size, near_far=options.near_far)
+def _present(root: Path, names: Sequence[str]) -> list[str]:
+    """Return the scans of a list that are there, and count the others."""
+    there = set(_scan_names(root))
+    found = [name for name in names if name in there]
+    missing = [name for name in names if name not in there]
+    rest = len(missing) - _NAMES_SHOWN
+    shown = ", ".join(missing[:_NAMES_SHOWN]) + (f", ... (+{rest})" if rest > 0 else "")
+    if not found and not (root / "Cameras").is_dir():
+        problem = "no such data folder (--datadir)"
+        if root.is_dir():
+            inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+            problem = f"no Cameras/ with 00000000_cam.txt; the folder holds {inside}"
+        raise UserError(f"{root}: {problem}. {LAYOUT_HELP}")
+    if not found:
+        raise UserError(
+            f"{root}: has cameras, but images of none of the {len(names)} scans of the list "
+            f"({shown}): no Rectified/{names[0]}_train/rect_001_3_r5000.png and no "
+            f"Rectified/{names[0]}/. Other scans can be named in lists/{{train,val,test}}.txt. "
+            f"{LAYOUT_HELP}"
+        )
+    if missing:
+        _LOG.warning("%d of %d scans found; missing: %s", len(found), len(names), shown)
+    return found
 
 
-def _read_colmap(folder: Path, options: ReadOptions) -> PosedScene:
-    return read_colmap(folder, options.size, near_far=options.near_far)
-
-
-def _read_blendedmvs(folder: Path, options: ReadOptions) -> PosedScene:
-    return read_blendedmvs(folder, options.size)
-
-
-def _read_photos(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read photos whose cameras were estimated before."""
-    for place in (folder / ESTIMATED, folder):
-        if (place / "transforms.json").is_file():
-            scene = read_transforms(place, options.size, near_far=options.near_far)
-            return scene if place == folder else _renamed(scene, folder)
-    raise UserError(
-        f"{folder}: these photos have no cameras yet. Let them be estimated first: "
-        f"python -m apps.estimate_cameras --photos {folder}"
-    )
-
-
-def _renamed(scene: PosedScene, folder: Path) -> PosedScene:
-    return replace(scene, name=folder.resolve().name)
-
-
-_READERS: dict[SceneFormat, Callable[[Path, ReadOptions], PosedScene]] = {
-    "llff": _read_llff,
-    "blender": _read_blender,
-    "transforms": _read_transforms,
-    "colmap": _read_colmap,
-    "blendedmvs": _read_blendedmvs,
-    "photos": _read_photos,
-}
+def _nearest(wanted: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or sorted(names)[:3]
+    return f"; the nearest names there: {', '.join(close)}" if close else "; the folder has none"

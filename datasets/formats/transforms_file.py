@@ -11,30 +11,37 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.images import Size
+from datasets.formats.checks import check_pinhole, rigid_c2w
+from datasets.formats.depth_maps import DepthFile
 from datasets.formats.lenses import Lens, LensModel
-from datasets.formats.pose_checks import rigid_c2w
+from datasets.formats.options import Size
+from datasets.formats.photo_files import (
+    Photo,
+    by_number,
+    common_spelling,
+    find_image,
+    read_sizes,
+    shortened,
+)
 from utils.errors import UserError
 
 _MAX_BYTES = 1 << 25
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_DEPTH_SCALE = "depth_unit_scale_factor"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 _FISHEYE_MODEL = "OPENCV_FISHEYE"
-_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
-"""Focal lengths, in image sides, beyond which a file cannot be right."""
-_MAX_CENTER_DEVIATION = 0.25
-"""How far, in image sides, a principal point may lie from the centre of its image."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Frame:
 
     source: str
     """The file and the frame's place in it, to begin error messages."""
+    file: Path
+    """Whose folder paths start from."""
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
@@ -65,17 +74,13 @@ class TransformsFile:
 
 
 def read_transforms_file(path: Path) -> TransformsFile:
-    """Parse and check a camera file; images are not looked at.
-
-    Raises:
-        UserError: Names the file, the frame and what stands there.
-    """
+    """Parse and check a camera file; images are not looked at."""
     content = _read_object(path)
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
-    frames = [_parse_frame(entry, content, f"{path}, frame {n}") for n, entry in enumerate(entries)]
-    frames.sort(key=lambda frame: frame.file_path)
+    frames = [_parse_frame(entry, content, path, n) for n, entry in enumerate(entries)]
+    frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
     for first, second in pairwise(frames):
         if first.file_path == second.file_path:
             raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
@@ -87,11 +92,7 @@ def read_transforms_file(path: Path) -> TransformsFile:
 
 
 def frame_lens(frame: Frame, size: Size) -> Lens:
-    """Return the camera model of a frame whose image is of ``size``.
-
-    Raises:
-        UserError: The intrinsics are missing or cannot be those of such an image.
-    """
+    """Return the camera model of a frame whose image is of ``size``."""
     numbers = frame.numbers
     height, width = size
     stated = numbers.get("w", width), numbers.get("h", height)
@@ -107,18 +108,57 @@ def frame_lens(frame: Frame, size: Size) -> Lens:
         raise UserError(f"{frame.source}: gives neither fl_x nor camera_angle_x.")
     focal = (focal_x or focal_y or 0.0, focal_y or focal_x or 0.0)
     center = numbers.get("cx", width / 2), numbers.get("cy", height / 2)
-    for length, middle, side in zip(focal, center, (width, height), strict=True):
-        if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
-            raise UserError(
-                f"{frame.source}: a focal length of {length:g} pixels cannot belong to an image "
-                f"of {width}x{height}."
-            )
-        if not abs(middle / side - 0.5) <= _MAX_CENTER_DEVIATION:
-            raise UserError(
-                f"{frame.source}: the principal point ({center[0]:g}, {center[1]:g}) is not near "
-                f"the centre of an image of {width}x{height}. {_center_advice(center, size)}"
-            )
+    check_pinhole(focal, center, size, frame.source)
     return Lens(frame.model, focal, center, _coefficients(frame))
+
+
+def frame_photos(frames: Sequence[Frame]) -> list[Photo]:
+    """Find photo, mask, depth map and lens of every frame; only headers of images are read."""
+    images = _find_images(frames)
+    masks = [
+        _require(frame, "mask", frame.mask_path, find_image(frame.file.parent, frame.mask_path))
+        if frame.mask_path
+        else None
+        for frame in frames
+    ]
+    read_sizes(mask for mask in masks if mask is not None)
+    photos = []
+    for frame, image, size, mask in zip(frames, images, read_sizes(images), masks, strict=True):
+        lens, depth = frame_lens(frame, size), None
+        if frame.depth_path is not None:
+            path = frame.file.parent / frame.depth_path
+            found = _require(frame, "depth map", frame.depth_path, path)
+            depth = DepthFile(found, frame.depth_scale)
+        photos.append(Photo(image, size, lens.intrinsics, lens, mask, depth))
+    return photos
+
+
+def _find_images(frames: Sequence[Frame]) -> list[Path]:
+    found = [(frame, find_image(frame.file.parent, frame.file_path)) for frame in frames]
+    missing = [frame for frame, path in found if path is None]
+    if missing:
+        names = shortened([repr(frame.file_path[:80]) for frame in missing])
+        raise UserError(
+            f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
+            f"({names}), looked for from {missing[0].file.parent}. Restore them, or remove their "
+            "frames from the file."
+        )
+    images: dict[Path, Path] = {}
+    for frame, image in found:
+        assert image is not None
+        if image.resolve() in images:
+            raise UserError(f"{frame.file}: {image} belongs to two frames; remove one.")
+        images[image.resolve()] = image
+    return list(images.values())
+
+
+def _require(frame: Frame, what: str, name: str, path: Path | None) -> Path:
+    if path is None or not os.path.isfile(path):
+        raise UserError(
+            f"{frame.source}: the {what} {name[:80]!r} is missing. Restore it, or remove its name "
+            "from the file."
+        )
+    return path
 
 
 def _read_object(path: Path) -> dict[str, object]:
@@ -133,7 +173,8 @@ def _read_object(path: Path) -> dict[str, object]:
     return content
 
 
-def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Frame:
+def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number: int) -> Frame:
+    source = f"{file}, frame {number}"
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
@@ -144,27 +185,23 @@ def _parse_frame(entry: object, shared: Mapping[str, object], source: str) -> Fr
         if value is not None and not isinstance(value, str):
             raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
     source = f"{source} ({file_path[:80]!r})"
-    keys = _NUMBERS + _COEFFICIENTS
     merged = {**shared, **entry}
+    numbers = _parse_numbers(merged, (*_NUMBERS, *_COEFFICIENTS, _DEPTH_SCALE), source)
+    # Depths are in thousandths unless the file says otherwise.
+    depth_scale = numbers.pop(_DEPTH_SCALE, 1e-3)
+    if depth_scale <= 0:
+        raise UserError(f"{source}: {_DEPTH_SCALE} must be positive, found {depth_scale:g}.")
     return Frame(
         source=source,
-        file_path=_common_spelling(file_path),
-        mask_path=None if mask_path is None else _common_spelling(mask_path),
-        depth_path=None if depth_path is None else _common_spelling(depth_path),
-        depth_scale=_depth_scale(merged, source),
+        file=file,
+        file_path=common_spelling(file_path),
+        mask_path=None if mask_path is None else common_spelling(mask_path),
+        depth_path=None if depth_path is None else common_spelling(depth_path),
+        depth_scale=depth_scale,
         c2w=_parse_pose(entry.get("transform_matrix"), source),
-        numbers=_parse_numbers(merged, keys, source),
+        numbers=numbers,
         model=_parse_model(merged, source),
     )
-
-
-def _depth_scale(values: Mapping[str, object], source: str) -> float:
-    """Return what depth files are multiplied with: thousandths unless the file says otherwise."""
-    key = "depth_unit_scale_factor"
-    scale = _parse_numbers(values, (key,), source).get(key, 1e-3)
-    if scale <= 0:
-        raise UserError(f"{source}: {key} must be positive, found {scale:g}.")
-    return scale
 
 
 def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
@@ -198,10 +235,8 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
-    if values.get("is_fisheye") is True:
-        return "fisheye"
     model = values.get("camera_model", "OPENCV")
-    if model == _FISHEYE_MODEL:
+    if values.get("is_fisheye") is True or model == _FISHEYE_MODEL:
         return "fisheye"
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(
@@ -209,10 +244,6 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
             f"{', '.join(_PERSPECTIVE_MODELS)} and {_FISHEYE_MODEL}."
         )
     return "perspective"
-
-
-def _common_spelling(file_path: str) -> str:
-    return str(PurePosixPath(file_path.strip().replace("\\", "/")))
 
 
 def _focal(frame: Frame, axis: str, side: int) -> float | None:
@@ -228,13 +259,6 @@ def _focal(frame: Frame, axis: str, side: int) -> float | None:
             + (" of a fisheye; give fl_x and fl_y." if frame.model == "fisheye" else ".")
         )
     return side / (2 * math.tan(angle / 2))
-
-
-def _center_advice(center: tuple[float, float], size: Size) -> str:
-    swapped = max(abs(center[1] / size[1] - 0.5), abs(center[0] / size[0] - 0.5))
-    if swapped <= _MAX_CENTER_DEVIATION:
-        return "cx and cy seem to be swapped: cx goes with the width."
-    return "Are cx and cy in pixels of it?"
 
 
 def _coefficients(frame: Frame) -> tuple[float, ...]:

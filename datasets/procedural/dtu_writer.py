@@ -18,7 +18,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.pfm import write_pfm
+from datasets.formats.depth_maps import write_pfm
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 from datasets.procedural.paths import DTU_VIEWS
 from utils.cameras import Cameras

@@ -17,13 +17,7 @@ from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.photos import load_photos
-from datasets.procedural.render import (
-    Quality,
-    Rendering,
-    one_scene,
-    pixel_chunks,
-    render_pixels,
-)
+from datasets.procedural.render import Quality, Rendering, one_scene, pixel_chunks, render_pixels
 from datasets.procedural.sensor import develop
 from datasets.procedural.tables import SceneTables, stack_scenes
 from datasets.procedural.worlds import plan_scene

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.procedural.archetypes import ARCHETYPE_CODE, World
+from datasets.procedural.archetypes import ARCHETYPE_CODE
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dice import Dice, Number
 from datasets.procedural.intersect import dot, hit_cards, hit_convex
+from datasets.procedural.layout import World
 from datasets.procedural.lighting import light_rows, relit
 from datasets.procedural.marching import distance
 from datasets.procedural.overrides import made_photo, made_plain

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from apps import average_backbones
-from models.vggt import VGGT
-from models.vggt.network import random_vggt
+from models.vggt.network import VGGT, random_vggt
 from models.vggt.weights import read_config
 
 

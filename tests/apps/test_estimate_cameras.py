@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from apps.estimate_cameras import PhotoConfig, main, run_estimation
-from apps.inspection.run import InspectionConfig
+from apps.inspection.config import InspectionConfig
 from apps.photo_cameras import estimate_cameras, write_transforms
 from datasets.formats.lenses import Lens
-from datasets.formats.registry import ReadOptions, open_scene
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos, estimates_folder
 from models.vggt.frozen import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
@@ -95,7 +96,7 @@ def test_a_result_is_not_overwritten(tmp_path):
 def test_photos_without_cameras_say_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"apps\.estimate_cameras --photos"):
         open_scene("photos", tmp_path)
-    assert InspectionConfig(dataset_name="photos").source().name == "photos"
+    assert InspectionConfig(dataset_name="photos").format_name == "photos"
     assert estimates_folder(tmp_path / "b.mp4").name == "b_estimated"
     assert estimates_folder(tmp_path).name == "estimated"
 

@@ -14,7 +14,7 @@ from tiny_models import SMALLEST_VGGT
 
 from benchmarks.backbone_real_scenes import dtu_scenes, main, plan_groups, split_spec
 from datasets.posed_scene import PosedScene
-from datasets.view_selection import PROTOCOL_POOL, PROTOCOL_TARGETS
+from datasets.protocols import DTU_POOL, DTU_TARGETS
 from models.vggt.network import random_vggt
 from utils.cameras import Cameras
 from utils.errors import UserError
@@ -159,5 +159,5 @@ def test_the_protocol_chooses_the_groups_of_whole_scans(tmp_path, tiny_scene, wr
     whole = replace(tiny_scene, images=repeated[0], w2c=repeated[1], depths=None)
     write_dtu_scene(tmp_path, "scan7", whole)
     (real,) = dtu_scenes(f"{tmp_path}:scan7", 4)
-    assert tuple(group[0] for group in real.groups) == PROTOCOL_TARGETS
-    assert all(set(group[1:]) <= set(PROTOCOL_POOL) for group in real.groups)
+    assert tuple(group[0] for group in real.groups) == DTU_TARGETS
+    assert all(set(group[1:]) <= set(DTU_POOL) for group in real.groups)

@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from benchmarks.backbone_real_scenes import dtu_scenes
-from benchmarks.real_scenes import (
-    RealScene,
-    evaluate_scene,
-    mean_summary,
-    network_views,
-    summarize,
-)
+from benchmarks.real_scenes import RealScene, evaluate_scene, mean_summary, network_views, summarize
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras, project, unproject

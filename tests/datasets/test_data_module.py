@@ -6,10 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.data_module import SceneDataModule
-from datasets.loader import ResumableDataLoader
-from datasets.samplers import SceneBatchSampler
+from datasets.sampling import ResumableDataLoader, SceneBatchSampler
 from utils.errors import UserError
 
 

@@ -1,20 +1,43 @@
-"""What the DTU reader gives, for every variant of the layout."""
+"""The DTU reader: every variant of the layout, and what training and tests see."""
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datasets.formats.dtu import MILLIMETRES_TO_SCENE, DTUDataset
-from datasets.formats.pfm import read_pfm, write_pfm
+from datasets.config import DataSource
+from datasets.formats.depth_maps import read_pfm, write_pfm
+from datasets.formats.dtu import UNIT
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
+from datasets.sampling import SamplingRules
+from datasets.scene_dataset import PixelCache, SceneDataset
 from datasets.views import SampleRequest
 from utils.cameras import project, unproject
+from utils.errors import UserError
+from utils.rays import pixel_grid
 
 PHOTO_INTRINSICS = np.array([[2892.0, 0.0, 823.2], [0.0, 2883.0, 619.1], [0.0, 0.0, 1.0]])
 POINT_MM = np.array([12.0, -7.0, 15.0])
+
+
+def dataset(root, split, scan="", *, nearest=10, targets=1, sources=3, scale=1.0):
+    source = DataSource("dtu", Path(root), options=ReadOptions(scale=scale), scan=scan)
+    return SceneDataset(source, split, SamplingRules(nearest, targets, sources), PixelCache(0))
+
+
+def scan_views(root, views, scan="scan1", **options):
+    return open_scene("dtu", root / scan, ReadOptions(**options)).load_views(views)
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_dtu):
+    """A copy of the small data set, to be changed."""
+    return shutil.copytree(tiny_dtu, tmp_path / "dtu")
 
 
 def full_size_position(w2c):
@@ -23,30 +46,25 @@ def full_size_position(w2c):
     return (PHOTO_INTRINSICS @ in_camera / in_camera[2])[:2]
 
 
-def dot(width, height, position, sigma):
-    """A bright blob on black; ``position`` has pixel centres at whole numbers."""
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-    squared = (columns - position[0]) ** 2 + (rows - position[1]) ** 2
-    values = 255 * np.exp(-squared / (2 * sigma**2))
-    return (values + 0.5).astype(np.uint8)[..., None].repeat(3, -1)
-
-
 def dot_images(size, w2c):
-    images = []
+    """Bright blobs on black where the cameras see the point."""
+    images, (columns, rows) = [], np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     for pose in w2c:
-        position = full_size_position(pose)
+        position, sigma = full_size_position(pose), 12
         if size == (640, 512):
             # Halving moves the centre of pixel u to (u + 0.5) / 2 - 0.5; then 80 and 44 are cut.
-            position = (position + 0.5) / 2 - 0.5 - np.array([80, 44])
-        images.append(dot(size[0], size[1], position, sigma=12 if size[0] == 1600 else 6))
+            position, sigma = (position + 0.5) / 2 - 0.5 - np.array([80, 44]), 6
+        squared = (columns - position[0]) ** 2 + (rows - position[1]) ** 2
+        values = 255 * np.exp(-squared / (2 * sigma**2))
+        images.append((values + 0.5).astype(np.uint8)[..., None].repeat(3, -1))
     return np.stack(images)
 
 
-@pytest.mark.parametrize("image_scale", [1.0, 0.5])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize("cameras", ["Cameras", "Cameras/train"])
 @pytest.mark.parametrize("size", [(1600, 1200), (640, 512)])
 def test_cameras_project_a_point_onto_its_picture(
-    tmp_path, tiny_scene, write_dtu_scene, size, cameras, image_scale
+    tmp_path, tiny_scene, write_dtu_scene, size, cameras, scale
 ):
     w2c = tiny_scene.w2c[[0, 2, 3, 5]]
     intrinsics = PHOTO_INTRINSICS.copy()
@@ -54,29 +72,24 @@ def test_cameras_project_a_point_onto_its_picture(
         intrinsics[:2] /= 2
         intrinsics[:2, 2] -= (80, 44)
         intrinsics[:2] /= 4
-    scene = replace(
-        tiny_scene, images=dot_images(size, w2c), file_intrinsics=intrinsics, w2c=w2c, depths=None
-    )
+    images = dot_images(size, w2c)
+    scene = replace(tiny_scene, images=images, file_intrinsics=intrinsics, w2c=w2c, depths=None)
     write_dtu_scene(tmp_path, "scan1", scene, cameras=cameras)
-    dataset = DTUDataset(tmp_path, "train", image_scale=image_scale, scans=["scan1"])
-    views = dataset.load_views("scan1", [0, 1, 2, 3])
-    assert views.size == (round(512 * image_scale), round(640 * image_scale))
+    views = scan_views(tmp_path, [0, 1, 2, 3], scale=scale)
+    assert views.size == (round(512 * scale), round(640 * scale))
 
-    point = torch.tensor(POINT_MM, dtype=torch.float32) * MILLIMETRES_TO_SCENE
+    point = torch.tensor(POINT_MM, dtype=torch.float32) / UNIT.factor
     projected, _ = project(point.expand(4, 1, 3), views.cameras)
     weights = views.images.mean(1)
     weights = weights / weights.sum((1, 2), keepdim=True)
-    rows = torch.arange(views.size[0]) + 0.5
-    columns = torch.arange(views.size[1]) + 0.5
+    columns, rows = torch.arange(views.size[1]) + 0.5, torch.arange(views.size[0]) + 0.5
     seen = torch.stack([(weights * columns).sum((1, 2)), (weights * rows[:, None]).sum((1, 2))], -1)
     assert (projected[:, 0] - seen).norm(dim=-1).max() < 0.05
 
 
-def test_both_image_sizes_give_the_same_sample(tmp_path, tiny_scene, write_dtu_scene):
-    w2c = tiny_scene.w2c[:4]
-    samples = []
+def test_both_image_sizes_give_the_same_views(tmp_path, tiny_scene, write_dtu_scene):
+    w2c, read = tiny_scene.w2c[:4], []
     for size in ((1600, 1200), (640, 512)):
-        root = tmp_path / str(size[0])
         depth = np.add.outer(np.arange(1200.0), np.arange(1600.0)).astype(np.float32) + 1
         if size[0] == 640:
             depth = depth[::2, ::2][44:556, 80:720]
@@ -87,52 +100,38 @@ def test_both_image_sizes_give_the_same_sample(tmp_path, tiny_scene, write_dtu_s
             w2c=w2c,
             depths=np.stack([depth] * 4),
         )
+        root = tmp_path / str(size[0])
         write_dtu_scene(root, "scan1", scene, cameras="Cameras", depths="Depths_raw/{scan}")
-        dataset = DTUDataset(root, "train", scans=["scan1"])
-        samples.append(dataset[SampleRequest(1, 3)])
-    for views, others in zip(
-        (samples[0].sources, samples[0].targets),
-        (samples[1].sources, samples[1].targets),
-        strict=True,
-    ):
-        torch.testing.assert_close(views.images, others.images, atol=2 / 255, rtol=0)
-        torch.testing.assert_close(views.depths, others.depths, atol=0, rtol=0)
-        torch.testing.assert_close(views.cameras.intrinsics, others.cameras.intrinsics)
-        torch.testing.assert_close(views.cameras.c2w, others.cameras.c2w)
+        read.append(scan_views(root, [0, 1, 2, 3]))
+    torch.testing.assert_close(read[0].images, read[1].images, atol=2 / 255, rtol=0)
+    torch.testing.assert_close(read[0].depths, read[1].depths, atol=0, rtol=0)
+    torch.testing.assert_close(read[0].cameras.intrinsics, read[1].cameras.intrinsics)
+    torch.testing.assert_close(read[0].cameras.c2w, read[1].cameras.c2w)
 
 
-VARIANTS = [
-    {"images": images, "cameras": cameras, "depths": depths}
-    for images in ("Rectified/{scan}_train", "Rectified/{scan}")
-    for cameras in ("Cameras", "Cameras/train")
-    for depths in ("Depths/{scan}", "Depths/{scan}_train", "Depths_raw/{scan}")
-]
-
-
-@pytest.mark.parametrize("layout", VARIANTS, ids=lambda layout: " ".join(layout.values()))
+@pytest.mark.parametrize("images", ["Rectified/{scan}_train", "Rectified/{scan}"])
+@pytest.mark.parametrize("cameras", ["Cameras", "Cameras/train"])
+@pytest.mark.parametrize("depths", ["Depths/{scan}", "Depths/{scan}_train", "Depths_raw/{scan}"])
 def test_every_variant_gives_the_same_sample(
-    tmp_path, tiny_dtu, tiny_scene, write_dtu_scene, layout
+    tmp_path, tiny_dtu, tiny_scene, write_dtu_scene, images, cameras, depths
 ):
-    write_dtu_scene(tmp_path, "scan1", tiny_scene, **layout)
-    sample = DTUDataset(tmp_path, "train", scans=["scan1"])[SampleRequest(2, 5)]
-    shutil.copytree(tiny_dtu, tmp_path / "same")
-    for path in (tmp_path / "same" / "Rectified").rglob("rect_*_2_*"):
-        path.unlink()
-    same = DTUDataset(tmp_path / "same", "train", scans=["scan1"])[SampleRequest(2, 5)]
-    assert torch.equal(sample.sources.images, same.sources.images)
-    assert torch.equal(sample.targets.depths, same.targets.depths)
-    assert torch.equal(sample.sources.cameras.intrinsics, same.sources.cameras.intrinsics)
+    layout = {"images": images, "cameras": cameras, "depths": depths}
+    write_dtu_scene(tmp_path, "scan1", tiny_scene, lights=(2, 3), **layout)
+    sample, same = (dataset(r, "train", "scan1")[SampleRequest(2, 5)] for r in (tmp_path, tiny_dtu))
+    torch.testing.assert_close(sample.sources, same.sources, rtol=0, atol=0)
+    torch.testing.assert_close(sample.targets, same.targets, rtol=0, atol=0)
 
 
 def test_units_and_depth_agree_with_the_cameras(tiny_dtu):
-    sample = DTUDataset(tiny_dtu, "train")[SampleRequest(0, 0)]
-    torch.testing.assert_close(sample.near_far, torch.tensor([425.0, 1.5 * 905.0]) / 200)
-    target, source = sample.targets, sample.sources
-    assert target.depths.min() > sample.near_far[0]
-    assert target.depths.max() < sample.near_far[1]
-    height, width = target.size
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    pixels = torch.stack([columns, rows], -1).reshape(1, -1, 2) + 0.5
+    scene = open_scene("dtu", tiny_dtu / "scan1")
+    torch.testing.assert_close(scene.near_far, torch.tensor([425.0, 1.5 * 905.0]) / 200)
+    assert (scene.unit.name, scene.unit.factor) == ("mm", 200)
+    chosen = open_scene("dtu", tiny_dtu / "scan1", ReadOptions(near_far=(430.0, 900.0)))
+    torch.testing.assert_close(chosen.near_far, torch.tensor([2.15, 4.5]))
+    views = scene.load_views([0, 1])
+    assert views.depths.min() > scene.near_far[0] and views.depths.max() < scene.near_far[1]
+    (height, width), target, source = views.size, views.take([0]), views.take([1])
+    pixels = pixel_grid(height, width, torch.device("cpu"))[None]
     points = unproject(pixels, target.depths.flatten(1), target.cameras)
     seen, depths = project(points, source.cameras)
     grid = (seen / torch.tensor([width, height]) * 2 - 1)[:, None]
@@ -140,73 +139,83 @@ def test_units_and_depth_agree_with_the_cameras(tiny_dtu):
     known = torch.nn.functional.grid_sample(source.depths[:, None], grid, align_corners=False)
     visible = (known[:, 0, 0] - depths).abs() < 0.02
     errors = (sampled - target.images.flatten(2)).square().mean(1)[visible]
-    assert visible.float().mean() > 0.5
-    assert errors.mean() < 1e-4
+    assert visible.float().mean() > 0.5 and errors.mean() < 1e-4
 
 
-def test_image_scale_follows_in_everything(tiny_dtu):
-    whole = DTUDataset(tiny_dtu, "val")[SampleRequest(0)].targets
-    half = DTUDataset(tiny_dtu, "val", image_scale=0.5)[SampleRequest(0)].targets
-    assert half.size == (32, 40)
-    assert half.depths.shape == half.masks.shape == (1, 32, 40)
-    pooled = torch.nn.functional.avg_pool2d(whole.images, 2)
-    torch.testing.assert_close(half.images, pooled)
+def test_sizes_follow_in_everything(tiny_dtu):
+    whole, half = scan_views(tiny_dtu, [4]), scan_views(tiny_dtu, [4], scale=0.5)
+    assert half.size == (32, 40) and half.depths.shape == half.masks.shape == (1, 32, 40)
+    torch.testing.assert_close(half.images, torch.nn.functional.avg_pool2d(whole.images, 2))
     torch.testing.assert_close(half.cameras.intrinsics[:, :2], whole.cameras.intrinsics[:, :2] / 2)
     assert set(half.depths.unique().tolist()) <= set(whole.depths.unique().tolist())
+    assert torch.equal(scan_views(tiny_dtu, [4], size=(32, 40)).images, half.images)
+    for scale in (0.3, 0.001):
+        with pytest.raises(UserError, match="image_scale"):
+            scan_views(tiny_dtu, [4], scale=scale)
 
 
 def test_training_draws_depend_on_the_seed_alone(tiny_dtu):
-    dataset = DTUDataset(tiny_dtu, "train", num_nearest=5, max_sources=4)
-    assert len(dataset) == 16
-    drawn = [dataset[SampleRequest(3, seed, 3)] for seed in range(30)]
-    again = dataset[SampleRequest(3, 7, 3)]
+    data = dataset(tiny_dtu, "train", nearest=5, sources=4)
+    assert len(data) == 16
+    drawn = [data[SampleRequest(3, seed, 3)] for seed in range(30)]
+    again = data[SampleRequest(3, 7, 3)]
     assert again.source_ids == drawn[7].source_ids
     assert torch.equal(again.sources.images, drawn[7].sources.images)
     used = {view for sample in drawn for view in sample.source_ids}
-    assert len(used) == 5
+    assert len(used) == 5 and 3 not in used
     assert all(sample.target_ids == (3,) for sample in drawn)
     assert all(len(set(sample.source_ids)) == 3 for sample in drawn)
-    assert 3 not in used
+
+
+def test_draws_are_those_of_earlier_versions(tiny_dtu):
+    """Runs resume exactly: the light is drawn first, then the order of the neighbours."""
+    data = dataset(tiny_dtu, "train", nearest=6, targets=2, sources=3)
+    for index, seed in ((0, 1), (5, 9), (11, 4)):
+        sample = data[SampleRequest(index, seed, 3)]
+        generator = torch.Generator().manual_seed(seed)
+        light = int(torch.randint(2, (), generator=generator))
+        order = torch.randperm(6, generator=generator).tolist()
+        scene = open_scene("dtu", tiny_dtu / f"scan{1 + index // 8}")
+        drawn = [scene.ranked_neighbours(index % 8)[place] for place in order]
+        assert sample.source_ids == tuple(drawn[:3])
+        assert sample.target_ids == (index % 8, drawn[3])
+        shown = scene.load_views(sample.source_ids, scene.lights[light])
+        assert torch.equal(sample.sources.images, shown.images)
 
 
 @pytest.mark.parametrize("num_sources", [2, 3, 4])
 def test_number_of_sources_and_targets_is_as_asked(tiny_dtu, num_sources):
-    dataset = DTUDataset(tiny_dtu, "train", max_sources=4, num_targets=2)
-    sample = dataset[SampleRequest(0, 1, num_sources)]
+    data = dataset(tiny_dtu, "train", sources=4, targets=2)
+    sample = data[SampleRequest(0, 1, num_sources)]
     assert sample.sources.images.shape == (num_sources, 3, 64, 80)
     assert sample.targets.images.shape == (2, 3, 64, 80)
     assert len({*sample.source_ids, *sample.target_ids}) == num_sources + 2
+    with pytest.raises(UserError, match="8 sources"):
+        data[SampleRequest(0, num_sources=8)]
 
 
-def test_all_lights_at_training_and_light_three_at_test(tiny_dtu):
-    train = DTUDataset(tiny_dtu, "train")
-    lit = train.load_views("scan1", [0]).images[0]
-    seen = {
-        round(train[SampleRequest(0, seed)].targets.images.mean().item(), 4) for seed in range(20)
-    }
-    assert len(seen) == 2
-    assert round(lit.mean().item(), 4) == max(seen)
-    sample = train[SampleRequest(0, 0)]
-    brightness = {round(image.mean().item(), 1) for image in sample.sources.images}
-    assert len(brightness) == 1
+def mean_lights(data, count):
+    targets = [data[SampleRequest(0, seed)].targets for seed in range(count)]
+    return {round(views.images.mean().item(), 4) for views in targets}
 
 
-def test_incomplete_lights_are_not_drawn(tmp_path, tiny_dtu, caplog):
-    shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    (tmp_path / "dtu/Rectified/scan1_train/rect_004_2_r5000.png").unlink()
-    dataset = DTUDataset(tmp_path / "dtu", "train", scans=["scan1"])
-    means = {
-        round(dataset[SampleRequest(0, seed)].targets.images.mean().item(), 4) for seed in range(9)
-    }
-    assert len(means) == 1
-    assert "1 scans have lights that lack some views" in caplog.text
+def test_all_lights_at_training_and_light_three_at_test(tiny_dtu, folder, caplog):
+    data = dataset(tiny_dtu, "train")
+    seen = mean_lights(data, 20)
+    lit = scan_views(tiny_dtu, [0]).images[0]
+    assert len(seen) == 2 and round(lit.mean().item(), 4) == max(seen)
+    sources = data[SampleRequest(0, 0)].sources
+    assert len({round(image.mean().item(), 1) for image in sources.images}) == 1
+    (folder / "Rectified/scan1_train/rect_004_2_r5000.png").unlink()
+    assert len(mean_lights(dataset(folder, "train", "scan1"), 9)) == 1
+    assert "lights that lack some views are not used: 2" in caplog.text
 
 
 def test_validation_is_fixed_and_sorted_by_distance(tiny_dtu):
-    dataset = DTUDataset(tiny_dtu, "val")
-    sample = dataset[SampleRequest(0, seed=1)]
+    data = dataset(tiny_dtu, "val")
+    sample = data[SampleRequest(0, seed=1)]
     assert (sample.scene, sample.target_ids) == ("scan2", (4,))
-    assert sample.source_ids == dataset[SampleRequest(0, seed=2)].source_ids
+    assert sample.source_ids == data[SampleRequest(0, seed=2)].source_ids
     distances = (sample.sources.cameras.centers - sample.targets.cameras.centers).abs().sum(-1)
     assert distances.tolist() == sorted(distances.tolist())
 
@@ -215,61 +224,49 @@ def test_unknown_depth_is_zero_and_masks_are_true_without_files(
     tmp_path, tiny_scene, write_dtu_scene
 ):
     write_dtu_scene(tmp_path, "scan1", replace(tiny_scene, depths=None))
-    views = DTUDataset(tmp_path, "train", scans=["scan1"]).load_views("scan1", [0, 1])
-    assert views.depths.shape == (2, 64, 80)
-    assert not views.depths.any()
-    assert views.masks.dtype == torch.bool
-    assert views.masks.all()
+    views = scan_views(tmp_path, [0, 1])
+    assert views.depths.shape == (2, 64, 80) and not views.depths.any()
+    assert views.masks.dtype == torch.bool and views.masks.all()
 
 
-def test_bad_depth_values_become_zero_and_masks_are_read(tmp_path, tiny_scene, write_dtu_scene):
+def test_masks_and_depth_values(tmp_path, tiny_scene, write_dtu_scene):
     depths = tiny_scene.depths.copy()
     depths[0, 0, :4] = [np.nan, np.inf, -np.inf, -5.0]
+    depths[1, 2, 5] = 0
+    write_dtu_scene(tmp_path, "scan1", replace(tiny_scene, depths=depths))
+    views = scan_views(tmp_path, [0, 1])
+    assert views.depths[0, 0, :4].tolist() == [0.0] * 4 and torch.isfinite(views.depths).all()
+    torch.testing.assert_close(views.depths[1], torch.from_numpy(depths[1]) / 200)
+    assert (~views.masks[1]).nonzero().tolist() == [[2, 5]], "only known depth counts in tests"
     masks = np.full(depths.shape, 255, np.uint8)
     masks[0, 3, 7] = 0
     write_dtu_scene(tmp_path, "scan1", replace(tiny_scene, depths=depths, masks=masks))
-    views = DTUDataset(tmp_path, "train", scans=["scan1"]).load_views("scan1", [0, 1])
-    assert views.depths[0, 0, :4].tolist() == [0.0] * 4
-    assert torch.isfinite(views.depths).all()
-    assert views.masks.all(), "training renders the background too"
-    held_out = DTUDataset(tmp_path, "test", scans=["scan1"]).load_views("scan1", [0, 1])
-    assert (~held_out.masks).nonzero().tolist() == [[0, 3, 7]]
-    torch.testing.assert_close(views.depths[1], torch.from_numpy(depths[1]) / 200)
+    assert (~scan_views(tmp_path, [0, 1]).masks).nonzero().tolist() == [[0, 3, 7]]
+    trained = dataset(tmp_path, "train", "scan1")[SampleRequest(0, 0)]
+    assert trained.targets.masks.all(), "training renders the background too"
 
 
-def test_evaluation_counts_pixels_with_depth_when_there_is_no_mask(
-    tmp_path, tiny_scene, write_dtu_scene
-):
-    depths = tiny_scene.depths.copy()
-    depths[1, 2, 5] = 0
-    write_dtu_scene(tmp_path, "scan1", replace(tiny_scene, depths=depths))
-    views = DTUDataset(tmp_path, "test", scans=["scan1"]).load_views("scan1", [0, 1])
-    assert (~views.masks).nonzero().tolist() == [[1, 2, 5]]
-
-
-def test_quarter_size_depth_is_spread_over_its_pixels(tmp_path, tiny_dtu):
-    shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    path = tmp_path / "dtu/Depths/scan1/depth_map_0000.pfm"
+def test_quarter_size_depth_is_spread_over_its_pixels(folder):
+    path = folder / "Depths/scan1/depth_map_0000.pfm"
     whole = read_pfm(path)
     write_pfm(path, np.ascontiguousarray(whole[::4, ::4]))
-    views = DTUDataset(tmp_path / "dtu", "train").load_views("scan1", [0])
+    views = scan_views(folder, [0])
     torch.testing.assert_close(views.depths[0, ::4, ::4], torch.from_numpy(whole[::4, ::4]) / 200)
     assert (views.depths > 0).all()
 
 
-def test_a_view_without_depth_or_image_leaves_the_rest(tmp_path, tiny_dtu, caplog):
-    shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    (tmp_path / "dtu/Depths/scan1/depth_map_0002.pfm").unlink()
-    for path in (tmp_path / "dtu/Rectified/scan1_train").glob("rect_006_*"):
+def test_a_view_without_depth_image_or_camera_leaves_the_rest(folder, caplog):
+    (folder / "Depths/scan1/depth_map_0002.pfm").unlink()
+    for path in (folder / "Rectified/scan1_train").glob("rect_006_*"):
         path.unlink()
-    dataset = DTUDataset(tmp_path / "dtu", "train")
-    assert len(dataset) == 15
-    assert "1 of 2 scans have fewer than 8 views: scan1 (7)" in caplog.text
-    assert not dataset.load_views("scan1", [2]).depths.any()
-    assert dataset.load_views("scan1", [3]).depths.all()
-
-
-def test_images_of_other_names_are_passed_over(tmp_path, tiny_dtu):
-    shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    Image.new("RGB", (80, 64)).save(tmp_path / "dtu/Rectified/scan1_train/rect_001_max.png")
-    assert len(DTUDataset(tmp_path / "dtu", "train")) == 16
+    Image.new("RGB", (80, 64)).save(folder / "Rectified/scan1_train/rect_001_max.png")
+    assert len(dataset(folder, "train")) == 15
+    assert "7 of 8 views have image and camera" in caplog.text
+    assert "rect_006_3_r5000.png" in caplog.text
+    assert not scan_views(folder, [2]).depths.any() and scan_views(folder, [3]).depths.all()
+    (folder / "Cameras/train/00000003_cam.txt").unlink()
+    assert len(dataset(folder, "train")) == 13
+    assert "images without a camera file are not used" in caplog.text
+    assert "00000003_cam.txt" in caplog.text
+    with pytest.raises(UserError, match="no view 5"):
+        scan_views(folder, [0, 5])

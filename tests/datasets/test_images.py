@@ -1,14 +1,21 @@
+"""Images, masks and depth maps as files."""
+
+import struct
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.formats.depth_maps import read_pfm, write_pfm
 from datasets.formats.images import (
     read_image,
     read_image_size,
     read_mask,
-    resize_area,
     resize_nearest,
+    resize_smooth,
 )
+from datasets.formats.photo_files import find_image, list_images
 from utils.errors import UserError
 
 
@@ -26,11 +33,18 @@ def test_reads_rgb_between_zero_and_one(photo):
     np.testing.assert_allclose(read_image(path), pixels / 255.0, atol=1e-6)
 
 
-def test_alpha_is_dropped_and_grey_becomes_rgb(tmp_path):
-    Image.new("RGBA", (4, 3), (255, 0, 51, 7)).save(tmp_path / "a.png")
-    Image.new("L", (4, 3), 51).save(tmp_path / "b.png")
-    np.testing.assert_allclose(read_image(tmp_path / "a.png")[0, 0], [1.0, 0.0, 0.2], atol=1e-6)
-    np.testing.assert_allclose(read_image(tmp_path / "b.png")[0, 0], [0.2, 0.2, 0.2], atol=1e-6)
+@pytest.mark.parametrize(
+    ("mode", "color", "background", "expected"),
+    [
+        ("RGBA", (255, 0, 51, 7), None, [1.0, 0.0, 0.2]),
+        ("RGBA", (255, 0, 51, 0), 1.0, [1.0, 1.0, 1.0]),
+        ("L", 51, None, [0.2, 0.2, 0.2]),
+    ],
+)
+def test_alpha_and_grey(tmp_path, mode, color, background, expected):
+    Image.new(mode, (4, 3), color).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", background)
+    np.testing.assert_allclose(image[0, 0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 20, 60, 200, 2000])
@@ -69,14 +83,87 @@ def test_mask_counts_above_ten(tmp_path):
     assert read_mask(tmp_path / "m.png").tolist() == [[False, False, True, True]]
 
 
-def test_area_resize_takes_means():
+def test_smooth_resize_takes_means():
     image = np.arange(16, dtype=np.float32).reshape(4, 4, 1).repeat(3, -1)
-    np.testing.assert_allclose(resize_area(image, (2, 2))[..., 0], [[2.5, 4.5], [10.5, 12.5]])
-    assert resize_area(image, (4, 4)) is image
+    np.testing.assert_allclose(resize_smooth(image, (2, 2))[..., 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert resize_smooth(image, (4, 4)) is image
 
 
-def test_nearest_resize_keeps_whole_number_pixel_centres():
+def test_nearest_resize_by_either_pixel_centre():
     values = np.arange(8, dtype=np.float32)[None].repeat(2, 0)
-    assert resize_nearest(values, (1, 4))[0].tolist() == [0, 2, 4, 6]
+    whole = partial(resize_nearest, whole_centers=True)
+    assert whole(values, (1, 4))[0].tolist() == [0, 2, 4, 6]
+    assert resize_nearest(values, (1, 4))[0].tolist() == [1, 3, 5, 7]
     quarter = np.array([[10.0, 20.0]], np.float32)
-    assert resize_nearest(quarter, (4, 8))[0].tolist() == [10, 10, 20, 20, 20, 20, 20, 20]
+    assert whole(quarter, (4, 8))[0].tolist() == [10, 10, 20, 20, 20, 20, 20, 20]
+    assert resize_nearest(quarter, (4, 8))[0].tolist() == [10] * 4 + [20] * 4
+
+
+def test_only_visible_images_are_listed_by_number(tmp_path):
+    for name in ["b10.JPG", "b9.png", "a.png", "._a.png", "notes.txt", "ä ö.jpeg"]:
+        (tmp_path / name).touch()
+    names = [path.name for path in list_images(tmp_path)]
+    assert names == ["a.png", "b9.png", "b10.JPG", "ä ö.jpeg"]
+    with pytest.raises(UserError, match=r"notes\.txt: cannot list the folder"):
+        list_images(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("b10", "b10.JPG"),
+        ("b10.jpg", "b10.JPG"),
+        ("b10.png", "b10.JPG"),
+        (".\\B10.Jpg", "b10.JPG"),
+        ("a\u0308.png", "ä.png"),
+        ("b1", None),
+        ("none/b10", None),
+        ("a\0b", None),
+        ("x" * 5000, None),
+    ],
+)
+def test_images_are_found_under_other_spellings(tmp_path, name, found):
+    for file in ("b10.JPG", "ä.png"):
+        (tmp_path / file).touch()
+    assert find_image(tmp_path, name) == (found and tmp_path / found)
+
+
+def test_pfm_round_trip(tmp_path):
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_pfm(tmp_path / "a.pfm", values)
+    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), values)
+
+
+@pytest.mark.parametrize(("scale", "order"), [("-1.0", "<"), ("1", ">")])
+def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
+    data = struct.pack(f"{order}4f", 3.0, 4.0, 1.0, 2.0)
+    (tmp_path / "a.pfm").write_bytes(f"Pf\n2 2\n{scale}\n".encode() + data)
+    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), [[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no PFM"),
+        (b"PNG\n2 2\n-1\n" + bytes(16), "no PFM"),
+        (b"PF\n2 2\n-1\n" + bytes(48), "colour"),
+        (b"Pf\n2\n-1\n" + bytes(16), "malformed"),
+        (b"Pf\n2 x\n-1\n" + bytes(16), "malformed"),
+        (b"Pf\n2 2\nlittle\n" + bytes(16), "malformed"),
+        (b"Pf\n2 -2\n-1\n" + bytes(16), "impossible"),
+        (b"Pf\n2 2\n0\n" + bytes(16), "impossible"),
+        (b"Pf\n2 2\nnan\n" + bytes(16), "impossible"),
+        (b"Pf\n2 2\n-1\n" + bytes(15), "16 bytes"),
+        (b"Pf\n2 2\n-1\n" + bytes(17), "16 bytes"),
+        (b"Pf\n2000000000 2000000000\n-1\n" + bytes(16), "promises"),
+        (b"Pf" + b"1" * 10_000_000, "no PFM"),
+        (None, r"bad\.pfm"),
+    ],
+)
+def test_refuses_what_is_no_depth_map(tmp_path, content, message):
+    path = tmp_path / "bad.pfm"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_pfm(path)
+    assert "bad.pfm" in str(error.value) and len(str(error.value)) < 500

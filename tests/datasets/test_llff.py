@@ -6,15 +6,20 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from dots import assert_dots_match, draw_dots
 from PIL import Image
 
-from datasets.formats.llff import read_llff
-from utils.cameras import project
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
 from utils.errors import UserError
 
 FULL = (600, 800)
 FOCAL = 700.0
 POINTS = torch.tensor([[-0.8, 0.5, 0.2], [0.6, 0.4, -0.1], [0.1, -0.5, 0.3]])
+
+
+def read(root, size=None, **options):
+    return open_scene("llff", root, ReadOptions(size, **options))
 
 
 def house_poses(count):
@@ -41,38 +46,22 @@ def llff_rows(poses, near=2.0, far=7.0):
     return np.concatenate([matrices, bounds], 1)
 
 
-def draw(pose, size):
-    """Dots at the points, drawn without any of the reader's code."""
+def dots(pose, size):
     w2c = np.linalg.inv(pose)
     in_camera = POINTS.numpy() @ w2c[:3, :3].T + w2c[:3, 3]
     scale = np.array([size[1] / FULL[1], size[0] / FULL[0]])
     middle = np.array([size[1], size[0]]) / 2
-    pixels = in_camera[:, :2] / in_camera[:, 2:] * FOCAL * scale + middle
-    columns, rows = np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5)
-    image = np.zeros((*size, 3))
-    for channel, (x, y) in enumerate(pixels):
-        image[..., channel] = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 3.0**2))
-    return (image * 255 + 0.5).astype(np.uint8)
+    return draw_dots(in_camera[:, :2] / in_camera[:, 2:] * FOCAL * scale + middle, size, 3.0)
 
 
-def write_scene(root, folders=(("images_2", (300, 400)),), count=5):
+def write_scene(root, folders=(("images_2", (300, 400)),), count=5, name="Bild {:02d}.png"):
     poses = house_poses(count)
     for folder, size in folders:
         (root / folder).mkdir(parents=True)
         for view in range(count):
-            name = f"Bild {view:02d}.png"
-            Image.fromarray(draw(poses[view], size)).save(root / folder / name)
+            dots(poses[view], size).save(root / folder / name.format(view))
     np.save(root / "poses_bounds.npy", llff_rows(poses))
     return poses
-
-
-def centroids(images):
-    """Where the dot of each channel lies."""
-    height, width = images.shape[-2:]
-    weights = images.clamp_min(0.05) - 0.05
-    weights = weights / weights.sum((-2, -1), keepdim=True)
-    columns, rows = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    return torch.stack([(weights.sum(-2) * columns).sum(-1), (weights.sum(-1) * rows).sum(-1)], -1)
 
 
 @pytest.fixture(scope="module")
@@ -90,99 +79,98 @@ def folder(tmp_path, written):
 
 @pytest.mark.parametrize("size", [None, (300, 400), (150, 200), (170, 331), (450, 500)])
 def test_dots_appear_where_the_cameras_say(written, size):
-    scene = read_llff(written, size)
-    views = scene.load_views(scene.view_ids)
+    scene = read(written, size)
+    views = assert_dots_match(scene, POINTS, 0.1)
     assert views.size == scene.image_size == (size or (300, 400))
-    expected, depths = project(POINTS, views.cameras)
-    assert (depths > 0).all()
-    assert (centroids(views.images) - expected).abs().max() < 0.1
-    assert views.masks.all()
-    assert not views.depths.any()
+    assert views.masks.all() and not views.depths.any()
 
 
 def test_container_says_what_was_read(written):
-    scene = read_llff(written, (150, 200))
-    assert scene.name == "hörsaal 1"
-    assert scene.view_ids == (0, 1, 2, 3, 4)
-    assert scene.view_names[1] == "Bild 01.png"
+    scene = read(written, scale=0.5)
+    assert (scene.name, scene.image_size) == ("hörsaal 1", (150, 200))
+    assert scene.view_ids == (0, 1, 2, 3, 4) and scene.view_names[1] == "Bild 01.png"
     torch.testing.assert_close(scene.near_far, torch.tensor([0.8 * 2.0, 1.2 * 7.0]))
     expected = torch.tensor(house_poses(5)).float()
     torch.testing.assert_close(scene.cameras.c2w, expected, atol=1e-6, rtol=0)
+    assert read(written, near_far=(1.0, 3.0)).near_far.tolist() == [1, 3]
+
+
+def test_views_stand_in_the_order_of_numbers_and_keep_their_cameras(tmp_path):
+    """Rows go by name, so that the camera of 2.png comes after that of 10.png."""
+    poses, names = house_poses(3), ["1.png", "10.png", "2.png"]
+    (tmp_path / "images").mkdir()
+    for name, pose in zip(names, poses, strict=True):
+        dots(pose, (300, 400)).save(tmp_path / "images" / name)
+    np.save(tmp_path / "poses_bounds.npy", llff_rows(poses))
+    scene = read(tmp_path)
+    assert scene.view_names == ("1.png", "2.png", "10.png")
+    assert_dots_match(scene, POINTS, 0.1)
 
 
 def test_smallest_images_that_suffice_are_read(tmp_path):
     sizes = {"images": (600, 800), "images_2": (300, 400), "images_4": (150, 200)}
     write_scene(tmp_path, sizes.items(), count=2)
     (tmp_path / "images_8").mkdir()
-    for wanted, expected in [
-        ((150, 200), "images_4"),
-        ((160, 160), "images_2"),
-        ((301, 300), "images"),
-        ((900, 900), "images"),
-        (None, "images"),
+    for options, expected in [
+        ({"size": (150, 200)}, "images_4"),
+        ({"size": (160, 160)}, "images_2"),
+        ({"size": (301, 300)}, "images"),
+        ({"size": (900, 900)}, "images"),
+        ({"scale": 0.5}, "images_2"),
+        ({"cover": (100, 120)}, "images_4"),
+        ({"longest_side": 400}, "images_2"),
+        ({}, "images"),
     ]:
-        scene = read_llff(tmp_path, wanted)
+        scene = open_scene("llff", tmp_path, ReadOptions(**options))
         assert {photo.path.parent.name for photo in scene.read_view.photos} == {expected}
 
 
 def test_a_view_of_another_size_is_resized_or_refused(folder):
     image = Image.open(folder / "images_2/Bild 03.png").resize((200, 150))
     image.save(folder / "images_2/Bild 03.png")
-    assert read_llff(folder, (75, 100)).load_views([3]).size == (75, 100)
-    with pytest.raises(UserError, match=r"Bild 03\.png: the image is 200x150.*400x300"):
-        read_llff(folder, None)
+    assert read(folder, (75, 100)).load_views([3]).size == (75, 100)
+    message = r"Bild 03\.png: the image is 200x150.*400x300.*--image_size"
+    with pytest.raises(UserError, match=message):
+        read(folder)
 
 
 def test_missing_folder_file_and_images(tmp_path, folder):
     with pytest.raises(UserError, match=r"nowhere: no such folder.*poses_bounds\.npy"):
-        read_llff(tmp_path / "nowhere")
+        read(tmp_path / "nowhere")
     shutil.move(folder / "images_2", folder / "pictures")
     with pytest.raises(UserError, match=r"images_4/.*the folder holds pictures, poses_bounds\.npy"):
-        read_llff(folder)
+        read(folder)
     (folder / "poses_bounds.npy").unlink()
     with pytest.raises(UserError, match=r"poses_bounds\.npy: the file is missing"):
-        read_llff(folder)
+        read(folder)
 
 
 def test_images_without_cameras_and_cameras_without_images(folder):
     shutil.copy(folder / "images_2/Bild 00.png", folder / "images_2/Bild 05.png")
     with pytest.raises(UserError, match=r"images_2: holds 6 images.*Bild 05\.png.*cameras for 5"):
-        read_llff(folder)
+        read(folder)
     (folder / "images_2/Bild 05.png").unlink()
     (folder / "images_2/Bild 02.png").unlink()
     with pytest.raises(UserError, match=r"images_2: holds 4 images.*cameras for 5"):
-        read_llff(folder)
+        read(folder)
 
 
-def test_turned_image(folder):
-    path = folder / "images_2/Bild 01.png"
-    Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path)
-    with pytest.raises(UserError, match=r"Bild 01\.png: the image is 300x400.*800x600.*turned"):
-        read_llff(folder, (100, 100))
-
-
-def test_damaged_images(folder):
+def test_damaged_turned_and_changed_images(folder):
     path = folder / "images_2/Bild 02.png"
+    scene = read(folder, (100, 100))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    scene = read_llff(folder, (100, 100))
+    assert len(read(folder, (100, 100)).view_ids) == 5
     with pytest.raises(UserError, match=r"Bild 02\.png: cannot read the image"):
+        scene.load_views([2])
+    Image.new("RGB", (40, 30)).save(path)
+    with pytest.raises(UserError, match=r"Bild 02\.png: 40x30 pixels, but 400x300"):
         scene.load_views([2])
     path.write_bytes(b"")
     with pytest.raises(UserError, match=r"Bild 02\.png: cannot read the image"):
-        read_llff(folder, (100, 100))
-
-
-def test_an_image_that_changed_since_the_scene_was_read(folder):
-    scene = read_llff(folder, (100, 100))
-    Image.new("RGB", (40, 30)).save(folder / "images_2/Bild 02.png")
-    with pytest.raises(UserError, match=r"Bild 02\.png: 40x30 pixels, but 400x300"):
-        scene.load_views([2])
-
-
-def change(folder, row, column, value):
-    rows = np.load(folder / "poses_bounds.npy")
-    rows[row, column] = value
-    np.save(folder / "poses_bounds.npy", rows)
+        read(folder, (100, 100))
+    Image.new("RGB", (300, 400)).save(path)
+    with pytest.raises(UserError, match=r"Bild 02\.png: the image is 300x400.*800x600.*turned"):
+        read(folder, (100, 100))
 
 
 @pytest.mark.parametrize(
@@ -200,9 +188,13 @@ def change(folder, row, column, value):
     ],
 )
 def test_impossible_values(folder, column, value, problem):
-    change(folder, 2, column, value)
+    rows = np.load(folder / "poses_bounds.npy")
+    rows[2, column] = value
+    np.save(folder / "poses_bounds.npy", rows)
     with pytest.raises(UserError, match=rf"poses_bounds\.npy, row 2.*({problem})"):
-        read_llff(folder)
+        read(folder)
+    if column == 15:
+        assert read(folder, near_far=(1.0, 3.0)).near_far.tolist() == [1, 3]
 
 
 def test_mirrored_cameras(folder):
@@ -210,25 +202,21 @@ def test_mirrored_cameras(folder):
     rows[:, [0, 5, 10]] *= -1
     np.save(folder / "poses_bounds.npy", rows)
     with pytest.raises(UserError, match=r"poses_bounds\.npy, row 0.*mirror image"):
-        read_llff(folder)
+        read(folder)
 
 
 @pytest.mark.parametrize(
     "array",
     [
-        np.zeros((5, 15)),
-        np.zeros((0, 17)),
-        np.zeros(17),
-        np.zeros((5, 17), complex),
-        np.zeros((5, 17), "U3"),
+        *(np.zeros(shape) for shape in ((5, 15), (0, 17), 17)),
+        *(np.zeros((5, 17), kind) for kind in (complex, "U3", object)),
         np.array(1.0),
-        np.empty((5, 17), object),
     ],
 )
 def test_arrays_of_another_kind(folder, array):
     np.save(folder / "poses_bounds.npy", array, allow_pickle=True)
     with pytest.raises(UserError, match=r"poses_bounds\.npy: "):
-        read_llff(folder)
+        read(folder)
 
 
 def test_files_that_are_no_array(folder):
@@ -238,15 +226,15 @@ def test_files_that_are_no_array(folder):
     for content in (b"", b"\x93NUMPY", whole[:100], whole[:-8], b"hello", whole[8:], promising):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"poses_bounds\.npy: "):
-            read_llff(folder)
+            read(folder)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.npy", whole)
     with pytest.raises(UserError, match=r"poses_bounds\.npy: the file holds no array"):
-        read_llff(folder)
+        read(folder)
     with path.open("wb") as file:
         file.truncate(1 << 25)
     with pytest.raises(UserError, match="larger than"):
-        read_llff(folder)
+        read(folder)
 
 
 # numpy remarks on headers that look as if Python 2 had written them.
@@ -261,6 +249,6 @@ def test_random_damage_never_ends_in_another_error(folder):
             content[place] = generator.integers(256)
         path.write_bytes(content)
         try:
-            read_llff(folder, (30, 40))
+            read(folder, (30, 40))
         except UserError as error:
             assert "poses_bounds.npy" in str(error) or "images" in str(error)

@@ -1,12 +1,10 @@
 """A resumed run sees the samples that the uninterrupted run would have seen, through Lightning."""
 
-from pathlib import Path
-
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.data_module import SceneDataModule
 
 SEED = 5
@@ -64,38 +62,44 @@ class SaveAtEveryChance(pl.Callback):
         self._save(trainer, pl_module, "train_epoch_end")
 
 
-def run(datadir: Path, num_workers: int, steps: int, callbacks=(), checkpoint=None, epochs=None):
-    config = DataConfig(
-        datadir=str(datadir),
-        min_sources=2,
-        max_sources=4,
-        num_nearest=6,
-        scenes_per_batch=4,
-        num_workers=num_workers,
-    )
-    module = Recorder()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_steps=-1 if epochs else steps,
-        max_epochs=epochs,
-        val_check_interval=2,
-        callbacks=list(callbacks),
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    data = SceneDataModule(config, SEED)
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    return module.seen
+@pytest.fixture(scope="module")
+def run(tiny_dtu):
+    """Train on the small data set; returns what was seen."""
+
+    def train(num_workers, steps, callbacks=(), checkpoint=None, epochs=None):
+        config = DataConfig(
+            datadir=str(tiny_dtu),
+            min_sources=2,
+            max_sources=4,
+            num_nearest=6,
+            scenes_per_batch=4,
+            num_workers=num_workers,
+        )
+        module = Recorder()
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_steps=-1 if epochs else steps,
+            max_epochs=epochs,
+            val_check_interval=2,
+            callbacks=list(callbacks),
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data, weights_only = SceneDataModule(config, SEED), True if checkpoint else None
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=weights_only)
+        return module.seen
+
+    return train
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tiny_dtu, tmp_path_factory):
+def uninterrupted(run, tmp_path_factory):
     saver = SaveAtEveryChance(tmp_path_factory.mktemp("checkpoints"))
-    return run(tiny_dtu, 0, STEPS, [saver]), saver.saved
+    return run(0, STEPS, [saver]), saver.saved
 
 
 def test_run_visits_every_item_once_per_epoch(uninterrupted):
@@ -105,48 +109,47 @@ def test_run_visits_every_item_once_per_epoch(uninterrupted):
         [(scene, target) for batch in epoch for scene, target in zip(*batch[1:3], strict=True)]
         for epoch in epochs
     ]
-    assert len(seen) == STEPS
+    assert len(seen) == STEPS and items[0] != items[1]
     assert len(set(items[0])) == len(set(items[1])) == 16
-    assert items[0] != items[1]
 
 
-def test_every_checkpoint_continues_where_it_was_taken(uninterrupted, tiny_dtu):
+def test_every_checkpoint_continues_where_it_was_taken(uninterrupted, run):
     seen, saved = uninterrupted
     places = {path.stem for _, path in saved}
     expected = {"01-train_batch_end", "02-validation_end", "04-train_batch_end"}
     assert expected | {"04-validation_end", "04-train_epoch_end", "05-train_batch_end"} <= places
     for count, path in saved:
-        assert seen[:count] + run(tiny_dtu, 0, STEPS, checkpoint=path) == seen, path.stem
+        assert seen[:count] + run(0, STEPS, checkpoint=path) == seen, path.stem
 
 
 @pytest.mark.parametrize("count", [3, 4, 5])
-def test_worker_prefetch_does_not_count(uninterrupted, tiny_dtu, count):
+def test_worker_prefetch_does_not_count(uninterrupted, run, count):
     seen, saved = uninterrupted
     path = next(path for given, path in saved if given == count)
-    assert seen[:count] + run(tiny_dtu, 2, STEPS, checkpoint=path) == seen
+    assert seen[:count] + run(2, STEPS, checkpoint=path) == seen
 
 
-def test_checkpoint_saved_with_workers_continues_without(uninterrupted, tiny_dtu, tmp_path):
+def test_checkpoint_saved_with_workers_continues_without(uninterrupted, run, tmp_path):
     seen, _ = uninterrupted
     saver = SaveAtEveryChance(tmp_path)
-    assert run(tiny_dtu, 2, 6, [saver]) == seen[:6]
+    assert run(2, 6, [saver]) == seen[:6]
     for count, path in saver.saved[2:5]:
-        assert seen[:count] + run(tiny_dtu, 0, STEPS, checkpoint=path) == seen, path.stem
+        assert seen[:count] + run(0, STEPS, checkpoint=path) == seen, path.stem
 
 
-def test_end_of_epoch_in_a_run_counted_in_epochs(uninterrupted, tiny_dtu, tmp_path):
+def test_end_of_epoch_in_a_run_counted_in_epochs(uninterrupted, run, tmp_path):
     # Lightning takes such a checkpoint for a finished run and does not restore loaders from it.
     seen, _ = uninterrupted
     saver = SaveAtEveryChance(tmp_path)
-    whole = run(tiny_dtu, 0, 0, [saver], epochs=3)
+    whole = run(0, 0, [saver], epochs=3)
     assert whole[: len(seen)] == seen
     for count, path in saver.saved:
-        assert whole[:count] + run(tiny_dtu, 0, 0, checkpoint=path, epochs=3) == whole, path.stem
+        assert whole[:count] + run(0, 0, checkpoint=path, epochs=3) == whole, path.stem
 
 
-def test_twice_interrupted(uninterrupted, tiny_dtu, tmp_path):
+def test_twice_interrupted(uninterrupted, run, tmp_path):
     seen, saved = uninterrupted
     first = next(path for given, path in saved if given == 3)
     saver = SaveAtEveryChance(tmp_path)
-    assert run(tiny_dtu, 0, 7, [saver], checkpoint=first) == seen[3:7]
-    assert run(tiny_dtu, 0, STEPS, checkpoint=saver.saved[-1][1]) == seen[7:]
+    assert run(0, 7, [saver], checkpoint=first) == seen[3:7]
+    assert run(0, STEPS, checkpoint=saver.saved[-1][1]) == seen[7:]

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.formats.blendedmvs import read_blendedmvs
-from datasets.formats.blender import read_blender
-from datasets.formats.colmap import read_colmap
-from datasets.formats.colmap_files import read_cameras, read_images, read_points
-from datasets.formats.depth_files import DepthFile, read_depth
-from datasets.formats.dtu_cameras import read_camera_file
+from datasets.config import parse_source
+from datasets.formats.colmap_model import read_cameras, read_images, read_points
+from datasets.formats.depth_maps import DepthFile, read_depth, read_pfm
 from datasets.formats.images import read_image, read_mask
-from datasets.formats.llff import read_llff
-from datasets.formats.pfm import read_pfm
+from datasets.formats.mvsnet_files import read_camera_file
+from datasets.formats.registry import open_scene
 from datasets.formats.transforms_file import read_transforms_file
 from datasets.scene_index import read_index
-from datasets.sources import parse_source
-from datasets.view_selection import read_pairs, read_scan_list, read_scene_list
+from datasets.scene_lists import read_pairs, read_scene_list
 from utils.errors import UserError
 
 FUZZ = settings(
@@ -95,7 +92,7 @@ PARSERS = {
     "transforms.json": (transforms_bytes(), read_transforms_file),
     "scenes.json": (index_bytes(), lambda path: read_index("colmap", path.parent)),
     "pair.txt": (b"2\n0\n1 1 10.5\n1\n1 0 3.5\n", read_pairs),
-    "train.txt": (b"scan1\nscan2 # two\n", read_scan_list),
+    "train.txt": (b"scan1\nscan2 # two\n", partial(read_scene_list, plain_names=True)),
     "val.txt": ("über scene\nb\n".encode(), read_scene_list),
     "cameras.bin": (BINARY_CAMERAS, read_cameras),
     "images.bin": (BINARY_IMAGES, read_images),
@@ -179,33 +176,30 @@ def test_promises_are_not_believed(tmp_path, name, content):
 
 
 READERS = {
-    "colmap": (
-        read_colmap,
-        ["sparse/0/cameras.bin", "sparse/0/images.bin", "sparse/0/points3D.bin"],
-    ),
-    "blendedmvs": (read_blendedmvs, ["cams/00000000_cam.txt", "cams/pair.txt"]),
-    "blender": (read_blender, ["transforms_train.json", "transforms_test.json"]),
-    "llff": (read_llff, ["poses_bounds.npy"]),
+    "colmap": ["sparse/0/cameras.bin", "sparse/0/images.bin", "sparse/0/points3D.bin"],
+    "blendedmvs": ["cams/00000000_cam.txt", "cams/pair.txt"],
+    "blender": ["transforms_train.json", "transforms_test.json"],
+    "llff": ["poses_bounds.npy"],
 }
 
 
 @pytest.fixture(scope="module", params=READERS)
 def layout(request, tmp_path_factory, write_layout):
     root = tmp_path_factory.mktemp(request.param)
-    return write_layout(request.param, root), *READERS[request.param]
+    return request.param, write_layout(request.param, root)
 
 
 @settings(parent=FUZZ, max_examples=25)
 @given(data=st.data())
 def test_whole_scenes_with_one_damaged_file(layout, data):
-    root, read, names = layout
-    path = root / data.draw(st.sampled_from(names))
+    name, root = layout
+    path = root / data.draw(st.sampled_from(READERS[name]))
     content = path.read_bytes()
     start = data.draw(st.integers(0, len(content)))
     piece = data.draw(st.one_of(st.binary(min_size=1, max_size=9), _ODD))
     path.write_bytes(content[:start] + piece + content[start + len(piece) :])
     try:
-        scene = read(root)
+        scene = open_scene(name, root)
         assert scene.cameras.c2w.isfinite().all() and scene.cameras.intrinsics.isfinite().all()
         assert 0 < scene.near_far[0] < scene.near_far[1] < float("inf")
     except UserError as error:

@@ -1,16 +1,18 @@
-"""The common container of single scenes, on cameras whose order can be seen by eye."""
+"""The common container of single scenes, and what readers check, on cameras seen by eye."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from datasets.formats.near_far import estimate_near_far, given_near_far
-from datasets.formats.photo_files import check_wanted_size, list_images
-from datasets.formats.pose_checks import rigid_c2w
-from datasets.posed_scene import PosedScene, ViewPixels, held_out_views
-from utils.cameras import Cameras
+from datasets.formats.checks import check_pinhole, estimate_near_far, given_near_far, rigid_c2w
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
+from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.views import Views
+from utils.cameras import Cameras, project, unproject
 from utils.errors import UserError
 
 CENTERS = [[0.0, 0, 0], [1.0, 0, 0], [0.9, 0.9, 0], [-1.0, 0, 0], [0, 0, 0.5]]
@@ -25,16 +27,16 @@ def read_constant(view):
     )
 
 
-def make_scene(centers):
-    count = len(centers)
-    c2w = torch.eye(4).repeat(count, 1, 1)
-    c2w[:, :3, 3] = torch.tensor(centers)
-    intrinsics = torch.diag(torch.tensor([5.0, 5.0, 1.0])).repeat(count, 1, 1)
-    intrinsics[:, 0, 2] = torch.arange(count)
+@pytest.fixture
+def scene():
+    c2w = torch.eye(4).repeat(5, 1, 1)
+    c2w[:, :3, 3] = torch.tensor(CENTERS)
+    intrinsics = torch.diag(torch.tensor([5.0, 5.0, 1.0])).repeat(5, 1, 1)
+    intrinsics[:, 0, 2] = torch.arange(5)
     return PosedScene(
         name="row",
-        view_ids=tuple(range(count)),
-        view_names=tuple(f"{view}.png" for view in range(count)),
+        view_ids=tuple(range(5)),
+        view_names=tuple(f"{view}.png" for view in range(5)),
         cameras=Cameras(intrinsics, c2w),
         near_far=torch.tensor([1.0, 2.0]),
         image_size=(4, 6),
@@ -42,16 +44,17 @@ def make_scene(centers):
     )
 
 
-@pytest.fixture
-def scene():
-    return make_scene(CENTERS)
-
-
 def test_nearest_is_by_l1_distance_and_ties_by_id(scene):
     # View 2 is nearer than 1 by no norm but the largest coordinate; 1 and 3 are equally near.
     assert scene.nearest(0, scene.view_ids, 4) == (4, 1, 3, 2)
     assert scene.nearest(0, [3, 1], 2) == (1, 3)
     assert scene.nearest(0, [3, 3, 0, 2], 2) == (3, 2)
+
+
+def test_neighbours_of_the_files_come_first(scene):
+    known = replace(scene, neighbours={0: [2, 7, 3]})
+    assert known.ranked_neighbours(0)[:2] == (2, 3)
+    assert sorted(known.ranked_neighbours(0)) == [1, 2, 3, 4]
 
 
 def test_load_views_keeps_order_and_belongings(scene):
@@ -63,6 +66,11 @@ def test_load_views_keeps_order_and_belongings(scene):
     torch.testing.assert_close(views.cameras.centers[0], torch.tensor(CENTERS[3]))
     torch.testing.assert_close(views.depths[:, 0, 0], torch.tensor([3.0, 1.0]))
     assert not views.masks.any()
+
+
+def test_masks_for_tests_do_not_count_in_training(scene):
+    assert not scene.training_views([3]).masks.any()
+    assert replace(scene, masks_for_tests_only=True).training_views([3]).masks.all()
 
 
 def test_sample_takes_the_nearest_sources(scene):
@@ -80,27 +88,42 @@ def test_scene_goes_to_worker_processes(scene):
     assert copy(2).depth[0, 0] == 2
 
 
-def test_every_eighth_view_is_held_out():
-    assert held_out_views(make_scene([[float(n), 0, 0] for n in range(20)])) == (0, 8, 16)
-    assert held_out_views(make_scene(CENTERS)) == (0,)
-    assert held_out_views(make_scene(CENTERS), every=2) == (0, 2, 4)
-
-
 @pytest.mark.parametrize("count", [0, 3, -1])
 def test_too_many_or_no_sources(scene, count):
     with pytest.raises(UserError, match=rf"'row': {count} source views.*view 1.*ask for 1 to 2"):
         scene.nearest(1, [0, 1, 2], count)
 
 
-def test_unknown_views(scene):
-    for ask in (
-        lambda: scene.load_views([0, 5]),
-        lambda: scene.nearest(5, [0, 1], 1),
-        lambda: scene.nearest(0, [1, 5], 1),
-        lambda: scene.sample(0, [1, 5], 1),
-    ):
-        with pytest.raises(UserError, match=r"no view 5; its views are 0 to 4"):
-            ask()
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda scene: scene.load_views([0, 5]),
+        lambda scene: scene.nearest(5, [0, 1], 1),
+        lambda scene: scene.nearest(0, [1, 5], 1),
+        lambda scene: scene.sample(0, [1, 5], 1),
+    ],
+)
+def test_unknown_views(scene, ask):
+    with pytest.raises(UserError, match=r"no view 5; its views are 0 to 4"):
+        ask(scene)
+
+
+def test_taken_views_keep_what_belongs_together():
+    images = torch.rand(2, 3, 3, 4, 6)
+    intrinsics = torch.diag(torch.tensor([5.0, 5.0, 1.0])).repeat(2, 3, 1, 1)
+    c2w = torch.eye(4).repeat(2, 3, 1, 1)
+    c2w[..., 0, 3] = torch.arange(6.0).view(2, 3)
+    depths = torch.rand(2, 3, 4, 6) + 1
+    views = Views(images, Cameras(intrinsics, c2w), depths, depths > 1.5)
+    taken = views.take([2, 0])
+    assert taken.images.shape == (2, 2, 3, 4, 6)
+    pixel = torch.tensor([[3.5, 2.5]]).expand(2, 2, 1, 2)
+    points = unproject(pixel, taken.depths[:, :, 2, 3, None], taken.cameras)
+    whole = unproject(pixel[:, :1].expand(2, 3, 1, 2), depths[:, :, 2, 3, None], views.cameras)
+    torch.testing.assert_close(points, whole[:, [2, 0]])
+    torch.testing.assert_close(project(points, taken.cameras)[0], pixel)
+    assert torch.equal(taken.images, images[:, [2, 0]])
+    assert torch.equal(taken.masks, views.masks[:, [2, 0]])
 
 
 def orbit(count, radius, height=0.0):
@@ -126,8 +149,8 @@ def test_estimated_range_lies_about_the_focus():
     )
 
 
-def test_no_range_without_a_common_focus():
-    parallel = Cameras(torch.eye(3).repeat(3, 1, 1), make_scene(CENTERS[:3]).cameras.c2w)
+def test_no_range_without_a_common_focus(scene):
+    parallel = scene.cameras[[0, 1, 2]]
     outward = orbit(6, radius=4.0)
     outward.c2w[:, :3, 0] *= -1
     outward.c2w[:, :3, 2] *= -1
@@ -140,14 +163,8 @@ def test_no_range_without_a_common_focus():
 @pytest.mark.parametrize(
     ("near", "far"),
     [
-        (0.0, 1.0),
-        (2.0, 1.0),
-        (1.0, 1.0),
-        (float("nan"), 2.0),
-        (1.0, float("inf")),
-        (1.0, 1e300),
-        (1e-300, 1.0),
-        (-2.0, -1.0),
+        *((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (-2.0, -1.0), (1.0, 1e300), (1e-300, 1.0)),
+        *((float("nan"), 2.0), (1.0, float("inf"))),
     ],
 )
 def test_impossible_ranges(near, far):
@@ -156,9 +173,24 @@ def test_impossible_ranges(near, far):
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, -1), (5, 1 << 20)])
-def test_impossible_sizes(size):
+def test_impossible_sizes(tmp_path, size):
     with pytest.raises(UserError, match=rf"resized to {size[1]}x{size[0]}"):
-        check_wanted_size(size)
+        open_scene("llff", tmp_path, ReadOptions(size))
+
+
+@pytest.mark.parametrize(
+    ("focal", "center", "problem"),
+    [
+        ((0.0, 9.0), (8.0, 6.0), "focal length of 0 pixels"),
+        ((9.0, 1e9), (8.0, 6.0), r"focal length of 1e\+09 pixels"),
+        ((9.0, 9.0), (0.0, 6.0), r"principal point \(0, 6\) .* 16x12"),
+        ((9.0, 9.0), (3.0, 10.0), "swapped|not near"),
+    ],
+)
+def test_impossible_cameras(focal, center, problem):
+    with pytest.raises(UserError, match=rf"x\.json.*({problem})"):
+        check_pinhole(focal, center, (12, 16), "x.json")
+    check_pinhole((9.0, 9.0), (8.0, 6.0), (12, 16), "x.json")
 
 
 def test_rounding_is_taken_out_of_a_rotation():
@@ -171,26 +203,17 @@ def test_rounding_is_taken_out_of_a_rotation():
     torch.testing.assert_close(c2w[:3], pose, atol=1e-4, rtol=0)
 
 
-def test_poses_that_are_none():
+@pytest.mark.parametrize(
+    ("place", "value", "problem"),
+    [
+        ((0, 0), -1.0, "mirror image"),
+        ((0, 0), 1.1, "orthonormal.*0.21"),
+        ((1, 3), float("inf"), "not finite"),
+        ((0, 0), 1e30, "orthonormal"),
+    ],
+)
+def test_poses_that_are_none(place, value, problem):
     pose = torch.eye(4, dtype=torch.float64)[:3]
-    mirrored, scaled, infinite, enormous = (pose.clone() for _ in range(4))
-    mirrored[0, 0] = -1
-    scaled[:, :3] *= 1.1
-    infinite[1, 3] = float("inf")
-    enormous[0, 0] = 1e30
-    for bad, problem in [
-        (mirrored, "mirror image"),
-        (scaled, "orthonormal.*0.21"),
-        (infinite, "not finite"),
-        (enormous, "orthonormal"),
-    ]:
-        with pytest.raises(UserError, match=rf"x\.json.*{problem}"):
-            rigid_c2w(bad, "x.json")
-
-
-def test_only_visible_images_are_listed(tmp_path):
-    for name in ["b.JPG", "a.png", "._a.png", "notes.txt", "ä ö.jpeg"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == ["a.png", "b.JPG", "ä ö.jpeg"]
-    with pytest.raises(UserError, match=r"notes\.txt: cannot list the folder"):
-        list_images(tmp_path / "notes.txt")
+    pose[place] = value
+    with pytest.raises(UserError, match=rf"x\.json.*{problem}"):
+        rigid_c2w(pose, "x.json")

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.formats.options import ReadOptions
 from datasets.formats.registry import (
-    SCENE_FORMATS,
-    ReadOptions,
+    FORMATS,
     find_scenes,
     open_scene,
+    recognise_format,
     split_scenes,
 )
 from datasets.posed_scene import PosedScene
@@ -87,6 +88,25 @@ def test_ranges_come_from_points_camera_files_or_the_file(scenes, centered_scene
     torch.testing.assert_close(scenes["blender"].range_of([2]), torch.tensor([300.0, 900]))
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_chosen_range_goes_before_that_of_the_files(roots, name):
+    scene = open_scene(name, roots[name], ReadOptions(near_far=(123.0, 1234.0)))
+    assert scene.range_of([1, 2]).tolist() == scene.near_far.tolist() == [123, 1234]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_formats_are_recognised(roots, tiny_dtu, name):
+    assert recognise_format(roots[name]) == name
+    assert recognise_format(tiny_dtu) == recognise_format(tiny_dtu / "scan1") == "dtu"
+
+
+def test_unknown_folders_are_not_recognised(tmp_path):
+    with pytest.raises(UserError, match="no scene of a known|of a known format"):
+        recognise_format(tmp_path)
+    with pytest.raises(UserError, match="no such data folder"):
+        recognise_format(tmp_path / "absent")
+
+
 def test_neighbours_come_from_the_files(scenes):
     assert scenes["blendedmvs"].ranked_neighbours(2)[:3] == (7, 6, 5)
     assert set(scenes["blendedmvs"].ranked_neighbours(2)) == set(range(8)) - {2}
@@ -102,9 +122,10 @@ def test_blender_on_black(roots):
     assert (scene.load_views([3]).images[..., :10] == 0).all()
 
 
+@pytest.mark.parametrize("options", [{"size": (32, 40)}, {"scale": 0.5}, {"cover": (20, 40)}])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_another_size_keeps_the_geometry(roots, scenes, name):
-    small = open_scene(name, roots[name], ReadOptions(size=(32, 40)))
+def test_another_size_keeps_the_geometry(roots, scenes, name, options):
+    small = open_scene(name, roots[name], ReadOptions(**options))
     point = torch.tensor([[10.0, -5.0, 3.0]])
     full, half = (project(point, scene.cameras)[0] for scene in (scenes[name], small))
     torch.testing.assert_close(half * 2, full, atol=1e-3, rtol=1e-4)
@@ -130,10 +151,10 @@ def test_nested_folders_of_high_resolution_archives(roots, tmp_path):
     assert open_scene("blendedmvs", tmp_path / "s").name == "s"
 
 
-@pytest.mark.parametrize("name", SCENE_FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_empty_and_missing_folders(name, tmp_path):
     for folder in (tmp_path / "absent", tmp_path):
-        with pytest.raises(UserError, match=str(folder)):
+        with pytest.raises(UserError, match=str(folder.parent if name == "dtu" else folder)):
             open_scene(name, folder)
 
 

@@ -8,18 +8,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from dots import assert_dots_match, draw_dots
 from PIL import Image
 
-from datasets.formats.transforms import read_transforms
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene
 from utils.cameras import project
 from utils.errors import UserError
 
-HEIGHT, WIDTH = 240, 320
+SIZE = HEIGHT, WIDTH = 240, 320
 INTRINSICS = {"fl_x": 260.0, "fl_y": 250.0, "cx": 150.0, "cy": 127.0, "w": WIDTH, "h": HEIGHT}
 PERSPECTIVE = {"k1": -0.18, "k2": 0.05, "p1": 0.004, "p2": -0.003, "k3": -0.01}
 FISHEYE = {"k1": -0.05, "k2": 0.02, "k3": -0.004, "k4": 0.001}
 POINTS = np.array([[-1.0, 0.7, 0.2], [1.1, 0.5, -0.1], [0.9, -0.8, 0.3]])
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def read(root, size=None, **options):
+    return open_scene("transforms", root, ReadOptions(size, **options))
 
 
 def house_poses(count):
@@ -33,7 +39,7 @@ def house_poses(count):
     return poses
 
 
-def lens_pixels(pose, lens, camera):
+def lens_pixels(pose, lens, camera=INTRINSICS):
     """Where OpenCV's own projection puts the points, in the house convention of pixels."""
     w2c = np.linalg.inv(pose)
     turn, shift = cv2.Rodrigues(w2c[:3, :3])[0], w2c[:3, 3]
@@ -48,38 +54,16 @@ def lens_pixels(pose, lens, camera):
     return cv2.projectPoints(POINTS, turn, shift, matrix, numbers)[0][:, 0]
 
 
-def draw(pixels, size):
-    columns, rows = np.meshgrid(np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5)
-    image = np.zeros((*size, 3))
-    for channel, (x, y) in enumerate(pixels):
-        image[..., channel] = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 2.5**2))
-    return Image.fromarray((image * 255 + 0.5).astype(np.uint8))
-
-
-def centroids(images):
-    height, width = images.shape[-2:]
-    weights = images.clamp_min(0.05) - 0.05
-    weights = weights / weights.sum((-2, -1), keepdim=True)
-    columns, rows = torch.arange(width) + 0.5, torch.arange(height) + 0.5
-    return torch.stack([(weights.sum(-2) * columns).sum(-1), (weights.sum(-1) * rows).sum(-1)], -1)
-
-
-def frame(name, pose, **own):
-    return {"file_path": name, "transform_matrix": (pose @ OPENGL).tolist(), **own}
-
-
 def write_scene(root, shared=None, lens=None, count=4, name="images/{:04d}.png"):
     """Write photos through a lens; frames stand in the file from last to first."""
     lens = lens or {}
-    shared = {**INTRINSICS, **lens} if shared is None else shared
-    poses = house_poses(count)
+    poses, frames = house_poses(count), []
     (root / "images").mkdir(parents=True, exist_ok=True)
-    frames = []
     for view, pose in enumerate(poses):
         path = name.format(view)
-        draw(lens_pixels(pose, lens, INTRINSICS), (HEIGHT, WIDTH)).save(root / path)
-        frames.insert(0, frame(path, pose))
-    write_file(root, {**shared, "frames": frames})
+        draw_dots(lens_pixels(pose, lens), SIZE).save(root / path)
+        frames.insert(0, {"file_path": path, "transform_matrix": (pose @ OPENGL).tolist()})
+    write_file(root, {**(shared or {**INTRINSICS, **lens}), "frames": frames})
     return poses
 
 
@@ -89,14 +73,6 @@ def write_file(root, content):
 
 def load_file(root):
     return json.loads((root / "transforms.json").read_text())
-
-
-def assert_dots_match(scene, tolerance=0.15):
-    views = scene.load_views(scene.view_ids)
-    expected, depths = project(torch.tensor(POINTS).float(), views.cameras)
-    assert (depths > 0).all()
-    assert (centroids(views.images) - expected).abs().max() < tolerance
-    return views
 
 
 @pytest.fixture
@@ -119,9 +95,9 @@ def root(tmp_path):
 )
 def test_dots_appear_where_the_cameras_say(tmp_path, lens, size):
     poses = write_scene(tmp_path, lens=lens)
-    scene = read_transforms(tmp_path, size)
-    views = assert_dots_match(scene)
-    assert views.size == scene.image_size == (size or (HEIGHT, WIDTH))
+    scene = read(tmp_path, size)
+    views = assert_dots_match(scene, POINTS)
+    assert views.size == scene.image_size == (size or SIZE)
     torch.testing.assert_close(views.cameras.c2w, torch.tensor(poses).float(), atol=1e-6, rtol=0)
     factors = scene.image_size[1] / WIDTH, scene.image_size[0] / HEIGHT
     expected = torch.tensor([260.0 * factors[0], 250.0 * factors[1]])
@@ -132,16 +108,15 @@ def test_without_undistortion_the_dots_would_not_match(tmp_path):
     write_scene(tmp_path, lens=PERSPECTIVE)
     write_file(tmp_path, {**load_file(tmp_path), **dict.fromkeys(PERSPECTIVE, 0.0)})
     with pytest.raises(AssertionError):
-        assert_dots_match(read_transforms(tmp_path), tolerance=1.0)
+        assert_dots_match(read(tmp_path), POINTS, tolerance=1.0)
 
 
 def test_pixels_that_no_photo_shows_leave_the_mask(tmp_path):
     write_scene(tmp_path, lens={"k1": 0.2})
-    full = read_transforms(tmp_path).load_views([0]).masks[0]
-    half = read_transforms(tmp_path, (HEIGHT // 2, WIDTH // 2)).load_views([0]).masks[0]
+    full = read(tmp_path).load_views([0]).masks[0]
+    half = read(tmp_path, scale=0.5).load_views([0]).masks[0]
     assert full[HEIGHT // 2].float().mean() > 0.8
-    assert not full[0].any()
-    assert not full[:, 0].any()
+    assert not full[0].any() and not full[:, 0].any()
     # A pixel of the half-size mask counts if all four that it covers do.
     blocks = full.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).permute(0, 2, 1, 3).flatten(2)
     assert torch.equal(half, blocks.all(-1))
@@ -149,7 +124,7 @@ def test_pixels_that_no_photo_shows_leave_the_mask(tmp_path):
 
 def test_pixels_beyond_the_fold_of_a_polynomial_leave_the_mask(tmp_path):
     write_scene(tmp_path, lens={"k1": -1.2})
-    mask = read_transforms(tmp_path).load_views([0]).masks[0]
+    mask = read(tmp_path).load_views([0]).masks[0]
     # r (1 - 1.2 r^2) turns back at r = 1 / sqrt(3.6).
     fold = 1 / math.sqrt(3.6)
     columns, rows = torch.arange(WIDTH) + 0.5, torch.arange(HEIGHT) + 0.5
@@ -160,15 +135,14 @@ def test_pixels_beyond_the_fold_of_a_polynomial_leave_the_mask(tmp_path):
 
 def test_mask_files_are_undistorted_too(tmp_path):
     write_scene(tmp_path, lens=PERSPECTIVE)
-    black = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    pixels = lens_pixels(house_poses(4)[0], PERSPECTIVE, INTRINSICS)
-    x, y = pixels[0].astype(int)
+    black = np.full(SIZE, 255, np.uint8)
+    x, y = lens_pixels(house_poses(4)[0], PERSPECTIVE)[0].astype(int)
     black[y - 3 : y + 4, x - 3 : x + 4] = 0
     Image.fromarray(black).save(tmp_path / "mask.png")
     content = load_file(tmp_path)
     content["frames"][-1]["mask_path"] = "mask.png"
     write_file(tmp_path, content)
-    views = read_transforms(tmp_path).load_views([0, 1])
+    views = read(tmp_path).load_views([0, 1])
     dots, _ = project(torch.tensor(POINTS).float(), views.cameras)
     columns, rows = dots[0].long().unbind(-1)
     assert views.masks[0, rows, columns].tolist() == [False, True, True]
@@ -176,20 +150,31 @@ def test_mask_files_are_undistorted_too(tmp_path):
     content["frames"][-1]["mask_path"] = "masks/none.png"
     write_file(tmp_path, content)
     with pytest.raises(UserError, match=r"0000\.png.*the mask 'masks/none\.png' is missing"):
-        read_transforms(tmp_path)
+        read(tmp_path)
 
 
-def test_views_stand_in_the_order_of_file_names(root):
-    scene = read_transforms(root)
-    assert scene.name == "scène 1"
-    assert scene.view_ids == (0, 1, 2, 3)
+def test_views_stand_in_the_order_of_the_numbers_in_their_names(root, tmp_path):
+    scene = read(root)
+    assert scene.name == "scène 1" and scene.view_ids == (0, 1, 2, 3)
     assert scene.view_names == tuple(f"images/{view:04d}.png" for view in range(4))
-    same = read_transforms(root / "transforms.json")
+    same = read(root / "transforms.json")
     torch.testing.assert_close(same.cameras.c2w, scene.cameras.c2w)
+    poses = write_scene(tmp_path / "unpadded", count=11, name="images/{}.png")
+    unpadded = read(tmp_path / "unpadded")
+    assert unpadded.view_names == tuple(f"images/{view}.png" for view in range(11))
+    torch.testing.assert_close(unpadded.cameras.c2w, torch.tensor(poses).float())
 
 
 @pytest.mark.parametrize(
-    "spelling", ["./images/{}", "images\\{}", ".\\images\\{}", "images/{}.png"]
+    "spelling",
+    [
+        "./images/{}",
+        "images\\{}",
+        ".\\images\\{}",
+        "images/{}.png",
+        "images/{}.PNG",
+        "images/{}.jpg",
+    ],
 )
 def test_spellings_of_paths(root, spelling):
     content = load_file(root)
@@ -197,49 +182,53 @@ def test_spellings_of_paths(root, spelling):
         stem = entry["file_path"].removeprefix("images/").removesuffix(".png")
         entry["file_path"] = spelling.format(stem)
     write_file(root, content)
-    assert_dots_match(read_transforms(root))
+    assert_dots_match(read(root), POINTS)
+
+
+def test_accents_may_be_decomposed(tmp_path):
+    write_scene(tmp_path, name="images/scène {:02d}.png")
+    text = (tmp_path / "transforms.json").read_text().replace("\\u00e8", "e\\u0300")
+    (tmp_path / "transforms.json").write_text(text)
+    assert_dots_match(read(tmp_path), POINTS)
 
 
 def test_intrinsics_of_a_frame_come_before_shared_ones(root):
     content = load_file(root)
     own = {**INTRINSICS, "fl_x": 180.0, "fl_y": 200.0, "cx": 170.0, "k1": -0.1}
-    pose = house_poses(4)[2]
     content["frames"][1].update(own)
     write_file(root, content)
-    pixels = lens_pixels(pose, {"k1": -0.1}, own)
-    draw(pixels, (HEIGHT, WIDTH)).save(root / "images/0002.png")
-    scene = read_transforms(root)
-    assert_dots_match(scene)
+    pixels = lens_pixels(house_poses(4)[2], {"k1": -0.1}, own)
+    draw_dots(pixels, SIZE).save(root / "images/0002.png")
+    scene = read(root)
+    assert_dots_match(scene, POINTS)
     assert scene.cameras.intrinsics[:, 0, 0].tolist() == [260.0, 260.0, 180.0, 260.0]
 
 
 def test_field_of_view_in_place_of_focal_lengths(tmp_path):
     write_scene(tmp_path, shared={"camera_angle_x": 2 * math.atan(WIDTH / 520.0)})
-    matrix = read_transforms(tmp_path).cameras.intrinsics[0]
     expected = torch.tensor([[260.0, 0, 160], [0, 260, 120], [0, 0, 1]])
-    torch.testing.assert_close(matrix, expected)
-    angles = {"camera_angle_x": 1.0, "camera_angle_y": 0.5}
-    write_scene(tmp_path, shared=angles)
-    matrix = read_transforms(tmp_path).cameras.intrinsics[0]
+    torch.testing.assert_close(read(tmp_path).cameras.intrinsics[0], expected)
+    write_scene(tmp_path, shared={"camera_angle_x": 1.0, "camera_angle_y": 0.5})
+    matrix = read(tmp_path).cameras.intrinsics[0]
     assert matrix[0, 0].item() == pytest.approx(WIDTH / 2 / math.tan(0.5), rel=1e-5)
     assert matrix[1, 1].item() == pytest.approx(HEIGHT / 2 / math.tan(0.25), rel=1e-5)
 
 
 def test_near_and_far_by_argument_file_and_estimate(root):
-    estimated = read_transforms(root).near_far
+    estimated = read(root).near_far
     torch.testing.assert_close(estimated, torch.tensor([1.2, 10.0]), rtol=1e-3, atol=0)
     write_file(root, {**load_file(root), "near": 1, "far": 6.5})
-    assert read_transforms(root).near_far.tolist() == [1.0, 6.5]
-    assert read_transforms(root, near_far=(2.0, 3.0)).near_far.tolist() == [2.0, 3.0]
+    assert read(root).near_far.tolist() == [1.0, 6.5]
+    assert read(root, near_far=(2.0, 3.0)).near_far.tolist() == [2.0, 3.0]
     with pytest.raises(UserError, match=r"transforms\.json, with the given range: near is 3"):
-        read_transforms(root, near_far=(3.0, 2.0))
+        read(root, near_far=(3.0, 2.0))
 
 
-def test_photos_without_a_frame_are_reported(root, caplog):
+def test_photos_without_a_frame_are_reported_once(root, caplog):
     Image.new("RGB", (8, 8)).save(root / "images/extra.png")
     with caplog.at_level(logging.WARNING):
-        assert len(read_transforms(root).view_ids) == 4
-    assert "1 images beside those of its frames have no camera" in caplog.text
+        assert [len(read(root).view_ids) for _ in range(2)] == [4, 4]
+    assert caplog.text.count("1 images beside those that it names have no camera") == 1
     assert "extra.png" in caplog.text
 
 
@@ -248,6 +237,7 @@ def test_photos_of_several_sizes(root):
     Image.open(root / "images/0001.png").resize((160, 120)).save(root / "images/0001.png")
     content["frames"][2].update({key: value / 2 for key, value in INTRINSICS.items()})
     write_file(root, content)
-    assert_dots_match(read_transforms(root, (180, 240)), tolerance=0.3)
+    assert_dots_match(read(root, (180, 240)), POINTS, tolerance=0.3)
+    assert_dots_match(read(root, cover=(60, 80)), POINTS, tolerance=0.3)
     with pytest.raises(UserError, match=r"0001\.png: the image is 160x120.*320x240"):
-        read_transforms(root)
+        read(root)

@@ -9,21 +9,35 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.formats.transforms import read_transforms
+from datasets.formats.registry import open_scene
 from datasets.formats.transforms_file import read_transforms_file
 from utils.errors import UserError
 
 EYE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+LONG = '{"frames": ' + "[" * 900 + "]" * 900 + "}"
 
 
-def content_of(count=3):
+def content_of(count=3, frame=None, **changes):
+    """A good scene; ``frame`` changes its second frame, None among ``changes`` removes a key."""
     frames = [{"file_path": f"{view}.png", "transform_matrix": EYE} for view in range(count)]
-    return {"fl_x": 20.0, "w": 16, "h": 12, "near": 1, "far": 2, "frames": frames}
+    frames[1] |= frame or {}
+    content = {"fl_x": 20.0, "w": 16, "h": 12, "near": 1, "far": 2, "frames": frames} | changes
+    return {key: value for key, value in content.items() if value != "absent"}
 
 
 def write(root, content):
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "transforms.json").write_text(text)
+
+
+def read(root):
+    return open_scene("transforms", root)
+
+
+def assert_refused(root, match):
+    with pytest.raises(UserError, match=match) as refusal:
+        read(root)
+    assert len(str(refusal.value).encode()) < 2000
 
 
 @pytest.fixture
@@ -34,13 +48,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def assert_refused(root, match):
-    with pytest.raises(UserError, match=match):
-        read_transforms(root)
-
-
 def test_the_scene_itself_is_fine(root):
-    assert read_transforms(root).load_views([0, 1, 2]).masks.all()
+    assert read(root).load_views([0, 1, 2]).masks.all()
+    write(root, content_of(frame={"transform_matrix": EYE[:3]}))
+    assert read(root).cameras.c2w[1].equal(read(root).cameras.c2w[0])
 
 
 def test_missing_folder_and_file(root):
@@ -51,133 +62,85 @@ def test_missing_folder_and_file(root):
     assert_refused(root, r"no transforms\.json; it holds no JSON")
 
 
-def test_missing_images_are_counted_and_named(root):
-    write(root, content_of(9))
-    assert_refused(root, r"json: the images of 6 of 9 frames are missing \('3.png', .*, \.\.\.\)")
-    (root / "1.png").unlink()
-    write(root, content_of())
-    assert_refused(root, r"json: the images of 1 of 3 frames are missing \('1\.png'\), looked for")
-
-
-def test_two_frames_of_one_image(root):
-    content = content_of()
-    content["frames"][2]["file_path"] = "./1.png"
-    write(root, content)
-    assert_refused(root, r"frame [12] \('(\./)?1\.png'\): '1\.png' has two frames")
-    content["frames"][2]["file_path"] = "1"
-    write(root, content)
-    assert_refused(root, r"1\.png belongs to two frames")
-
-
-def test_size_that_disagrees(root):
-    Image.new("RGB", (8, 6)).save(root / "1.png")
-    assert_refused(root, r"frame 1.*speaks of images of 16x12, but '1\.png' is 8x6.*scale")
-
-
-def test_damaged_images(root):
-    (root / "1.png").write_bytes(b"")
-    assert_refused(root, r"1\.png: cannot read the image")
+def test_images_that_are_missing_damaged_or_of_another_size(root):
     noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
     Image.fromarray(noise).save(root / "1.png")
     whole = (root / "1.png").read_bytes()
     (root / "1.png").write_bytes(whole[: len(whole) // 2])
-    scene = read_transforms(root)
+    scene = read(root)
     with pytest.raises(UserError, match=r"1\.png: cannot read the image"):
         scene.load_views([1])
+    (root / "1.png").write_bytes(b"")
+    assert_refused(root, r"1\.png: cannot read the image")
+    Image.new("RGB", (8, 6)).save(root / "1.png")
+    assert_refused(root, r"frame 1.*speaks of images of 16x12, but '1\.png' is 8x6.*scale")
+    (root / "1.png").unlink()
+    assert_refused(root, r"json: the images of 1 of 3 frames are missing \('1\.png'\), looked for")
+    write(root, content_of(9))
+    assert_refused(root, r"json: the images of 7 of 9 frames are missing \('1.png', .*, \.\.\.\)")
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "problem"),
+    ("changes", "problem"),
     [
-        ("fl_x", float("nan"), "fl_x must be a finite number"),
-        ("fl_x", "20", "fl_x must be a finite number, found '20'"),
-        ("fl_x", True, "fl_x must be a finite number"),
-        ("fl_x", 10**400, "fl_x must be a finite number"),
-        ("fl_x", 0, "a focal length of 0 pixels"),
-        ("fl_x", -20.0, "a focal length of -20 pixels"),
-        ("fl_x", 1e9, r"a focal length of 1e\+09 pixels"),
-        ("cx", 0.5, r"principal point \(0\.5, 6\) is not near the centre"),
-        ("cy", 800, r"principal point \(8, 800\)"),
-        ("k4", 0.1, "k4 0.1 is no coefficient of a perspective lens"),
-        ("camera_model", "EQUIRECTANGULAR", "camera_model 'EQUIRECTANGULAR' is not supported"),
-        ("camera_model", ["OPENCV"], "is not supported"),
-        ("near", None, "near must be a finite number"),
-        ("near", 5, "near is 5 and far 2"),
-        ("frames", [], "'frames' must be a list"),
-        ("frames", {"a": 1}, "'frames' must be a list"),
-        ("frames", [7], "frame 0: expected an object, found 7"),
+        ({"fl_x": float("nan")}, "fl_x must be a finite number"),
+        ({"fl_x": "20"}, "fl_x must be a finite number, found '20'"),
+        ({"fl_x": True}, "fl_x must be a finite number"),
+        ({"fl_x": 10**400}, "fl_x must be a finite number"),
+        ({"fl_x": 0}, "a focal length of 0 pixels"),
+        ({"fl_x": -20.0}, "a focal length of -20 pixels"),
+        ({"fl_x": 1e9}, r"a focal length of 1e\+09 pixels"),
+        ({"cx": 0.5}, r"principal point \(0\.5, 6\) is not near the centre"),
+        ({"cy": 800}, r"principal point \(8, 800\)"),
+        ({"k4": 0.1}, "k4 0.1 is no coefficient of a perspective lens"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "camera_model 'EQUIRECTANGULAR' is not supported"),
+        ({"camera_model": ["OPENCV"]}, "is not supported"),
+        ({"near": None}, "near must be a finite number"),
+        ({"near": 5}, "near is 5 and far 2"),
+        ({"far": "absent"}, "gives near alone"),
+        ({"frames": []}, "'frames' must be a list"),
+        ({"frames": {"a": 1}}, "'frames' must be a list"),
+        ({"frames": [7]}, "frame 0: expected an object, found 7"),
+        ({"fl_x": "absent"}, "frame 0.*gives neither fl_x nor camera_angle_x"),
+        ({"fl_x": "absent", "camera_angle_x": 4.0}, r"camera_angle_x 4 gives no focal length\."),
+        (
+            {"fl_x": "absent", "camera_angle_x": 1.0, "camera_model": "OPENCV_FISHEYE"},
+            "of a fisheye; give fl_x and fl_y",
+        ),
+        ({"frame": {"file_path": "./2.png"}}, r"frame [12] \('(\./)?2\.png'\): '2\.png' has two"),
+        ({"frame": {"file_path": "2"}}, r"2\.png belongs to two frames"),
+        ({"frame": {"depth_file_path": "x.npy"}}, r"frame 1.*depth map 'x\.npy' is missing"),
+        ({"frame": {"depth_unit_scale_factor": 0}}, "depth_unit_scale_factor must be positive"),
+        *(
+            ({"frame": {"file_path": name}}, "frame 1: file_path must name an image")
+            for name in (None, 7, "", " ", ["1.png"])
+        ),
+        *(
+            ({"frame": {"file_path": name}}, "missing")
+            for name in ("\ud800.png", "a\0b.png", "x" * 5000, "..", "/", ".")
+        ),
+        *(
+            ({"frame": {"transform_matrix": matrix}}, rf"frame 1 \('1\.png'\): .*{problem}")
+            for matrix, problem in (
+                (None, "4 rows of 4 numbers, found None"),
+                (EYE[:2], "4 rows of 4 numbers"),
+                ([*EYE[:3], [0, 0, 0, 2]], r"the last 0 0 0 1, found \[0, 0, 0, 2\]"),
+                ([[1, 0, 0], *EYE[1:]], r"found \[1, 0, 0\]"),
+                ([[1, 0, 0, float("nan")], *EYE[1:]], "found .*nan"),
+                ([[1, 0, 0, 1e300], *EYE[1:]], r"found .*1e\+300"),
+                ([[-1, 0, 0, 0], *EYE[1:]], "mirror image"),
+                ([[2, 0, 0, 0], *EYE[1:]], "orthonormal"),
+                ([[0, 0, 0, 0], *EYE[1:]], "orthonormal"),
+            )
+        ),
     ],
 )
-def test_impossible_values(root, key, value, problem):
-    write(root, {**content_of(), key: value})
-    assert_refused(root, rf"transforms\.json.*{problem}")
+def test_impossible_values(root, changes, problem):
+    write(root, content_of(**changes))
+    assert_refused(root, rf"(transforms\.json|\.png).*{problem}")
 
 
-def test_missing_intrinsics_and_half_a_range(root):
-    content = content_of()
-    del content["fl_x"]
-    write(root, content)
-    assert_refused(root, r"frame 0.*gives neither fl_x nor camera_angle_x")
-    write(root, {**content, "camera_angle_x": 4.0})
-    assert_refused(root, r"camera_angle_x 4 gives no focal length\.")
-    write(root, {**content, "camera_angle_x": 1.0, "camera_model": "OPENCV_FISHEYE"})
-    assert_refused(root, r"of a fisheye; give fl_x and fl_y")
-    content = content_of()
-    del content["far"]
-    write(root, content)
-    assert_refused(root, r"gives near alone")
-
-
-@pytest.mark.parametrize(
-    ("matrix", "problem"),
-    [
-        (None, "4 rows of 4 numbers, found None"),
-        (EYE[:2], "4 rows of 4 numbers"),
-        ([*EYE[:3], [0, 0, 0, 2]], r"the last 0 0 0 1, found \[0, 0, 0, 2\]"),
-        ([[1, 0, 0], *EYE[1:]], r"found \[1, 0, 0\]"),
-        ([[1, 0, 0, float("nan")], *EYE[1:]], "found .*nan"),
-        ([[1, 0, 0, 1e300], *EYE[1:]], r"found .*1e\+300"),
-        ([[-1, 0, 0, 0], *EYE[1:]], "mirror image"),
-        ([[2, 0, 0, 0], *EYE[1:]], "orthonormal"),
-        ([[0, 0, 0, 0], *EYE[1:]], "orthonormal"),
-    ],
-)
-def test_impossible_poses(root, matrix, problem):
-    content = content_of()
-    content["frames"][1]["transform_matrix"] = matrix
-    write(root, content)
-    assert_refused(root, rf"transforms\.json, frame 1 \('1\.png'\): .*{problem}")
-
-
-def test_three_rows_are_a_pose(root):
-    content = content_of()
-    content["frames"][1]["transform_matrix"] = EYE[:3]
-    write(root, content)
-    assert read_transforms(root).cameras.c2w[1].equal(read_transforms(root).cameras.c2w[0])
-
-
-@pytest.mark.parametrize("name", [None, 7, "", " ", ["1.png"]])
-def test_frames_without_a_name(root, name):
-    content = content_of()
-    content["frames"][1]["file_path"] = name
-    write(root, content)
-    assert_refused(root, r"frame 1: file_path must name an image")
-
-
-@pytest.mark.parametrize("name", ["\ud800.png", "a\0b.png", "x" * 5000, "..", "/", "."])
-def test_names_that_no_file_can_have(root, name):
-    content = content_of()
-    content["frames"][1]["file_path"] = name
-    write(root, content)
-    with pytest.raises(UserError, match="missing") as refusal:
-        read_transforms(root)
-    assert len(str(refusal.value).encode()) < 2000
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "7", "{", '{"frames": ', "[" * 100_000, '{"frames": ' + "[" * 900 + "]" * 900 + "}"],
-)
+@pytest.mark.parametrize("text", ["", "[]", "7", "{", '{"frames": ', "[" * 100_000, LONG])
 def test_files_that_are_no_camera_file(root, text):
     write(root, text)
     assert_refused(root, r"transforms\.json")
@@ -214,9 +177,6 @@ def test_any_json_is_read_or_refused(root, shared, key, value):
     write(root, content)
     try:
         read_transforms_file(root / "transforms.json")
+        read(root)
     except UserError as error:
-        assert "transforms.json" in str(error)
-    try:
-        read_transforms(root)
-    except UserError as error:
-        assert len(str(error)) < 2000
+        assert str(root) in str(error) and len(str(error)) < 2000

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig
 from datasets.replay import ReplayConfig
 from datasets.worlds_config import HELD_OUT_SEED, WorldsConfig
 from datasets.worlds_module import WorldsModule, draw_views

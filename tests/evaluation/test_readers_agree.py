@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from datasets.formats.dtu import FAR_MARGIN
+from datasets.protocols import scene_tasks
 from evaluation.config import EvaluationConfig
-from evaluation.photographs import READERS
 from evaluation.rendering import Renderer, task_sample
 from evaluation.run import run_evaluation
 from models.checkpoint import read_checkpoint
@@ -31,8 +31,8 @@ def choices(tmp_path_factory, write_layout):
 
 def test_tasks_are_the_same(choices):
     samples = []
-    for name, flags in choices.items():
-        (task,) = READERS[name](parse_config(EvaluationConfig, flags).data)
+    for flags in choices.values():
+        (task,) = scene_tasks(parse_config(EvaluationConfig, flags).data)
         assert task.targets == (0,)
         samples.append(task_sample(task, 0))
     for sample in samples[1:]:
@@ -92,7 +92,7 @@ def test_every_reader_leads_to_the_same_picture(name, everywhere, tiny_checkpoin
             flags += ["--image_size", "64", "80"]
         if name in ("transforms", "colmap", "blender"):
             flags += ["--near_far", str(NEAR), str(FAR)]
-        (task,) = READERS[name](parse_config(EvaluationConfig, flags).data)
+        (task,) = scene_tasks(parse_config(EvaluationConfig, flags).data)
         return renderer(task_sample(task, 0))[0]
 
     expected, ours = rendered("llff"), rendered(name)

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from evaluation.config import DataChoice
+from datasets.config import DataChoice
+from datasets.protocols import Protocol, Region, plan_task
 from evaluation.rendering import ViewResult
 from evaluation.report import full_report, mean_figures, scene_report, table, write_json
-from evaluation.scores import SCORES, Region, ViewImages
-from evaluation.tasks import Protocol, plan_task
+from evaluation.scores import SCORES, ViewImages
 from utils.errors import UserError
 
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import evaluate_vggt_nerf
+from datasets.protocols import Region, SceneTask
 from evaluation.rendering import Renderer, evaluate_scene
-from evaluation.scores import Region
-from evaluation.tasks import SceneTask
 
 SECONDS = ("encode_seconds", "render_seconds")
 
@@ -85,7 +84,7 @@ def test_samples_per_ray_can_be_chosen(evaluate):
         (["--datadir", "absent"], ["absent", "no such data folder"]),
         (["--targets", "77"], ["no view 77"]),
         (["--N_planes", "1"], ["N_planes=1"]),
-        (["--n_views", "40"], ["8 views have", "41 are needed"]),
+        (["--n_views", "40"], ["40 source views", "7 to choose from"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),

@@ -7,14 +7,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from evaluation.scores import (
-    MAX_PSNR,
-    SCORES,
-    Region,
-    ViewImages,
-    describe_region,
-    view_scores,
-)
+from datasets.protocols import Region
+from evaluation.scores import MAX_PSNR, SCORES, ViewImages, describe_region, view_scores
 
 
 def psnr_of(images, region):

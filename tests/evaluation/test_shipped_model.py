@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.worlds_config import HELD_OUT_SEED
 from datasets.worlds_module import held_out_sample
 from models.checkpoint import read_checkpoint

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from datasets.formats.dtu import DTUDataset
-from datasets.views import SampleRequest, collate_samples
+from datasets.config import DataChoice
+from datasets.protocols import scene_tasks
+from datasets.views import collate_samples
 from models.vggt_nerf import VGGTNeRF
 from training.config import LossConfig, RayBatchConfig
 from training.losses import rendering_losses
@@ -27,8 +28,8 @@ def learn(model, sample, steps, loss):
 
 @pytest.mark.slow
 def test_learns_a_scene_and_its_depth(tiny_model, tiny_dtu):
-    dataset = DTUDataset(tiny_dtu, "test", max_sources=3)
-    sample = collate_samples([dataset[SampleRequest(0, 0, 3)]])
+    (task,) = scene_tasks(DataChoice(datadir=str(tiny_dtu)))
+    sample = collate_samples([task.scene.sample(task.targets[0], task.pool, 3)])
     torch.manual_seed(0)
     model = VGGTNeRF(tiny_model.config, tiny_model.backbone)
     learn(model, sample, 90, LossConfig())

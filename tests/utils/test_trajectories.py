@@ -6,22 +6,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from utils.camera_rig import (
-    describe_rig,
-    focus_point,
-    look_at,
-    nearest_point_to_axes,
-    up_direction,
-)
+from utils.camera_rig import describe_rig, focus_point, look_at, nearest_point_to_axes, up_direction
 from utils.cameras import Cameras, project
-from utils.trajectories import (
-    ellipse,
-    interpolate,
-    orbit,
-    path_intrinsics,
-    smooth_path,
-    spiral,
-)
+from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, smooth_path, spiral
 
 NEAR_FAR = torch.tensor([2.0, 6.0])
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)

@@ -19,7 +19,6 @@ from datasets.replay import RenderedBatches
 from datasets.replay import ReplayConfig as Replay
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
-from training.callbacks import GradientGuard
 from training.optimization import ResumableSchedule, warmup_cosine
 from training.vggt.attention import AttentionSupervision
 from training.vggt.augmentation import jitter_colours
@@ -42,9 +41,6 @@ LRATE_END = 0.01
 """Learning rate at the end, as a share of the highest."""
 WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.9995
-MAX_GRADIENT_NORM = 1.0
-MAX_BAD_STEPS = 50
-"""Consecutive steps with non-finite gradients after which the run stops."""
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -71,7 +67,6 @@ class VGGTMiniModule(pl.LightningModule):
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config
-        self.guard = GradientGuard(MAX_GRADIENT_NORM, MAX_BAD_STEPS)
 
     def render(self, prepared: Any) -> Views:  # noqa: ANN401
         """Render planned scenes on this process's device."""
@@ -122,16 +117,6 @@ class VGGTMiniModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient, or drop it if it is not finite."""
-        self.log("train/grad_norm", self.guard.apply(optimizer, self.global_step))
-        self.log("train/lrate", optimizer.param_groups[0]["lr"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Update the weights, then their average, before anything can be saved."""

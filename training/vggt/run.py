@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from models.vggt.network import VGGT, random_vggt
+from training.callbacks import GradientGuard
 from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
@@ -24,6 +25,7 @@ from utils.errors import UserError
 from utils.files import check_output_folder
 
 LOG_EVERY = 20
+MAX_BAD_STEPS = 50
 LAYER_SCALE = 1.0
 """Initial weight of the residual branches. VGGT's 0.01 is for a trained patch embedding; from
 scratch it halves the speed at which matching is learnt."""
@@ -100,6 +102,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         log_every_n_steps=LOG_EVERY,
         logger=TensorBoardLogger(folder, name="", version="logs"),
         callbacks=[
+            GradientGuard(max_bad_steps=MAX_BAD_STEPS),
             LastCheckpoint(folder / "ckpts", run.save_every),
             ExportAverage(folder / "export"),
             # Showing a number waits for the device.

@@ -23,7 +23,8 @@ from datasets.planned_scenes import (
     StepSampler,
     scene_loader,
 )
-from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.replay import ReplayConfig
 from datasets.views import Views
 from training.vggt.config import (

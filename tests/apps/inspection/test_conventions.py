@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from apps.inspection.conventions import Evidence, judge
-from apps.inspection.two_views import fit_pair
+from apps.inspection.conventions import judge
+from apps.inspection.matches import MatchedPair, fit_pair
 from utils.cameras import Cameras, invert_rigid, project
 
 SIZE = (480, 640)
@@ -36,7 +36,7 @@ def evidence(true, given, noise=0.3):
         points = torch.randn(80, 3, generator=generator)
         pixels, _ = project(points, true[[first, first + 1]])
         pixels = pixels + noise * torch.randn(pixels.shape, generator=generator)
-        pairs.append(Evidence(pixels, given[[first, first + 1]]))
+        pairs.append(MatchedPair(pixels, given[[first, first + 1]]))
     return pairs
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from apps.inspection.checks import check_scene
-from apps.inspection.features import match_pair
-from apps.inspection.run import InspectionConfig, run_inspection
-from apps.inspection.sweep import shrink, sweep_depth, warp
-from datasets.formats.transforms import read_transforms
+from apps.inspection.config import InspectionConfig
+from apps.inspection.matches import match_pair
+from apps.inspection.picture import plane_sweep, shrink, warp
+from apps.inspection.run import run_inspection
+from datasets.formats.registry import open_scene
 from training.config import GeneralTrainingConfig
 from utils.config import parse_config
 from utils.errors import UserError
@@ -116,18 +116,11 @@ def test_a_range_that_leaves_the_scene_out(root, tmp_path):
     write(root)
 
 
-def test_a_range_that_only_the_files_can_say(root):
-    write(root, near=1.0, far=3.0)
-    (problem,) = check_scene(read_transforms(root), 4, "opengl", rangeable=False).problems
-    assert "give near and far in the file." in problem and "--near_far" not in problem
-    write(root)
-
-
 def test_the_swept_depth_warps_a_neighbour_into_place(root):
     write(root)
-    scene = read_transforms(root)
+    scene = open_scene("transforms", root)
     views = shrink(scene.load_views([2, 3, 1]), 160)
-    depth = sweep_depth(views, scene.near_far)
+    depth = plane_sweep(views, scene.near_far)
     inner = (slice(None), slice(15, -15), slice(20, -20))
     warped = (warp(views, depth, 1) - views.images[0]).abs()[inner].mean()
     unwarped = (views.images[1] - views.images[0]).abs()[inner].mean()
@@ -164,11 +157,6 @@ def test_dtu_scans_without_a_test_split_are_ready_to_train(tiny_dtu, tmp_path):
     (copy / "lists" / "val.txt").write_text((copy / "lists" / "train.txt").read_text())
     report = run_inspection(config(copy, tmp_path, dataset_name="dtu", scenes=1))
     assert "ready to train" in report
-
-
-def test_a_range_for_a_format_that_takes_none():
-    with pytest.raises(UserError, match="near_far cannot be chosen for dataset_name=dtu"):
-        InspectionConfig(near_far=(1.0, 2.0))
 
 
 @pytest.mark.parametrize("settings", [{"image_size": (3,)}, {"near_far": (1.0,)}, {"scenes": -1}])

@@ -29,7 +29,7 @@ def tuned_scene(painted_scene, monkeypatch):
     ],
 )
 def test_a_world_is_never_photographed_smaller_or_narrower_than_usual(frame_size, size):
-    scene, _ = opening.open_photographs(SceneChoice(world_views=1), frame_size)
+    scene = opening.open_photographs(SceneChoice(world_views=1), frame_size)
     assert scene.image_size == size
 
 
@@ -54,9 +54,9 @@ def test_a_fine_tuned_scene_says_once_which_flags_do_not_count(tuned_scene, capl
 
 
 def test_the_range_of_dtu_is_in_millimetres(tiny_dtu):
-    choice = SceneChoice(str(tiny_dtu), near_far=(430.0, 900.0))
-    scene, unit = opening.open_photographs(choice, None)
-    torch.testing.assert_close(scene.near_far * unit.factor, torch.tensor([430.0, 900.0]))
+    choice = SceneChoice(datadir=str(tiny_dtu), near_far=(430.0, 900.0))
+    scene = opening.open_photographs(choice, None)
+    torch.testing.assert_close(scene.near_far * scene.unit.factor, torch.tensor([430.0, 900.0]))
 
 
 @pytest.mark.parametrize(("frame_size", "size"), [(None, (64, 80)), ((30, 40), (32, 40))])
@@ -68,6 +68,6 @@ def test_photographs_of_several_sizes_are_read_in_the_first_ones_shape(
     with Image.open(last) as image:
         small = image.resize((40, 32))
     small.save(last)
-    scene, _ = opening.open_photographs(SceneChoice(str(root)), frame_size)
+    scene = opening.open_photographs(SceneChoice(datadir=str(root)), frame_size)
     assert scene.image_size == size
     assert scene.load_views(scene.view_ids).images.shape[-2:] == size

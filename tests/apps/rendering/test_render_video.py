@@ -127,6 +127,6 @@ def test_sources_are_read_about_as_large_as_frames(tiny_dtu):
     from apps.rendering.open_scene import open_photographs
 
     for wanted, size in ((None, (64, 80)), ((64, 80), (64, 80)), ((30, 40), (32, 40))):
-        scene, unit = open_photographs(SceneChoice(str(tiny_dtu)), wanted)
-        assert scene.image_size == size and unit.name == "mm"
-    assert torch.allclose(scene.near_far * unit.factor, torch.tensor([425.0, 1.5 * 905.0]))
+        scene = open_photographs(SceneChoice(datadir=str(tiny_dtu)), wanted)
+        assert scene.image_size == size and scene.unit.name == "mm"
+    assert torch.allclose(scene.near_far * scene.unit.factor, torch.tensor([425.0, 1.5 * 905.0]))

@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.formats.dtu import DTUDataset
-from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
-from datasets.formats.pfm import read_pfm
-from datasets.procedural import DtuSettings, ProceduralConfig, ProceduralGenerator, write_dtu
-from datasets.procedural.dtu_writer import COMPLETE, MILLIMETRES, PARTIAL
+from datasets.formats.depth_maps import read_pfm
+from datasets.formats.dtu import DTUDataset, image_intrinsics
+from datasets.formats.mvsnet_files import read_camera_file
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.dtu_writer import COMPLETE, MILLIMETRES, PARTIAL, DtuSettings, write_dtu
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.views import SampleRequest
 from utils.errors import UserError
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator, fusing
-from datasets.procedural.generator import PreparedBatch
+from datasets.procedural import fusing
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import PreparedBatch, ProceduralGenerator
 from datasets.procedural.marching import distance, relief_distance
 from datasets.procedural.nearest import nearest_closed_form
 from datasets.procedural.render import Rendering

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
-from datasets.procedural.config import ARCHETYPES
+from datasets.procedural.config import ARCHETYPES, ProceduralConfig
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 from utils.cameras import project, to_camera, unproject
 from utils.errors import UserError
 

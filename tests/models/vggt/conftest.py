@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import SMALLEST_VGGT
 
-from models.vggt import VGGT
 from models.vggt.config import VGGTConfig
-from models.vggt.network import random_vggt
+from models.vggt.network import VGGT, random_vggt
 
 SHARED = Path(__file__).parents[4] / "shared"
 

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.vggt import VGGT
-from models.vggt.network import random_vggt
+from models.vggt.network import VGGT, random_vggt
 from utils.errors import UserError
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"

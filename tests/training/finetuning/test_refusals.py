@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from evaluation.config import DataChoice
-from training.scene_split import read_split
+from datasets.config import DataChoice
+from datasets.protocols import check_split, read_split
 from utils.errors import UserError
 
 
@@ -53,10 +53,8 @@ def test_views_are_divided_and_depth_stays_out(tiny_dtu):
 
 @pytest.fixture
 def drawn_split(tiny_dtu):
-    from training import scene_split
-
     def check(**changes):
         split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
-        scene_split._check_views(dataclasses.replace(split, **changes), 3)
+        check_split(dataclasses.replace(split, **changes), 3)
 
     return check

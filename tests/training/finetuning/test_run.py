@@ -9,12 +9,12 @@ import torch
 from training_runs import train
 
 import train_vggt_nerf_finetuning_pl
-from evaluation.config import DataChoice
+from datasets.config import DataChoice
+from datasets.protocols import read_split
 from models.checkpoint import load_finetuned, read_scene_file
 from training import scene_log
 from training.finetuning_module import FineTuningModule
 from training.scene_log import Best
-from training.scene_split import read_split
 from training.scene_validation import TestViews
 from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError

@@ -8,8 +8,9 @@ import torch
 from training_runs import train
 
 from apps.export_checkpoint import export_checkpoint
+from datasets.protocols import Region
 from datasets.views import Views
-from evaluation.scores import Region, ViewImages
+from evaluation.scores import ViewImages
 from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
 from models.depth_refinement import expected_surface
 from models.source_selection import Frames, choose_sources

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from models.vggt import VGGT
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
+from models.vggt.network import VGGT
 from training.vggt.evaluation import (
     area_under_curve,
     depth_ratios,

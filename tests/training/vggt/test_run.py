@@ -11,9 +11,7 @@ import pytest
 import torch
 
 import train_vggt_mini_pl
-from models.vggt import VGGT
-from models.vggt.network import random_vggt
-from training.vggt import module
+from models.vggt.network import VGGT, random_vggt
 from training.vggt.evaluation import comparison_table
 from training.vggt.run import run_mini_training
 from training.vggt.scenes import SceneSource
@@ -167,7 +165,7 @@ def test_a_non_finite_step_changes_nothing(training_config, plane_source):
 
 
 def test_repeated_non_finite_steps_stop_the_run(training_config, plane_source, monkeypatch):
-    monkeypatch.setattr(module, "MAX_BAD_STEPS", 3)
+    monkeypatch.setattr(run, "MAX_BAD_STEPS", 3)
     config = replace(training_config, replay=replace(training_config.replay, visits=1))
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
         run_mini_training(config, poisoned(plane_source, lambda call: call > 0))

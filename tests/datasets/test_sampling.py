@@ -1,6 +1,8 @@
+"""Which samples make up an epoch: a pure function of a seed and the number of the epoch."""
+
 import pytest
 
-from datasets.samplers import SceneBatchSampler
+from datasets.sampling import ItemGroup, SceneBatchSampler
 
 
 def batches(epoch=0, first_batch=0, num_items=20, **options):
@@ -70,3 +72,26 @@ def test_length_is_that_of_the_whole_epoch():
 def test_refuses_impossible_places(options):
     with pytest.raises(ValueError, match="rank"):
         batches(**options)
+
+
+def test_one_group_draws_as_a_plain_count():
+    plain, grouped = SceneBatchSampler(7, seed=3), SceneBatchSampler([ItemGroup(0, 7)], seed=3)
+    assert list(plain) == list(grouped)
+
+
+def test_ranks_agree_on_the_source_and_share_its_items():
+    groups = [ItemGroup(0, 40), ItemGroup(40, 40, 2.0)]
+    ranks = [
+        list(SceneBatchSampler(groups, rank=r, world_size=2, batches_per_epoch=10)) for r in (0, 1)
+    ]
+    firsts, seconds = ([batch[0].index for batch in rank] for rank in ranks)
+    assert [i < 40 for i in firsts] == [i < 40 for i in seconds]
+    assert not set(firsts) & set(seconds)
+
+
+def test_resuming_within_a_mixed_epoch():
+    sampler = SceneBatchSampler([ItemGroup(0, 4), ItemGroup(4, 9)], batches_per_epoch=9)
+    sampler.set_epoch(2)
+    whole = list(sampler)
+    sampler.set_epoch(2, first_batch=4)
+    assert list(sampler) == whole[4:] and len(sampler) == 9

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.data_config import DataConfig
+from datasets.config import DataConfig, DataSource, parse_source
 from datasets.data_module import SceneDataModule
-from datasets.formats.registry import ReadOptions
-from datasets.pixel_cache import PixelCache
+from datasets.formats.options import ReadOptions
 from datasets.posed_scene import ViewPixels
-from datasets.samplers import SceneBatchSampler
-from datasets.sampling_rules import ItemGroup, SamplingRules
-from datasets.scene_dataset import SceneDataset
-from datasets.scene_index import assign_roles, list_entries, read_index, write_index
-from datasets.sources import DataSource, parse_source
+from datasets.sampling import ItemGroup, SamplingRules, SceneBatchSampler
+from datasets.scene_dataset import PixelCache, SceneDataset
+from datasets.scene_index import list_entries, read_index, write_index
 from datasets.views import SampleRequest
 from utils.errors import UserError
 
@@ -112,29 +109,6 @@ def test_scenes_of_several_sizes_are_grouped(roots, tmp_path):
     assert dataset("blendedmvs", tmp_path, size=(5, 5)).groups == [ItemGroup(0, 21)]
 
 
-def test_one_group_draws_as_a_plain_count():
-    plain, grouped = SceneBatchSampler(7, seed=3), SceneBatchSampler([ItemGroup(0, 7)], seed=3)
-    assert list(plain) == list(grouped)
-
-
-def test_ranks_agree_on_the_source_and_share_its_items():
-    groups = [ItemGroup(0, 40), ItemGroup(40, 40, 2.0)]
-    ranks = [
-        list(SceneBatchSampler(groups, rank=r, world_size=2, batches_per_epoch=10)) for r in (0, 1)
-    ]
-    firsts, seconds = ([batch[0].index for batch in rank] for rank in ranks)
-    assert [i < 40 for i in firsts] == [i < 40 for i in seconds]
-    assert not set(firsts) & set(seconds)
-
-
-def test_resuming_within_a_mixed_epoch():
-    sampler = SceneBatchSampler([ItemGroup(0, 4), ItemGroup(4, 9)], batches_per_epoch=9)
-    sampler.set_epoch(2)
-    whole = list(sampler)
-    sampler.set_epoch(2, first_batch=4)
-    assert list(sampler) == whole[4:] and len(sampler) == 9
-
-
 def test_a_million_images_open_in_a_second(tmp_path):
     rows = {f"s{n}": {"views": 50, "size": [64, 80], "splits": {}} for n in range(20_000)}
     (tmp_path / "scenes.json").write_text(json.dumps({"format": "colmap", "scenes": rows}))
@@ -149,21 +123,33 @@ def test_a_million_images_open_in_a_second(tmp_path):
 
 def test_the_index_says_what_opening_says(roots, tmp_path):
     root = shutil.copytree(roots["blender"], tmp_path / "set")
-    opened = list_entries("blender", root, "train", ReadOptions())
+    source = DataSource("blender", root)
+    opened = list_entries(source, "train")
     assert read_index("blender", root) is None
     write_index("blender", root, opened)
-    assert list_entries("blender", root, "train", ReadOptions()) == opened
+    assert list_entries(source, "train") == opened
     with pytest.raises(UserError, match=r"scenes\.json: is of 'blender' scenes"):
         read_index("llff", root)
     (root / "lists").mkdir()
     (root / "lists" / "train.txt").write_text("other\n")
     with pytest.raises(UserError, match=r"lacks 'other'"):
-        list_entries("blender", root, "train", ReadOptions())
+        list_entries(source, "train")
+
+
+def test_an_index_of_scans_that_lack_views(tiny_dtu, tmp_path):
+    root = shutil.copytree(tiny_dtu, tmp_path / "dtu")
+    for path in (root / "Rectified/scan1_train").glob("rect_003_*"):
+        path.unlink()
+    opened = list_entries(DataSource("dtu", root), "train")
+    write_index("dtu", root, opened)
+    assert list_entries(DataSource("dtu", root), "train") == opened
+    assert opened[0].views == (0, 1, 3, 4, 5, 6, 7)
+    assert dataset("dtu", root)[SampleRequest(2)].target_ids == (3,)
 
 
 def test_an_index_that_has_grown_old(roots, tmp_path):
     root = shutil.copytree(roots["colmap"], tmp_path / "set")
-    write_index("colmap", root, list_entries("colmap", root, "train", ReadOptions()))
+    write_index("colmap", root, list_entries(DataSource("colmap", root), "train"))
     (root / "scene a" / "images" / "003.png").unlink()
     with pytest.raises(UserError, match=r"7 views.*index says 8.*--write_index"):
         dataset("colmap", root)[SampleRequest(0)]
@@ -184,15 +170,6 @@ def test_damaged_indices(tmp_path, content):
     (tmp_path / "scenes.json").write_text(content)
     with pytest.raises(UserError, match=r"scenes\.json"):
         read_index("colmap", tmp_path)
-
-
-def test_roles_of_views():
-    assert assign_roles(9, {}, "train", listed=True).targets == tuple(range(9))
-    assert assign_roles(9, {}, "val", listed=True).targets == (0, 8)
-    assert assign_roles(9, {}, "train", listed=False).targets == tuple(range(1, 8))
-    own = {"train": (0, 1, 2), "test": (3, 4)}
-    assert assign_roles(5, own, "val", listed=False).targets == (3, 4)
-    assert assign_roles(5, own, "val", listed=True).pool == (0, 1, 2)
 
 
 def test_too_few_views(roots):
@@ -241,7 +218,6 @@ def test_source_descriptions(tmp_path):
         ("llff:x,weight=nan", "positive"),
         ("llff:x,height=4", "height and width go together"),
         ("llff:x,height=4.5,width=4", "whole pixels"),
-        ("dtu:x,height=4,width=4", "not with dtu"),
     ],
 )
 def test_descriptions_that_are_refused(text, match):
@@ -250,29 +226,36 @@ def test_descriptions_that_are_refused(text, match):
 
 
 def test_settings_that_are_refused():
-    with pytest.raises(UserError, match="leave dataset_name = procedural out"):
+    with pytest.raises(ValueError, match="leave dataset_name = procedural out"):
         DataConfig(mix=("dtu:x",), dataset_name="procedural")
-    with pytest.raises(UserError, match="image_size takes height and width"):
+    with pytest.raises(ValueError, match="image_size.* 2 numbers"):
         DataConfig(image_size=(5,))
-    with pytest.raises(UserError, match="near_far cannot be chosen for a mix"):
-        DataConfig(mix=("colmap:x",), dataset_name="colmap", near_far=(1.0, 2.0))
+    with pytest.raises(ValueError, match="near_far cannot be chosen for a mix"):
+        DataConfig(mix=("colmap:x",), near_far=(1.0, 2.0))
+    with pytest.raises(ValueError, match="near_far cannot be chosen"):
+        DataConfig(dataset_name="procedural", near_far=(1.0, 2.0))
 
 
-@pytest.mark.parametrize("name", ["dtu", "llff", "blendedmvs", "procedural"])
-def test_formats_whose_range_cannot_be_chosen(name):
-    with pytest.raises(UserError, match=f"near_far cannot be chosen for dataset_name={name}"):
-        DataConfig(dataset_name=name, near_far=(1.0, 2.0))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({name: 0} for name in ("min_sources", "num_source_views", "scenes_per_batch")),
+        *({name: -1} for name in ("num_workers", "val_views", "batches_per_epoch")),
+        *({"image_scale": value} for value in (0.0, 1.5, float("nan"))),
+        *({"min_sources": 4}, {"max_sources": 11}, {"num_targets": 9}),
+    ],
+)
+def test_settings_that_cannot_work(settings):
+    with pytest.raises(ValueError, match="must"):
+        DataConfig(**settings)
 
 
-@pytest.mark.parametrize("near_far", [(2.0, 1.0), (0.0, 1.0), (1.0, float("nan"))])
-def test_ranges_that_are_none(near_far):
-    with pytest.raises(UserError, match="0 < near < far must hold"):
-        DataConfig(dataset_name="colmap", near_far=near_far)
-
-
-@pytest.mark.parametrize("name", ["transforms", "blender", "colmap"])
-def test_a_chosen_range_goes_before_that_of_the_files(roots, name):
-    data = module(dataset_name=name, datadir=str(roots[name]), near_far=(123.0, 1234.0))
+def test_one_scene_of_a_folder_is_trained_and_validated_on(roots, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(roots["llff"] / "scene a", tmp_path / name)
+    data = module(datadir=str(tmp_path), scan="b", near_far=(123.0, 1234.0), image_scale=0.5)
     data.setup()
     for loader in (data.train_dataloader(), data.val_dataloader()):
-        assert next(iter(loader)).near_far.tolist() == [[123, 1234]]
+        batch = next(iter(loader))
+        assert batch.scene == ("b",) and batch.near_far.tolist() == [[123, 1234]]
+        assert batch.targets.size == (32, 40)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.config import DataChoice, HeldOutScenes
 from datasets.posed_scene import PosedScene, ViewPixels
-from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
+from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.views import Views
-from evaluation.config import DataChoice, HeldOutScenes
-from evaluation.scores import Region
-from evaluation.tasks import Protocol, SceneTask, plan_task
 
 TEXTURED, TEXTURELESS = "textured", "textureless"
 WORLD_SIZE = (192, 256)
@@ -41,9 +41,6 @@ def world_tasks(
 
     Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
     A world is rendered, on the given device, when its turn comes.
-
-    Raises:
-        UserError: A chosen view does not exist, or there are too few.
     """
     size = choice.size or WORLD_SIZE
     views = range(held_out.world_views)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.formats.dtu_cameras import image_intrinsics, read_camera_file
+from datasets.formats.dtu import image_intrinsics
+from datasets.formats.mvsnet_files import read_camera_file
 from utils.errors import UserError
 
 GOOD = """extrinsic

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from evaluation.config import DataChoice, HeldOutScenes
+from datasets.config import DataChoice, HeldOutScenes
+from datasets.held_out_worlds import world_tasks
 from evaluation.rendering import task_sample
-from evaluation.worlds import world_tasks
 from utils.errors import UserError
 
 SMALL = HeldOutScenes(num_worlds=2, world_views=4, world_targets=2)

@@ -1,0 +1,246 @@
+"""Everything that can be chosen about data. This module does not import torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import FORMATS, choose_scenes, recognise_format
+from datasets.scene_lists import Split
+from utils.errors import UserError
+from utils.settings import (
+    Alias,
+    Count,
+    NonNegativeInt,
+    OptionalRange,
+    OptionalSize,
+    Settings,
+    Share,
+    Within,
+)
+
+DatasetName = Literal[
+    "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
+]
+ConfigT = TypeVar("ConfigT", bound="SceneConfig")
+_OPTION = re.compile(r",(\w+)=([^,=]*)$")
+_KEYS = ("weight", "height", "width")
+
+
+@dataclass(frozen=True)
+class SceneConfig(Settings):
+    """Which scenes, and how they are read."""
+
+    dataset_name: DatasetName = "auto"
+    """Format of the data; auto: what the folder holds tells; procedural worlds are made"""
+    datadir: str = "data/dtu"
+    """Folder of the data: a scene, a folder of scenes, DTU's folder or one scan of it
+    (data/dtu/scan2)"""
+    scan: Annotated[str, Alias(("scans",))] = ""
+    """Which scans or scenes of the folder, separated by commas; none: those of its lists, or all"""
+    image_size: OptionalSize = ()
+    """Height and width that images are resized to; none: as they are, or as the data set's
+    protocol has them"""
+    image_scale: Annotated[float, Within(0, 1, above=True)] = 1.0
+    """Shrink images by this factor, unless image_size is given; sides must stay whole numbers"""
+    near_far: OptionalRange = ()
+    """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: as the files
+    have them"""
+    background: Literal["white", "black"] = "white"
+    """What shows through the transparent pixels of blender"""
+
+    def __post_init__(self) -> None:
+        """Check the bounds, and the order of near and far."""
+        super().__post_init__()
+        if self.near_far and not self.near_far[0] < self.near_far[1]:
+            near, far = self.near_far
+            raise ValueError(f"near_far={near:g} {far:g}: 0 < near < far must hold")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The chosen height and width, if they were chosen."""
+        return (self.image_size[0], self.image_size[1]) if self.image_size else None
+
+    @property
+    def options(self) -> ReadOptions:
+        """How scenes are read."""
+        near_far = (self.near_far[0], self.near_far[1]) if self.near_far else None
+        grey = 1.0 if self.background == "white" else 0.0
+        return ReadOptions(self.size, near_far, grey, self.image_scale)
+
+    @property
+    def format_name(self) -> str:
+        """The format that was chosen, or recognised by what the folder holds."""
+        if self.dataset_name != "auto":
+            return self.dataset_name
+        return recognise_format(Path(self.datadir))
+
+    def recognised(self: ConfigT) -> ConfigT:
+        """Return the settings with the name of the format in place of auto."""
+        return replace(self, dataset_name=self.format_name)
+
+    def scene_folders(self, split: Split = "test") -> list[Path]:
+        """Return the folders of the chosen scenes, else those of a split."""
+        return choose_scenes(self.format_name, Path(self.datadir), self.scan, split)
+
+
+@dataclass(frozen=True)
+class DataConfig(SceneConfig):
+    """Where the data of a general training lies and how samples are drawn from it."""
+
+    mix: tuple[str, ...] = ()
+    """Several data sets in place of dataset_name and datadir, each as
+    NAME:FOLDER[,weight=2][,height=512,width=640]; weight is its share of the batches"""
+    min_sources: Count = 3
+    """Fewest source views of a training sample; each batch draws a number from min to max"""
+    max_sources: Count = 3
+    """Most source views of a training sample"""
+    num_source_views: Count = 3
+    """Source views at validation"""
+    num_nearest: Count = 10
+    """Training sources are drawn at random among this many nearest neighbours of the target"""
+    num_targets: Count = 1
+    """Target views of a training sample"""
+    scenes_per_batch: Count = 1
+    """Samples in a batch, on each device"""
+    batches_per_epoch: NonNegativeInt = 0
+    """Batches of an epoch on each device; 0: as many as show every target view once (procedural:
+    1000)"""
+    val_views: NonNegativeInt = 8
+    """Target views to validate on, spread evenly over the validation scans; 0: all"""
+    num_workers: NonNegativeInt = 4
+    """Processes that read data, on each device; 0: read in the training process"""
+    cache_mb: NonNegativeInt = 1024
+    """Memory for decoded images in MiB, on each device, shared evenly by its processes"""
+
+    def __post_init__(self) -> None:
+        """Check the bounds, and what settings mean together, before anything is read."""
+        super().__post_init__()
+        if self.max_sources < self.min_sources:
+            raise ValueError(
+                f"max_sources={self.max_sources} must be {self.min_sources} (min_sources) or more"
+            )
+        needed = self.max_sources + self.num_targets - 1
+        if self.num_nearest < needed:
+            raise ValueError(
+                f"num_nearest={self.num_nearest} must be {needed} (max_sources, num_targets) or "
+                "more"
+            )
+        if self.mix and self.dataset_name == "procedural":
+            raise ValueError("mix takes data sets on disk; leave dataset_name = procedural out")
+        if self.near_far and (self.mix or self.dataset_name == "procedural"):
+            raise ValueError(
+                "near_far cannot be chosen for a mix or for procedural worlds, whose units differ; "
+                "give near and far in the files of the data sets"
+            )
+        for text in self.mix:
+            parse_source(text)
+
+    def sources(self) -> list[DataSource]:
+        """Return the data sets to train on."""
+        options = self.options
+        if not self.mix:
+            return [DataSource(self.format_name, Path(self.datadir), 1.0, options, self.scan)]
+        return [
+            replace(source, options=replace(options, size=source.options.size or options.size))
+            for source in map(parse_source, self.mix)
+        ]
+
+
+@dataclass(frozen=True)
+class DataChoice(SceneConfig):
+    """What is rendered for a test, from what: for evaluation and fine-tuning."""
+
+    targets: tuple[int, ...] = ()
+    """Views to render; none: those of the data set's protocol"""
+    sources: tuple[int, ...] = ()
+    """Views that the sources of a target are taken from, those nearest to it; none: the pool of
+    the data set's protocol"""
+    n_views: Count = 3
+    """Source views of a target"""
+
+    def __post_init__(self) -> None:
+        """Check the bounds, and that no view is rendered twice."""
+        super().__post_init__()
+        repeated = [view for view in self.targets if self.targets.count(view) > 1]
+        if repeated:
+            raise ValueError(f"targets names view {repeated[0]} twice")
+
+
+@dataclass(frozen=True)
+class HeldOutScenes(Settings):
+    """Procedural worlds of a seed that is kept for evaluation."""
+
+    world_seed: int = 90210
+    """Seed of the worlds; no training may use it"""
+    num_worlds: Count = 16
+    """Worlds; each is shown with its textures and, as the textureless subset, without"""
+    world_views: Count = 8
+    """Views of a world, the first world_targets of which are rendered"""
+    world_targets: Count = 2
+    """Views of a world to render, unless targets names some"""
+    world_difficulty: Share = 0.5
+    """0: near views of little clutter, 1: wide baselines, clutter, changing light"""
+
+    def __post_init__(self) -> None:
+        """Check the bounds, and that a view is left to render from."""
+        super().__post_init__()
+        if self.world_targets >= self.world_views:
+            raise ValueError(
+                f"world_targets={self.world_targets} of world_views={self.world_views}: no view is "
+                "left to render them from"
+            )
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One data set of a training."""
+
+    name: str
+    """A format of ``datasets.formats.registry``."""
+    folder: Path
+    weight: float = 1.0
+    """Share of the batches, relative to the other sources."""
+    options: ReadOptions = field(default_factory=ReadOptions)
+    scan: str = ""
+    """Names of scenes, separated by commas, in place of the lists of the splits."""
+
+
+def parse_source(text: str) -> DataSource:
+    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character."""
+    name, colon, rest = text.partition(":")
+    numbers: dict[str, float] = {}
+    while match := _OPTION.search(rest):
+        if match[1] not in _KEYS:
+            raise UserError(f"mix {text!r}: {match[1]!r} is none of {', '.join(_KEYS)}.")
+        numbers[match[1]] = _positive(match[2], f"mix {text!r}: {match[1]}")
+        rest = rest[: match.start()]
+    if name == "procedural":
+        raise UserError(
+            f"mix {text!r}: procedural worlds are rendered while training and cannot be mixed; "
+            "write some with make_procedural_dataset.py, and mix them as dtu:FOLDER."
+        )
+    if not colon or not rest or name not in FORMATS:
+        raise UserError(
+            f"mix {text!r}: expected NAME:FOLDER with NAME one of {', '.join(FORMATS)}, for "
+            "example blendedmvs:data/blendedmvs,weight=2"
+        )
+    size = [numbers[key] for key in ("height", "width") if key in numbers]
+    if len(size) == 1 or any(side != round(side) for side in size):
+        raise UserError(f"mix {text!r}: height and width go together, in whole pixels.")
+    wanted = (round(size[0]), round(size[1])) if size else None
+    return DataSource(name, Path(rest), numbers.get("weight", 1.0), ReadOptions(size=wanted))
+
+
+def _positive(word: str, what: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise UserError(f"{what} must be a positive number, found {word!r}.")
+    return number

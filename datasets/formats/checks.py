@@ -1,0 +1,142 @@
+"""What every reader asks of cameras and depth ranges before it uses them."""
+
+from __future__ import annotations
+
+import logging
+import tokenize
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from datasets.formats.options import Size
+from utils.camera_rig import nearest_point_to_axes
+from utils.cameras import Cameras
+from utils.errors import UserError
+
+ARRAY_ERRORS = (
+    *(OSError, ValueError, TypeError, LookupError, OverflowError, EOFError, SyntaxError),
+    *(MemoryError, tokenize.TokenError),
+)
+"""What NumPy raises on damaged ``.npy`` files, whose headers are Python literals."""
+
+_MAX_DEVIATION = 1e-3
+_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
+"""Focal lengths, in image sides, beyond which a file cannot be right."""
+_MAX_CENTER_DEVIATION = 0.25
+"""How far, in image sides, a principal point may lie from the centre of its image."""
+_NEAR_OF_FOCUS, _FAR_OF_FOCUS = 0.3, 2.5
+_MIN_SPREAD = 1e-3
+"""Squared sine of the spread of viewing directions (2 degrees) below which they are parallel."""
+_MIN_DEPTH_RATIO = 1e-3
+"""A common place that one camera all but touches is none."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:
+    """Complete a pose, with the rounding of its file taken out of the rotation.
+
+    Here and below ``source`` is the file and the place in it, to begin error messages.
+    """
+    if not bool(matrix.float().isfinite().all()):
+        raise UserError(f"{source}: the pose holds values that are not finite.")
+    rotation = matrix[:, :3]
+    deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
+    orthonormal = deviation <= _MAX_DEVIATION
+    if not orthonormal or torch.linalg.det(rotation).item() < 0:
+        problem = (
+            "it is a mirror image (determinant -1); an axis has the wrong sign"
+            if orthonormal
+            else f"its columns are not orthonormal (by {deviation:.3g})"
+        )
+        raise UserError(
+            f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
+            "without scaling or mirroring."
+        )
+    left, _, right = torch.linalg.svd(rotation)
+    c2w = torch.eye(4, dtype=torch.float64)
+    c2w[:3, :3] = left @ right
+    c2w[:3, 3] = matrix[:, 3]
+    return c2w
+
+
+def check_pinhole(
+    focal: tuple[float, float], center: tuple[float, float], size: Size, source: str
+) -> None:
+    """Refuse focal lengths (x, y) and principal points (x, y) that cannot be those of an image."""
+    height, width = size
+    for length, side in zip(focal, (width, height), strict=True):
+        if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
+            raise UserError(
+                f"{source}: a focal length of {length:g} pixels cannot belong to an image "
+                f"of {width}x{height}."
+            )
+    if not center_deviation(center, size) <= _MAX_CENTER_DEVIATION:
+        swapped = center_deviation((center[1], center[0]), size) <= _MAX_CENTER_DEVIATION
+        advice = (
+            "cx and cy seem to be swapped: cx goes with the width."
+            if swapped
+            else "Do cameras and images belong together, at this size?"
+        )
+        raise UserError(
+            f"{source}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
+            f"centre of an image of {width}x{height}. {advice}"
+        )
+
+
+def center_deviation(center: tuple[float, float], size: tuple[float | int, float | int]) -> float:
+    """Return how far a principal point (column, row) is off the centre, in image sides."""
+    return max(abs(center[0] / size[1] - 0.5), abs(center[1] / size[0] - 0.5))
+
+
+def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
+    """Check a range of z-depths."""
+    near_far = torch.tensor([near, far], dtype=torch.float64).float()
+    if not 0 < near_far[0].item() < near_far[1].item() < float("inf"):
+        raise UserError(
+            f"{source}: near is {near:g} and far {far:g}; 0 < near < far must hold, in the units "
+            "of the camera positions."
+        )
+    return near_far
+
+
+def choose_near_far(
+    chosen: tuple[float, float] | None,
+    of_file: tuple[float, float] | None,
+    cameras: Cameras,
+    source: str,
+) -> Float[Tensor, " 2"]:
+    """Return the range that was chosen, else that of the file, else an estimate."""
+    if chosen is not None:
+        return given_near_far(*chosen, f"{source}, with the given range")
+    if of_file is not None:
+        return given_near_far(*of_file, source)
+    return estimate_near_far(cameras, source)
+
+
+def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
+    """Estimate near and far from the cameras alone.
+
+    Whoever photographs a scene points the camera at it. The point closest to all optical axes is
+    where they look; near is 0.3 times its smallest z-depth in any view, far 2.5 times its largest.
+    That is wide on purpose: what lies outside the range cannot be rendered, what is empty inside
+    it costs only samples. It contains the known ranges of DTU (2.8 times as long as those), LLFF's
+    fern (1.2) and instant-ngp's fox (1.9). A landscape far behind the subject is cut off.
+    """
+    centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
+    # The largest eigenvalue is 1 where all axes are parallel.
+    spread = 1 - torch.linalg.eigvalsh(axes.T @ axes / len(axes))[-1].item()
+    depths = torch.zeros(1)
+    if spread > _MIN_SPREAD:
+        depths = ((nearest_point_to_axes(centers, axes) - centers) * axes).sum(-1)
+    closest, farthest = depths.min().item(), depths.max().item()
+    if closest <= _MIN_DEPTH_RATIO * farthest:
+        raise UserError(
+            f"{source}: gives no near and far, and its cameras do not look at a common place from "
+            "which they could be estimated. Give near and far in the file, or with --near_far, in "
+            "the units of the camera positions."
+        )
+    near, far = _NEAR_OF_FOCUS * closest, _FAR_OF_FOCUS * farthest
+    _LOG.info("%s gives no near and far; estimated %.3g and %.3g", source, near, far)
+    return torch.tensor([near, far])

@@ -1,0 +1,112 @@
+"""Camera files of MVSNet, which DTU and BlendedMVS come with, checked.
+
+A ``*_cam.txt`` holds ``extrinsic`` (world-to-camera 4x4), ``intrinsic`` (3x3) and a last line
+``depth_min depth_interval [depth_num [depth_max]]`` (Yao et al., MVSNet, ECCV 2018). The farthest
+depth is ``depth_max`` if it is there, else ``depth_min + depth_num * depth_interval`` with 192
+planes unless the file says otherwise: 425 + 192 * 2.5 = 905 mm for DTU.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from utils.errors import UserError
+
+_CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
+_DEFAULT_PLANES = 192
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class CameraFile:
+    """One camera file, checked, but still in the file's own convention."""
+
+    path: Path
+    intrinsics: Float64[Tensor, "3 3"]
+    w2c: Float64[Tensor, "4 4"]
+    near: float
+    far: float
+
+
+def find_camera_files(folder: Path) -> dict[int, Path]:
+    """Return the camera files of a folder by view; none if there is no such folder."""
+    return files_by_view(folder, _CAMERA_NAME)
+
+
+def files_by_view(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    """Return the files of a folder whose names match, by the number in the name."""
+    return {int(match[1]): path for match, path in matching_files(folder, pattern)}
+
+
+def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+    """Return the files of a folder whose names match, in the order of their names."""
+    if not folder.is_dir():
+        return []
+    entries = sorted(folder.iterdir())
+    return [(match, path) for path in entries if (match := pattern.fullmatch(path.name))]
+
+
+def read_camera_file(path: Path) -> CameraFile:
+    """Parse and check a camera file."""
+    try:
+        status = path.stat()
+        if status.st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
+        return _read_unchanged(path, status.st_mtime_ns, status.st_size)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the camera file ({error}).") from error
+
+
+@lru_cache(maxsize=1024)
+def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
+    """Parse a file once for all scans that share it, unless it changes."""
+    text = path.read_text(encoding="utf-8")
+    numbered = enumerate((line.strip() for line in text.splitlines()), start=1)
+    lines = [(number, line) for number, line in numbered if line]
+    end = (lines[-1][0] + 1 if lines else 1, "")
+    lines += [end] * (10 - len(lines))
+    _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
+    w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
+    _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
+    intrinsics = torch.tensor(
+        [_numbers(path, line, (3,)) for line in lines[6:9]], dtype=torch.float64
+    )
+    near, interval, *more = _numbers(path, lines[9], (2, 3, 4))
+    _expect(len(lines) == 10, path, lines[-1], "nothing may follow the depth range")
+    rotation = w2c[:3, :3]
+    error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
+    rigid = error < 1e-3 and torch.linalg.det(rotation).item() > 0
+    rigid = rigid and w2c[3].tolist() == [0, 0, 0, 1]
+    problem = "that begins here is not"
+    _expect(rigid, path, lines[1], f"the extrinsic {problem} a rotation and translation")
+    pinhole = min(intrinsics[0, 0].item(), intrinsics[1, 1].item()) > 0
+    pinhole = pinhole and intrinsics[1, 0] == 0 and intrinsics[2].tolist() == [0, 0, 1]
+    _expect(bool(pinhole), path, lines[6], f"the intrinsic {problem} that of a pinhole camera")
+    far = more[1] if len(more) == 2 else near + (more or [_DEFAULT_PLANES])[0] * interval
+    _expect(0 < near < far, path, lines[9], "expected 0 < depth_min < depth_max")
+    return CameraFile(path, intrinsics, w2c, near, far)
+
+
+def _numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[float]:
+    expected = f"expected {' or '.join(map(str, counts))} finite numbers"
+    try:
+        numbers = [float(word) for word in line[1].split()]
+    except ValueError:
+        numbers = []
+    finite = all(abs(number) < float("inf") for number in numbers)
+    _expect(finite and len(numbers) in counts, path, line, expected)
+    return numbers
+
+
+def _expect(holds: bool, path: Path, line: tuple[int, str], problem: str) -> None:
+    if not holds:
+        number, text = line
+        raise UserError(f"{path}, line {number}: {problem}, found {text[:80]!r}.")

@@ -1,0 +1,276 @@
+"""Which views of a scene are rendered from which: for training, tests and fine-tuning.
+
+DTU, and LLFF's fern, as MVSNeRF measures them (Chen et al., ICCV 2021), whichever reader they come
+through; NeRF's synthetic scenes at four views spread over their test images, from their training
+images; other scenes by NeRF's split, the first of every eight views (Mildenhall et al., ECCV 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+
+import torch
+
+from datasets.config import DataChoice, HeldOutScenes
+from datasets.formats.options import ReadOptions, Size, scaled_size
+from datasets.formats.registry import open_scene
+from datasets.posed_scene import PosedScene
+from datasets.scene_lists import Split
+from datasets.views import Views
+from utils.errors import UserError
+
+DTU_TARGETS = (32, 24, 23, 44)
+"""Views of every DTU scan that are rendered in MVSNeRF's protocol."""
+DTU_POOL = (25, 21, 33, 22, 14, 15, 26, 30, 31, 35, 34, 43, 46, 29, 16, 36)
+"""Views from which that protocol takes the sources: the nearest to the target."""
+FERN_TARGETS = (12, 13, 5, 19)
+FERN_POOL = (17, 2, 7, 6, 11, 1, 8, 18, 3, 16, 4, 14, 9, 10, 0, 15)
+FOX_TARGETS = (5, 15, 25, 35)
+"""How this project measures instant-ngp's fox, for which the field has no protocol."""
+_FOX_SIZE, _FOX_NEAR_FAR = (640, 360), (1.2, 9.0)
+_LLFF_SIZE = (640, 960)
+_BLENDER_TARGETS = 4
+_HOLD_OUT_EVERY = 8
+
+MIN_TRAINING_VIEWS = MIN_SOURCES = 2
+"""Of fine-tuning."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Which pixels of a data set's images count."""
+
+    border: float = 0.0
+    """Share of width and height that is cut away at every side."""
+    known_depth_only: bool = False
+    """Where a view has true depth, pixels without it do not count."""
+    depth_is_complete: bool = False
+    """Where there is no true depth, there is no surface."""
+
+
+_FORWARD_FACING, _WHOLE = Region(border=0.1), Region()
+_REGIONS = {"dtu": Region(known_depth_only=True), "blender": _WHOLE, "blendedmvs": _WHOLE}
+"""Of the formats whose images count up to the border, as those of others do not."""
+
+
+@dataclass(frozen=True)
+class ViewRoles:
+    """What the views of a scene are for, in one split."""
+
+    targets: tuple[int, ...]
+    pool: tuple[int, ...]
+    """Views that sources are taken from."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a data set's tables render, unless somebody chooses otherwise."""
+
+    targets: Sequence[int]
+    pool: Sequence[int]
+    """Views that sources are taken from; targets are never among them."""
+    region: Region
+
+
+@dataclass(frozen=True)
+class SceneTask:
+    """One scene of an evaluation."""
+
+    scene: PosedScene
+    targets: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...]
+    """For every target its sources, nearest first."""
+    region: Region
+    subset: str | None = None
+    """Scenes of one subset are also averaged on their own."""
+    pool: tuple[int, ...] = ()
+    """Views that are no targets: what sources are taken from, and what fine-tuning trains on."""
+
+
+@dataclass(frozen=True)
+class SceneSplit:
+    """A scene, divided for fine-tuning."""
+
+    scene: PosedScene
+    train_ids: tuple[int, ...]
+    test_ids: tuple[int, ...]
+    region: Region
+    """Pixels of the test views that count."""
+
+    def training_views(self) -> Views:
+        """Read the training views, without what depth they have."""
+        views = self.scene.training_views(self.train_ids)
+        return replace(views, depths=torch.zeros_like(views.depths))
+
+    def test_views(self) -> Views:
+        """Read the test views."""
+        return self.scene.load_views(self.test_ids)
+
+
+def held_out_views(views: Sequence[int], every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
+    """Return the views to test on where nothing else is agreed: the first of every eight."""
+    return tuple(views[::every])
+
+
+def choose_held_out(views: Sequence[int], num_sources: int) -> ViewRoles:
+    """Choose what is rendered of a scan of DTU and what it may be rendered from.
+
+    MVSNeRF's protocol where all its targets and enough of its pool are there; otherwise the fifth
+    of every eight views is a target (of fewer than five views the middle one), the rest the pool.
+    """
+    pool = tuple(view for view in DTU_POOL if view in views)
+    if set(DTU_TARGETS) <= set(views) and len(pool) >= num_sources:
+        return ViewRoles(DTU_TARGETS, pool)
+    ordered = sorted(views)
+    targets = tuple(ordered[min(_HOLD_OUT_EVERY // 2, len(ordered) // 2) :: _HOLD_OUT_EVERY])
+    return ViewRoles(targets, tuple(view for view in ordered if view not in targets))
+
+
+def assign_roles(
+    name: str,
+    views: tuple[int, ...],
+    splits: Mapping[Split, tuple[int, ...]],
+    split: Split,
+    listed: bool,
+    num_sources: int,
+) -> ViewRoles:
+    """Decide which views of a scene general training renders and which may be sources.
+
+    A scene's own ``splits`` count. Else, where the data set lists scenes by split (``listed``), a
+    training scene gives all its views, and of any other those of the tests are rendered from the
+    rest. Where it does not, these are kept from training, and validated on.
+    """
+    if splits.get("train"):
+        train = splits["train"]
+        held = splits.get(split) or splits.get("val") or splits.get("test") or train[::8]
+        return ViewRoles(train, train) if split == "train" else ViewRoles(held, train)
+    return _plain_roles(name, views, split == "train", listed, num_sources)
+
+
+@lru_cache
+def _plain_roles(
+    name: str, views: tuple[int, ...], train: bool, listed: bool, num_sources: int
+) -> ViewRoles:
+    if train and listed:
+        return ViewRoles(views, views)
+    held = held_out_views(views)
+    roles = ViewRoles(held, tuple(sorted(set(views).difference(held))))
+    if name == "dtu":
+        roles = choose_held_out(views, num_sources)
+    return ViewRoles(roles.pool, roles.pool) if train else roles
+
+
+def plan_task(
+    scene: PosedScene, protocol: Protocol, choice: DataChoice, subset: str | None = None
+) -> SceneTask:
+    """Choose targets and their sources."""
+    targets = choice.targets or tuple(protocol.targets)
+    pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
+    return SceneTask(
+        scene=scene,
+        targets=targets,
+        sources=tuple(scene.nearest(target, pool, choice.n_views) for target in targets),
+        region=protocol.region,
+        subset=subset,
+        pool=tuple(view for view in pool if view not in targets),
+    )
+
+
+def scene_tasks(choice: DataChoice) -> list[SceneTask]:
+    """Return the chosen scenes of a data set on disk, or its test scenes, with what is rendered."""
+    name, tasks = choice.format_name, []
+    for folder in choice.scene_folders("test"):
+        scene = open_scene(name, folder, _options(name, folder.resolve().name, choice))
+        tasks.append(plan_task(scene, protocol_of(name, scene, choice.n_views), choice))
+    return tasks
+
+
+def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
+    """Return the protocol of a scene, by its format and its name."""
+    region = _REGIONS.get(name, _FORWARD_FACING)
+    if name == "dtu":
+        roles = choose_held_out(scene.view_ids, num_sources)
+        return Protocol(roles.targets, roles.pool, region)
+    if name in ("llff", "colmap") and scene.name == "fern":
+        return Protocol(FERN_TARGETS, FERN_POOL, region)
+    if _is_fox(name, scene.name):
+        return Protocol(FOX_TARGETS, scene.view_ids, region)
+    tested = scene.splits.get("test") or scene.splits.get("val")
+    if tested:
+        count = min(_BLENDER_TARGETS, len(tested))
+        targets = [tested[(2 * place + 1) * len(tested) // (2 * count)] for place in range(count)]
+        return Protocol(targets, scene.splits["train"], region)
+    return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
+
+
+def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
+    """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
+
+    DTU and LLFF's fern are divided as MVSNeRF divides them (16 training views, 4 test views),
+    other photographs by NeRF's rule: every eighth view is for testing. ``choice.targets`` and
+    ``choice.sources`` choose otherwise.
+    """
+    # Sources are counted for one target at a time; all that matters here is that there are some.
+    reading = replace(choice, n_views=1)
+    if choice.dataset_name == "procedural":
+        from datasets.held_out_worlds import world_tasks
+
+        held_out = HeldOutScenes(num_worlds=1, world_views=20)
+        tasks = list(islice(world_tasks(held_out, reading), 1))
+    else:
+        tasks = scene_tasks(reading)
+    if len(tasks) > 1:
+        names = [task.scene.name for task in tasks]
+        raise UserError(
+            f"{choice.datadir}: holds {len(names)} scenes ({', '.join(names[:4])}, ...), but one "
+            f"is fine-tuned at a time; point --datadir at it: {choice.datadir}/{names[0]}"
+        )
+    task = tasks[0]
+    targets, pool = task.targets, task.pool
+    if not choice.targets and _is_fox(choice.format_name, task.scene.name):
+        targets = held_out_views(task.scene.view_ids)
+        pool = tuple(view for view in choice.sources or task.scene.view_ids if view not in targets)
+    split = SceneSplit(task.scene, pool, targets, task.region)
+    check_split(split, num_sources)
+    return split
+
+
+def check_split(split: SceneSplit, num_sources: int) -> None:
+    """Refuse a division with too few views to train or to test on."""
+    scene, count = split.scene.name, len(split.train_ids)
+    if not split.test_ids:
+        raise UserError(
+            f"Scene {scene!r} has no view to test on; choose some of its {count} with --targets."
+        )
+    if num_sources < MIN_SOURCES:
+        raise UserError(
+            f"--n_views {num_sources}: the depth of a view is what other views agree on; "
+            f"fine-tuning renders from at least {MIN_SOURCES}."
+        )
+    if count < MIN_TRAINING_VIEWS:
+        raise UserError(
+            f"Scene {scene!r}: {count} training views are left beside {len(split.test_ids)} test "
+            f"views; a view is trained from others, so at least {MIN_TRAINING_VIEWS} are needed. "
+            "Choose fewer --targets or more --sources."
+        )
+
+
+def _is_fox(name: str, scene: str) -> bool:
+    return name == "transforms" and scene == "fox"
+
+
+def _options(name: str, scene: str, choice: DataChoice) -> ReadOptions:
+    """Return how a scene is read: at the size and range of its protocol unless chosen."""
+    options = choice.options
+    size: Size | None = None
+    if name == "llff" or (name == "colmap" and scene == "fern"):
+        size = _LLFF_SIZE
+    if _is_fox(name, scene):
+        size = _FOX_SIZE
+        options = replace(options, near_far=options.near_far or _FOX_NEAR_FAR)
+    if size is not None and options.size is None:
+        options = replace(options, size=scaled_size(size, options.scale))
+    return options

@@ -1,0 +1,134 @@
+"""Our reading of COLMAP's files and cameras against COLMAP's own, and its sparse points."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.formats.colmap import read_colmap_points
+from datasets.formats.colmap_lenses import image_lens
+from datasets.formats.colmap_model import MODEL_PARAMETERS, ColmapCamera, read_images, read_points
+from datasets.formats.registry import open_scene
+from utils.errors import UserError
+
+COEFFICIENTS = {
+    "SIMPLE_RADIAL": [-0.1],
+    "RADIAL": [-0.1, 0.03],
+    "OPENCV": [-0.1, 0.03, 0.004, -0.003],
+    "FULL_OPENCV": [-0.1, 0.03, 0.004, -0.003, 0.01, 0.02, -0.01, 0.005],
+    "OPENCV_FISHEYE": [-0.05, 0.02, -0.004, 0.001],
+    "SIMPLE_RADIAL_FISHEYE": [-0.05],
+    "RADIAL_FISHEYE": [-0.05, 0.02],
+}
+ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+UNSUPPORTED = {"FOV", "THIN_PRISM_FISHEYE"}
+POINTS = np.array([[-0.5, 0.3, 1.0], [0.4, 0.35, 1.2], [0.6, -0.4, 1.5], [0.0, 0.1, 1.0]])
+
+
+@pytest.fixture
+def pycolmap():
+    return pytest.importorskip("pycolmap")
+
+
+@pytest.mark.parametrize("model", sorted(set(MODEL_PARAMETERS) - UNSUPPORTED))
+def test_lenses_bend_rays_as_colmap_does(pycolmap, model):
+    focal = [260.0] if model in ONE_FOCAL else [260.0, 250.0]
+    parameters = [*focal, 155.0, 118.0, *COEFFICIENTS.get(model, [])]
+    theirs = pycolmap.Camera(model=model, width=320, height=240, params=parameters)
+    assert len(theirs.params) == MODEL_PARAMETERS[model]
+    ours = image_lens(ColmapCamera(model, 320, 240, tuple(theirs.params)), (240, 320), "x")
+    # OpenCV's projection knows nothing of pixel centres, and COLMAP's convention is ours.
+    matrix, numbers, still = ours.intrinsics.numpy(), np.array(ours.coefficients), np.zeros(3)
+    fisheye = ours.model == "fisheye"
+    project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+    points = POINTS[:, None] if fisheye else POINTS
+    pixels = project(points, still, still, matrix, numbers)[0].reshape(-1, 2)
+    expected = np.array([theirs.img_from_cam(point) for point in POINTS])
+    np.testing.assert_allclose(pixels, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", sorted(UNSUPPORTED))
+def test_lenses_that_cannot_be_undone(model):
+    camera = ColmapCamera(model, 320, 240, (260.0, 250.0, 160.0, 120.0, *([0.1] * 8)))
+    with pytest.raises(UserError, match="image_undistorter"):
+        image_lens(camera, (240, 320), "x")
+
+
+def test_a_model_goes_through_colmap_and_back(pycolmap, tmp_path, write_layout):
+    root = write_layout("colmap", tmp_path / "scene")
+    ours = open_scene("colmap", root)
+    theirs = pycolmap.Reconstruction(str(root / "sparse" / "0"))
+    for image in theirs.images.values():
+        view = ours.view_names.index(image.name)
+        w2c = torch.from_numpy(np.asarray(image.cam_from_world().matrix())).float()
+        torch.testing.assert_close(ours.cameras.w2c[view, :3], w2c, atol=1e-3, rtol=1e-4)
+    for kind in ("text", "binary"):
+        copy = tmp_path / kind
+        (copy / "sparse" / "0").mkdir(parents=True)
+        (copy / "images").symlink_to(root / "images")
+        getattr(theirs, f"write_{kind}")(str(copy / "sparse" / "0"))
+        again = open_scene("colmap", copy)
+        torch.testing.assert_close(again.cameras.c2w, ours.cameras.c2w, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(again.near_far, ours.near_far)
+        assert again.neighbours[0] == ours.neighbours[0]
+
+
+def test_names_with_spaces_and_images_without_features(tmp_path):
+    lines = ["# x", "3 1 0 0 0 0 0 0 1 a b/ü c.png", "", "4 1 0 0 0 0 0 0 1 d", ""]
+    (tmp_path / "images.txt").write_text("\n".join(lines))
+    names = [image.name for image in read_images(tmp_path / "images.txt").values()]
+    assert names == ["a b/ü c.png", "d"]
+    (tmp_path / "points3D.txt").write_text("# nothing\n")
+    assert read_points(tmp_path / "points3D.txt").positions.shape == (0, 3)
+
+
+POSITIONS = [(0.0, 1.0, 2.0), (3.0, 4.0, 5.0), (6.0, 7.0, 8.0)]
+TRACKS = [(7, 2), (2, 9), (9, 7, 7)]
+"""Image numbers; the last image saw the last point twice."""
+
+
+def points_file():
+    content = struct.pack("<Q", len(TRACKS))
+    for number, (position, track) in enumerate(zip(POSITIONS, TRACKS, strict=True)):
+        content += struct.pack("<Q3d3BdQ", 10 + number, *position, 1, 2, 3, 0.5, len(track))
+        content += b"".join(struct.pack("<II", image, 99) for image in track)
+    return content
+
+
+def images_file(names):
+    content = struct.pack("<Q", len(names))
+    for number, name in names.items():
+        content += struct.pack("<I7dI", number, 1, 0, 0, 0, 0, 0, 0, 1) + name.encode() + b"\0"
+        content += struct.pack("<QddQ", 1, 4.0, 5.0, 10)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("names", "seen"),
+    [
+        ({}, [[0, 1], [0, 2], [1, 2]]),
+        ({7: "b.png", 2: "c.png", 9: "a.png", 4: "blind.png"}, [[1, 2], [0, 2], [], [0, 1]]),
+    ],
+    ids=["by number", "by name where these are known"],
+)
+def test_images_of_sparse_points_are_counted(tmp_path, names, seen):
+    (tmp_path / "points3D.bin").write_bytes(points_file())
+    if names:
+        (tmp_path / "images.bin").write_bytes(images_file(names))
+    points = read_colmap_points(tmp_path)
+    assert torch.equal(points.positions, torch.tensor(POSITIONS))
+    assert [ids.tolist() for ids in points.seen] == seen
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "longer", "cut images"])
+def test_damaged_models_are_refused_by_name(tmp_path, damage):
+    content = points_file()
+    files = {"empty": b"", "cut": content[:-5], "longer": content + b"\0", "cut images": content}
+    if damage in files:
+        (tmp_path / "points3D.bin").write_bytes(files[damage])
+    if damage == "cut images":
+        (tmp_path / "images.bin").write_bytes(images_file({7: "b.png"})[:70])
+    with pytest.raises(UserError, match=str(tmp_path)):
+        read_colmap_points(tmp_path)
