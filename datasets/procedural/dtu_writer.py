@@ -20,7 +20,7 @@ from torch import Tensor
 
 from datasets.pfm import write_pfm
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
-from datasets.procedural.paths import DTU_VIEWS
+from datasets.procedural.worlds.camera_paths import DTU_VIEWS
 from utils.cameras import Cameras
 from utils.errors import UserError
 

@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datasets.procedural.fusing import fused
+from datasets.procedural.renderer.kernels import fused
 
 _X, _Y, _Z, _SEED = 374761393, 668265263, 1440662683, 974634777
 _MIX = 1274126177
+
+Lattice = Int[Tensor, "*#batch"]
 
 
 def _finish(state: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -22,9 +24,7 @@ def _finish(state: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return (state & 0xFFFFFF).float() * (1 / 0x1000000)
 
 
-def hashed(
-    x: Int[Tensor, "*#batch"], y: Int[Tensor, "*#batch"], seed: Int[Tensor, "*#batch"] | int = 0
-) -> Float[Tensor, "*batch"]:
+def hashed(x: Lattice, y: Lattice, seed: Lattice | int = 0) -> Float[Tensor, "*batch"]:
     """Map lattice points to numbers in [0, 1); all int32."""
     return _finish(x * _X + y * _Y + seed * _SEED)
 
@@ -66,15 +66,14 @@ def octaves(
     points: Float[Tensor, "*batch 3"],
     seed: Int[Tensor, "*batch"],
     footprint: Float[Tensor, "*batch"],
-    count: int = 4,
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
-    """Sum noise over octaves, each half as strong and twice as fine; also the gradient.
+    """Sum four octaves of noise, each about half as strong and twice as fine; also the gradient.
 
     Octaves finer than a pixel (``footprint`` is its size in units of the first octave) fade out.
     """
     total, slope = torch.zeros_like(footprint), torch.zeros_like(points)
     scale, strength = 1.0, 0.55
-    for octave in range(count):
+    for octave in range(4):
         value, gradient = noise_and_slope(points * scale, seed + 31 * octave)
         kept = strength * (1.6 - 2.0 * scale * footprint).clamp(0, 1)
         total = total + kept * value

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 import random
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
-Choice = TypeVar("Choice")
-Number = float | int
-"""A number where a literal may well be 0 or 1."""
+from datasets.procedural.renderer.materials import Colour
 
 
-class Dice:
+class Rng:
     """A stream of random choices. Equal keys give equal streams, on any machine.
 
     Only ``random.Random.random`` is used: Python guarantees its sequence across versions.
@@ -22,19 +20,19 @@ class Dice:
         self._key = key
         self._random = random.Random("/".join(map(str, key))).random
 
-    def child(self, *key: int | str) -> Dice:
+    def child(self, *key: int | str) -> Rng:
         """Return an unrelated stream that does not depend on what was drawn from this one."""
-        return Dice(*self._key, *key)
+        return Rng(*self._key, *key)
 
-    def uniform(self, low: Number, high: Number) -> float:
+    def uniform(self, low: float, high: float) -> float:
         """Draw a number between two bounds."""
         return low + (high - low) * self._random()
 
-    def log_uniform(self, low: Number, high: Number) -> float:
+    def log_uniform(self, low: float, high: float) -> float:
         """Draw a positive number whose logarithm is uniform."""
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
-    def normal(self, spread: Number) -> float:
+    def normal(self, spread: float) -> float:
         """Draw from a normal distribution around 0."""
         radius = math.sqrt(-2 * math.log(1 - self._random()))
         return spread * radius * math.cos(2 * math.pi * self._random())
@@ -43,15 +41,17 @@ class Dice:
         """Draw an integer; both bounds are included."""
         return low + int(self._random() * (high - low + 1))
 
-    def chance(self, probability: Number) -> bool:
-        """Be true with a probability."""
+    def chance(self, probability: float) -> bool:
+        """Return true with a probability."""
         return self._random() < probability
 
-    def pick(self, options: Sequence[Choice]) -> Choice:
-        """Pick one of several options, all alike."""
+    def pick(self, *options: Any) -> Any:  # noqa: ANN401
+        """Pick one of several options; a single one is a sequence, or words of a text."""
+        if len(options) == 1:
+            options = options[0].split() if isinstance(options[0], str) else options[0]
         return options[int(self._random() * len(options))]
 
-    def weighted(self, options: Sequence[tuple[Number, Choice]]) -> Choice:
+    def weighted(self, options: list[tuple[float, str]]) -> str:
         """Pick one of several (weight, option) pairs."""
         mark = self._random() * sum(weight for weight, _ in options)
         for weight, option in options:
@@ -59,3 +59,17 @@ class Dice:
             if mark < 0:
                 return option
         return options[-1][1]
+
+    def colour(self) -> Colour:
+        """Draw a screen colour: mostly muted, now and then vivid."""
+        saturation = self.uniform(0.5, 0.9) if self.chance(0.22) else self.uniform(0.0, 0.5)
+        return colorsys.hsv_to_rgb(self.uniform(0, 1), saturation, self.uniform(0.15, 0.95))
+
+    def shifted(self, colour: Colour, amount: float = 0.06) -> Colour:
+        """Vary a colour: its brightness more than its hue."""
+        scale = 1 + self.uniform(-2.5 * amount, 2.5 * amount)
+        red, green, blue = (
+            min(max(channel * scale + self.uniform(-amount, amount) * 0.6, 0.02), 0.97)
+            for channel in colour
+        )
+        return red, green, blue

@@ -1,0 +1,191 @@
+"""From worlds and cameras to images: rays in chunks, light, depth and ids of every pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer.intersection import Rays
+from datasets.procedural.renderer.materials import COLUMN
+from datasets.procedural.renderer.noise import hashed
+from datasets.procedural.renderer.scene_tensors import SceneTensors, Values, one_scene, pick
+from datasets.procedural.renderer.shading import LampSamples, shade
+from datasets.procedural.renderer.tracing import nearest_surface, trace
+from utils.cameras import Cameras, pixel_directions, rotate
+
+_TILE = 32
+"""Side of the tiles in whose order pixels are rendered on the CPU: neighbours see alike."""
+_PIXELS_ON_CPU = 20480
+"""Pixels that are rendered at once on the CPU."""
+
+Lamps = Float[Tensor, "*image lamp 8"]
+Seeds = Int[Tensor, "*image"]
+Photos = Float[Tensor, "photo texel 3"]
+Chunks = list[Float[Tensor, "_pixel 2"]]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How carefully to render."""
+
+    samples: int
+    trace_steps: int
+    shadow_steps: int
+    rays_per_chunk: int
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a camera sees, before the sensor makes an image of it."""
+
+    light: Float[Tensor, "*pixels 3"]
+    """Linear."""
+    depth: Float[Tensor, "*pixels"]
+    """z-depth along the ray through the pixel's centre; 0 where there is no surface."""
+    object_id: Int[Tensor, "*pixels"]
+    plain: Float[Tensor, "*pixels"]
+    """1 where the surface has no pattern and next to no variation."""
+
+
+def render_views(
+    scenes: SceneTensors,
+    cameras: Cameras,
+    lamps: Float[Tensor, "scene view lamp 8"],
+    seeds: Int[Tensor, "scene view"],
+    size: tuple[int, int],
+    quality: Quality,
+    photos: Photos | None = None,
+) -> Rendering:
+    """Render views at (height, width); the pixels' axes are (scene, view, height, width)."""
+    count, views = cameras.shape
+    flat = Cameras(cameras.intrinsics.flatten(0, 1), cameras.c2w.flatten(0, 1))
+    lamps, seeds = lamps.flatten(0, 1), seeds.flatten()
+    on_host = kernels.on_host(lamps)
+    chunks = pixel_chunks(size, 1 if on_host else count * views, quality, lamps.device)
+
+    @torch.no_grad()
+    def render(tensors: SceneTensors, images: slice) -> Rendering:
+        view = flat[images], lamps[images], seeds[images]
+        return _join(
+            [_render_pixels(tensors, *view, pixels, quality, photos) for pixels in chunks], 1
+        )
+
+    if on_host:
+        # One by one: a tile then tests only the surfaces that it may see. Tiles are too small for
+        # parallel kernels, so that each thread takes an image of its own.
+        single = [one_scene(scenes, index) for index in range(count)]
+        images = _map_in_threads(
+            lambda image: render(single[image // views], slice(image, image + 1)), count * views
+        )
+        rendering = _join(images, 0)
+    else:
+        every = scenes.map(lambda tensor: tensor.repeat_interleave(views, 0))
+        rendering = render(every, slice(None))
+    column, row = torch.cat(chunks).long().unbind(-1)
+    order = torch.argsort(row * size[1] + column)
+    parts = {name: part[:, order] for name, part in vars(rendering).items()}
+    shape = (count, views, *size)
+    return Rendering(
+        **{name: part.reshape(*shape, *part.shape[2:]) for name, part in parts.items()}
+    )
+
+
+def _map_in_threads(task: Callable[[int], Rendering], count: int) -> list[Rendering]:
+    """Run tasks in as many threads as PyTorch may use, with one kernel thread each."""
+    threads = torch.get_num_threads()
+    if threads == 1 or count == 1:
+        return [task(index) for index in range(count)]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(task, range(count)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _join(parts: list[Rendering], axis: int) -> Rendering:
+    names = vars(parts[0])
+    return Rendering(**{name: torch.cat([vars(p)[name] for p in parts], axis) for name in names})
+
+
+def pixel_chunks(
+    size: tuple[int, int], images: int, quality: Quality, device: torch.device
+) -> Chunks:
+    """Cut an image into bundles of pixel centres: tile by tile on the CPU, elsewhere in bands."""
+    height, width = size
+    row, column = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    centers = torch.stack([column, row], -1).float() + 0.5
+    if device.type == "cpu":
+        tiles = [
+            tile.reshape(-1, 2) for band in centers.split(_TILE, 0) for tile in band.split(_TILE, 1)
+        ]
+        return list(torch.cat(tiles).split(_PIXELS_ON_CPU))
+    wanted = math.ceil(images * quality.samples * height * width / quality.rays_per_chunk)
+    # Bands of one height only: a compiled renderer would have to be made anew for another.
+    bands = next(count for count in range(min(wanted, height), height + 1) if height % count == 0)
+    return [band.reshape(-1, 2) for band in centers.split(height // bands, 0)]
+
+
+def _sample_positions(
+    pixels: Float[Tensor, "pixel 2"], pixel_hash: Float[Tensor, "scene pixel"], count: int
+) -> Float[Tensor, "scene ray 2"]:
+    """Place the samples of a pixel: the centre first, then a ring that turns with the hash."""
+    angles = torch.arange(count - 1, device=pixels.device) / max(count - 1, 1)
+    angles = 2 * math.pi * (angles + pixel_hash[..., None])
+    ring = 0.42 * torch.stack([angles.cos(), angles.sin()], -1)
+    offsets = torch.cat(
+        [torch.zeros_like(pixel_hash)[..., None, None].expand(-1, -1, 1, 2), ring], 2
+    )
+    return (pixels[:, None] + offsets).flatten(1, 2)
+
+
+def _camera_rays(cameras: Cameras, positions: Float[Tensor, "scene ray 2"]) -> Rays:
+    """Return rays whose directions have camera-z 1, so that ray parameters are z-depths."""
+    directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras)
+    return Rays(cameras.centers[:, None].expand_as(directions), directions)
+
+
+def _render_pixels(
+    scene: SceneTensors,
+    cameras: Cameras,
+    lamps: Lamps,
+    seeds: Seeds,
+    pixels: Float[Tensor, "pixel 2"],
+    quality: Quality,
+    photos: Photos | None,
+) -> Rendering:
+    """Render one view of each scene at pixel centres; axes (scene, pixel)."""
+    column, row = pixels.to(torch.int32).unbind(-1)
+    pixel_hash = hashed(column[None], row[None], seeds[:, None])
+    rays = _camera_rays(cameras, _sample_positions(pixels, pixel_hash, quality.samples))
+    hits = trace(scene, rays, quality.trace_steps)
+    samples = LampSamples.spread(lamps, pixel_hash, quality.samples)
+    pixel_angle = 1 / cameras.intrinsics[:, :1, 0]
+    light = shade(scene, hits, rays.directions, pixel_angle, samples, quality.shadow_steps, photos)
+    # The centre ray alone decides on depth and id.
+    t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]
+    number = torch.gather(scene.slot_material, 1, slot)
+    solid, rows = number >= 0, pick(scene.materials, number.clamp_min(0))
+    plain = solid & (rows[..., COLUMN["pattern"]] == 0) & (rows[..., COLUMN["noise"]] < 0.1)
+    return Rendering(
+        light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2),
+        torch.where(solid, t, 0.0),
+        torch.where(solid, torch.gather(scene.slot_object, 1, slot), 0),
+        plain.float(),
+    )
+
+
+def depth_along(
+    scene: SceneTensors, cameras: Cameras, pixels: Float[Tensor, "scene pixel 2"], trace_steps: int
+) -> Values:
+    """Return the exact z-depth at any pixel position; 0 where there is no surface."""
+    t, slot = nearest_surface(scene, _camera_rays(cameras, pixels), trace_steps)
+    return torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)

@@ -1,0 +1,231 @@
+"""How surfaces reflect light: lamps with shadows, light from all around, highlights, haze."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from datasets.procedural.renderer.ambient_occlusion import ambient_visibility
+from datasets.procedural.renderer.intersection import Rays, dot
+from datasets.procedural.renderer.kernels import where_needed
+from datasets.procedural.renderer.materials import COLUMN
+from datasets.procedural.renderer.noise import octaves
+from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors, pick
+from datasets.procedural.renderer.textures import surface_colour
+from datasets.procedural.renderer.tracing import Hits, visibility
+
+LAMPS = 3
+"""Every scene has this many; some may be dark."""
+LAMP_VALUES = 8
+"""Position, radius, colour, squared distance at which the colour holds."""
+SHADOW_LAMPS = 2
+"""The first lamps cast shadows: the first in full, the second tested by half the rays."""
+
+
+@dataclass(frozen=True)
+class LampSamples:
+    """The lamps of one view, and which point of each lamp every ray tests."""
+
+    lamps: Float[Tensor, "scene lamp 8"]
+    angle: Values
+    radius: Values
+    """Place on the lamp's disc, in [0, 1]."""
+    per_pixel: int
+    """The rays of a pixel lie side by side."""
+
+    @classmethod
+    def spread(
+        cls,
+        lamps: Float[Tensor, "scene lamp 8"],
+        pixel_hash: Float[Tensor, "scene pixel"],
+        count: int,
+    ) -> LampSamples:
+        """Spread the samples of a pixel over a lamp's disc, turned by the pixel's hash."""
+        sample = torch.arange(count, device=pixel_hash.device)
+        angle = 2 * math.pi * (pixel_hash[..., None] + sample / count)
+        # Alternate rings, so that the samples of a pixel cover the disc.
+        ring = ((0.5 + (sample * 3) % count) / count).sqrt().expand_as(angle)
+        return cls(lamps, angle.flatten(1), ring.flatten(1), count)
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """What lamps shine on."""
+
+    hits: Hits
+    normals: Vectors
+    """With the relief of the material."""
+    viewdirs: Vectors
+    sharpness: Values
+    gloss: Values
+    solid: Flags
+    on_card: Flags
+
+
+def shade(
+    scene: SceneTensors,
+    hits: Hits,
+    directions: Vectors,
+    pixel_angle: Float[Tensor, "scene 1"],
+    samples: LampSamples,
+    shadow_steps: int,
+    photos: Float[Tensor, "photo texel 3"] | None = None,
+) -> Vectors:
+    """Return the light that comes back along each ray, linear."""
+    speed = directions.norm(dim=-1)
+    viewdirs = directions / speed[..., None]
+    frame = pick(scene.slot_frame.flatten(2), hits.slot).unflatten(-1, (3, 4))
+    solid = dot(frame[..., :3], hits.points[..., None, :]) + frame[..., 3]
+    inner_normal = dot(frame[..., :3], hits.normals[..., None, :])
+    number = torch.gather(scene.slot_material, 1, hits.slot)
+    material = pick(scene.materials, number.clamp_min(0))
+    wrap = torch.gather(scene.slot_wrap, 1, hits.slot)
+    slanted = -dot(viewdirs, hits.normals)
+    footprint = hits.t * speed * pixel_angle / slanted.clamp_min(0.15).sqrt()
+    albedo, relief = surface_colour(solid, inner_normal, wrap, footprint, material, photos)
+    slope = (relief[..., None] * frame[..., :3]).sum(-2)
+    slope = slope - dot(slope, hits.normals)[..., None] * hits.normals
+    sharpness = material[..., COLUMN["sharpness"]].clamp_min(1)
+    first_card, first_blob, _, _ = scene.slot_starts
+    surface = _Surface(
+        hits=hits,
+        normals=normalize(hits.normals - slope, dim=-1),
+        viewdirs=viewdirs,
+        sharpness=sharpness,
+        gloss=0.04 * material[..., COLUMN["gloss"]] * (sharpness + 8) / 8,
+        solid=number >= 0,
+        on_card=(hits.slot >= first_card) & (hits.slot < first_blob),
+    )
+    diffuse, shine = _direct_light(scene, surface, samples, shadow_steps)
+    diffuse = diffuse + _ambient_light(scene, surface)
+    light = _with_reflection(scene, surface, material, albedo, diffuse, shine)
+    around = scene.backdrop[:, None]
+    haze = 1 - torch.exp(-around[..., 3, 1] * hits.t * speed)
+    light = light + haze[..., None] * (around[..., 1, :] - light)
+    return torch.where(surface.solid[..., None], light, backdrop_colour(around, viewdirs))
+
+
+def _with_reflection(
+    scene: SceneTensors,
+    surface: _Surface,
+    material: Float[Tensor, "scene ray value"],
+    albedo: Vectors,
+    diffuse: Vectors,
+    shine: Vectors,
+) -> Vectors:
+    """Add what the surface mirrors and emits to what it scatters."""
+    facing = -dot(surface.viewdirs, surface.normals)[..., None]
+    mirrored = surface.viewdirs + 2 * facing * surface.normals
+    reflection = material[..., COLUMN["reflection"], None]
+    grazing = (1 + dot(surface.viewdirs, surface.hits.normals).clamp(-1, 0))[..., None] ** 5
+    share = reflection + (reflection > 0) * 0.4 * (1 - reflection) * grazing
+    around = scene.backdrop[:, None]
+    mirror_image = backdrop_colour(around, mirrored) + around[..., 4, :] * 0.3
+    # Metals tint what they mirror, everything else does not.
+    tint = torch.where(reflection > 0.15, albedo, 1.0)
+    light = albedo * (diffuse + material[..., COLUMN["emission"], None]) * (1 - share)
+    return light + share * tint * mirror_image + shine * tint
+
+
+def backdrop_colour(backdrop: Float[Tensor, "scene 1 5 3"], directions: Vectors) -> Vectors:
+    """Colour of the backdrop along unit directions."""
+    zenith, horizon, ground, extra, _ = backdrop.unbind(-2)
+    up = directions[..., 2]
+    rise = up.clamp(0, 1).sqrt()[..., None]
+    sky = horizon + rise * (zenith - horizon)
+    plane = directions[..., :2] / (up.abs() + 0.12)[..., None]
+    place = torch.cat([1.3 * plane, torch.zeros_like(up)[..., None]], -1)
+    cloud, _ = octaves(place, torch.full_like(up, 7, dtype=torch.int32), 0.0 * up)
+    cover = (extra[..., 0] * (cloud * 1.5 + 0.2).clamp(0, 1) * up.clamp(0, 0.3) / 0.3)[..., None]
+    sky = sky + cover * (1.15 * horizon.amax(-1, keepdim=True) - sky)
+    blend = (up * 12 + 0.5).clamp(0, 1)[..., None]
+    return ground + blend * (sky - ground)
+
+
+def _direct_light(
+    scene: SceneTensors, surface: _Surface, samples: LampSamples, shadow_steps: int
+) -> tuple[Vectors, Vectors]:
+    """Diffuse light and highlights (Blinn and Phong, normalised) of the lamps."""
+    diffuse, shine = torch.zeros_like(surface.normals), torch.zeros_like(surface.normals)
+    for number, lamp in enumerate(samples.lamps.unbind(1)):
+        received, highlight = _received(surface, lamp[:, None])
+        if number < SHADOW_LAMPS:
+            every = samples.per_pixel if number == 0 else (samples.per_pixel + 1) // 2
+            needed = (received > 1e-4) & surface.solid & (lamp[:, None, 4:7].amax(-1) > 1e-3)
+            seen = _lamp_seen(scene, surface.hits, lamp, samples, (needed, every), shadow_steps)
+            received, highlight = received * seen, highlight * seen
+        diffuse = diffuse + lamp[:, None, 4:7] * received[..., None]
+        shine = shine + lamp[:, None, 4:7] * highlight[..., None]
+    return diffuse, shine
+
+
+def _received(surface: _Surface, lamp: Float[Tensor, "scene 1 8"]) -> tuple[Values, Values]:
+    """Share of a lamp's colour that comes back diffuse and as highlight, shadows left out."""
+    to_lamp = lamp[..., :3] - surface.hits.points
+    gap = to_lamp.norm(dim=-1).clamp_min(1e-3)
+    unit = to_lamp / gap[..., None]
+    falloff = (lamp[..., 7] / gap.square()).clamp_max(4)
+    facing = dot(surface.normals, unit)
+    lit = (dot(surface.hits.normals, unit) > 0) | surface.on_card
+    # Thin sheets let a third of the light through.
+    received = torch.where(
+        surface.on_card & (facing < 0), -0.35 * facing, facing.clamp_min(0) * lit
+    )
+    half = dot(surface.normals, normalize(unit - surface.viewdirs, dim=-1)).clamp_min(0)
+    highlight = surface.gloss * half**surface.sharpness * (received > 0)
+    return received * falloff, highlight * falloff
+
+
+def _lamp_seen(
+    scene: SceneTensors,
+    hits: Hits,
+    lamp: Float[Tensor, "scene 8"],
+    samples: LampSamples,
+    tested: tuple[Flags, int],
+    shadow_steps: int,
+) -> Values:
+    """Share of a lamp that each hit sees: one ray to a point of its disc.
+
+    ``tested``: the hits for which it matters, and how many rays of each pixel are tested; these
+    speak for the pixel where not all of them are.
+    """
+    count, (needed, few) = samples.per_pixel, tested
+
+    def some(values: Tensor) -> Tensor:
+        return values.unflatten(1, (-1, count))[:, :, :few].flatten(1, 2)
+
+    if few < count:
+        hits = Hits(**{name: some(value) for name, value in vars(hits).items()})
+        samples = replace(samples, angle=some(samples.angle), radius=some(samples.radius))
+        needed = some(needed)
+    center, radius = lamp[:, None, :3], lamp[:, 3:4]
+    side = torch.stack([samples.angle.cos(), samples.angle.sin(), 0 * samples.angle], -1)
+    target = center + (radius * samples.radius)[..., None] * side
+    lift = 2e-3 * (1 + 0.2 * hits.t)
+    # A sheet that is lit from behind is left on the lamp's side.
+    lift = torch.where(dot(hits.normals, center - hits.points) < 0, -lift, lift)
+    start = hits.points + lift[..., None] * hits.normals
+    to_lamp = target - start
+    softness = (1.2 * radius / to_lamp.norm(dim=-1)).clamp(0.01, 0.5)
+
+    def share(start: Vectors, to_lamp: Vectors, softness: Values) -> Values:
+        return visibility(scene, Rays(start, to_lamp), lamp[:, :4], softness, shadow_steps)
+
+    seen = where_needed(needed, share, (start, to_lamp, softness), torch.ones_like(softness))
+    if few < count:
+        seen = seen.unflatten(1, (-1, few)).mean(2).repeat_interleave(count, 1)
+    return seen
+
+
+def _ambient_light(scene: SceneTensors, surface: _Surface) -> Vectors:
+    """Light from all around, less near other surfaces."""
+    ambient = scene.backdrop[:, None, 4]
+    upward = 0.5 + 0.5 * surface.normals[..., 2:]
+    bounced = torch.where(scene.backdrop[:, None, 2] > 0, 0.65, 0.45)
+    light = ambient * (bounced + (1 - bounced) * upward)
+    return light * ambient_visibility(scene, surface.hits)[..., None]
