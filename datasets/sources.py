@@ -52,7 +52,7 @@ def parse_source(text: str, background: float = 1.0) -> DataSource:
     if name == "procedural":
         raise UserError(
             f"mix {text!r}: procedural worlds are rendered while training and cannot be mixed; "
-            "write some with make_procedural_dataset.py, and mix them as dtu:FOLDER."
+            "write some with python -m apps.make_procedural_dataset, and mix them as dtu:FOLDER."
         )
     if not colon or not rest or name not in ("dtu", *SCENE_FORMATS):
         raise UserError(

@@ -13,9 +13,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.data_config import DataConfig
 from datasets.data_module import SceneDataModule
+from datasets.procedural_data import ProceduralDataConfig as WorldsConfig
+from datasets.procedural_data import ProceduralDataModule as WorldsModule
 from datasets.replay import ReplayConfig
-from datasets.worlds_config import WorldsConfig
-from datasets.worlds_module import WorldsModule
 from models.backbone import BackboneConfig, load_backbone
 from models.training.camera_noise import CameraNoiseConfig
 from models.training.checkpointing import AtomicCheckpointIO, LastCheckpoint, best_checkpoint

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.planned_scenes import FIRST_TRAINING_SCENE
+from datasets.replay import FIRST_TRAINING_SCENE
 from utils.seeding import generator_for
 
 

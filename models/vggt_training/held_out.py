@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.planned_scenes import FIRST_TRAINING_SCENE, SceneRequest
+from datasets.replay import FIRST_TRAINING_SCENE, SceneRequest
 from datasets.views import Views
 from models.vggt.network import VGGT
 from models.vggt_training.evaluation import baseline_prediction, geometry_metrics

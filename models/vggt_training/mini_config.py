@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from datasets.procedural.config import ProceduralConfig
+from datasets.procedural import ProceduralConfig
 from datasets.replay import ReplayConfig
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig

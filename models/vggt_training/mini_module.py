@@ -11,8 +11,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from datasets.planned_scenes import StepPlans
-from datasets.replay import RenderedBatches
+from datasets.replay import RenderedBatches, StepPlans
 from datasets.views import Views
 from models.training.gradient_guard import GradientGuard
 from models.vggt.block import compile_blocks

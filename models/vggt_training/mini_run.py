@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from datasets.planned_scenes import (
+from datasets.replay import (
     PlannedData,
     PreparedBatches,
     PreparedScenes,

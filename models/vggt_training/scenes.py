@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from datasets.planned_scenes import SceneRequest
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
+from datasets.replay import SceneRequest
 from datasets.views import Views
 
 

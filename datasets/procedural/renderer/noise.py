@@ -43,22 +43,26 @@ def noise_and_slope(
     x, y, z = cell.to(torch.int32).unbind(-1)
     u, v, w = (fraction * fraction * (3 - 2 * fraction)).unbind(-1)
     du, dv, dw = (6 * fraction * (1 - fraction)).unbind(-1)
-    x0, y0, z0 = x * _X + seed * _SEED, y * _Y, z * _Z
-    x1, y1, z1 = x0 + _X, y0 + _Y, z0 + _Z
-    a, b = _finish(x0 + y0 + z0), _finish(x1 + y0 + z0)
-    c, d = _finish(x0 + y1 + z0), _finish(x1 + y1 + z0)
-    e, f = _finish(x0 + y0 + z1), _finish(x1 + y0 + z1)
-    g, h = _finish(x0 + y1 + z1), _finish(x1 + y1 + z1)
-    near, far = (a + u * (b - a)), (e + u * (f - e))
-    near_2, far_2 = (c + u * (d - c)), (g + u * (h - g))
-    low, high = near + v * (near_2 - near), far + v * (far_2 - far)
-    along_y = (near_2 - near) + w * ((far_2 - far) - (near_2 - near))
-    slope_near = (b - a) + v * ((d - c) - (b - a))
-    slope_far = (f - e) + v * ((h - g) - (f - e))
-    along_x = slope_near + w * (slope_far - slope_near)
-    value = low + w * (high - low)
-    slope = torch.stack([du * along_x, dv * along_y, dw * (high - low)], -1)
-    return 2 * value - 1, 2 * slope
+    xs, ys, zs = (
+        (axis, axis + prime)
+        for axis, prime in ((x * _X + seed * _SEED, _X), (y * _Y, _Y), (z * _Z, _Z))
+    )
+    corners = [_finish(i + j + k) for k in zs for j in ys for i in xs]
+    faces = _lerp(corners, u)
+    edges = _lerp(faces, v)
+    rise_x = _lerp(_lerp(_rises(corners), v), w)[0]
+    slope = [du * rise_x, dv * _lerp(_rises(faces), w)[0], dw * _rises(edges)[0]]
+    return 2 * _lerp(edges, w)[0] - 1, 2 * torch.stack(slope, -1)
+
+
+def _rises(values: list[Tensor]) -> list[Tensor]:
+    """Return the differences of neighbours along an axis."""
+    return [high - low for low, high in zip(values[::2], values[1::2], strict=True)]
+
+
+def _lerp(values: list[Tensor], share: Tensor) -> list[Tensor]:
+    """Interpolate between neighbours along an axis."""
+    return [low + share * rise for low, rise in zip(values[::2], _rises(values), strict=True)]
 
 
 @fused

@@ -208,25 +208,11 @@ def _floral(p: Place) -> Layers:
 
 
 PATTERN_CODE: dict[str, Callable[[Place], Layers]] = {
-    "plain": _plain,
-    "marble": _marble,
-    "wood": _wood,
-    "brick": _brick,
-    "checker": _checker,
-    "stripes": _stripes,
-    "cloth": _cloth,
-    "glyphs": _glyphs,
-    "cells": _cells,
-    "speckle": _speckle,
-    "gradient": _gradient,
-    "planks": _planks,
-    "dots": _dots,
-    "collage": _collage,
-    "windows": _windows,
-    "grass": _grass,
-    "floral": _floral,
-    # What is seen where there are no photographs.
-    "photo": _collage,
-}
+    function.__name__.lstrip("_"): function
+    for function in (
+        *(_plain, _marble, _wood, _brick, _checker, _stripes, _cloth, _glyphs, _cells, _speckle),
+        *(_gradient, _planks, _dots, _collage, _windows, _grass, _floral),
+    )
+} | {"photo": _collage}  # seen only where there are no photographs
 PATTERNS = tuple(PATTERN_CODE)
 """Names of the patterns; a material's row stores the index."""

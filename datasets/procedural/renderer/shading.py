@@ -17,7 +17,7 @@ from datasets.procedural.renderer.materials import COLUMN
 from datasets.procedural.renderer.noise import octaves
 from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors, pick
 from datasets.procedural.renderer.textures import surface_colour
-from datasets.procedural.renderer.tracing import Hits, visibility
+from datasets.procedural.renderer.tracing import Hits, lamp_visible
 
 LAMPS = 3
 """Every scene has this many; some may be dark."""
@@ -211,12 +211,11 @@ def _lamp_seen(
     lift = torch.where(dot(hits.normals, center - hits.points) < 0, -lift, lift)
     start = hits.points + lift[..., None] * hits.normals
     to_lamp = target - start
-    softness = (1.2 * radius / to_lamp.norm(dim=-1)).clamp(0.01, 0.5)
 
-    def share(start: Vectors, to_lamp: Vectors, softness: Values) -> Values:
-        return visibility(scene, Rays(start, to_lamp), lamp[:, :4], softness, shadow_steps)
+    def visible(start: Vectors, to_lamp: Vectors) -> Values:
+        return lamp_visible(scene, Rays(start, to_lamp), lamp[:, :4], shadow_steps)
 
-    seen = where_needed(needed, share, (start, to_lamp, softness), torch.ones_like(softness))
+    seen = where_needed(needed, visible, (start, to_lamp), torch.ones_like(hits.t))
     if few < count:
         seen = seen.unflatten(1, (-1, few)).mean(2).repeat_interleave(count, 1)
     return seen

@@ -9,7 +9,7 @@ from torch import Tensor
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.intersection import FAR, Rays, enter_box, to_local
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.scene_tensors import SceneTensors, Values, Vectors
+from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors
 
 _BLOBS_IN_KERNEL = 5
 """Blobs that one kernel takes on an accelerator: one for all of them takes minutes to compile."""
@@ -118,15 +118,24 @@ def _point_at(origins: Vectors, directions: Vectors, t: Values) -> Vectors:
     return origins + t[..., None] * directions
 
 
-def sphere_trace(scene: SceneTensors, rays: Rays, steps: int) -> Values:
-    """Return where rays meet blobs or the height field: the ray parameter, ``FAR`` for a miss."""
+def sphere_trace(
+    scene: SceneTensors, rays: Rays, steps: int, needed: Flags | None = None, end: float = FAR
+) -> Values:
+    """Return where rays meet blobs or the height field: the ray parameter, ``FAR`` for a miss.
+
+    ``needed``: rays that count at all; ``end``: parameter beyond which no hit counts.
+    """
     entry, leave = enter_box(scene.traced_box, rays)
+    leave = leave.clamp_max(end)
+    enters = entry < leave if needed is None else (entry < leave) & needed
 
     def trace(origins: Vectors, directions: Vectors, entry: Values, leave: Values) -> Values:
-        return _trace(scene, _contiguous(Rays(origins, directions)), entry, leave, steps)
+        if not kernels.on_host(origins):
+            origins, directions = origins.contiguous(), directions.contiguous()
+        return _trace(scene, Rays(origins, directions), entry, leave, steps)
 
     miss = torch.full_like(entry, FAR)
-    return where_needed(entry < leave, trace, (rays.origins, rays.directions, entry, leave), miss)
+    return where_needed(enters, trace, (rays.origins, rays.directions, entry, leave), miss)
 
 
 def traced_slot(scene: SceneTensors, points: Vectors) -> Values:
@@ -134,12 +143,6 @@ def traced_slot(scene: SceneTensors, points: Vectors) -> Values:
     nearest, blob = blob_distances(scene.blob_affine, scene.blob_shape, points).min(-1)
     relief = relief_distance(points, scene.relief[:, None], scene.relief_level[:, None])
     return torch.where(relief < nearest, scene.blob_affine.shape[1], blob).to(points.dtype)
-
-
-def _contiguous(rays: Rays) -> Rays:
-    if kernels.on_host(rays.origins):
-        return rays
-    return Rays(rays.origins.contiguous(), rays.directions.contiguous())
 
 
 def _trace(scene: SceneTensors, rays: Rays, t: Values, leave: Values, steps: int) -> Values:
@@ -150,7 +153,8 @@ def _trace(scene: SceneTensors, rays: Rays, t: Values, leave: Values, steps: int
         for _ in range(steps):
             t = _step(t, distance.along(rays, t), rays.directions, leave)
     t, gap = _polish(distance, rays, t)
-    return torch.where((gap.abs() < _HIT * (1 + t)) & (t < leave) & (t > 1e-3), t, FAR)
+    way = t * rays.directions.norm(dim=-1)
+    return torch.where((gap.abs() < _HIT * (1 + t)) & (t < leave) & (way > 1e-3), t, FAR)
 
 
 @fused
@@ -200,38 +204,3 @@ def surface_normal(scene: SceneTensors, points: Vectors) -> Vectors:
         gap = distance(torch.stack(shifted, -1))
         normal = normal + torch.stack([sign * gap for sign in corner], -1)
     return torch.nn.functional.normalize(normal, dim=-1)
-
-
-def soft_visibility(scene: SceneTensors, rays: Rays, softness: Values, steps: int) -> Values:
-    """Share of a lamp that is seen past the sphere-traced surfaces; directions end at the lamp.
-
-    The narrowest gap relative to the lamp's apparent size, as real-time renderers have it.
-    """
-    rays = _contiguous(rays)
-    reach = rays.directions.norm(dim=-1)
-    entry, leave = enter_box(scene.traced_box, rays)
-    end = leave.clamp_max(1.0)
-    t, seen = entry.clamp_min(0) + 0.01 / reach, torch.ones_like(entry)
-    # Steps of at least a fraction of the way through the box: the last one leaves it.
-    shortest = ((end - t) / steps).clamp_min(0) * 0.6
-    end = torch.where(entry < leave, end, 0.0)
-    distance = DistanceField(scene, rays.origins)
-    for _ in range(steps):
-        t, seen = _pass(t, seen, distance.along(rays, t), reach, softness, end, shortest)
-    return seen.clamp(0, 1)
-
-
-@fused
-def _pass(
-    t: Values,
-    seen: Values,
-    gap: Values,
-    reach: Values,
-    softness: Values,
-    end: Values,
-    shortest: Values,
-) -> tuple[Values, Values]:
-    """Step towards the lamp; the gap counts as a share of the lamp's cone at that point."""
-    ratio = gap / (softness * t * reach)
-    seen = torch.where(t < end, torch.minimum(seen, ratio), seen)
-    return t + torch.maximum(gap.clamp_min(0.01) / reach, shortest), seen

@@ -14,7 +14,6 @@ from datasets.procedural.renderer.intersection import (
     FAR,
     Rays,
     dot,
-    enter_box,
     hit_cards,
     hit_convex,
     hit_shell,
@@ -23,7 +22,6 @@ from datasets.procedural.renderer.intersection import (
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
 from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
 from datasets.procedural.renderer.sphere_tracing import (
-    soft_visibility,
     sphere_trace,
     surface_normal,
     traced_slot,
@@ -119,25 +117,14 @@ def _card_normal(affine: Affine, shape: Float[Tensor, "scene ray 9"], points: Ve
     return (inner[..., None] * rows[..., :3]).sum(-2)
 
 
-def visibility(
-    scene: SceneTensors,
-    to_lamp: Rays,
-    lamp: Float[Tensor, "scene 4"],
-    softness: Values,
-    steps: int,
+def lamp_visible(
+    scene: SceneTensors, to_lamp: Rays, lamp: Float[Tensor, "scene 4"], steps: int
 ) -> Values:
-    """Share of a lamp (centre, radius) that is seen; directions end at a point of the lamp."""
-    slack = float(lamp[0, 3]) + 1e-3 if kernels.one_by_one(softness) else 0.0
-    nearest, _ = nearest_closed_form(scene, to_lamp, lamp[:, :3], slack)
-    seen = nearest >= 1
-    entry, leave = enter_box(scene.traced_box, to_lamp)
-
-    def share(origins: Vectors, directions: Vectors, softness: Values) -> Values:
-        return soft_visibility(scene, Rays(origins, directions), softness, steps)
-
-    rays = (to_lamp.origins, to_lamp.directions, softness)
-    through = (entry < leave) & (entry < 1) & seen
-    return where_needed(through, share, rays, seen.float())
+    """Return 1 where nothing stands before a lamp (centre, radius), whose points end the rays."""
+    slack = float(lamp[0, 3]) + 1e-3 if kernels.one_by_one(to_lamp.origins) else 0.0
+    seen = nearest_closed_form(scene, to_lamp, lamp[:, :3], slack)[0] >= 1
+    traced = sphere_trace(scene, to_lamp, steps, needed=seen, end=1.0)
+    return (seen & (traced >= 1)).float()
 
 
 def nearest_closed_form(
@@ -208,7 +195,7 @@ def _running_nearest(
     slot, first = torch.zeros_like(t), 0
     for closer, affine, shape in (
         (_closer_convex, scene.convex_affine, scene.convex_quadric),
-        (_closer_cards, scene.card_affine, scene.card_shape),
+        (_closer_card, scene.card_affine, scene.card_shape),
     ):
         scenes, slots = affine.shape[:2]
         numbers = torch.arange(first, first + slots, dtype=t.dtype, device=t.device)
@@ -220,32 +207,25 @@ def _running_nearest(
 
 
 Group = Float[Tensor, "scene 1 few value"]
+Closer = Callable[[Group, Vectors, Vectors, Values, Values], tuple[Values, Values]]
 
 
-@fused
-def _closer_convex(
-    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
-) -> tuple[Values, Values]:
-    return _closer(hit_convex, slots[..., :18], (origins, directions), t, slot)
+def _closer(hit: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], values: int) -> Closer:
+    """Return the kernel for a kind of surface whose shape has so many values."""
+
+    @fused
+    def closer(
+        slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
+    ) -> tuple[Values, Values]:
+        """Test one slot after the other; rows are the slot's number, its frame, its shape."""
+        for row in slots.unbind(2):
+            affine, shape = row[..., 1:13].unflatten(-1, (3, 4)), row[..., 13 : 13 + values]
+            found = hit(affine, shape, origins, directions)[..., 0]
+            slot = torch.where(found < t, row[..., 0], slot)
+            t = torch.minimum(found, t)
+        return t, slot
+
+    return closer
 
 
-@fused
-def _closer_cards(
-    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
-) -> tuple[Values, Values]:
-    return _closer(hit_cards, slots[..., :22], (origins, directions), t, slot)
-
-
-def _closer(
-    hit: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-    slots: Group,
-    rays: tuple[Vectors, Vectors],
-    t: Values,
-    slot: Values,
-) -> tuple[Values, Values]:
-    """Test one slot after the other; rows are the slot's number, its frame, its shape."""
-    for row in slots.unbind(2):
-        found = hit(row[..., 1:13].unflatten(-1, (3, 4)), row[..., 13:], *rays)[..., 0]
-        slot = torch.where(found < t, row[..., 0], slot)
-        t = torch.minimum(found, t)
-    return t, slot
+_closer_convex, _closer_card = _closer(hit_convex, 5), _closer(hit_cards, 9)

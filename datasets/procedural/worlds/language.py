@@ -1,8 +1,8 @@
 """Worlds described as data: a small language and its parser; ``interpreter`` runs it.
 
 The ``.txt`` files beside hold blocks. A block's head names it, and gives the slots (for convex
-shapes, cards, blobs) that must be free for it; the indented lines below are its statements, several
-to a line if parted by semicolons, continued where they are indented further::
+shapes, cards, blobs) that must be free for it; its statements follow on the indented lines below or
+behind a colon, parted by semicolons; a line that is indented further continues the one above::
 
     object vase 4                                    # a head
       clay = material("smooth stone"); r = 0.1~0.3   # values; a~b is uniform, a~~b log-uniform
@@ -16,8 +16,8 @@ in its place. Expressions are Python's, over what ``Interpreter`` offers.
 
 Clauses: ``at`` a point, ``turn`` by yaw[, pitch, roll], ``scale``; ``with`` values that win over
 the block's own; ``each`` name ``in`` values; ``stack`` so many on top of each other, by their
-``height`` (``i`` counts, ``top`` is the height so far); ``when`` a condition holds; ``scatter`` takes
-``count`` blocks ``within`` half sides. All others belong to the shapes: see ``Interpreter._add``.
+``height`` (``i`` counts, ``top`` is the height so far); ``when`` a condition holds; ``scatter``
+takes ``count`` blocks ``within`` half sides. All others are the shapes': see ``Interpreter._add``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from types import CodeType
 
 from datasets.procedural.worlds.scene import QUADRICS
 
-_HEAD = re.compile(r"(material|object|part|scene|choice|constants)\b *(\w*)([ \d]*)")
+_HEAD = re.compile(r"(material|object|part|scene|choice|constants)\b *(\w*)([ \d]*)(?:: *(.*))?")
 _ASSIGNMENT = re.compile(r"(\w+(?:, *\w+)*) *=(?!=) *(.+)")
 _CLAUSES = "at turn scale with each when stack half taper cut core round ring to within count"
 _CLAUSE = re.compile(rf"\s({_CLAUSES.replace(' ', '|')})\s")
@@ -93,8 +93,10 @@ def parse(path: Path) -> dict[str, Block]:
         head = _HEAD.fullmatch(line)
         if head:
             block = Block(head[1], head[2], tuple(map(int, head[3].split())))
-            blocks[block.name] = block
-        elif block.role == "choice":
+            blocks[block.name], line = block, head[4] or ""
+        if not line:
+            continue
+        if block.role == "choice":
             pairs = (option.split() for option in line.split(","))
             block.options += [(float(weight), name) for weight, name in pairs]
         else:

@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 
 from datasets.procedural import ProceduralConfig, ProceduralGenerator
-from datasets.worlds_config import HELD_OUT_SEED
-from datasets.worlds_module import held_out_sample
+from datasets.procedural_data import HELD_OUT_SEED, held_out_sample
 from models.evaluation.checkpoint import read_checkpoint
 from utils.metrics import psnr
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
-from datasets.planned_scenes import SceneRequest
-from datasets.procedural.config import ProceduralConfig
-from datasets.replay import ReplayConfig
+from datasets.procedural import ProceduralConfig
+from datasets.replay import ReplayConfig, SceneRequest
 from datasets.views import Views
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig

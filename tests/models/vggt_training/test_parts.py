@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.planned_scenes import FIRST_TRAINING_SCENE
+from datasets.replay import FIRST_TRAINING_SCENE
 from models.vggt import VGGT, random_vggt
 from models.vggt.config import VGGTConfig
 from models.vggt_training.curriculum import CurriculumConfig, plan_step

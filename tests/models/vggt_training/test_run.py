@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.planned_scenes import SceneRequest
+from datasets.replay import SceneRequest
 from datasets.views import Views
 from models.training.checkpointing import TrainingInterrupted
 from models.training.gradient_guard import NonFiniteTrainingError

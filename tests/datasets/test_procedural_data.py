@@ -2,9 +2,13 @@ import pytest
 import torch
 
 from datasets.data_config import DataConfig
+from datasets.procedural_data import (
+    HELD_OUT_SEED,
+    ProceduralDataConfig,
+    ProceduralDataModule,
+    draw_views,
+)
 from datasets.replay import ReplayConfig
-from datasets.worlds_config import HELD_OUT_SEED, WorldsConfig
-from datasets.worlds_module import WorldsModule, draw_views
 from utils.errors import UserError
 
 
@@ -35,14 +39,14 @@ def test_noise_lets_farther_views_in_but_no_target():
 
 
 def test_difficulty_rises_and_stays():
-    worlds = WorldsConfig(start_difficulty=0.2, end_difficulty=1.0, difficulty_ramp=100)
+    worlds = ProceduralDataConfig(start_difficulty=0.2, end_difficulty=1.0, difficulty_ramp=100)
     rising = [worlds.difficulty_at(step) for step in (0, 50, 100, 1000)]
     assert rising == pytest.approx([0.2, 0.6, 1.0, 1.0])
 
 
 def test_scenes_are_never_seen_twice():
     data = DataConfig(dataset_name="procedural", scenes_per_batch=3)
-    module = WorldsModule(data, WorldsConfig(), ReplayConfig())
+    module = ProceduralDataModule(data, ProceduralDataConfig(), ReplayConfig())
     ids = [scene for batch in range(50) for scene in module._request(batch).scene_ids]
     assert len(ids) == len(set(ids)) == 150
 
@@ -58,10 +62,10 @@ def test_scenes_are_never_seen_twice():
 )
 def test_refuses_worlds_that_prove_or_make_nothing(change: dict, words: str):
     with pytest.raises(ValueError, match=words):
-        WorldsConfig(**change)
+        ProceduralDataConfig(**change)
 
 
 def test_refuses_samples_of_more_views_than_are_rendered():
     data = DataConfig(dataset_name="procedural", max_sources=3, num_targets=2)
     with pytest.raises(UserError, match="world_views=4: a sample needs 5"):
-        WorldsModule(data, WorldsConfig(world_views=4), ReplayConfig())
+        ProceduralDataModule(data, ProceduralDataConfig(world_views=4), ReplayConfig())
