@@ -21,18 +21,6 @@ class ProceduralConfig:
     """Camera paths: 'natural' suits each world, 'dtu' is the fixed cap of 49 poses."""
     samples: int = 4
     """Rays per pixel. The first goes through the pixel's centre and gives depth and object id."""
-    march_steps: int = 40
-    """Sphere-tracing steps for blended blobs and height fields."""
-    shadow_steps: int = 18
-    """Sphere-tracing steps towards a lamp."""
-    max_convex: int = 96
-    """Slots for boxes, ellipsoids, cylinders, cones and the like in one scene."""
-    max_cards: int = 48
-    """Slots for leaves, sheets, lattices and other thin surfaces in one scene."""
-    max_blobs: int = 14
-    """Slots for smoothly blended blobs in one scene."""
-    max_materials: int = 48
-    """Slots for materials in one scene."""
     rays_per_chunk: int = 2_000_000
     """Rays that are traced at once on an accelerator: bounds the memory, not the result."""
     textureless: float = 0.15

@@ -58,9 +58,7 @@ class ProceduralGenerator:
     def __init__(self, config: ProceduralConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        self.quality = Quality(
-            config.samples, config.march_steps, config.shadow_steps, config.rays_per_chunk
-        )
+        self.quality = Quality(config.samples, config.rays_per_chunk)
         self._photos = None
         if config.texture_folder is not None:
             self._photos = load_photos(config.texture_folder).to(self.device)

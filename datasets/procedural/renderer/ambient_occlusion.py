@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
 from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.sphere_tracing import DistanceField
@@ -28,8 +27,7 @@ def _past_convex(scene: SceneTensors, hits: Hits) -> Values:
     spheres = torch.cat([scene.convex_sphere[..., :3], scene.convex_shade[..., None]], -1)
     table = torch.cat([spheres, numbers[None, :, None].expand(scenes, -1, -1)], -1)
     taken = torch.zeros_like(hits.t)
-    few = shapes if kernels.on_host(hits.points) else _SHAPES_IN_KERNEL
-    for group in slot_groups(table, few):
+    for group in slot_groups(table, _SHAPES_IN_KERNEL):
         taken = _taken_by_spheres(group, hits.points, hits.normals, hits.slot, taken)
     return torch.exp(-1.1 * taken)
 

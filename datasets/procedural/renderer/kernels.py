@@ -28,16 +28,12 @@ starts elsewhere."""
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Tell whether a tensor is on the CPU, where the renderer works in another order."""
-    return tensor.device.type == "cpu"
+    """Tell whether a tensor is on the CPU, where one scene is rendered at a time.
 
-
-def one_by_one(rays: Float[Tensor, "scene ray ..."] | Bool[Tensor, "scene ray"]) -> bool:
-    """Tell whether a single scene is rendered on the CPU: there, leaving rays out pays.
-
-    Elsewhere it would make the host wait for the device, and give every batch another shape.
+    There, leaving rays out pays. Elsewhere it would make the host wait for the device, and give
+    every batch another shape.
     """
-    return on_host(rays) and len(rays) == 1
+    return tensor.device.type == "cpu"
 
 
 def where_needed(
@@ -47,7 +43,7 @@ def where_needed(
     otherwise: Float[Tensor, "scene ray ..."],
 ) -> Float[Tensor, "scene ray ..."]:
     """Evaluate a function of rays where it is needed, and return other values elsewhere."""
-    if not one_by_one(needed):
+    if not on_host(needed):
         axes = needed.ndim * [slice(None)] + (otherwise.ndim - needed.ndim) * [None]
         return torch.where(needed[tuple(axes)], function(*arguments), otherwise)
     index = needed[0].nonzero()[:, 0]
@@ -64,7 +60,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compile a function of tensors into few kernels on an accelerator; the CPU runs it as it is."""
+    """Compile a function of tensors into few kernels on an accelerator; not so on the CPU."""
 
     @functools.wraps(function)
     def choose(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
@@ -89,10 +85,13 @@ def _steady(argument: Tensor) -> Tensor:
 def slot_groups(
     table: Float[Tensor, "scene slot value"], count: int, filler: float = 0.0
 ) -> tuple[Float[Tensor, "scene 1 few padded"], ...]:
-    """Cut a table into groups of ``count`` slots, each fit for one call of a kernel.
+    """Cut a table into groups of ``count`` slots, one for each call of a kernel; one group on CPU.
 
-    The last group is filled up with rows of ``filler``.
+    A kernel that reduces over all slots would take minutes to compile. The last group is filled up
+    with rows of ``filler``.
     """
     slots, values = table.shape[1:]
+    if on_host(table):
+        return (table[:, None],)
     table = F.pad(table, (0, -values % _ALIGNED, 0, -slots % count), value=filler)
     return table.unflatten(1, (-1, count)).transpose(0, 1)[:, :, None].contiguous().unbind(0)

@@ -36,9 +36,11 @@ class Quality:
     """How carefully to render."""
 
     samples: int
-    trace_steps: int
-    shadow_steps: int
     rays_per_chunk: int
+    trace_steps: int = 40
+    """Sphere-tracing steps for blobs and height fields."""
+    shadow_steps: int = 18
+    """Sphere-tracing steps towards a lamp."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _sample_positions(
 def _camera_rays(cameras: Cameras, positions: Float[Tensor, "scene ray 2"]) -> Rays:
     """Return rays whose directions have camera-z 1, so that ray parameters are z-depths."""
     directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras)
-    return Rays(cameras.centers[:, None].expand_as(directions), directions)
+    return Rays(
+        cameras.centers[:, None].expand_as(directions).contiguous(), directions.contiguous()
+    )
 
 
 def _render_pixels(

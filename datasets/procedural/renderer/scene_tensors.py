@@ -27,7 +27,7 @@ class SceneTensors:
 
     convex_affine: Float[Tensor, "scene convex 3 4"]
     """World to the shape's unit cube."""
-    convex_quadric: Float[Tensor, "scene convex 5"]
+    convex_shape: Float[Tensor, "scene convex 5"]
     convex_sphere: Float[Tensor, "scene convex 4"]
     """Centre and radius of a sphere around the shape; radius 0 for a free slot."""
     convex_shade: Float[Tensor, "scene convex"]

@@ -56,28 +56,17 @@ class DistanceField:
 
     def __init__(self, scene: SceneTensors, rays: Vectors) -> None:
         """Lay the blobs out for points that are shaped like ``rays``."""
-        self._scene = scene
         self._blend = scene.blob_blend[:, None]
         self._relief = (scene.relief[:, None], scene.relief_level[:, None])
-        self._groups: tuple[Tensor, ...] = ()
-        if not kernels.on_host(rays):
-            table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
-            # Negative half sides and radii are far from everywhere.
-            self._groups = slot_groups(table, _BLOBS_IN_KERNEL, -_NOTHING_NEAR)
-            like = rays[..., 0]
-            self._nearest = torch.full_like(
-                like, _NOTHING_NEAR, memory_format=torch.contiguous_format
-            )
-            self._total = torch.zeros_like(self._nearest)
+        table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
+        # Negative half sides and radii are far from everywhere.
+        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, -_NOTHING_NEAR)
+        self._nearest = torch.full(rays.shape[:2], _NOTHING_NEAR, device=rays.device)
+        self._total = torch.zeros_like(self._nearest)
 
     def __call__(self, points: Vectors) -> Values:
         """Return the signed distances of points."""
-        if not self._groups:
-            gaps = blob_distances(self._scene.blob_affine, self._scene.blob_shape, points)
-            blended = -self._blend * torch.logsumexp(gaps / -self._blend[..., None], -1)
-            return torch.minimum(blended, relief_distance(points, *self._relief))
-        points = points.contiguous()
-        nearest, total = self._nearest, self._total
+        nearest, total = self._nearest[:, : points.shape[1]], self._total[:, : points.shape[1]]
         for group in self._groups:
             nearest, total = _blend_in(group, self._blend, points, nearest, total)
         return _blended_or_relief(nearest, total, self._blend, points, *self._relief)
@@ -96,14 +85,11 @@ def _blend_in(
     total: Values,
 ) -> tuple[Values, Values]:
     """Add blobs to a running minimum and to the sum of exponentials relative to it."""
-    for row in blobs.unbind(2):
-        affine, shape = row[..., :12].unflatten(-1, (3, 4)), row[..., 12:17]
-        gap = blob_distances(affine, shape, points)[..., 0]
-        least = torch.minimum(nearest, gap)
-        kept = total * ((least - nearest) / blend).exp()
-        total = kept + ((least - gap) / blend).exp()
-        nearest = least
-    return nearest, total
+    affine, shape = blobs[:, 0, :, :12].unflatten(-1, (3, 4)), blobs[:, 0, :, 12:17]
+    gaps = blob_distances(affine, shape, points)
+    least = torch.minimum(nearest, gaps.amin(-1))
+    kept = total * ((least - nearest) / blend).exp()
+    return least, kept + ((least[..., None] - gaps) / blend[..., None]).exp().sum(-1)
 
 
 @fused
@@ -130,8 +116,6 @@ def sphere_trace(
     enters = entry < leave if needed is None else (entry < leave) & needed
 
     def trace(origins: Vectors, directions: Vectors, entry: Values, leave: Values) -> Values:
-        if not kernels.on_host(origins):
-            origins, directions = origins.contiguous(), directions.contiguous()
         return _trace(scene, Rays(origins, directions), entry, leave, steps)
 
     miss = torch.full_like(entry, FAR)
@@ -147,7 +131,7 @@ def traced_slot(scene: SceneTensors, points: Vectors) -> Values:
 
 def _trace(scene: SceneTensors, rays: Rays, t: Values, leave: Values, steps: int) -> Values:
     distance = DistanceField(scene, rays.origins)
-    if kernels.one_by_one(rays.origins):
+    if kernels.on_host(rays.origins):
         t = _advance_active(distance, rays, t, leave, steps)
     else:
         for _ in range(steps):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.images import read_image
-from datasets.procedural.renderer.kernels import one_by_one
+from datasets.procedural.renderer.kernels import on_host
 from datasets.procedural.renderer.materials import COLUMN
 from datasets.procedural.renderer.noise import octaves
 from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place
@@ -86,7 +86,7 @@ def _pick_pattern(place: Place, index: Values) -> Layers:
     blend, accent = torch.zeros_like(place.u), torch.zeros_like(place.u)
     for number, name in enumerate(PATTERNS[1:], start=1):
         chosen = index == number
-        if one_by_one(chosen) and not bool(chosen.any()):
+        if on_host(chosen) and not bool(chosen.any()):
             continue
         layers = PATTERN_CODE[name](place)
         blend = torch.where(chosen, layers[0], blend)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +29,9 @@ from datasets.procedural.renderer.sphere_tracing import (
 _SLOTS_IN_KERNEL = 3
 """Slots that one kernel tests on an accelerator."""
 _BUNDLE = 4096
-"""Rays that are culled together on the CPU."""
+"""Neighbouring rays that are tested together on the CPU."""
+
+Table = Float[Tensor, "scene slot value"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
     first_card, first_blob, relief, first_face = scene.slot_starts
     convex = slot.clamp_max(first_card - 1)
     normal = _convex_normal(
-        pick(scene.convex_affine.flatten(2), convex), pick(scene.convex_quadric, convex), points
+        pick(scene.convex_affine.flatten(2), convex), pick(scene.convex_shape, convex), points
     )
     card = (slot - first_card).clamp(0, first_blob - first_card - 1)
     card_normal = _card_normal(
@@ -121,7 +122,7 @@ def lamp_visible(
     scene: SceneTensors, to_lamp: Rays, lamp: Float[Tensor, "scene 4"], steps: int
 ) -> Values:
     """Return 1 where nothing stands before a lamp (centre, radius), whose points end the rays."""
-    slack = float(lamp[0, 3]) + 1e-3 if kernels.one_by_one(to_lamp.origins) else 0.0
+    slack = float(lamp[0, 3]) + 1e-3 if kernels.on_host(to_lamp.origins) else 0.0
     seen = nearest_closed_form(scene, to_lamp, lamp[:, :3], slack)[0] >= 1
     traced = sphere_trace(scene, to_lamp, steps, needed=seen, end=1.0)
     return (seen & (traced >= 1)).float()
@@ -132,41 +133,28 @@ def nearest_closed_form(
 ) -> tuple[Values, Numbers]:
     """Nearest convex shape or card: ray parameter (``FAR`` for a miss) and slot.
 
-    All rays start or end within ``slack`` of the apex. For a single scene on the CPU, neighbours
-    are tested together, against those surfaces only that reach into their common cone.
+    All rays start or end within ``slack`` of the apex. On the CPU, neighbours are tested together,
+    against those surfaces only that reach into their common cone.
     """
-    origins, directions = rays.origins, rays.directions
-    if not kernels.on_host(origins):
-        return _running_nearest(scene, origins.contiguous(), directions.contiguous())
-    convex, cards = scene.convex_affine.shape[1], scene.card_affine.shape[1]
-    if not kernels.one_by_one(origins):
-        return _nearest_among(scene, (torch.arange(convex), torch.arange(cards)), rays)
+    convex = _numbered(scene.convex_affine, scene.convex_shape, 0)
+    cards = _numbered(scene.card_affine, scene.card_shape, scene.slot_starts[0])
+    if not kernels.on_host(rays.origins):
+        return _running_nearest(convex, cards, rays.origins, rays.directions)
     found = []
-    for o, d in zip(origins.split(_BUNDLE, 1), directions.split(_BUNDLE, 1), strict=True):
-        few = _cull(scene, apex[0], (o if slack else o + d)[0], slack)
-        found.append(_nearest_among(scene, few, Rays(o, d)))
+    for o, d in zip(rays.origins.split(_BUNDLE, 1), rays.directions.split(_BUNDLE, 1), strict=True):
+        few = _touched(scene, apex[0], (o if slack else o + d)[0], slack)
+        tables = (table[:, kept] for table, kept in zip((convex, cards), few, strict=True))
+        found.append(_running_nearest(*tables, o, d))
     return torch.cat([t for t, _ in found], 1), torch.cat([slot for _, slot in found], 1)
 
 
-def _nearest_among(
-    scene: SceneTensors, few: tuple[Int[Tensor, " convex"], Int[Tensor, " card"]], rays: Rays
-) -> tuple[Values, Numbers]:
-    t = torch.full_like(rays.origins[..., 0], FAR)
-    slot = torch.zeros(t.shape, dtype=torch.long, device=t.device)
-    for hit, affine, shape, kept, first in (
-        (hit_convex, scene.convex_affine, scene.convex_quadric, few[0], 0),
-        (hit_cards, scene.card_affine, scene.card_shape, few[1], scene.slot_starts[0]),
-    ):
-        if len(kept) == 0:
-            continue
-        found = hit(affine[:, kept], shape[:, kept], rays.origins, rays.directions)
-        nearest, index = found.min(-1)
-        closer = nearest < t
-        t, slot = torch.where(closer, nearest, t), torch.where(closer, kept[index] + first, slot)
-    return t, slot
+def _numbered(affine: Tensor, shape: Tensor, first: int) -> Table:
+    """Join each slot's number, frame and shape in a row."""
+    numbers = torch.arange(first, first + shape.shape[1], dtype=shape.dtype, device=shape.device)
+    return torch.cat([numbers.expand(len(shape), -1)[..., None], affine.flatten(2), shape], -1)
 
 
-def _cull(
+def _touched(
     scene: SceneTensors, apex: Float[Tensor, 3], points: Float[Tensor, "ray 3"], slack: float
 ) -> tuple[Int[Tensor, " convex"], Int[Tensor, " card"]]:
     """Find the convex shapes and cards that reach into the cone from an apex around all points."""
@@ -175,57 +163,49 @@ def _cull(
     half_angle = dot(unit, axis).min().clamp(-1, 1).acos()
     spheres = torch.cat([scene.convex_sphere[0], scene.card_sphere[0]])
     offset = spheres[:, :3] - apex
-    gap = offset.norm(dim=-1)
+    gap = offset.norm(dim=-1).clamp_min(1e-6)
     size = spheres[:, 3] + slack
-    angle = (dot(offset, axis) / gap.clamp_min(1e-6)).clamp(-1, 1).acos()
-    reach = torch.where(gap > size, (size / gap.clamp_min(1e-6)).clamp(max=1).asin(), 4.0)
+    angle = (dot(offset, axis) / gap).clamp(-1, 1).acos()
+    reach = torch.where(gap > size, (size / gap).clamp(max=1).asin(), 4.0)
     touched = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
     convex = scene.convex_sphere.shape[1]
     return touched[:convex].nonzero()[:, 0], touched[convex:].nonzero()[:, 0]
 
 
 def _running_nearest(
-    scene: SceneTensors, origins: Vectors, directions: Vectors
+    convex: Table, cards: Table, origins: Vectors, directions: Vectors
 ) -> tuple[Values, Numbers]:
-    """Test a few slots in each kernel, which keeps the nearest hit.
-
-    A kernel that reduces over all slots takes minutes to compile.
-    """
     t = torch.full_like(directions[..., 0], FAR)
-    slot, first = torch.zeros_like(t), 0
-    for closer, affine, shape in (
-        (_closer_convex, scene.convex_affine, scene.convex_quadric),
-        (_closer_card, scene.card_affine, scene.card_shape),
-    ):
-        scenes, slots = affine.shape[:2]
-        numbers = torch.arange(first, first + slots, dtype=t.dtype, device=t.device)
-        numbered = [numbers[None, :, None].expand(scenes, -1, -1), affine.flatten(2), shape]
-        for group in slot_groups(torch.cat(numbered, -1), _SLOTS_IN_KERNEL):
+    slot = torch.zeros_like(t)
+    for closer, table in ((_closer_convex, convex), (_closer_card, cards)):
+        for group in slot_groups(table, _SLOTS_IN_KERNEL) if table.shape[1] else ():
             t, slot = closer(group, origins, directions, t, slot)
-        first += slots
     return t, slot.long()
 
 
 Group = Float[Tensor, "scene 1 few value"]
-Closer = Callable[[Group, Vectors, Vectors, Values, Values], tuple[Values, Values]]
 
 
-def _closer(hit: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], values: int) -> Closer:
-    """Return the kernel for a kind of surface whose shape has so many values."""
-
-    @fused
-    def closer(
-        slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
-    ) -> tuple[Values, Values]:
-        """Test one slot after the other; rows are the slot's number, its frame, its shape."""
-        for row in slots.unbind(2):
-            affine, shape = row[..., 1:13].unflatten(-1, (3, 4)), row[..., 13 : 13 + values]
-            found = hit(affine, shape, origins, directions)[..., 0]
-            slot = torch.where(found < t, row[..., 0], slot)
-            t = torch.minimum(found, t)
-        return t, slot
-
-    return closer
+@fused
+def _closer_convex(
+    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    """Replace the nearest hits so far by those with a few slots that are nearer."""
+    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:18]
+    return _closer(hit_convex(affine, shape, origins, directions), slots, t, slot)
 
 
-_closer_convex, _closer_card = _closer(hit_convex, 5), _closer(hit_cards, 9)
+@fused
+def _closer_card(
+    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:22]
+    return _closer(hit_cards(affine, shape, origins, directions), slots, t, slot)
+
+
+def _closer(
+    found: Float[Tensor, "scene ray few"], slots: Group, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    nearest, index = found.min(-1)
+    number = torch.gather(slots[:, 0, :, 0], 1, index)
+    return torch.minimum(nearest, t), torch.where(nearest < t, number, slot)

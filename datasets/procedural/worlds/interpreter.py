@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +15,11 @@ from datasets.procedural.worlds.scene import QUADRICS, Frame, Lamp, SceneBuilder
 Values = dict[str, Any]
 _SCATTER_GAP = 0.42
 """Least distance of scattered objects, relative to the sum of their sizes."""
+
+
+def _bind(values: Values, names: tuple[str, ...], value: Any) -> None:  # noqa: ANN401
+    """Give a value to a name, or its parts to several."""
+    values.update(zip(names, value, strict=True) if len(names) > 1 else [(names[0], value)])
 
 
 def _scaled(colour: Colour, factor: float) -> Colour:
@@ -78,20 +82,14 @@ class Interpreter:
         return values
 
     def _resolve(self, name: str) -> Block | None:
-        """Follow choices down to a block that fits into the scene."""
+        """Follow choices down to a block; none if it needs more slots than the scene has left."""
         block = BLOCKS[name]
-        while self.scene.room_left(*block.needs):
-            if block.role != "choice":
-                return block
-            fitting = [
-                (weight, option)
-                for weight, option in block.options
-                if self.scene.room_left(*BLOCKS[option].needs)
-            ]
-            if not fitting:
-                return None
-            block = BLOCKS[self._rng.weighted(fitting)]
-        return None
+        if not self.scene.room_left(*block.needs):
+            return None
+        if block.role != "choice":
+            return block
+        options = [o for o in block.options if self.scene.room_left(*BLOCKS[o[1]].needs)]
+        return self._resolve(self._rng.weighted(options)) if options else None
 
     def _run(self, block: Block, frame: Frame, values: Values, given: Values) -> None:
         for statement in block.statements:
@@ -104,50 +102,40 @@ class Interpreter:
 
     @staticmethod
     def _assign(statement: Statement, values: Values, given: Values) -> None:
-        if set(statement.names) <= given.keys():
-            return
-        value = eval(statement.subject, values)  # pyright: ignore[reportArgumentType]
-        pairs = (
-            zip(statement.names, value, strict=True)
-            if len(statement.names) > 1
-            else ((statement.names[0], value),)
-        )
-        values.update((name, part) for name, part in pairs if name not in given)
+        """Draw values, but for those that the ``with`` of the placing row gives."""
+        if not set(statement.names) <= given.keys():
+            _bind(values, statement.names, eval(statement.subject, values))
+            values.update(given)
 
     def _repeat(self, statement: Statement, frame: Frame, values: Values) -> None:
-        """Do a row as often as its clauses say."""
-        clauses, top = statement.clauses, 0.0
-        rounds: Sequence[Any] = (0,)
-        if "each" in clauses:
-            rounds = eval(clauses["each"], values)
-        elif "stack" in clauses:
-            rounds = range(eval(clauses["stack"], values))
-        for value in rounds:
-            several = len(statement.names) > 1
-            values["top"] = top
-            values.update(zip(statement.names, value if several else (value,), strict=True))
-            if "when" in clauses and not eval(clauses["when"], values):
+        """Run a row as often as its clauses say."""
+        top = 0.0
+        for value in eval(statement.rounds, values) if statement.rounds else (None,):
+            if statement.rounds:
+                _bind(values, statement.names, value)
+            if statement.stacked:
+                values["top"] = top
+            if statement.when and not eval(statement.when, values):
                 continue
-            drawn = {
-                name: eval(code, values)
-                for name, code in clauses.items()
-                if name not in ("each", "stack", "when")
-            }
+            drawn = {name: eval(code, values) for name, code in statement.clauses.items()}
             turn = drawn.pop("turn", ())
-            turn = turn if isinstance(turn, tuple) else (turn,)
             x, y, z = drawn.pop("at", (0.0, 0.0, 0.0))
-            spot = frame.moved((x, y, z + top), turn, drawn.pop("scale", 1.0))
+            spot = frame.moved(
+                (x, y, z + top),
+                turn if isinstance(turn, tuple) else (turn,),
+                drawn.pop("scale", 1.0),
+            )
             height = self._row(statement, spot, values, drawn)
-            top += height if "stack" in clauses else 0.0
-        if "stack" in clauses:
-            values["top"] = top
+            if statement.stacked:
+                top += height
+                values["top"] = top
 
     def _row(self, statement: Statement, spot: Frame, values: Values, drawn: Values) -> float:
         """Add one shape, place one block or scatter several; returns the block's height."""
         if statement.verb == "scatter":
             self._scatter(str(statement.subject), spot, **drawn)
         elif statement.verb in SHAPES:
-            subject = eval(statement.subject, values)  # pyright: ignore[reportArgumentType]
+            subject = eval(statement.subject, values)
             self._add(statement.verb, subject, spot, drawn)
         else:
             found = self.place(statement.verb, spot, drawn.get("with", {}), values)

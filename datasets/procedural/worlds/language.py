@@ -42,11 +42,14 @@ class Statement:
 
     verb: str
     """'=', a shape, or the name of a block."""
-    subject: CodeType | str | None
+    subject: CodeType | str
     """The value that is assigned, a shape's material, or the block to include or scatter."""
     names: tuple[str, ...]
-    """Assigned names, or those that ``each`` binds."""
-    clauses: dict[str, CodeType]
+    """Assigned names, or those that take the values of ``rounds``."""
+    clauses: dict[str, CodeType] = field(default_factory=dict)
+    rounds: CodeType | None = None
+    when: CodeType | None = None
+    stacked: bool = False
 
 
 @dataclass
@@ -68,21 +71,32 @@ def _compile(text: str, place: tuple[str, int]) -> CodeType:
     return compile("\n" * (place[1] - 1) + text.strip(), place[0], "eval")
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
 def _statement(text: str, place: tuple[str, int]) -> Statement:
     assignment = _ASSIGNMENT.fullmatch(text)
     if assignment:
-        names = tuple(name.strip() for name in assignment[1].split(","))
-        return Statement("=", _compile(assignment[2], place), names, {})
+        return Statement("=", _compile(assignment[2], place), _names(assignment[1]))
     head, *rest = _CLAUSE.split(text)
     verb, _, subject = head.partition(" ")
-    clauses, names = dict(zip(rest[::2], rest[1::2], strict=True)), ("i",)
-    if "each" in clauses:
-        bound, _, clauses["each"] = clauses["each"].partition(" in ")
-        names = tuple(name.strip() for name in bound.split(","))
+    clauses = dict(zip(rest[::2], rest[1::2], strict=True))
+    if "stack" in clauses:
+        clauses["each"] = f"i in range({clauses['stack']})"
     if "with" in clauses:
         clauses["with"] = f"dict({clauses['with']})"
-    code = {name: _compile(clause, place) for name, clause in clauses.items()}
-    return Statement(verb, _compile(subject, place) if verb in SHAPES else subject, names, code)
+    names, _, clauses["each"] = clauses.get("each", "").partition(" in ")
+    code = {name: _compile(clause, place) for name, clause in clauses.items() if clause}
+    return Statement(
+        verb,
+        _compile(subject, place) if verb in SHAPES else subject,
+        _names(names),
+        rounds=code.pop("each", None),
+        when=code.pop("when", None),
+        stacked=code.pop("stack", None) is not None,
+        clauses=code,
+    )
 
 
 def parse(path: Path) -> dict[str, Block]:

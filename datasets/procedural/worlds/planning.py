@@ -65,7 +65,7 @@ def plan_scene(
     is_dtu = config.rig == "dtu"
     # The fixed rig suits the studio alone: elsewhere it would stand in the walls.
     name = "studio" if is_dtu else rng.pick(config.scene_types)
-    builder, path = build_world(config, name, rng.child("world"), difficulty)
+    builder, path = build_world(name, rng.child("world"), difficulty)
     if rng.chance(config.textureless):
         builder.materials = [
             replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
@@ -88,14 +88,9 @@ def plan_scene(
     return PlannedScene(builder, intrinsics, c2w, lamps, sensors, seeds)
 
 
-def build_world(
-    config: ProceduralConfig, name: str, rng: Rng, difficulty: float
-) -> tuple[SceneBuilder, CameraPath]:
+def build_world(name: str, rng: Rng, difficulty: float) -> tuple[SceneBuilder, CameraPath]:
     """Run the description of a scene type."""
-    builder = SceneBuilder(
-        limits=(config.max_convex, config.max_cards, config.max_blobs),
-        max_materials=config.max_materials,
-    )
+    builder = SceneBuilder()
     values = Interpreter(builder, rng, difficulty=difficulty).place(name, Frame(), {})
     floor, walls, ceiling = (values.get(n, NO_SURFACE) for n in ("floor", "walls", "ceiling"))
     builder.shell_box = values["shell_box"]
@@ -190,7 +185,7 @@ def has_clear_view(
     local = torch.cat([grid, torch.ones(len(grid), 1)], -1)
     directions = (local @ c2w[:, :3, :3].transpose(1, 2)).reshape(1, -1, 3)
     rays = Rays(centers.repeat_interleave(len(grid), 0)[None], directions)
-    convex = hit_convex(scene.convex_affine, scene.convex_quadric, rays.origins, directions)
+    convex = hit_convex(scene.convex_affine, scene.convex_shape, rays.origins, directions)
     cards = hit_cards(scene.card_affine, scene.card_shape, rays.origins, directions)
     nearest = torch.minimum(convex.amin(-1), cards.amin(-1)).reshape(len(c2w), -1)
     crowded = (nearest < 0.3 * path.distance).float().mean(1)
@@ -207,4 +202,4 @@ def _inside_convex(scene: SceneTensors, points: Float[Tensor, "view 3"]) -> Bool
     affine = scene.convex_affine[0]
     local = dot(affine[None, ..., :3], points[:, None, None, :]) + affine[None, ..., 3]
     in_cube = (local.abs() < 1.05).all(-1)
-    return (in_cube & (quadric_value(scene.convex_quadric[0], *local.unbind(-1)) < 0.05)).any(-1)
+    return (in_cube & (quadric_value(scene.convex_shape[0], *local.unbind(-1)) < 0.05)).any(-1)

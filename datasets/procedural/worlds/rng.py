@@ -47,9 +47,9 @@ class Rng:
 
     def pick(self, *options: Any) -> Any:  # noqa: ANN401
         """Pick one of several options; a single one is a sequence, or words of a text."""
-        if len(options) == 1:
-            options = options[0].split() if isinstance(options[0], str) else options[0]
-        return options[int(self._random() * len(options))]
+        several = options[0] if len(options) == 1 else options
+        several = several.split() if isinstance(several, str) else several
+        return several[int(self._random() * len(several))]
 
     def weighted(self, options: list[tuple[float, str]]) -> str:
         """Pick one of several (weight, option) pairs."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from datasets.procedural.renderer.materials import MATERIAL_VALUES, Material
 from datasets.procedural.renderer.scene_tensors import SHELL_FACES, SceneTensors
 
 Vector = Sequence[float] | np.ndarray
+Row = dict[str, Any]
 
 QUADRICS: dict[str, tuple[float, float, float, float, float]] = {
     "box": (0.0, 0.0, 0.0, 0.0, -1e6),
@@ -27,8 +29,12 @@ QUADRICS: dict[str, tuple[float, float, float, float, float]] = {
     "vault": (1.0, 0.0, 0.25, 0.5, -0.75),
 }
 """Convex shapes: ``ax x^2 + ay y^2 + az z^2 + b z + c <= 0`` inside the cube of half-side 1."""
+LIMITS = {"convex": 96, "card": 48, "blob": 14}
+"""Slots of one scene."""
+MAX_MATERIALS = 48
 NO_SURFACE = -1
 _WAVES = 6
+_AWAY, _IDENTITY = np.full((3, 4), [0, 0, 0, 1e3]), np.eye(3, 4)
 
 
 def frustum(taper: float) -> tuple[float, float, float, float, float]:
@@ -77,20 +83,6 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Surface:
-    """One convex shape, card or blob, as the renderer takes it."""
-
-    affine: Float[np.ndarray, "3 4"]
-    shape: Sequence[float]
-    sphere: Sequence[float]
-    shade: float
-    frame: Float[np.ndarray, "3 4"]
-    material: int
-    object_id: int
-    wrap: float
-
-
-@dataclass(frozen=True)
 class Lamp:
     """A lamp (or the sun, far away). Its colour is what white receives at the scene's centre."""
 
@@ -99,16 +91,24 @@ class Lamp:
     colour: Vector
 
 
+def _row(
+    shape: Vector = (),
+    affine: np.ndarray = _AWAY,
+    frame: np.ndarray = _IDENTITY,
+    sphere: Vector = (0.0, 0.0, -1e3, 0.0),
+    shade: float = 0.0,
+    **label: float,
+) -> Row:
+    """Return one surface, its values named as in ``SceneTensors``; by default too far to be met."""
+    row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "shade": shade, "frame": frame}
+    return row | {"wrap": 0.0, "material": NO_SURFACE, "object": 0} | label
+
+
 @dataclass
 class SceneBuilder:
-    """Collects the surfaces of one world."""
+    """Collects the surfaces of one world; what does not fit into its slots is left out."""
 
-    limits: tuple[int, int, int] = (96, 48, 14)
-    """Slots for convex shapes, cards and blobs: what does not fit is left away."""
-    max_materials: int = 48
-    surfaces: tuple[list[Surface], list[Surface], list[Surface]] = field(
-        default_factory=lambda: ([], [], [])
-    )
+    rows: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in LIMITS})
     materials: list[Material] = field(default_factory=list)
     blend: float = 0.02
     waves: list[list[float]] = field(default_factory=list)
@@ -118,32 +118,31 @@ class SceneBuilder:
     shell_materials: list[int] = field(default_factory=lambda: [NO_SURFACE] * SHELL_FACES)
     """Faces -x, -y, -z (the floor), +x, +y, +z (the ceiling)."""
     lamps: list[Lamp] = field(default_factory=list)
-    backdrop: list[Vector] = field(default_factory=lambda: [(0.0, 0.0, 0.0)] * 4 + [(0.3,) * 3])
+    backdrop: Sequence[Vector] = ((0.0, 0.0, 0.0),) * 4 + ((0.3, 0.3, 0.3),)
     """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
     object_id: int = SHELL_FACES + 1
     """Id of the next surfaces; 0 is nothing, 1 to 6 the shell, 7 the height field."""
 
-    def room_left(self, convex: int = 0, cards: int = 0, blobs: int = 0) -> bool:
-        """Tell whether that many more surfaces fit."""
-        wanted = zip(self.surfaces, (convex, cards, blobs), self.limits, strict=True)
-        return all(len(rows) + more <= limit for rows, more, limit in wanted)
+    def room_left(self, *more: int) -> bool:
+        """Tell whether that many more convex shapes, cards and blobs fit."""
+        counts = zip(self.rows, more, strict=False)
+        return all(len(self.rows[kind]) + count <= LIMITS[kind] for kind, count in counts)
 
     def add_material(self, material: Material) -> int:
         """Enter a material; returns its number. When the table is full, an older one serves."""
-        if len(self.materials) >= self.max_materials:
-            return self.object_id % self.max_materials
+        if len(self.materials) >= MAX_MATERIALS:
+            return self.object_id % MAX_MATERIALS
         self.materials.append(material)
         return len(self.materials) - 1
 
-    def add_convex(
-        self, frame: Frame, quadric: Sequence[float], half: Vector, material: int
-    ) -> None:
+    def add_convex(self, frame: Frame, quadric: Vector, half: Vector, material: int) -> None:
         """Add a convex shape around a frame's origin."""
         sides = np.maximum(np.asarray(half, float) * frame.scale, 1e-4)
-        rounded = quadric[0] == 1.0 and quadric[1] == 1.0
-        wrap = (sides[0] + sides[1]) / 2 if rounded and sides[2] > 0.3 * sides[0] else 0.0
+        rounded = quadric[0] == 1.0 and quadric[1] == 1.0 and sides[2] > 0.3 * sides[0]
+        wrap = (sides[0] + sides[1]) / 2 if rounded else 0.0
         shade = min(sorted(sides)[1], 2.5 * min(sides))
-        self._add(0, frame, sides, (quadric, np.linalg.norm(sides), shade, wrap), material)
+        reach = float(np.linalg.norm(sides))
+        self._add("convex", frame, sides, quadric, reach, material, shade=shade, wrap=wrap)
 
     def add_card(self, frame: Frame, shape: Sequence[float], half: Vector, material: int) -> None:
         """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for shapes.
@@ -153,102 +152,91 @@ class SceneBuilder:
         """
         sides = np.array([half[0], half[1], half[0]]) * frame.scale
         reach = math.hypot(sides[0], sides[1], sides[2] * (abs(shape[0]) + abs(shape[1])))
-        self._add(1, frame, sides, (shape, reach, 0.0, 0.0), material)
+        self._add("card", frame, sides, shape, reach, material)
 
     def add_blob(
         self, frame: Frame, core: Vector, radius: float, material: int, ring: float = 0.0
     ) -> None:
         """Add a rounded box, capsule, ball or ring that blends into its neighbours."""
         shape = np.array([*core, radius, ring]) * frame.scale
-        reach = np.linalg.norm(shape[:3]) + shape[3] + shape[4]
-        self._add(2, frame, np.ones(3), (shape, reach, 0.0, 0.0), material)
+        reach = float(np.linalg.norm(shape[:3]) + shape[3] + shape[4])
+        self._add("blob", frame, np.ones(3), shape, reach, material)
 
-    def _add(
+    def _add(  # noqa: PLR0913
         self,
-        kind: int,
+        kind: str,
         frame: Frame,
         sides: np.ndarray,
-        row: tuple[Sequence[float] | np.ndarray, float, float, float],
+        shape: Vector,
+        reach: float,
         material: int,
+        **values: float,
     ) -> None:
-        if len(self.surfaces[kind]) < self.limits[kind]:
-            (shape, reach, shade, wrap), rigid = row, frame.inverse()
-            sphere = [*frame.origin, reach]
-            label = (material, self.object_id, wrap)
-            affine = rigid / sides[:, None]
-            self.surfaces[kind].append(Surface(affine, tuple(shape), sphere, shade, rigid, *label))
-
-
-def _free_slot(values: int) -> Surface:
-    """Return what fills a free slot: too far away to be met."""
-    away, sphere = np.full((3, 4), [0, 0, 0, 1e3]), [0.0, 0.0, -1e3, 0.0]
-    return Surface(away, [0.0] * values, sphere, 0.0, np.eye(3, 4), NO_SURFACE, 0, 0.0)
+        if self.room_left(*(int(kind == other) for other in self.rows)):
+            rigid, sphere = frame.inverse(), (*frame.origin, reach)
+            values |= {"material": material, "object": self.object_id}
+            self.rows[kind].append(_row(shape, rigid / sides[:, None], rigid, sphere, **values))
 
 
 def stack_scenes(scenes: list[SceneBuilder]) -> SceneTensors:
     """Stack worlds into tensors on the CPU."""
     arrays = [_arrays(scene) for scene in scenes]
-    stacked = {name: np.stack([array[name] for array in arrays]) for name in arrays[0]}
-    for name, array in stacked.items():
+    tensors = {}
+    for name in SceneTensors.__dataclass_fields__:
+        array = np.asarray([scene[name] for scene in arrays])
         is_index = name in ("slot_material", "slot_object")
-        stacked[name] = torch.from_numpy(array.astype(np.int64 if is_index else np.float32))
-    return SceneTensors(**stacked)  # pyright: ignore[reportArgumentType]
+        tensors[name] = torch.from_numpy(array.astype(np.int64 if is_index else np.float32))
+    return SceneTensors(**tensors)
 
 
-def _padded(rows: Iterable[object], count: int, filler: object) -> np.ndarray:
-    rows = list(rows)
-    return np.asarray(rows + [filler] * (count - len(rows)), np.float64)
+def _padded(rows: list[Any], count: int, filler: Any) -> list[Any]:  # noqa: ANN401
+    return rows + [filler] * (count - len(rows))
 
 
-def _arrays(scene: SceneBuilder) -> dict[str, np.ndarray]:
+def _arrays(scene: SceneBuilder) -> dict[str, Any]:
     """Lay one world out as padded arrays, named as in ``SceneTensors``."""
-    slots = [
-        rows + [_free_slot(values)] * (limit - len(rows))
-        for rows, values, limit in zip(scene.surfaces, (5, 9, 5), scene.limits, strict=True)
-    ]
-    arrays = {
-        f"{kind}_{name}": np.asarray([getattr(row, name) for row in rows], np.float64)
-        for kind, rows in zip(("convex", "card", "blob"), slots, strict=True)
-        for name in ("affine", "shape", "sphere")
+    slots = {
+        kind: _padded(rows, LIMITS[kind], _row([0.0] * (9 if kind == "card" else 5)))
+        for kind, rows in scene.rows.items()
     }
-    arrays["convex_quadric"] = arrays.pop("convex_shape")
-    arrays["convex_shade"] = np.asarray([row.shade for row in slots[0]])
-    del arrays["blob_sphere"]
-    every = [row for rows in slots for row in rows]
-    labels = [scene.relief_material, *scene.shell_materials]
-    rest = [np.eye(3, 4)] * (1 + SHELL_FACES)
+    arrays: dict[str, Any] = {
+        f"{kind}_{name}": [row[name] for row in rows]
+        for kind, rows in slots.items()
+        for name in ("affine", "shape", "sphere", "shade")
+    }
+    faces = enumerate(scene.shell_materials, start=1)
+    every = [row for rows in slots.values() for row in rows]
+    every.append(_row(material=scene.relief_material, object=SHELL_FACES + 1))
+    every += [_row(material=material, object=face) for face, material in faces]
+    for name in ("frame", "wrap", "material", "object"):
+        arrays[f"slot_{name}"] = [row[name] for row in every]
     steepness = sum(math.hypot(wave[0], wave[1]) * abs(wave[3]) for wave in scene.waves)
     level = scene.relief_level if scene.waves else -1e3
+    materials = [material.row() for material in scene.materials]
     return arrays | {
-        "blob_blend": np.asarray(scene.blend),
+        "blob_blend": scene.blend,
         "traced_box": _traced_box(scene),
         "relief": _padded(scene.waves, _WAVES, [0.0] * 4),
-        "relief_level": np.asarray([level, math.hypot(1.0, steepness)]),
-        "shell_box": np.asarray(scene.shell_box),
-        "slot_frame": np.asarray([row.frame for row in every] + rest),
-        "slot_wrap": np.asarray([row.wrap for row in every] + [0.0] * len(rest)),
-        "slot_material": np.asarray([row.material for row in every] + labels),
-        "slot_object": np.asarray(
-            [row.object_id for row in every] + [SHELL_FACES + 1, *range(1, SHELL_FACES + 1)]
-        ),
-        "materials": _padded(
-            (material.row() for material in scene.materials),
-            scene.max_materials,
-            [0.0] * MATERIAL_VALUES,
-        ),
-        "backdrop": np.asarray(scene.backdrop),
+        "relief_level": [level, math.hypot(1.0, steepness)],
+        "shell_box": scene.shell_box,
+        "materials": _padded(materials, MAX_MATERIALS, [0.0] * MATERIAL_VALUES),
+        "backdrop": scene.backdrop,
     }
 
 
-def _traced_box(scene: SceneBuilder) -> np.ndarray:
+def _traced_box(scene: SceneBuilder) -> list[np.ndarray]:
     """Bound the blobs and the height field."""
     low, high = np.full(3, 1e4), np.full(3, -1e4)
-    for row in scene.surfaces[2]:
-        center, reach = np.asarray(row.sphere[:3]), row.sphere[3] + 2 * scene.blend
-        low, high = np.minimum(low, center - reach), np.maximum(high, center + reach)
+    for row in scene.rows["blob"]:
+        *center, radius = row["sphere"]
+        reach = radius + 2 * scene.blend
+        low, high = (
+            np.minimum(low, np.subtract(center, reach)),
+            np.maximum(high, np.add(center, reach)),
+        )
     if scene.waves:
         swing = sum(abs(wave[3]) for wave in scene.waves) + 1e-3
         box = np.asarray(scene.shell_box)
         low = np.minimum(low, [*box[0, :2], scene.relief_level - swing])
         high = np.maximum(high, [*box[1, :2], scene.relief_level + swing])
-    return np.stack([low, high])
+    return [low, high]
