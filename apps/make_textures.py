@@ -55,8 +55,8 @@ class TextureConfig:
 def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
     """Make one image of areas that hide each other.
 
-    Radii follow a power law with exponent -3, which makes the image look alike at every scale; every
-    area has a colour from the image's palette, a shading and a grain.
+    Radii follow a power law with exponent -3, which makes the image look alike at every scale.
+    Every area has a colour from the image's palette, a shading and a grain.
     """
     rng = np.random.default_rng(seed)
     palette, grains = _palette(rng), [_grain(side, rng) for _ in range(4)]

@@ -82,8 +82,8 @@ def _check(rig: str, settings: DtuSettings) -> None:
         )
     if not scenes or not 1 <= views <= DTU_VIEWS:
         raise UserError(
-            f"{scenes} scenes with {views} views: at least one scene and 1 to {DTU_VIEWS} views are "
-            "needed."
+            f"{scenes} scenes with {views} views: at least one scene and 1 to {DTU_VIEWS} views "
+            "are needed."
         )
     if height % 4 or width % 4 or min(height, width) < 16:
         raise UserError(f"image size {width}x{height}: both sides must be multiples of 4, from 16.")

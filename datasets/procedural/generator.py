@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.renderer.rendering import Quality, Rendering, render_views
-from datasets.procedural.renderer.scene_tensors import SceneTensors
 from datasets.procedural.renderer.sensor import develop
 from datasets.procedural.renderer.textures import load_photos
-from datasets.procedural.worlds.planning import plan_scene
-from datasets.procedural.worlds.scene import stack_scenes
+from datasets.procedural.worlds.planning import PreparedBatch, plan_scene
 from datasets.views import Views
-from utils.cameras import Cameras
 
 
 @dataclass(frozen=True)
@@ -35,21 +31,9 @@ class ProceduralBatch:
     near_far: Float[Tensor, "scene 2"]
     """Bounds of the depth in these views, with a margin."""
     object_ids: Int[Tensor, "scene view height width"]
-    """0: nothing, 1 to 6: faces of the room, 7: height field, from 8: objects."""
+    """0: nothing, 1 to 6: faces of the room, from 7: objects."""
     textureless: Float[Tensor, " scene"]
     """Share of pixels whose surface has no pattern and next to no variation."""
-
-
-@dataclass(frozen=True)
-class PreparedBatch:
-    """Scenes that are planned but not rendered: small CPU tensors, cheap to send around."""
-
-    scenes: SceneTensors
-    cameras: Cameras
-    lamps: Float[Tensor, "scene view lamp 8"]
-    sensors: Float[Tensor, "scene view 7"]
-    seeds: Int[Tensor, "scene view"]
-    size: tuple[int, int]
 
 
 class ProceduralGenerator:
@@ -89,19 +73,11 @@ class ProceduralGenerator:
 
         ``light`` chooses one of a scene's light settings; geometry and cameras stay.
         """
-        planned = [
-            plan_scene(self.config, scene, num_views, size, difficulty, light)
-            for scene in scene_ids
-        ]
-        intrinsics = np.stack([[plan.intrinsics] * num_views for plan in planned])
-        c2w = np.stack([plan.c2w for plan in planned])
-        return PreparedBatch(
-            scenes=stack_scenes([plan.builder for plan in planned]),
-            cameras=Cameras(torch.from_numpy(intrinsics).float(), torch.from_numpy(c2w).float()),
-            lamps=torch.tensor([plan.lamps for plan in planned]),
-            sensors=torch.tensor([plan.sensors for plan in planned], dtype=torch.float32),
-            seeds=torch.tensor([plan.seeds for plan in planned], dtype=torch.int32),
-            size=size,
+        return PreparedBatch.join(
+            [
+                plan_scene(self.config, scene, num_views, size, difficulty, light)
+                for scene in scene_ids
+            ]
         )
 
     @torch.no_grad()

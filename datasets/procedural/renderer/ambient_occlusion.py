@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +19,7 @@ _SHAPES_IN_KERNEL = 8
 
 def ambient_visibility(scene: SceneTensors, hits: Hits) -> Values:
     """Share of the light from all around that reaches each hit."""
-    return _past_convex(scene, hits) * _past_traced(scene, hits) * _past_corners(scene, hits)
+    return _past_convex(scene, hits) * _past_blobs(scene, hits) * _past_corners(scene, hits)
 
 
 def _past_convex(scene: SceneTensors, hits: Hits) -> Values:
@@ -49,19 +51,19 @@ def _taken_by_spheres(
     return taken + ((along * squared.rsqrt()).clamp_min(0) * near * other).sum(-1)
 
 
-def _past_traced(scene: SceneTensors, hits: Hits) -> Values:
-    """Measure how soon blobs and the height field come near along the normal."""
-    low, high = scene.traced_box[:, None].unbind(-2)
+def _past_blobs(scene: SceneTensors, hits: Hits) -> Values:
+    """Measure how soon blobs come near along the normal."""
+    low, high = scene.blob_box[:, None].unbind(-2)
     near = ((hits.points > low - 0.2) & (hits.points < high + 0.2)).all(-1)
+    share, points = partial(_past_blobs_nearby, scene), (hits.points, hits.normals)
+    return where_needed(near, share, points, torch.ones_like(hits.t))
 
-    def share(points: Vectors, normals: Vectors) -> Values:
-        distance, taken = DistanceField(scene, points), torch.zeros_like(points[..., 0])
-        for reach, weight in ((0.05, 3.0), (0.16, 1.6)):
-            gap = distance(points + reach * normals)
-            taken = taken + weight * (reach - gap).clamp_min(0)
-        return (1 - taken).clamp(0.25, 1)
 
-    return where_needed(near, share, (hits.points, hits.normals), torch.ones_like(hits.t))
+def _past_blobs_nearby(scene: SceneTensors, points: Vectors, normals: Vectors) -> Values:
+    distance, taken = DistanceField(scene, points), torch.zeros_like(points[..., 0])
+    for reach, weight in ((0.05, 3.0), (0.16, 1.6)):
+        taken = taken + weight * (reach - distance(points + reach * normals)).clamp_min(0)
+    return (1 - taken).clamp(0.25, 1)
 
 
 def _past_corners(scene: SceneTensors, hits: Hits) -> Values:

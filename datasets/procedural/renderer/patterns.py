@@ -41,7 +41,7 @@ class Place:
         """Return a random number in [0, 1) of each unit cell of two coordinates."""
         return hashed(whole(u), whole(v), self.seed + seed)
 
-    def faded(self, values: Values, mean: Values | float, fineness: float = 1) -> Values:
+    def faded(self, values: Values, mean: Values | float, fineness: float | int = 1) -> Values:
         """Fade to the mean what repeats ``fineness`` times a period, as pixels grow."""
         kept = (1.7 - 1.7 * fineness * self.footprint).clamp(0, 1)
         return mean + kept * (values - mean)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.intersection import Rays
-from datasets.procedural.renderer.materials import COLUMN
 from datasets.procedural.renderer.noise import hashed
 from datasets.procedural.renderer.scene_tensors import SceneTensors, Values, one_scene, pick
 from datasets.procedural.renderer.shading import LampSamples, shade
+from datasets.procedural.renderer.textures import COLUMN
 from datasets.procedural.renderer.tracing import nearest_surface, trace
 from utils.cameras import Cameras, pixel_directions, rotate
 

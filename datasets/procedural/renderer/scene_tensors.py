@@ -1,12 +1,12 @@
 """Worlds as padded tensors, which the renderer reads.
 
-Every surface fills a slot. Slots are numbered through: convex shapes, cards, blobs, the height
-field, the six faces of the shell (the box that is floor, walls and ceiling).
+Every surface fills a slot. Slots are numbered through: convex shapes, cards, blobs, the six faces
+of the shell (the box that is floor, walls and ceiling).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,12 +41,8 @@ class SceneTensors:
     """Half sides of the core box, rounding radius, ring radius (0 if it is no ring)."""
     blob_blend: Float[Tensor, " scene"]
     """Width over which blobs blend into one another."""
-    traced_box: Float[Tensor, "scene 2 3"]
-    """Bounds of everything that is sphere-traced."""
-    relief: Float[Tensor, "scene wave 4"]
-    """Height field: wave vectors, phases, amplitudes."""
-    relief_level: Float[Tensor, "scene 2"]
-    """Mean height, and steepness (the Lipschitz bound of the height field)."""
+    blob_box: Float[Tensor, "scene 2 3"]
+    """Bounds of all blobs."""
     shell_box: Float[Tensor, "scene 2 3"]
     slot_frame: Float[Tensor, "scene slot 3 4"]
     """World to the coordinates in which a surface's texture lives: rigid."""
@@ -64,35 +60,35 @@ class SceneTensors:
         return SceneTensors(**{name: change(tensor) for name, tensor in vars(self).items()})
 
     @property
-    def slot_starts(self) -> tuple[int, int, int, int]:
-        """First slots of the cards, the blobs, the height field and the shell."""
+    def slot_starts(self) -> tuple[int, int, int]:
+        """First slots of the cards, the blobs and the shell."""
         cards = self.convex_affine.shape[1]
         blobs = cards + self.card_affine.shape[1]
-        relief = blobs + self.blob_affine.shape[1]
-        return cards, blobs, relief, relief + 1
+        return cards, blobs, blobs + self.blob_affine.shape[1]
+
+
+def join_scenes(scenes: Sequence[SceneTensors]) -> SceneTensors:
+    """Put scenes together along the scene axis."""
+    names = vars(scenes[0])
+    return SceneTensors(**{name: torch.cat([vars(s)[name] for s in scenes]) for name in names})
 
 
 def one_scene(scenes: SceneTensors, index: int) -> SceneTensors:
     """Take one scene out of a batch on the CPU, without its free slots."""
-    scene = scenes.map(lambda tensor: tensor[index : index + 1])
-    sizes = {
-        "convex": scene.convex_sphere[..., 3],
-        "card": scene.card_sphere[..., 3],
-        "blob": scene.blob_shape[..., 3],
-    }
+    tensors = vars(scenes.map(lambda tensor: tensor[index : index + 1]))
+    sizes = [tensors[name][..., 3] for name in ("convex_sphere", "card_sphere", "blob_shape")]
     # At least one slot of each kind stays, so that look-ups need no special case.
-    kept = {kind: torch.arange(max(1, int((size > 0).sum()))) for kind, size in sizes.items()}
-    starts = (0, *scene.slot_starts)
-    rest = torch.arange(starts[3], scene.slot_wrap.shape[1])
-    kept["slot"] = torch.cat(
-        [*(places + start for places, start in zip(kept.values(), starts, strict=False)), rest]
-    )
-    kept["relief"] = torch.arange(int((scene.relief[..., 3] != 0).sum()))
-    tensors = dict(vars(scene))
+    counts = [max(1, int((size > 0).sum())) for size in sizes]
+    starts = (0, *scenes.slot_starts)
+    every = [*counts, SHELL_FACES]
+    slots = torch.cat([torch.arange(n) + start for n, start in zip(every, starts, strict=True)])
+    kept = dict(zip(("convex", "card", "blob"), counts, strict=True))
     for name, tensor in tensors.items():
-        kind = name if name == "relief" else name.split("_")[0]
-        if kind in kept and name not in ("blob_blend", "relief_level"):
-            tensors[name] = tensor[:, kept[kind]]
+        kind, _, value = name.partition("_")
+        if kind == "slot":
+            tensors[name] = tensor[:, slots]
+        elif kind in kept and value not in ("blend", "box"):
+            tensors[name] = tensor[:, : kept[kind]]
     return SceneTensors(**tensors)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,35 +14,15 @@ from datasets.procedural.renderer.noise import hashed
 Images = Float[Tensor, "image 3 height width"]
 
 
-@dataclass(frozen=True)
-class Sensor:
-    """How the camera of one view takes its image."""
-
-    gain: tuple[float, float, float]
-    """Exposure times white balance."""
-    blur: float
-    """Standard deviation in pixels."""
-    noise: float
-    """Standard deviation of a mid grey, on the scale of the image."""
-    vignette: float
-    """Loss of light in the corners."""
-    contrast: float
-    """Slope of the tone curve at a mid grey, relative to the natural one."""
-
-    def row(self) -> list[float]:
-        """Lay the sensor out as ``develop`` reads it."""
-        return [*self.gain, self.blur, self.noise, self.vignette, self.contrast]
-
-    def exposed(self, red: float, green: float, blue: float) -> Sensor:
-        """Multiply the gain."""
-        r, g, b = self.gain
-        return replace(self, gain=(r * red, g * green, b * blue))
-
-
 def develop(
     light: Images, sensors: Float[Tensor, "image 7"], seeds: Int[Tensor, " image"]
 ) -> Images:
-    """Turn linear light into images in [0, 1]."""
+    """Turn linear light into images in [0, 1].
+
+    ``sensors``: gain of each channel (exposure times white balance), blur (deviation in pixels),
+    noise (deviation of a mid grey), vignette (loss of light in the corners), contrast (slope of the
+    tone curve at a mid grey, relative to the natural one).
+    """
     gain, blur, noise, vignette, contrast = sensors.split([3, 1, 1, 1, 1], -1)
     light = _blurred(light, blur[:, 0]) * gain[..., None, None]
     light = light * (1 - vignette[..., None, None] * _squared_radius(light))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,46 +12,42 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from datasets.procedural.renderer.ambient_occlusion import ambient_visibility
-from datasets.procedural.renderer.intersection import Rays, dot
+from datasets.procedural.renderer.intersection import dot
 from datasets.procedural.renderer.kernels import where_needed
-from datasets.procedural.renderer.materials import COLUMN
 from datasets.procedural.renderer.noise import octaves
 from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors, pick
-from datasets.procedural.renderer.textures import surface_colour
+from datasets.procedural.renderer.textures import COLUMN, surface_colour
 from datasets.procedural.renderer.tracing import Hits, lamp_visible
 
 LAMPS = 3
 """Every scene has this many; some may be dark."""
-LAMP_VALUES = 8
-"""Position, radius, colour, squared distance at which the colour holds."""
 SHADOW_LAMPS = 2
-"""The first lamps cast shadows: the first in full, the second tested by half the rays."""
+"""The first lamps cast shadows."""
+
+
+Lamps = Float[Tensor, "scene lamp 8"]
+"""Position, radius, colour, squared distance at which the colour holds."""
 
 
 @dataclass(frozen=True)
 class LampSamples:
     """The lamps of one view, and which point of each lamp every ray tests."""
 
-    lamps: Float[Tensor, "scene lamp 8"]
+    lamps: Lamps
     angle: Values
     radius: Values
     """Place on the lamp's disc, in [0, 1]."""
-    per_pixel: int
-    """The rays of a pixel lie side by side."""
 
     @classmethod
     def spread(
-        cls,
-        lamps: Float[Tensor, "scene lamp 8"],
-        pixel_hash: Float[Tensor, "scene pixel"],
-        count: int,
+        cls, lamps: Lamps, pixel_hash: Float[Tensor, "scene pixel"], count: int
     ) -> LampSamples:
         """Spread the samples of a pixel over a lamp's disc, turned by the pixel's hash."""
         sample = torch.arange(count, device=pixel_hash.device)
         angle = 2 * math.pi * (pixel_hash[..., None] + sample / count)
         # Alternate rings, so that the samples of a pixel cover the disc.
         ring = ((0.5 + (sample * 3) % count) / count).sqrt().expand_as(angle)
-        return cls(lamps, angle.flatten(1), ring.flatten(1), count)
+        return cls(lamps, angle.flatten(1), ring.flatten(1))
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def shade(
     slope = (relief[..., None] * frame[..., :3]).sum(-2)
     slope = slope - dot(slope, hits.normals)[..., None] * hits.normals
     sharpness = material[..., COLUMN["sharpness"]].clamp_min(1)
-    first_card, first_blob, _, _ = scene.slot_starts
+    first_card, first_blob, _ = scene.slot_starts
     surface = _Surface(
         hits=hits,
         normals=normalize(hits.normals - slope, dim=-1),
@@ -155,9 +152,8 @@ def _direct_light(
     for number, lamp in enumerate(samples.lamps.unbind(1)):
         received, highlight = _received(surface, lamp[:, None])
         if number < SHADOW_LAMPS:
-            every = samples.per_pixel if number == 0 else (samples.per_pixel + 1) // 2
             needed = (received > 1e-4) & surface.solid & (lamp[:, None, 4:7].amax(-1) > 1e-3)
-            seen = _lamp_seen(scene, surface.hits, lamp, samples, (needed, every), shadow_steps)
+            seen = _lamp_seen(scene, surface.hits, lamp, samples, needed, shadow_steps)
             received, highlight = received * seen, highlight * seen
         diffuse = diffuse + lamp[:, None, 4:7] * received[..., None]
         shine = shine + lamp[:, None, 4:7] * highlight[..., None]
@@ -186,23 +182,10 @@ def _lamp_seen(
     hits: Hits,
     lamp: Float[Tensor, "scene 8"],
     samples: LampSamples,
-    tested: tuple[Flags, int],
-    shadow_steps: int,
+    needed: Flags,
+    steps: int,
 ) -> Values:
-    """Share of a lamp that each hit sees: one ray to a point of its disc.
-
-    ``tested``: the hits for which it matters, and how many rays of each pixel are tested; these
-    speak for the pixel where not all of them are.
-    """
-    count, (needed, few) = samples.per_pixel, tested
-
-    def some(values: Tensor) -> Tensor:
-        return values.unflatten(1, (-1, count))[:, :, :few].flatten(1, 2)
-
-    if few < count:
-        hits = Hits(**{name: some(value) for name, value in vars(hits).items()})
-        samples = replace(samples, angle=some(samples.angle), radius=some(samples.radius))
-        needed = some(needed)
+    """Tell which hits see a lamp: one ray to a point of its disc, where it matters."""
     center, radius = lamp[:, None, :3], lamp[:, 3:4]
     side = torch.stack([samples.angle.cos(), samples.angle.sin(), 0 * samples.angle], -1)
     target = center + (radius * samples.radius)[..., None] * side
@@ -210,15 +193,8 @@ def _lamp_seen(
     # A sheet that is lit from behind is left on the lamp's side.
     lift = torch.where(dot(hits.normals, center - hits.points) < 0, -lift, lift)
     start = hits.points + lift[..., None] * hits.normals
-    to_lamp = target - start
-
-    def visible(start: Vectors, to_lamp: Vectors) -> Values:
-        return lamp_visible(scene, Rays(start, to_lamp), lamp[:, :4], shadow_steps)
-
-    seen = where_needed(needed, visible, (start, to_lamp), torch.ones_like(hits.t))
-    if few < count:
-        seen = seen.unflatten(1, (-1, few)).mean(2).repeat_interleave(count, 1)
-    return seen
+    visible = partial(lamp_visible, scene, lamp[:, :4], steps)
+    return where_needed(needed, visible, (start, target - start), torch.ones_like(hits.t))
 
 
 def _ambient_light(scene: SceneTensors, surface: _Surface) -> Vectors:

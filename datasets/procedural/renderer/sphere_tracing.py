@@ -1,6 +1,8 @@
-"""Blended blobs and height fields: signed distances and sphere tracing (Hart, 1996)."""
+"""Blended blobs: signed distances and sphere tracing (Hart, 1996)."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,14 +14,12 @@ from datasets.procedural.renderer.kernels import fused, slot_groups, where_neede
 from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors
 
 _BLOBS_IN_KERNEL = 5
-"""Blobs that one kernel takes on an accelerator: one for all of them takes minutes to compile."""
+"""Blobs that one kernel takes on an accelerator."""
 _NOTHING_NEAR = 1e3
 """A distance beyond every blob's."""
 _HIT = 4e-4
 """Distance at which a ray has arrived, relative to the way that it came."""
 
-Waves = Float[Tensor, "scene 1 wave 4"]
-Level = Float[Tensor, "scene 1 2"]
 PerScene = Float[Tensor, "scene 1"]
 
 
@@ -29,35 +29,23 @@ def blob_distances(
     """Signed distances to rounded boxes (balls and capsules among them) and rings."""
     x, y, z = to_local(affine, points, points=True)
     half_x, half_y, half_z, radius, ring = shape[:, None].unbind(-1)
-    is_ring = ring > 0
     around = (x * x + y * y).sqrt() - ring
-    x, y = torch.where(is_ring, around, x), torch.where(is_ring, 0.0, y)
+    x, y = torch.where(ring > 0, around, x), torch.where(ring > 0, 0.0, y)
     x, y, z = x.abs() - half_x, y.abs() - half_y, z.abs() - half_z
     outside = (x.clamp_min(0) ** 2 + y.clamp_min(0) ** 2 + z.clamp_min(0) ** 2).sqrt()
     inside = torch.maximum(torch.maximum(x, y), z).clamp_max(0)
     return outside + inside - radius
 
 
-@fused
-def relief_distance(points: Vectors, relief: Waves, level: Level) -> Values:
-    """Return a lower bound of the distance to the height field, a sum of sine waves."""
-    x, y, z = points.unbind(-1)
-    height = level[..., 0].expand_as(z)
-    for kx, ky, phase, amplitude in (wave.unbind(-1) for wave in relief.unbind(2)):
-        height = height + amplitude * (kx * x + ky * y + phase).sin()
-    return (z - height) / level[..., 1]
-
-
 class DistanceField:
-    """Signed distance to the union of a scene's blended blobs and its height field.
+    """Signed distance to the union of a scene's blobs.
 
-    Blobs blend by an exponential smooth minimum: the same for any order of the blobs.
+    They blend by an exponential smooth minimum: the same for any order of the blobs.
     """
 
     def __init__(self, scene: SceneTensors, rays: Vectors) -> None:
-        """Lay the blobs out for points that are shaped like ``rays``."""
+        """Lay the blobs out for no more points than ``rays``."""
         self._blend = scene.blob_blend[:, None]
-        self._relief = (scene.relief[:, None], scene.relief_level[:, None])
         table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
         # Negative half sides and radii are far from everywhere.
         self._groups = slot_groups(table, _BLOBS_IN_KERNEL, -_NOTHING_NEAR)
@@ -69,7 +57,7 @@ class DistanceField:
         nearest, total = self._nearest[:, : points.shape[1]], self._total[:, : points.shape[1]]
         for group in self._groups:
             nearest, total = _blend_in(group, self._blend, points, nearest, total)
-        return _blended_or_relief(nearest, total, self._blend, points, *self._relief)
+        return _blended(nearest, total, self._blend)
 
     def along(self, rays: Rays, t: Values) -> Values:
         """Return the signed distances at ray parameters."""
@@ -93,10 +81,8 @@ def _blend_in(
 
 
 @fused
-def _blended_or_relief(
-    nearest: Values, total: Values, blend: PerScene, points: Vectors, relief: Waves, level: Level
-) -> Values:
-    return torch.minimum(nearest - blend * total.log(), relief_distance(points, relief, level))
+def _blended(nearest: Values, total: Values, blend: PerScene) -> Values:
+    return nearest - blend * total.log()
 
 
 @fused
@@ -107,37 +93,30 @@ def _point_at(origins: Vectors, directions: Vectors, t: Values) -> Vectors:
 def sphere_trace(
     scene: SceneTensors, rays: Rays, steps: int, needed: Flags | None = None, end: float = FAR
 ) -> Values:
-    """Return where rays meet blobs or the height field: the ray parameter, ``FAR`` for a miss.
+    """Return where rays meet blobs: the ray parameter, ``FAR`` for a miss.
 
     ``needed``: rays that count at all; ``end``: parameter beyond which no hit counts.
     """
-    entry, leave = enter_box(scene.traced_box, rays)
+    entry, leave = enter_box(scene.blob_box, rays)
     leave = leave.clamp_max(end)
     enters = entry < leave if needed is None else (entry < leave) & needed
-
-    def trace(origins: Vectors, directions: Vectors, entry: Values, leave: Values) -> Values:
-        return _trace(scene, Rays(origins, directions), entry, leave, steps)
-
-    miss = torch.full_like(entry, FAR)
-    return where_needed(enters, trace, (rays.origins, rays.directions, entry, leave), miss)
+    arguments = (rays.origins, rays.directions, entry, leave)
+    return where_needed(
+        enters, partial(_trace, scene, steps), arguments, torch.full_like(entry, FAR)
+    )
 
 
-def traced_slot(scene: SceneTensors, points: Vectors) -> Values:
-    """Return which blob is nearest to each point; one past the last is the height field."""
-    nearest, blob = blob_distances(scene.blob_affine, scene.blob_shape, points).min(-1)
-    relief = relief_distance(points, scene.relief[:, None], scene.relief_level[:, None])
-    return torch.where(relief < nearest, scene.blob_affine.shape[1], blob).to(points.dtype)
-
-
-def _trace(scene: SceneTensors, rays: Rays, t: Values, leave: Values, steps: int) -> Values:
-    distance = DistanceField(scene, rays.origins)
-    if kernels.on_host(rays.origins):
+def _trace(
+    scene: SceneTensors, steps: int, origins: Vectors, directions: Vectors, t: Values, leave: Values
+) -> Values:
+    rays, distance = Rays(origins, directions), DistanceField(scene, origins)
+    if kernels.on_host(origins):
         t = _advance_active(distance, rays, t, leave, steps)
     else:
         for _ in range(steps):
-            t = _step(t, distance.along(rays, t), rays.directions, leave)
+            t = _step(t, distance.along(rays, t), directions, leave)
     t, gap = _polish(distance, rays, t)
-    way = t * rays.directions.norm(dim=-1)
+    way = t * directions.norm(dim=-1)
     return torch.where((gap.abs() < _HIT * (1 + t)) & (t < leave) & (way > 1e-3), t, FAR)
 
 
@@ -151,8 +130,7 @@ def _advance_active(
     distance: DistanceField, rays: Rays, t: Values, leave: Values, steps: int
 ) -> Values:
     """Advance only the rays that have not arrived yet; every three steps these are chosen anew."""
-    active = (t < leave)[0].nonzero()[:, 0]
-    t = t.clone()
+    active, t = (t < leave)[0].nonzero()[:, 0], t.clone()
     for _ in range(0, steps, 3):
         few = Rays(rays.origins[:, active], rays.directions[:, active])
         now = before = t[:, active]
@@ -180,11 +158,15 @@ def _polish(distance: DistanceField, rays: Rays, t: Values) -> tuple[Values, Val
     return t, gap
 
 
-def surface_normal(scene: SceneTensors, points: Vectors) -> Vectors:
+def nearest_blob(scene: SceneTensors, points: Vectors) -> Values:
+    """Return the number of the blob that is nearest to each point."""
+    return blob_distances(scene.blob_affine, scene.blob_shape, points).argmin(-1).to(points.dtype)
+
+
+def blob_normal(scene: SceneTensors, points: Vectors) -> Vectors:
     """Gradient of the distance by differences along the corners of a tetrahedron."""
     normal, distance = torch.zeros_like(points), DistanceField(scene, points)
     for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
-        shifted = [x + 2e-3 * sign for x, sign in zip(points.unbind(-1), corner, strict=True)]
-        gap = distance(torch.stack(shifted, -1))
-        normal = normal + torch.stack([sign * gap for sign in corner], -1)
+        corner = torch.tensor(corner, dtype=points.dtype, device=points.device)
+        normal = normal + distance(points + 2e-3 * corner)[..., None] * corner
     return torch.nn.functional.normalize(normal, dim=-1)

@@ -1,7 +1,8 @@
-"""What surfaces look like: materials evaluated once, where a ray has hit."""
+"""Materials and photographs, and what surfaces look like where a ray has hit."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -10,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.images import read_image
-from datasets.procedural.renderer.kernels import on_host
-from datasets.procedural.renderer.materials import COLUMN
+from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.noise import octaves
 from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place
 from datasets.procedural.renderer.scene_tensors import Numbers, Values, Vectors
@@ -23,6 +23,62 @@ LEVELS = 5
 """Copies of each, every one half as wide as the one before."""
 MOST = 256
 """So many photographs are read at most."""
+
+Number = float | int
+Colour = tuple[Number, Number, Number]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Colours as a screen shows them; frequencies in periods per world unit."""
+
+    first: Colour = (0.5, 0.5, 0.5)
+    second: Colour | None = None
+    """The colours of the pattern; absent ones repeat the one before."""
+    third: Colour | None = None
+    pattern: str = "plain"
+    frequency: Number = 4.0
+    aspect: Number = 1.0
+    """Width of a pattern's cell by its height."""
+    detail: Number = 0.1
+    """The pattern's own parameter: width of mortar, share of dots, warp of rings."""
+    noise: Number = 0.05
+    """Strength of the multi-octave variation of brightness."""
+    noise_frequency: Number = 3.0
+    bump: Number = 0.0
+    """Strength of the relief, seen in the shading only."""
+    gloss: Number = 0.0
+    """Strength of the highlights."""
+    sharpness: Number = 30.0
+    """Exponent of the highlights."""
+    reflection: Number = 0.0
+    """Share of the backdrop that is mirrored head-on; more at grazing angles."""
+    emission: Number = 0.0
+    """Light of its own, times the colour."""
+    seed: Number = 0.0
+    """Decides the pattern's random features, and which photograph is shown."""
+    turn: Number = 0.0
+    """Angle by which the pattern is turned on its surface."""
+
+    def row(self) -> list[float]:
+        """Lay the material out for the renderer: linear colours, pattern, all other values."""
+        second = self.second or self.first
+        colours = (self.first, second, self.third or second)
+        values = [value for colour in colours for value in linear(colour)]
+        values.append(float(PATTERNS.index(self.pattern)))
+        return values + [float(getattr(self, name)) for name in list(COLUMN)[1:]]
+
+
+_NAMES = [field.name for field in fields(Material)]
+COLUMN = {name: 9 + index for index, name in enumerate(_NAMES[_NAMES.index("pattern") :])}
+"""Place of each value in a material's row, behind three linear colours."""
+MATERIAL_VALUES = 9 + len(COLUMN)
+
+
+def linear(colour: Colour) -> Colour:
+    """Turn a screen colour into light."""
+    red, green, blue = (max(channel, 0.0) ** 2.2 for channel in colour)
+    return red, green, blue
 
 
 def surface_coordinates(
@@ -86,7 +142,7 @@ def _pick_pattern(place: Place, index: Values) -> Layers:
     blend, accent = torch.zeros_like(place.u), torch.zeros_like(place.u)
     for number, name in enumerate(PATTERNS[1:], start=1):
         chosen = index == number
-        if on_host(chosen) and not bool(chosen.any()):
+        if kernels.on_host(chosen) and not bool(chosen.any()):
             continue
         layers = PATTERN_CODE[name](place)
         blend = torch.where(chosen, layers[0], blend)

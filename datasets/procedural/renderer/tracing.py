@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -20,18 +21,14 @@ from datasets.procedural.renderer.intersection import (
 )
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
 from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
-from datasets.procedural.renderer.sphere_tracing import (
-    sphere_trace,
-    surface_normal,
-    traced_slot,
-)
+from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
 
 _SLOTS_IN_KERNEL = 3
 """Slots that one kernel tests on an accelerator."""
 _BUNDLE = 4096
 """Neighbouring rays that are tested together on the CPU."""
 
-Table = Float[Tensor, "scene slot value"]
+Table = Float[Tensor, "scene _slot _value"]
 
 
 @dataclass(frozen=True)
@@ -56,32 +53,30 @@ def trace(scene: SceneTensors, rays: Rays, steps: int) -> Hits:
 
 def nearest_surface(scene: SceneTensors, rays: Rays, steps: int) -> tuple[Values, Numbers]:
     """Return ray parameter and slot of the nearest surface; rays of a scene share their origin."""
-    _, first_blob, _, first_face = scene.slot_starts
+    _, first_blob, first_face = scene.slot_starts
     t, face = hit_shell(scene.shell_box, rays)
     slot = face + first_face
     nearest, index = nearest_closed_form(scene, rays, rays.origins[:, 0], 0.0)
     t, slot = torch.minimum(nearest, t), torch.where(nearest < t, index, slot)
     traced = sphere_trace(scene, rays, steps)
     closer, t = traced < t, torch.minimum(traced, t)
-    nearest_blob = where_needed(
-        closer, lambda points: traced_slot(scene, points), (rays.at(t),), torch.zeros_like(t)
-    )
-    return t, torch.where(closer, nearest_blob.long() + first_blob, slot)
+    blob = where_needed(closer, partial(nearest_blob, scene), (rays.at(t),), torch.zeros_like(t))
+    return t, torch.where(closer, blob.long() + first_blob, slot)
 
 
 def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
-    first_card, first_blob, relief, first_face = scene.slot_starts
+    first_card, first_blob, first_face = scene.slot_starts
     convex = slot.clamp_max(first_card - 1)
+    card = (slot - first_card).clamp(0, first_blob - first_card - 1)
     normal = _convex_normal(
         pick(scene.convex_affine.flatten(2), convex), pick(scene.convex_shape, convex), points
     )
-    card = (slot - first_card).clamp(0, first_blob - first_card - 1)
     card_normal = _card_normal(
         pick(scene.card_affine.flatten(2), card), pick(scene.card_shape, card), points
     )
     normal = torch.where((slot >= first_card)[..., None], card_normal, normal)
-    on_traced = (slot >= first_blob) & (slot <= relief)
-    normal = where_needed(on_traced, lambda some: surface_normal(scene, some), (points,), normal)
+    on_blob = (slot >= first_blob) & (slot < first_face)
+    normal = where_needed(on_blob, partial(blob_normal, scene), (points,), normal)
     face = slot - first_face
     axes = torch.arange(3, device=slot.device)
     inward = torch.where((face < 3)[..., None], 1.0, -1.0) * (face.remainder(3)[..., None] == axes)
@@ -119,13 +114,16 @@ def _card_normal(affine: Affine, shape: Float[Tensor, "scene ray 9"], points: Ve
 
 
 def lamp_visible(
-    scene: SceneTensors, to_lamp: Rays, lamp: Float[Tensor, "scene 4"], steps: int
+    scene: SceneTensors,
+    lamp: Float[Tensor, "scene 4"],
+    steps: int,
+    origins: Vectors,
+    to_lamp: Vectors,
 ) -> Values:
-    """Return 1 where nothing stands before a lamp (centre, radius), whose points end the rays."""
-    slack = float(lamp[0, 3]) + 1e-3 if kernels.on_host(to_lamp.origins) else 0.0
-    seen = nearest_closed_form(scene, to_lamp, lamp[:, :3], slack)[0] >= 1
-    traced = sphere_trace(scene, to_lamp, steps, needed=seen, end=1.0)
-    return (seen & (traced >= 1)).float()
+    """Return 1 where nothing stands before a lamp (centre, radius), on which the rays end."""
+    rays, slack = Rays(origins, to_lamp), float(lamp[0, 3]) + 1e-3 if kernels.on_host(lamp) else 0.0
+    seen = nearest_closed_form(scene, rays, lamp[:, :3], slack)[0] >= 1
+    return (seen & (sphere_trace(scene, rays, steps, needed=seen, end=1.0) >= 1)).float()
 
 
 def nearest_closed_form(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from datasets.procedural.renderer.textures import Number
 from datasets.procedural.worlds.rng import Rng
 from datasets.procedural.worlds.scene import Vector
 
@@ -29,22 +30,22 @@ class CameraPath:
     """A family of camera poses around a subject; angles in radians."""
 
     subject: Vector
-    distance: float
-    azimuth: float
+    distance: Number
+    azimuth: Number
     """Direction from the subject to the middle of the path."""
-    elevation: float
-    spread: tuple[float, float]
+    elevation: Number
+    spread: tuple[Number, Number]
     """Half range: of azimuth and elevation, or of steps aside and up in units of distance."""
-    field_of_view: float
+    field_of_view: Number
     """Along the wider side."""
     motion: str = "cap"
     """'cap' turns about the subject, 'grid' shifts in a plane, 'walk' also comes nearer."""
-    converge: float = 1.0
+    converge: Number = 1.0
     """1: look at the subject, 0: look straight ahead."""
-    aim: float = 0.04
+    aim: Number = 0.04
     """Spread of the aim, in units of distance."""
-    roll: float = 0.02
-    center_shift: tuple[float, float] = (0.0, 0.0)
+    roll: Number = 0.02
+    center_shift: tuple[Number, Number] = (0.0, 0.0)
     """Offset of the principal point, in image sizes."""
 
     def intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
@@ -54,7 +55,7 @@ class CameraPath:
         x, y = self.center_shift
         return np.array([[focal, 0, width * (0.5 + x)], [0, focal, height * (0.5 + y)], [0, 0, 1]])
 
-    def pose(self, rng: Rng, view: int, offset: tuple[float, float], shrink: float) -> Pose:
+    def pose(self, rng: Rng, view: int, offset: tuple[Number, Number], shrink: Number) -> Pose:
         """Place view ``view``; ``shrink`` < 1 draws it towards the middle of the path.
 
         ``offset`` shifts the low-discrepancy sequence: one value per scene.
@@ -81,13 +82,13 @@ class CameraPath:
         return look_at(position, target, rng.normal(self.roll))
 
 
-def towards(azimuth: float, elevation: float) -> Float[np.ndarray, 3]:
+def towards(azimuth: Number, elevation: Number) -> Float[np.ndarray, 3]:
     """Return the unit vector in a direction."""
     flat = math.cos(elevation)
     return np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
 
 
-def look_at(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> Pose:
+def look_at(position: np.ndarray, target: np.ndarray, roll: Number = 0.0) -> Pose:
     """Return the camera-to-world matrix of a camera whose image is upright up to ``roll``."""
     forward = target - position
     forward = forward / np.linalg.norm(forward)

@@ -7,7 +7,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from datasets.procedural.renderer.materials import Colour, Material, linear
+from datasets.procedural.renderer.textures import Colour, Material, Number, linear
 from datasets.procedural.worlds.language import BLOCKS, SHAPES, Block, Statement
 from datasets.procedural.worlds.rng import Rng
 from datasets.procedural.worlds.scene import QUADRICS, Frame, Lamp, SceneBuilder, Vector, frustum
@@ -22,21 +22,21 @@ def _bind(values: Values, names: tuple[str, ...], value: Any) -> None:  # noqa: 
     values.update(zip(names, value, strict=True) if len(names) > 1 else [(names[0], value)])
 
 
-def _scaled(colour: Colour, factor: float) -> Colour:
+def _scaled(colour: Colour, factor: Number) -> Colour:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-def _polar(away: float, angle: float, height: float) -> Colour:
+def _polar(away: Number, angle: Number, height: Number) -> Colour:
     return away * math.cos(angle), away * math.sin(angle), height
 
 
 def _cutout(
-    bend: tuple[float, float] = (0.0, 0.0),
-    taper: float = 0.0,
-    teeth: tuple[float, float, float] = (0.0, 0.0, 2.0),
-    bars: tuple[float, float] = (0.0, 0.0),
-    stem: float = 0.0,
-) -> list[float]:
+    bend: tuple[Number, Number] = (0.0, 0.0),
+    taper: Number = 0.0,
+    teeth: tuple[Number, Number, Number] = (0.0, 0.0, 2.0),
+    bars: tuple[Number, Number] = (0.0, 0.0),
+    stem: Number = 0.0,
+) -> list[Number]:
     """Return the shape of a card, as ``hit_cards`` takes it."""
     return [*bend, taper, *teeth, *bars, stem]
 
@@ -52,7 +52,7 @@ _DRAWS = "uniform log_uniform normal integer chance pick colour shifted".split()
 class Interpreter:
     """Runs blocks: draws their values and adds their surfaces to a scene."""
 
-    def __init__(self, scene: SceneBuilder, rng: Rng, **values: float) -> None:
+    def __init__(self, scene: SceneBuilder, rng: Rng, **values: Number) -> None:
         """Set ``values`` that every block sees."""
         self.scene = scene
         self._rng = rng
@@ -130,7 +130,7 @@ class Interpreter:
                 top += height
                 values["top"] = top
 
-    def _row(self, statement: Statement, spot: Frame, values: Values, drawn: Values) -> float:
+    def _row(self, statement: Statement, spot: Frame, values: Values, drawn: Values) -> Number:
         """Add one shape, place one block or scatter several; returns the block's height."""
         if statement.verb == "scatter":
             self._scatter(str(statement.subject), spot, **drawn)
@@ -161,24 +161,13 @@ class Interpreter:
                 scene.lamps.append(Lamp(spot.origin, drawn["round"], subject))
             case "blend":
                 scene.blend = subject * spot.scale
-            case "relief":
-                scene.relief_material, scene.relief_level = subject, spot.origin[2]
-                self._add_waves(*drawn["half"])
             case _:
                 quadric = frustum(drawn["taper"]) if verb == "frustum" else QUADRICS[verb]
                 scene.add_convex(spot, quadric, drawn["half"], subject)
 
-    def _add_waves(self, length: float, swing: float) -> None:
-        """Make a height field: six sine waves, the longest first."""
-        for index in range(6):
-            angle, frequency = self._rng.uniform(0, math.tau), math.tau / length * 1.6**index
-            x, y, _ = _polar(frequency, angle, 0.0)
-            wave = [x, y, self._rng.uniform(0, math.tau), 0.3 * swing * 0.6**index]
-            self.scene.waves.append(wave)
-
     def _scatter(self, name: str, frame: Frame, within: Vector, count: int) -> None:
         """Place objects on a surface, apart from each other."""
-        taken: list[tuple[float, float, float]] = []
+        taken: list[tuple[Number, Number, Number]] = []
         for _ in range(6 * count):
             size = self._rng.log_uniform(0.45, 1.1)
             x, y = (self._rng.uniform(-half, half) for half in within)

@@ -33,7 +33,7 @@ _HEAD = re.compile(r"(material|object|part|scene|choice|constants)\b *(\w*)([ \d
 _ASSIGNMENT = re.compile(r"(\w+(?:, *\w+)*) *=(?!=) *(.+)")
 _CLAUSES = "at turn scale with each when stack half taper cut core round ring to within count"
 _CLAUSE = re.compile(rf"\s({_CLAUSES.replace(' ', '|')})\s")
-SHAPES = {"frustum", "card", "blob", "limb", "lamp", "relief", "blend", *QUADRICS}
+SHAPES = {"frustum", "card", "blob", "limb", "lamp", "blend", *QUADRICS}
 
 
 @dataclass(frozen=True)

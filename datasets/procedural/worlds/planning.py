@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.intersection import (
-    Rays,
-    dot,
-    hit_cards,
-    hit_convex,
-    quadric_value,
-)
-from datasets.procedural.renderer.materials import Material
-from datasets.procedural.renderer.scene_tensors import SceneTensors
-from datasets.procedural.renderer.sensor import Sensor
+from datasets.procedural.renderer.intersection import dot, hit_cards, hit_convex, quadric_value
+from datasets.procedural.renderer.scene_tensors import SceneTensors, join_scenes
 from datasets.procedural.renderer.shading import LAMPS
 from datasets.procedural.renderer.sphere_tracing import DistanceField
+from datasets.procedural.renderer.textures import Material, Number
 from datasets.procedural.worlds.camera_paths import CameraPath, dtu_intrinsics, dtu_poses
 from datasets.procedural.worlds.interpreter import Interpreter
 from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import (
-    NO_SURFACE,
-    Frame,
-    Lamp,
-    SceneBuilder,
-    Vector,
-    stack_scenes,
-)
+from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, SceneBuilder, Vector
+from utils.cameras import Cameras
 
 _ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
-class PlannedScene:
-    """One scene, ready to be rendered."""
+class PreparedBatch:
+    """Scenes that are planned but not rendered: small CPU tensors, cheap to send around."""
 
-    builder: SceneBuilder
-    intrinsics: Float[np.ndarray, "3 3"]
-    """Those of all views."""
-    c2w: Float[np.ndarray, "view 4 4"]
-    lamps: list[list[list[float]]]
-    """Per view, per lamp: position, radius, colour, squared distance at which the colour holds."""
-    sensors: list[list[float]]
-    seeds: list[int]
+    scenes: SceneTensors
+    cameras: Cameras
+    lamps: Float[Tensor, "scene view lamp 8"]
+    sensors: Float[Tensor, "scene view 7"]
+    seeds: Int[Tensor, "scene view"]
+    size: tuple[int, int]
+
+    @classmethod
+    def join(cls, plans: Sequence[PreparedBatch]) -> PreparedBatch:
+        """Put plans together along the scene axis."""
+        return cls(
+            join_scenes([plan.scenes for plan in plans]),
+            Cameras(
+                torch.cat([plan.cameras.intrinsics for plan in plans]),
+                torch.cat([plan.cameras.c2w for plan in plans]),
+            ),
+            torch.cat([plan.lamps for plan in plans]),
+            torch.cat([plan.sensors for plan in plans]),
+            torch.cat([plan.seeds for plan in plans]),
+            plans[0].size,
+        )
 
 
 def plan_scene(
@@ -57,38 +59,46 @@ def plan_scene(
     scene: int,
     num_views: int,
     size: tuple[int, int],
-    difficulty: float,
+    difficulty: Number,
     light: int = 0,
-) -> PlannedScene:
-    """Build a world, place the cameras and set the lamps."""
-    rng = Rng(config.seed, scene)
-    is_dtu = config.rig == "dtu"
+) -> PreparedBatch:
+    """Build a world, place the cameras and set the lamps; the scene axis has length 1."""
+    rng, is_dtu = Rng(config.seed, scene), config.rig == "dtu"
     # The fixed rig suits the studio alone: elsewhere it would stand in the walls.
     name = "studio" if is_dtu else rng.pick(config.scene_types)
     builder, path = build_world(name, rng.child("world"), difficulty)
-    if rng.chance(config.textureless):
-        builder.materials = [
-            replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
-            for material in builder.materials
-        ]
-    elif config.texture_folder is not None:
-        photos = rng.child("photos")
-        builder.materials = [
-            _with_photo(material, photos) if photos.chance(config.photo_share) else material
-            for material in builder.materials
-        ]
-    c2w = (
-        dtu_poses(num_views)
-        if is_dtu
-        else _place_cameras(builder, path, rng, num_views, difficulty)
-    )
-    lamps, sensors = _light_and_expose(builder, path, rng, (num_views, light), difficulty)
+    builder.materials = _retextured(builder.materials, config, rng)
+    tensors = builder.tensors()
+    if is_dtu:
+        intrinsics, c2w = dtu_intrinsics(size), dtu_poses(num_views)
+    else:
+        intrinsics = path.intrinsics(size)
+        c2w = _place_cameras(tensors, path, rng, num_views, difficulty)
+    lamps, setting = builder.lamps, rng.child("light", light)
+    if light:
+        lamps = [_relit(lamp, setting, 0.9) for lamp in lamps]
+    sensor, rows, sensors = _draw("sensor", rng.child("sensor")), [], []
+    for view in range(num_views):
+        own = rng.child("picture", view)
+        sensors.append(_exposed(sensor, own, 0.02 + 0.06 * difficulty))
+        changed = [_relit(lamp, own, 0.12 * difficulty**2) for lamp in lamps]
+        rows.append(_lamp_rows(changed, path.subject))
     seeds = [rng.child("pixels", light, view).integer(0, 2**30) for view in range(num_views)]
-    intrinsics = dtu_intrinsics(size) if is_dtu else path.intrinsics(size)
-    return PlannedScene(builder, intrinsics, c2w, lamps, sensors, seeds)
+    return PreparedBatch(
+        tensors,
+        Cameras(_tensor([intrinsics] * num_views), _tensor(c2w)),
+        _tensor(rows),
+        _tensor(sensors),
+        torch.tensor([seeds], dtype=torch.int32),
+        size,
+    )
 
 
-def build_world(name: str, rng: Rng, difficulty: float) -> tuple[SceneBuilder, CameraPath]:
+def _tensor(values: Any) -> Float[Tensor, "1 view ..."]:  # noqa: ANN401
+    return torch.from_numpy(np.asarray(values, np.float32))[None]
+
+
+def build_world(name: str, rng: Rng, difficulty: Number) -> tuple[SceneBuilder, CameraPath]:
     """Run the description of a scene type."""
     builder = SceneBuilder()
     values = Interpreter(builder, rng, difficulty=difficulty).place(name, Frame(), {})
@@ -96,78 +106,68 @@ def build_world(name: str, rng: Rng, difficulty: float) -> tuple[SceneBuilder, C
     builder.shell_box = values["shell_box"]
     builder.shell_materials = [walls, walls, floor, walls, walls, ceiling]
     air = (values.get("clouds", 0.0), values.get("haze", 0.0), 0.0)
-    zenith, horizon, ground, ambient = (
-        values[n] for n in ("zenith", "horizon", "ground", "ambient")
-    )
+    zenith, horizon, ground, ambient = (values[n] for n in "zenith horizon ground ambient".split())
     builder.backdrop = [zenith, horizon, ground, air, ambient]
-    return builder, CameraPath(**_drawn(values, CameraPath))
+    path = {field.name: values[field.name] for field in fields(CameraPath) if field.name in values}
+    return builder, CameraPath(**path)
 
 
-def _drawn(values: dict[str, Any], kind: type) -> dict[str, Any]:
-    return {field.name: values[field.name] for field in fields(kind) if field.name in values}
+def _retextured(materials: list[Material], config: ProceduralConfig, rng: Rng) -> list[Material]:
+    """Make all materials plain in some worlds, and show photographs on some in the others."""
+    plain, photos = rng.chance(config.textureless), rng.child("photos")
+    for number, material in enumerate(materials):
+        if plain:
+            material = replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
+        elif config.texture_folder is not None and photos.chance(config.photo_share):
+            material = replace(
+                material,
+                pattern="photo",
+                frequency=photos.log_uniform(0.3, 2.5),
+                noise=min(material.noise, 0.1),
+                seed=photos.integer(0, 9999),
+            )
+        materials[number] = material
+    return materials
 
 
-def _with_photo(material: Material, rng: Rng) -> Material:
-    """Show a photograph in place of a material's pattern."""
-    return replace(
-        material,
-        pattern="photo",
-        frequency=rng.log_uniform(0.3, 2.5),
-        noise=min(material.noise, 0.1),
-        seed=rng.integer(0, 9999),
-    )
+def _draw(name: str, rng: Rng, **given: Number) -> dict[str, Any]:
+    """Draw the values of a block that adds nothing to a scene."""
+    return Interpreter(SceneBuilder(), rng).place(name, Frame(), given)
 
 
-def _light_and_expose(
-    builder: SceneBuilder, path: CameraPath, rng: Rng, choice: tuple[int, int], difficulty: float
-) -> tuple[list[list[list[float]]], list[list[float]]]:
-    """Light the scene and choose how each view is exposed, as automatic cameras do."""
-    (num_views, light), lamps = choice, builder.lamps
-    if light:
-        setting = rng.child("light", light)
-        lamps = [_relit(lamp, setting, 0.9) for lamp in lamps]
-    drawn = Interpreter(SceneBuilder(), rng.child("sensor")).place("sensor", Frame(), {})
-    sensor, spread = Sensor(**_drawn(drawn, Sensor)), 0.02 + 0.06 * difficulty
-    rows, sensors = [], []
-    for view in range(num_views):
-        own = rng.child("picture", view)
-        given = {"level": np.exp(own.normal(spread)), "tint": 0.3 * spread}
-        drawn = Interpreter(SceneBuilder(), own).place("exposure", Frame(), given)
-        sensors.append(sensor.exposed(*drawn["gain"]).row())
-        changed = [_relit(lamp, own, 0.12 * difficulty**2) for lamp in lamps]
-        rows.append(_lamp_rows(changed, path.subject))
-    return rows, sensors
+def _exposed(sensor: dict[str, Any], rng: Rng, spread: Number) -> list[Number]:
+    """Vary exposure and white balance, as automatic cameras do; returns the sensor's row."""
+    own = _draw("exposure", rng, level=math.exp(rng.normal(spread)), tint=0.3 * spread)
+    gain = np.multiply(sensor["gain"], own["gain"])
+    return [*gain, *(sensor[name] for name in ("blur", "noise", "vignette", "contrast"))]
 
 
-def _relit(lamp: Lamp, rng: Rng, amount: float) -> Lamp:
+def _relit(lamp: Lamp, rng: Rng, amount: Number) -> Lamp:
     """Vary a lamp's strength."""
     return replace(lamp, colour=np.asarray(lamp.colour) * np.exp(rng.normal(amount)))
 
 
-def _lamp_rows(lamps: list[Lamp], subject: Vector) -> list[list[float]]:
+def _lamp_rows(lamps: list[Lamp], subject: Vector) -> list[list[Number]]:
     """Lay lamps out for the renderer; those that are missing are dark."""
     rows = []
     for lamp in lamps[:LAMPS]:
         squared = float(np.square(np.subtract(lamp.position, subject)).sum())
-        rows.append([*map(float, (*lamp.position, lamp.radius, *lamp.colour)), squared])
+        rows.append([*lamp.position, lamp.radius, *lamp.colour, squared])
     return rows + [[0.0, 0.0, 50.0, 1.0, 0.0, 0.0, 0.0, 2500.0]] * (LAMPS - len(rows))
 
 
 def _place_cameras(
-    builder: SceneBuilder, path: CameraPath, rng: Rng, num_views: int, difficulty: float
+    scene: SceneTensors, path: CameraPath, rng: Rng, num_views: int, difficulty: Number
 ) -> Float[np.ndarray, "view 4 4"]:
     """Find a clear place for every camera; crowded ones move towards the path's middle."""
-    tensors = stack_scenes([builder])
     start = rng.child("path")
     offset = (start.uniform(0, 1), start.uniform(0, 1))
-    poses = np.tile(np.eye(4), (num_views, 1, 1))
-    waiting = list(range(num_views))
+    poses, waiting = np.tile(np.eye(4), (num_views, 1, 1)), list(range(num_views))
     for attempt in range(_ATTEMPTS):
-        shrink = 1 - attempt / (_ATTEMPTS - 1)
         for view in waiting:
             own = rng.child("camera", view, attempt)
-            poses[view] = path.pose(own, view, offset, shrink)
-        clear = has_clear_view(tensors, torch.from_numpy(poses[waiting]).float(), path, difficulty)
+            poses[view] = path.pose(own, view, offset, 1 - attempt / (_ATTEMPTS - 1))
+        clear = has_clear_view(scene, torch.from_numpy(poses[waiting]).float(), path, difficulty)
         waiting = [view for view, fine in zip(waiting, clear.tolist(), strict=True) if not fine]
         if not waiting:
             break
@@ -176,7 +176,7 @@ def _place_cameras(
 
 @torch.no_grad()
 def has_clear_view(
-    scene: SceneTensors, c2w: Float[Tensor, "view 4 4"], path: CameraPath, difficulty: float
+    scene: SceneTensors, c2w: Float[Tensor, "view 4 4"], path: CameraPath, difficulty: Number
 ) -> Bool[Tensor, " view"]:
     """Tell which cameras stand free, inside the world, with little right before the lens."""
     centers = c2w[:, :3, 3]
@@ -184,9 +184,9 @@ def has_clear_view(
     grid = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
     local = torch.cat([grid, torch.ones(len(grid), 1)], -1)
     directions = (local @ c2w[:, :3, :3].transpose(1, 2)).reshape(1, -1, 3)
-    rays = Rays(centers.repeat_interleave(len(grid), 0)[None], directions)
-    convex = hit_convex(scene.convex_affine, scene.convex_shape, rays.origins, directions)
-    cards = hit_cards(scene.card_affine, scene.card_shape, rays.origins, directions)
+    rays = (centers.repeat_interleave(len(grid), 0)[None], directions)
+    convex = hit_convex(scene.convex_affine, scene.convex_shape, *rays)
+    cards = hit_cards(scene.card_affine, scene.card_shape, *rays)
     nearest = torch.minimum(convex.amin(-1), cards.amin(-1)).reshape(len(c2w), -1)
     crowded = (nearest < 0.3 * path.distance).float().mean(1)
     free = DistanceField(scene, centers[None])(centers[None])[0] > 0.12 * path.distance

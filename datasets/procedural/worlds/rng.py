@@ -7,7 +7,7 @@ import math
 import random
 from typing import Any
 
-from datasets.procedural.renderer.materials import Colour
+from datasets.procedural.renderer.textures import Colour, Number
 
 
 class Rng:
@@ -24,15 +24,15 @@ class Rng:
         """Return an unrelated stream that does not depend on what was drawn from this one."""
         return Rng(*self._key, *key)
 
-    def uniform(self, low: float, high: float) -> float:
+    def uniform(self, low: Number, high: Number) -> float:
         """Draw a number between two bounds."""
         return low + (high - low) * self._random()
 
-    def log_uniform(self, low: float, high: float) -> float:
+    def log_uniform(self, low: Number, high: Number) -> float:
         """Draw a positive number whose logarithm is uniform."""
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
-    def normal(self, spread: float) -> float:
+    def normal(self, spread: Number) -> float:
         """Draw from a normal distribution around 0."""
         radius = math.sqrt(-2 * math.log(1 - self._random()))
         return spread * radius * math.cos(2 * math.pi * self._random())
@@ -41,7 +41,7 @@ class Rng:
         """Draw an integer; both bounds are included."""
         return low + int(self._random() * (high - low + 1))
 
-    def chance(self, probability: float) -> bool:
+    def chance(self, probability: Number) -> bool:
         """Return true with a probability."""
         return self._random() < probability
 
@@ -51,7 +51,7 @@ class Rng:
         several = several.split() if isinstance(several, str) else several
         return several[int(self._random() * len(several))]
 
-    def weighted(self, options: list[tuple[float, str]]) -> str:
+    def weighted(self, options: list[tuple[Number, str]]) -> str:
         """Pick one of several (weight, option) pairs."""
         mark = self._random() * sum(weight for weight, _ in options)
         for weight, option in options:
@@ -65,7 +65,7 @@ class Rng:
         saturation = self.uniform(0.5, 0.9) if self.chance(0.22) else self.uniform(0.0, 0.5)
         return colorsys.hsv_to_rgb(self.uniform(0, 1), saturation, self.uniform(0.15, 0.95))
 
-    def shifted(self, colour: Colour, amount: float = 0.06) -> Colour:
+    def shifted(self, colour: Colour, amount: Number = 0.06) -> Colour:
         """Vary a colour: its brightness more than its hue."""
         scale = 1 + self.uniform(-2.5 * amount, 2.5 * amount)
         red, green, blue = (

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from datasets.procedural.renderer.materials import MATERIAL_VALUES, Material
 from datasets.procedural.renderer.scene_tensors import SHELL_FACES, SceneTensors
+from datasets.procedural.renderer.textures import MATERIAL_VALUES, Material, Number
 
-Vector = Sequence[float] | np.ndarray
+Vector = Sequence[Number] | np.ndarray
 Row = dict[str, Any]
 
-QUADRICS: dict[str, tuple[float, float, float, float, float]] = {
+QUADRICS: dict[str, tuple[Number, Number, Number, Number, Number]] = {
     "box": (0.0, 0.0, 0.0, 0.0, -1e6),
     "cylinder": (1.0, 1.0, 0.0, 0.0, -1.0),
     "ellipsoid": (1.0, 1.0, 1.0, 0.0, -1.0),
@@ -33,11 +33,10 @@ LIMITS = {"convex": 96, "card": 48, "blob": 14}
 """Slots of one scene."""
 MAX_MATERIALS = 48
 NO_SURFACE = -1
-_WAVES = 6
 _AWAY, _IDENTITY = np.full((3, 4), [0, 0, 0, 1e3]), np.eye(3, 4)
 
 
-def frustum(taper: float) -> tuple[float, float, float, float, float]:
+def frustum(taper: Number) -> tuple[Number, Number, Number, Number, Number]:
     """Return the quadric of a cut cone whose top is ``taper`` times as wide as its bottom.
 
     The wider end has radius 1.
@@ -48,7 +47,7 @@ def frustum(taper: float) -> tuple[float, float, float, float, float]:
     return (1.0, 1.0, -(slope**2), -2 * middle * slope * upwards, -(middle**2))
 
 
-def turned(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float[np.ndarray, "3 3"]:
+def turned(yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0) -> Float[np.ndarray, "3 3"]:
     """Roll about x, then pitch about y, then yaw about z (the vertical)."""
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     cr, sr = math.cos(roll), math.sin(roll)
@@ -67,10 +66,10 @@ class Frame:
 
     origin: Float[np.ndarray, 3] = field(default_factory=lambda: np.zeros(3))
     rotation: Float[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
-    scale: float = 1.0
+    scale: Number = 1.0
 
     def moved(
-        self, point: Vector = (0, 0, 0), turn: Sequence[float] = (), scale: float = 1.0
+        self, point: Vector = (0, 0, 0), turn: Sequence[Number] = (), scale: Number = 1.0
     ) -> Frame:
         """Return the frame at a point of this one, turned and scaled further."""
         origin = self.origin + self.scale * (self.rotation @ np.asarray(point, float))
@@ -87,7 +86,7 @@ class Lamp:
     """A lamp (or the sun, far away). Its colour is what white receives at the scene's centre."""
 
     position: Vector
-    radius: float
+    radius: Number
     colour: Vector
 
 
@@ -96,8 +95,8 @@ def _row(
     affine: np.ndarray = _AWAY,
     frame: np.ndarray = _IDENTITY,
     sphere: Vector = (0.0, 0.0, -1e3, 0.0),
-    shade: float = 0.0,
-    **label: float,
+    shade: Number = 0.0,
+    **label: Number,
 ) -> Row:
     """Return one surface, its values named as in ``SceneTensors``; by default too far to be met."""
     row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "shade": shade, "frame": frame}
@@ -110,18 +109,15 @@ class SceneBuilder:
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in LIMITS})
     materials: list[Material] = field(default_factory=list)
-    blend: float = 0.02
-    waves: list[list[float]] = field(default_factory=list)
-    relief_level: float = 0.0
-    relief_material: int = NO_SURFACE
+    blend: Number = 0.02
     shell_box: tuple[Vector, Vector] = ((-30.0, -30.0, 0.0), (30.0, 30.0, 30.0))
     shell_materials: list[int] = field(default_factory=lambda: [NO_SURFACE] * SHELL_FACES)
     """Faces -x, -y, -z (the floor), +x, +y, +z (the ceiling)."""
     lamps: list[Lamp] = field(default_factory=list)
     backdrop: Sequence[Vector] = ((0.0, 0.0, 0.0),) * 4 + ((0.3, 0.3, 0.3),)
     """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
-    object_id: int = SHELL_FACES + 1
-    """Id of the next surfaces; 0 is nothing, 1 to 6 the shell, 7 the height field."""
+    object_id: int = SHELL_FACES
+    """Id of the next surfaces; 0 is nothing, 1 to 6 the shell."""
 
     def room_left(self, *more: int) -> bool:
         """Tell whether that many more convex shapes, cards and blobs fit."""
@@ -144,7 +140,7 @@ class SceneBuilder:
         reach = float(np.linalg.norm(sides))
         self._add("convex", frame, sides, quadric, reach, material, shade=shade, wrap=wrap)
 
-    def add_card(self, frame: Frame, shape: Sequence[float], half: Vector, material: int) -> None:
+    def add_card(self, frame: Frame, shape: Sequence[Number], half: Vector, material: int) -> None:
         """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for shapes.
 
         ``shape[0:2]`` bend it: its height over the sheet's plane is ``bend * (local / half)^2``,
@@ -155,12 +151,21 @@ class SceneBuilder:
         self._add("card", frame, sides, shape, reach, material)
 
     def add_blob(
-        self, frame: Frame, core: Vector, radius: float, material: int, ring: float = 0.0
+        self, frame: Frame, core: Vector, radius: Number, material: int, ring: Number = 0.0
     ) -> None:
         """Add a rounded box, capsule, ball or ring that blends into its neighbours."""
         shape = np.array([*core, radius, ring]) * frame.scale
         reach = float(np.linalg.norm(shape[:3]) + shape[3] + shape[4])
         self._add("blob", frame, np.ones(3), shape, reach, material)
+
+    def tensors(self) -> SceneTensors:
+        """Lay the world out for the renderer, on the CPU; the scene axis has length 1."""
+        arrays = _arrays(self)
+        tensors = {}
+        for name in SceneTensors.__dataclass_fields__:
+            kind = np.int64 if name in ("slot_material", "slot_object") else np.float32
+            tensors[name] = torch.from_numpy(np.asarray(arrays[name], kind)[None])
+        return SceneTensors(**tensors)
 
     def _add(  # noqa: PLR0913
         self,
@@ -168,25 +173,14 @@ class SceneBuilder:
         frame: Frame,
         sides: np.ndarray,
         shape: Vector,
-        reach: float,
+        reach: Number,
         material: int,
-        **values: float,
+        **values: Number,
     ) -> None:
         if self.room_left(*(int(kind == other) for other in self.rows)):
             rigid, sphere = frame.inverse(), (*frame.origin, reach)
             values |= {"material": material, "object": self.object_id}
             self.rows[kind].append(_row(shape, rigid / sides[:, None], rigid, sphere, **values))
-
-
-def stack_scenes(scenes: list[SceneBuilder]) -> SceneTensors:
-    """Stack worlds into tensors on the CPU."""
-    arrays = [_arrays(scene) for scene in scenes]
-    tensors = {}
-    for name in SceneTensors.__dataclass_fields__:
-        array = np.asarray([scene[name] for scene in arrays])
-        is_index = name in ("slot_material", "slot_object")
-        tensors[name] = torch.from_numpy(array.astype(np.int64 if is_index else np.float32))
-    return SceneTensors(**tensors)
 
 
 def _padded(rows: list[Any], count: int, filler: Any) -> list[Any]:  # noqa: ANN401
@@ -206,37 +200,22 @@ def _arrays(scene: SceneBuilder) -> dict[str, Any]:
     }
     faces = enumerate(scene.shell_materials, start=1)
     every = [row for rows in slots.values() for row in rows]
-    every.append(_row(material=scene.relief_material, object=SHELL_FACES + 1))
     every += [_row(material=material, object=face) for face, material in faces]
     for name in ("frame", "wrap", "material", "object"):
         arrays[f"slot_{name}"] = [row[name] for row in every]
-    steepness = sum(math.hypot(wave[0], wave[1]) * abs(wave[3]) for wave in scene.waves)
-    level = scene.relief_level if scene.waves else -1e3
     materials = [material.row() for material in scene.materials]
     return arrays | {
         "blob_blend": scene.blend,
-        "traced_box": _traced_box(scene),
-        "relief": _padded(scene.waves, _WAVES, [0.0] * 4),
-        "relief_level": [level, math.hypot(1.0, steepness)],
+        "blob_box": _blob_box(scene),
         "shell_box": scene.shell_box,
         "materials": _padded(materials, MAX_MATERIALS, [0.0] * MATERIAL_VALUES),
         "backdrop": scene.backdrop,
     }
 
 
-def _traced_box(scene: SceneBuilder) -> list[np.ndarray]:
-    """Bound the blobs and the height field."""
-    low, high = np.full(3, 1e4), np.full(3, -1e4)
-    for row in scene.rows["blob"]:
-        *center, radius = row["sphere"]
-        reach = radius + 2 * scene.blend
-        low, high = (
-            np.minimum(low, np.subtract(center, reach)),
-            np.maximum(high, np.add(center, reach)),
-        )
-    if scene.waves:
-        swing = sum(abs(wave[3]) for wave in scene.waves) + 1e-3
-        box = np.asarray(scene.shell_box)
-        low = np.minimum(low, [*box[0, :2], scene.relief_level - swing])
-        high = np.maximum(high, [*box[1, :2], scene.relief_level + swing])
-    return [low, high]
+def _blob_box(scene: SceneBuilder) -> list[np.ndarray]:
+    """Bound the blobs."""
+    spheres = np.array([row["sphere"] for row in scene.rows["blob"]]).reshape(-1, 4)
+    reach = spheres[:, 3:] + 2 * scene.blend
+    low, high = spheres[:, :3] - reach, spheres[:, :3] + reach
+    return [low.min(0, initial=1e4), high.max(0, initial=-1e4)]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
-from datasets.procedural.config import ARCHETYPES
+from datasets.procedural.config import SCENE_TYPES
 from utils.cameras import project, to_camera, unproject
 from utils.errors import UserError
 
@@ -52,9 +52,9 @@ def test_seeds_and_scenes_differ():
     assert not torch.equal(first.views.cameras.c2w, other_seed.views.cameras.c2w)
 
 
-@pytest.mark.parametrize("archetype", ARCHETYPES)
-def test_every_kind_of_world_is_in_range(archetype):
-    batch = sample([0, 1], archetypes=archetype)
+@pytest.mark.parametrize("scene_type", SCENE_TYPES)
+def test_every_kind_of_world_is_in_range(scene_type):
+    batch = sample([0, 1], archetypes=scene_type)
     views = batch.views
     assert views.images.shape == (2, 2, 3, *SIZE)
     assert views.images.isfinite().all() and views.images.min() >= 0 and views.images.max() <= 1

@@ -9,158 +9,167 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from datasets.procedural import ProceduralConfig, ProceduralGenerator, fusing
-from datasets.procedural.generator import PreparedBatch
-from datasets.procedural.marching import distance, relief_distance
-from datasets.procedural.nearest import nearest_closed_form
-from datasets.procedural.render import Rendering
-from datasets.procedural.tables import SceneTables
+from datasets.procedural import PreparedBatch, ProceduralConfig, ProceduralGenerator
+from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer.intersection import Rays
+from datasets.procedural.renderer.rendering import Quality, Rendering, render_views
+from datasets.procedural.renderer.scene_tensors import SceneTensors, join_scenes, one_scene
+from datasets.procedural.renderer.sphere_tracing import DistanceField
+from datasets.procedural.renderer.tracing import nearest_closed_form
+from datasets.procedural.worlds import scene
 
-# The limits are no multiples of what one kernel takes.
-CONFIG = ProceduralConfig(
-    samples=2,
-    march_steps=2,
-    shadow_steps=2,
-    max_convex=31,
-    max_cards=16,
-    max_blobs=11,
-    rays_per_chunk=1500,
-)
+QUALITY = Quality(samples=2, rays_per_chunk=1500, trace_steps=2, shadow_steps=2)
 
 
-def prepared_scenes(scenes: int, views: int = 1, size=(24, 30)) -> PreparedBatch:
-    return ProceduralGenerator(CONFIG).prepare(range(scenes), views, size, 0.5)
+@pytest.fixture(autouse=True)
+def few_slots(monkeypatch):
+    """Set limits that are no multiples of what one kernel takes."""
+    monkeypatch.setattr(scene, "LIMITS", {"convex": 31, "card": 16, "blob": 11})
 
 
-def render_together(batch: PreparedBatch) -> Rendering:
-    moved = (batch.scenes, batch.cameras, batch.lights, batch.seeds)
-    with torch.no_grad():
-        return ProceduralGenerator(CONFIG)._render_together(*moved, batch.size)[0]
+def prepared_scenes(scenes: int, views: int = 1, size=(24, 30), **config) -> PreparedBatch:
+    return ProceduralGenerator(ProceduralConfig(**config)).prepare(range(scenes), views, size, 0.5)
+
+
+@torch.no_grad()
+def render(batch: PreparedBatch) -> Rendering:
+    return render_views(batch.scenes, batch.cameras, batch.lamps, batch.seeds, batch.size, QUALITY)
 
 
 @pytest.fixture
 def as_accelerator(monkeypatch):
-    """Take the accelerator's branches, with pieces that are not compiled."""
+    """Take the accelerator's branches, with kernels that are not compiled."""
 
     def switch():
-        monkeypatch.setattr(fusing, "on_host", lambda tensor: False)
-        monkeypatch.setattr(fusing, "compiled", lambda function: function)
+        monkeypatch.setattr(kernels, "on_host", lambda tensor: False)
+        monkeypatch.setattr(kernels, "compiled", lambda function: function)
 
     return switch
 
 
-def random_rays(scenes: SceneTables) -> tuple[torch.Tensor, torch.Tensor]:
+def random_rays(scenes: SceneTensors) -> Rays:
     noise = torch.Generator().manual_seed(0)
     count = len(scenes.blob_blend)
-    origins = torch.tensor([2.0, -2.0, 1.5]).expand(count, 400, 3)
-    return origins, 0.4 * torch.randn(count, 400, 3, generator=noise) - origins
+    origins = torch.tensor([2.0, -2.0, 1.5]).expand(count, 400, 3).contiguous()
+    return Rays(origins, 0.4 * torch.randn(count, 400, 3, generator=noise) - origins)
+
+
+def each_scene(scenes: SceneTensors, rays: Rays):
+    for index in range(len(scenes.blob_blend)):
+        one = {name: tensor[index : index + 1] for name, tensor in vars(scenes).items()}
+        few = Rays(rays.origins[index : index + 1], rays.directions[index : index + 1])
+        yield SceneTensors(**one), few
 
 
 def test_the_running_nearest_is_the_nearest(as_accelerator):
     scenes = prepared_scenes(3).scenes
-    origins, directions = random_rays(scenes)
-    expected = nearest_closed_form(scenes, origins, directions, origins[:, 0], 0.0)
+    rays = random_rays(scenes)
+    found = [
+        nearest_closed_form(one, few, few.origins[:, 0], 0.0)
+        for one, few in each_scene(scenes, rays)
+    ]
+    t, slot = (torch.cat(parts) for parts in zip(*found, strict=True))
     as_accelerator()
-    found = nearest_closed_form(scenes, origins, directions, origins[:, 0], 0.0)
-    hit = expected[0] < 1e4
+    found_t, found_slot = nearest_closed_form(scenes, rays, rays.origins[:, 0], 0.0)
+    hit = t < 1e4
     assert 0.2 < hit.float().mean() < 1
-    torch.testing.assert_close(found[0], expected[0])
-    assert torch.equal(found[1][hit], expected[1][hit])
+    torch.testing.assert_close(found_t, t)
+    assert torch.equal(found_slot[hit], slot[hit])
 
 
 def test_the_running_smooth_minimum_is_the_smooth_minimum(as_accelerator):
     scenes = prepared_scenes(6).scenes
-    origins, directions = random_rays(scenes)
-    points = origins + directions
-    expected = distance(scenes, points)
+    rays = random_rays(scenes)
+    points = rays.origins + rays.directions
+    expected = DistanceField(scenes, points)(points)
     as_accelerator()
-    torch.testing.assert_close(distance(scenes, points), expected, rtol=1e-4, atol=1e-4)
+    found = DistanceField(scenes, points)(points)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_is_the_same_in_either_order_of_work(as_accelerator):
     batch = prepared_scenes(2)
-    expected = render_together(batch)
+    expected = render(batch)
     as_accelerator()
-    found = render_together(batch)
+    found = render(batch)
     torch.testing.assert_close(found.depth, expected.depth, rtol=1e-3, atol=1e-3)
     assert (found.light - expected.light).abs().mean() < 1e-4
     assert torch.equal(found.object_id, expected.object_id)
 
 
-def test_nothing_waits_for_an_accelerator(as_accelerator):
-    few = replace(CONFIG, archetypes="studio", max_convex=6, max_cards=3, max_blobs=5)
-    batch = ProceduralGenerator(few).prepare(range(1), 1, (24, 30), 0.5)
+def test_one_scene_leaves_free_slots_out_and_joining_undoes_it_not():
+    scenes = prepared_scenes(2).scenes
+    single = one_scene(scenes, 1)
+    assert single.convex_affine.shape[1] == int((scenes.convex_sphere[1, :, 3] > 0).sum())
+    assert single.slot_wrap.shape[1] == single.slot_starts[2] + 6
+    joined = join_scenes([scenes.map(lambda t: t[:1]), scenes.map(lambda t: t[1:])])
+    assert all(torch.equal(vars(joined)[name], value) for name, value in vars(scenes).items())
+
+
+def test_nothing_waits_for_an_accelerator(as_accelerator, monkeypatch):
+    monkeypatch.setattr(scene, "LIMITS", {"convex": 6, "card": 3, "blob": 5})
+    batch = prepared_scenes(1, archetypes="studio")
     as_accelerator()
     # Fake tensors have no values: whatever asks for one, or for their number, raises.
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fakes = {name: mode.from_tensor(value) for name, value in vars(batch.scenes).items()}
-        rendering = render_together(
-            PreparedBatch(
-                SceneTables(**fakes),
-                batch.cameras,
-                mode.from_tensor(batch.lights),
-                batch.sensors,
-                mode.from_tensor(batch.seeds),
-                batch.size,
-            )
+        fake = replace(
+            batch,
+            scenes=batch.scenes.map(mode.from_tensor),
+            lamps=mode.from_tensor(batch.lamps),
+            seeds=mode.from_tensor(batch.seeds),
         )
-    assert rendering.light.shape == (1, 1, 24 * 30, 3)
+        rendering = render(fake)
+    assert rendering.light.shape == (1, 1, 24, 30, 3)
 
 
 @pytest.fixture
-def graphs(monkeypatch):
-    """Count the graphs of each piece as Dynamo hands them to a compiler."""
-    count, pieces = Counter(), {}
+def graphs(as_accelerator, monkeypatch):
+    """Count the graphs of each kernel as Dynamo hands them to a compiler."""
+    count, compiled_kernels = Counter(), {}
 
     def compiled(function):
         def backend(graph, inputs):
             count[function.__qualname__] += 1
             return graph.forward
 
-        if function not in pieces:
-            # The bare code: what checks shapes in tests is the same code for every piece.
+        if function not in compiled_kernels:
+            # The bare code: what checks shapes in tests is the same code for every kernel.
             bare = inspect.unwrap(function)
-            pieces[function] = torch.compile(bare, fullgraph=True, backend=backend)
-        return pieces[function]
+            compiled_kernels[function] = torch.compile(bare, fullgraph=True, backend=backend)
+        return compiled_kernels[function]
 
-    monkeypatch.setattr(fusing, "on_host", lambda tensor: False)
-    monkeypatch.setattr(fusing, "compiled", compiled)
+    def switch():
+        as_accelerator()
+        monkeypatch.setattr(kernels, "compiled", compiled)
+
     jaxtyping.config.update("jaxtyping_disable", True)
     torch._dynamo.reset()
-    yield count
+    yield count, switch
     jaxtyping.config.update("jaxtyping_disable", False)
     torch._dynamo.reset()
 
 
 @pytest.mark.slow
-def test_pieces_are_compiled_for_one_scene_and_for_many(graphs, monkeypatch):
+def test_kernels_are_compiled_for_one_scene_and_for_many(graphs):
+    count, switch = graphs
     shapes = ((3, 1, (8, 10)), (2, 1, (7, 5)), (5, 2, (9, 6)), (4, 1, (6, 6)), (6, 1, (5, 4)))
-    with monkeypatch.context() as planning:
-        planning.setattr(fusing, "on_host", lambda tensor: True)
-        many = [prepared_scenes(*shape) for shape in shapes]
-        single = [prepared_scenes(1, 1, (8, 8)), prepared_scenes(1, 2, (9, 7))]
+    many = [prepared_scenes(*shape) for shape in shapes]
+    single = [prepared_scenes(1, 1, (8, 8)), prepared_scenes(1, 2, (9, 7))]
+    switch()
     for batch in many:
-        render_together(batch)
-    assert len(graphs) > 8 and set(graphs.values()) == {1}, graphs
+        render(batch)
+    assert len(count) > 7 and set(count.values()) == {1}, count
     for batch in single:
-        render_together(batch)
-    assert max(graphs.values()) <= 3, graphs
+        render(batch)
+    assert max(count.values()) <= 3, count
 
 
-def test_a_piece_takes_slices_and_expanded_tensors(graphs):
-    for scenes, rays in ((2, 5), (3, 3), (4, 9), (12, 20), (5, 6), (6, 2)):
-        waves = torch.rand(2 * scenes, 1, 5, 4)[::2]
-        points = torch.rand(1, rays, 3).expand(scenes, -1, -1)
-        level = torch.rand(scenes, 1, 2) + 0.5
-        assert relief_distance(points, waves, level).shape == (scenes, rays)
-    assert graphs["relief_distance"] == 1
-
-
-def test_marching_is_compiled_for_one_scene_and_for_many(graphs, monkeypatch):
-    with monkeypatch.context() as planning:
-        planning.setattr(fusing, "on_host", lambda tensor: True)
-        tables = {count: prepared_scenes(count).scenes for count in (2, 3, 6, 1)}
-    for count, scenes in tables.items():
+def test_distances_are_compiled_for_one_scene_and_for_many_and_take_slices(graphs):
+    count, switch = graphs
+    scenes = {number: prepared_scenes(number).scenes for number in (2, 3, 6, 1)}
+    switch()
+    for number, tensors in scenes.items():
         for rays in (2, 6, 7):
-            assert distance(scenes, torch.rand(count, 2 * rays, 3)[:, ::2]).isfinite().all()
-    assert graphs == {"_melt": 2, "_melted_or_relief": 2}
+            points = torch.rand(number, 2 * rays, 3)[:, ::2]
+            assert DistanceField(tensors, points)(points).isfinite().all()
+    assert count == {"_blend_in": 2, "_blended": 2}
