@@ -82,7 +82,7 @@ def _blend_in(
 
 @fused
 def _blended(nearest: Values, total: Values, blend: PerScene) -> Values:
-    return nearest - blend * total.log()
+    return nearest - blend * total.clamp_min(1e-30).log()
 
 
 @fused
