@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.rendering import Quality, Rendering, render_views
+from datasets.procedural.renderer.rendering import Quality, render_views
 from datasets.procedural.renderer.sensor import develop
 from datasets.procedural.renderer.textures import load_photos
-from datasets.procedural.worlds.planning import PreparedBatch, plan_scene
+from datasets.procedural.worlds.planning import PreparedBatch, join, plan_scene
 from datasets.views import Views
 
 
@@ -30,10 +30,6 @@ class ProceduralBatch:
     so that all masks are true."""
     near_far: Float[Tensor, "scene 2"]
     """Bounds of the depth in these views, with a margin."""
-    object_ids: Int[Tensor, "scene view height width"]
-    """0: nothing, 1 to 6: faces of the room, from 7: objects."""
-    textureless: Float[Tensor, " scene"]
-    """Share of pixels whose surface has no pattern and next to no variation."""
 
 
 class ProceduralGenerator:
@@ -73,19 +69,15 @@ class ProceduralGenerator:
 
         ``light`` chooses one of a scene's light settings; geometry and cameras stay.
         """
-        return PreparedBatch.join(
-            [
-                plan_scene(self.config, scene, num_views, size, difficulty, light)
-                for scene in scene_ids
-            ]
-        )
+        view = (num_views, size, difficulty, light)
+        return join([plan_scene(self.config, scene, *view) for scene in scene_ids])
 
     @torch.no_grad()
     def render(self, prepared: PreparedBatch) -> ProceduralBatch:
         """Render planned scenes on the generator's device."""
         device = self.device
         cameras, seeds = prepared.cameras.to(device), prepared.seeds.to(device)
-        rendering = render_views(
+        rendered = render_views(
             prepared.scenes.map(lambda tensor: tensor.to(device, non_blocking=True)),
             cameras,
             prepared.lamps.to(device),
@@ -94,23 +86,18 @@ class ProceduralGenerator:
             self.quality,
             self._photos,
         )
+        light, depth = rendered[..., :3], rendered[..., 3]
         images = develop(
-            rendering.light.flatten(0, 1).permute(0, 3, 1, 2),
+            light.flatten(0, 1).permute(0, 3, 1, 2),
             prepared.sensors.to(device).flatten(0, 1),
             seeds.flatten(),
         ).unflatten(0, seeds.shape)
-        masks = torch.ones_like(rendering.depth, dtype=torch.bool)
-        return ProceduralBatch(
-            views=Views(images, cameras, rendering.depth, masks),
-            near_far=_depth_bounds(rendering),
-            object_ids=rendering.object_id,
-            textureless=rendering.plain.flatten(1).mean(1),
-        )
+        views = Views(images, cameras, depth, torch.ones_like(depth, dtype=torch.bool))
+        return ProceduralBatch(views, _depth_bounds(depth.flatten(1)))
 
 
-def _depth_bounds(rendering: Rendering) -> Float[Tensor, "scene 2"]:
+def _depth_bounds(depth: Float[Tensor, "scene pixel"]) -> Float[Tensor, "scene 2"]:
     """Bound the depth of each scene, with a margin; 1 and 2 where nothing is seen."""
-    depth = rendering.depth.flatten(1)
     nearest, farthest = torch.where(depth > 0, depth, torch.inf).amin(1), depth.amax(1)
     bounds = torch.stack([0.95 * nearest, 1.05 * farthest], -1)
     return torch.where((farthest > 0)[:, None], bounds, bounds.new_tensor([1.0, 2.0]))

@@ -29,7 +29,7 @@ def _past_convex(scene: SceneTensors, hits: Hits) -> Values:
     spheres = torch.cat([scene.convex_sphere[..., :3], scene.convex_shade[..., None]], -1)
     table = torch.cat([spheres, numbers[None, :, None].expand(scenes, -1, -1)], -1)
     taken = torch.zeros_like(hits.t)
-    for group in slot_groups(table, _SHAPES_IN_KERNEL):
+    for group in slot_groups(table, _SHAPES_IN_KERNEL, scene.convex_shade > 0):
         taken = _taken_by_spheres(group, hits.points, hits.normals, hits.slot, taken)
     return torch.exp(-1.1 * taken)
 

@@ -7,6 +7,7 @@ compiler fuses that into one kernel, and nothing waits for the host.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from jaxtyping import Float
@@ -71,16 +72,11 @@ def _away_from_zero(values: Tensor, tiny: float = _TINY) -> Tensor:
 
 def _slab_interval(o: list[PerSlot], d: list[PerSlot]) -> tuple[PerSlot, PerSlot]:
     """Ray parameters between which the ray is inside the cube of half-side 1."""
-    near, far = [], []
-    for origin, direction in zip(o, d, strict=True):
-        inverse = 1 / _away_from_zero(direction)
-        first, second = (-1 - origin) * inverse, (1 - origin) * inverse
-        near.append(torch.minimum(first, second))
-        far.append(torch.maximum(first, second))
-    return (
-        torch.maximum(torch.maximum(near[0], near[1]), near[2]),
-        torch.minimum(torch.minimum(far[0], far[1]), far[2]),
-    )
+    inverse = [1 / _away_from_zero(direction) for direction in d]
+    middle = [-origin * i for origin, i in zip(o, inverse, strict=True)]
+    near = [m - i.abs() for m, i in zip(middle, inverse, strict=True)]
+    far = [m + i.abs() for m, i in zip(middle, inverse, strict=True)]
+    return reduce(torch.maximum, near), reduce(torch.minimum, far)
 
 
 def _quadratic_roots(a: PerSlot, half_b: PerSlot, c: PerSlot) -> tuple[PerSlot, PerSlot, PerSlot]:

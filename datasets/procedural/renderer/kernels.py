@@ -83,15 +83,18 @@ def _steady(argument: Tensor) -> Tensor:
 
 
 def slot_groups(
-    table: Float[Tensor, "scene slot value"], count: int, filler: float = 0.0
+    table: Float[Tensor, "scene slot value"],
+    count: int,
+    used: Bool[Tensor, "scene slot"],
+    filler: float = 0.0,
 ) -> tuple[Float[Tensor, "scene 1 few padded"], ...]:
-    """Cut a table into groups of ``count`` slots, one for each call of a kernel; one group on CPU.
+    """Cut a table into groups of slots, one for each call of a kernel.
 
-    A kernel that reduces over all slots would take minutes to compile. The last group is filled up
-    with rows of ``filler``.
+    On the CPU it is one group of all that are used. Elsewhere these are groups of ``count``, filled
+    up with rows of ``filler``: a kernel that reduces over all slots takes minutes to compile.
     """
-    slots, values = table.shape[1:]
     if on_host(table):
-        return (table[:, None],)
+        return (table[:, None, used.any(0)],)
+    slots, values = table.shape[1:]
     table = F.pad(table, (0, -values % _ALIGNED, 0, -slots % count), value=filler)
     return table.unflatten(1, (-1, count)).transpose(0, 1)[:, :, None].contiguous().unbind(0)

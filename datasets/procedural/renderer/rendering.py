@@ -14,10 +14,9 @@ from torch import Tensor
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.intersection import Rays
 from datasets.procedural.renderer.noise import hashed
-from datasets.procedural.renderer.scene_tensors import SceneTensors, Values, one_scene, pick
+from datasets.procedural.renderer.scene_tensors import SceneTensors
 from datasets.procedural.renderer.shading import LampSamples, shade
-from datasets.procedural.renderer.textures import COLUMN
-from datasets.procedural.renderer.tracing import nearest_surface, trace
+from datasets.procedural.renderer.tracing import trace
 from utils.cameras import Cameras, pixel_directions, rotate
 
 _TILE = 32
@@ -25,8 +24,6 @@ _TILE = 32
 _PIXELS_ON_CPU = 20480
 """Pixels that are rendered at once on the CPU."""
 
-Lamps = Float[Tensor, "*image lamp 8"]
-Seeds = Int[Tensor, "*image"]
 Photos = Float[Tensor, "photo texel 3"]
 Chunks = list[Float[Tensor, "_pixel 2"]]
 
@@ -38,22 +35,9 @@ class Quality:
     samples: int
     rays_per_chunk: int
     trace_steps: int = 40
-    """Sphere-tracing steps for blobs and height fields."""
+    """Sphere-tracing steps for blobs."""
     shadow_steps: int = 18
     """Sphere-tracing steps towards a lamp."""
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """What a camera sees, before the sensor makes an image of it."""
-
-    light: Float[Tensor, "*pixels 3"]
-    """Linear."""
-    depth: Float[Tensor, "*pixels"]
-    """z-depth along the ray through the pixel's centre; 0 where there is no surface."""
-    object_id: Int[Tensor, "*pixels"]
-    plain: Float[Tensor, "*pixels"]
-    """1 where the surface has no pattern and next to no variation."""
 
 
 def render_views(
@@ -64,8 +48,8 @@ def render_views(
     size: tuple[int, int],
     quality: Quality,
     photos: Photos | None = None,
-) -> Rendering:
-    """Render views at (height, width); the pixels' axes are (scene, view, height, width)."""
+) -> Float[Tensor, "scene view height width 4"]:
+    """Render linear light and z-depth (0 where there is no surface) at (height, width)."""
     count, views = cameras.shape
     flat = Cameras(cameras.intrinsics.flatten(0, 1), cameras.c2w.flatten(0, 1))
     lamps, seeds = lamps.flatten(0, 1), seeds.flatten()
@@ -73,33 +57,29 @@ def render_views(
     chunks = pixel_chunks(size, 1 if on_host else count * views, quality, lamps.device)
 
     @torch.no_grad()
-    def render(tensors: SceneTensors, images: slice) -> Rendering:
+    def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
         view = flat[images], lamps[images], seeds[images]
-        return _join(
+        return torch.cat(
             [_render_pixels(tensors, *view, pixels, quality, photos) for pixels in chunks], 1
         )
+
+    def render_one(image: int) -> Float[Tensor, "1 pixel 4"]:
+        scene = scenes.map(lambda tensor: tensor[image // views : image // views + 1])
+        return render(scene, slice(image, image + 1))
 
     if on_host:
         # One by one: a tile then tests only the surfaces that it may see. Tiles are too small for
         # parallel kernels, so that each thread takes an image of its own.
-        single = [one_scene(scenes, index) for index in range(count)]
-        images = _map_in_threads(
-            lambda image: render(single[image // views], slice(image, image + 1)), count * views
-        )
-        rendering = _join(images, 0)
+        pixels = torch.cat(_map_in_threads(render_one, count * views))
     else:
         every = scenes.map(lambda tensor: tensor.repeat_interleave(views, 0))
-        rendering = render(every, slice(None))
+        pixels = render(every, slice(None))
     column, row = torch.cat(chunks).long().unbind(-1)
     order = torch.argsort(row * size[1] + column)
-    parts = {name: part[:, order] for name, part in vars(rendering).items()}
-    shape = (count, views, *size)
-    return Rendering(
-        **{name: part.reshape(*shape, *part.shape[2:]) for name, part in parts.items()}
-    )
+    return pixels[:, order].reshape(count, views, *size, 4)
 
 
-def _map_in_threads(task: Callable[[int], Rendering], count: int) -> list[Rendering]:
+def _map_in_threads(task: Callable[[int], Tensor], count: int) -> list[Tensor]:
     """Run tasks in as many threads as PyTorch may use, with one kernel thread each."""
     threads = torch.get_num_threads()
     if threads == 1 or count == 1:
@@ -109,11 +89,6 @@ def _map_in_threads(task: Callable[[int], Rendering], count: int) -> list[Render
             return list(pool.map(task, range(count)))
     finally:
         torch.set_num_threads(threads)
-
-
-def _join(parts: list[Rendering], axis: int) -> Rendering:
-    names = vars(parts[0])
-    return Rendering(**{name: torch.cat([vars(p)[name] for p in parts], axis) for name in names})
 
 
 def pixel_chunks(
@@ -149,47 +124,28 @@ def _sample_positions(
     return (pixels[:, None] + offsets).flatten(1, 2)
 
 
-def _camera_rays(cameras: Cameras, positions: Float[Tensor, "scene ray 2"]) -> Rays:
-    """Return rays whose directions have camera-z 1, so that ray parameters are z-depths."""
-    directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras)
-    return Rays(
-        cameras.centers[:, None].expand_as(directions).contiguous(), directions.contiguous()
-    )
-
-
 def _render_pixels(
     scene: SceneTensors,
     cameras: Cameras,
-    lamps: Lamps,
-    seeds: Seeds,
+    lamps: Float[Tensor, "scene lamp 8"],
+    seeds: Int[Tensor, " scene"],
     pixels: Float[Tensor, "pixel 2"],
     quality: Quality,
     photos: Photos | None,
-) -> Rendering:
-    """Render one view of each scene at pixel centres; axes (scene, pixel)."""
+) -> Float[Tensor, "scene pixel 4"]:
+    """Render one view of each scene at pixel centres."""
     column, row = pixels.to(torch.int32).unbind(-1)
     pixel_hash = hashed(column[None], row[None], seeds[:, None])
-    rays = _camera_rays(cameras, _sample_positions(pixels, pixel_hash, quality.samples))
-    hits = trace(scene, rays, quality.trace_steps)
+    positions = _sample_positions(pixels, pixel_hash, quality.samples)
+    # Directions have camera-z 1, so that ray parameters are z-depths.
+    directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras).contiguous()
+    origins = cameras.centers[:, None].expand_as(directions).contiguous()
+    hits = trace(scene, Rays(origins, directions), quality.trace_steps)
     samples = LampSamples.spread(lamps, pixel_hash, quality.samples)
     pixel_angle = 1 / cameras.intrinsics[:, :1, 0]
-    light = shade(scene, hits, rays.directions, pixel_angle, samples, quality.shadow_steps, photos)
-    # The centre ray alone decides on depth and id.
+    light = shade(scene, hits, directions, pixel_angle, samples, quality.shadow_steps, photos)
+    light = light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2)
+    # The centre ray alone decides on the depth.
     t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]
-    number = torch.gather(scene.slot_material, 1, slot)
-    solid, rows = number >= 0, pick(scene.materials, number.clamp_min(0))
-    plain = solid & (rows[..., COLUMN["pattern"]] == 0) & (rows[..., COLUMN["noise"]] < 0.1)
-    return Rendering(
-        light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2),
-        torch.where(solid, t, 0.0),
-        torch.where(solid, torch.gather(scene.slot_object, 1, slot), 0),
-        plain.float(),
-    )
-
-
-def depth_along(
-    scene: SceneTensors, cameras: Cameras, pixels: Float[Tensor, "scene pixel 2"], trace_steps: int
-) -> Values:
-    """Return the exact z-depth at any pixel position; 0 where there is no surface."""
-    t, slot = nearest_surface(scene, _camera_rays(cameras, pixels), trace_steps)
-    return torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)
+    depth = torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)
+    return torch.cat([light, depth[..., None]], -1)

@@ -6,7 +6,7 @@ of the shell (the box that is floor, walls and ceiling).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +50,6 @@ class SceneTensors:
     """Radius about which a texture is rolled; 0 for flat mapping."""
     slot_material: Int[Tensor, "scene slot"]
     """Row of ``materials``; negative where there is no surface."""
-    slot_object: Int[Tensor, "scene slot"]
     materials: Float[Tensor, "scene material value"]
     backdrop: Float[Tensor, "scene 5 3"]
     """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
@@ -65,31 +64,6 @@ class SceneTensors:
         cards = self.convex_affine.shape[1]
         blobs = cards + self.card_affine.shape[1]
         return cards, blobs, blobs + self.blob_affine.shape[1]
-
-
-def join_scenes(scenes: Sequence[SceneTensors]) -> SceneTensors:
-    """Put scenes together along the scene axis."""
-    names = vars(scenes[0])
-    return SceneTensors(**{name: torch.cat([vars(s)[name] for s in scenes]) for name in names})
-
-
-def one_scene(scenes: SceneTensors, index: int) -> SceneTensors:
-    """Take one scene out of a batch on the CPU, without its free slots."""
-    tensors = vars(scenes.map(lambda tensor: tensor[index : index + 1]))
-    sizes = [tensors[name][..., 3] for name in ("convex_sphere", "card_sphere", "blob_shape")]
-    # At least one slot of each kind stays, so that look-ups need no special case.
-    counts = [max(1, int((size > 0).sum())) for size in sizes]
-    starts = (0, *scenes.slot_starts)
-    every = [*counts, SHELL_FACES]
-    slots = torch.cat([torch.arange(n) + start for n, start in zip(every, starts, strict=True)])
-    kept = dict(zip(("convex", "card", "blob"), counts, strict=True))
-    for name, tensor in tensors.items():
-        kind, _, value = name.partition("_")
-        if kind == "slot":
-            tensors[name] = tensor[:, slots]
-        elif kind in kept and value not in ("blend", "box"):
-            tensors[name] = tensor[:, : kept[kind]]
-    return SceneTensors(**tensors)
 
 
 def pick(table: Float[Tensor, "scene slot value"], slot: Numbers) -> Tensor:

@@ -47,8 +47,9 @@ class DistanceField:
         """Lay the blobs out for no more points than ``rays``."""
         self._blend = scene.blob_blend[:, None]
         table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
+        used = scene.blob_shape[..., 3] > 0
         # Negative half sides and radii are far from everywhere.
-        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, -_NOTHING_NEAR)
+        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, used, -_NOTHING_NEAR)
         self._nearest = torch.full(rays.shape[:2], _NOTHING_NEAR, device=rays.device)
         self._total = torch.zeros_like(self._nearest)
 
@@ -56,7 +57,8 @@ class DistanceField:
         """Return the signed distances of points."""
         nearest, total = self._nearest[:, : points.shape[1]], self._total[:, : points.shape[1]]
         for group in self._groups:
-            nearest, total = _blend_in(group, self._blend, points, nearest, total)
+            if group.shape[2]:
+                nearest, total = _blend_in(group, self._blend, points, nearest, total)
         return _blended(nearest, total, self._blend)
 
     def along(self, rays: Rays, t: Values) -> Values:

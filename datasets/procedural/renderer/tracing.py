@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.procedural.renderer import kernels
@@ -29,6 +29,7 @@ _BUNDLE = 4096
 """Neighbouring rays that are tested together on the CPU."""
 
 Table = Float[Tensor, "scene _slot _value"]
+Flags = Bool[Tensor, "scene _slot"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,7 @@ class Hits:
 
 
 def trace(scene: SceneTensors, rays: Rays, steps: int) -> Hits:
-    """Find the nearest surface, its normal included. The rays of a scene share their origin."""
-    t, slot = nearest_surface(scene, rays, steps)
-    points = rays.at(t)
-    normals = _normals(scene, points, slot)
-    towards_viewer = dot(normals, rays.directions) <= 0
-    return Hits(t, slot, points, torch.where(towards_viewer[..., None], normals, -normals))
-
-
-def nearest_surface(scene: SceneTensors, rays: Rays, steps: int) -> tuple[Values, Numbers]:
-    """Return ray parameter and slot of the nearest surface; rays of a scene share their origin."""
+    """Find the nearest surface and its normal. The rays of a scene share their origin."""
     _, first_blob, first_face = scene.slot_starts
     t, face = hit_shell(scene.shell_box, rays)
     slot = face + first_face
@@ -60,8 +52,12 @@ def nearest_surface(scene: SceneTensors, rays: Rays, steps: int) -> tuple[Values
     t, slot = torch.minimum(nearest, t), torch.where(nearest < t, index, slot)
     traced = sphere_trace(scene, rays, steps)
     closer, t = traced < t, torch.minimum(traced, t)
-    blob = where_needed(closer, partial(nearest_blob, scene), (rays.at(t),), torch.zeros_like(t))
-    return t, torch.where(closer, blob.long() + first_blob, slot)
+    points = rays.at(t)
+    blob = where_needed(closer, partial(nearest_blob, scene), (points,), torch.zeros_like(t))
+    slot = torch.where(closer, blob.long() + first_blob, slot)
+    normals = _normals(scene, points, slot)
+    towards_viewer = dot(normals, rays.directions) <= 0
+    return Hits(t, slot, points, torch.where(towards_viewer[..., None], normals, -normals))
 
 
 def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
@@ -136,13 +132,13 @@ def nearest_closed_form(
     """
     convex = _numbered(scene.convex_affine, scene.convex_shape, 0)
     cards = _numbered(scene.card_affine, scene.card_shape, scene.slot_starts[0])
+    every = (scene.convex_sphere[..., 3] > 0, scene.card_sphere[..., 3] > 0)
     if not kernels.on_host(rays.origins):
-        return _running_nearest(convex, cards, rays.origins, rays.directions)
+        return _running_nearest((convex, cards), every, rays)
     found = []
     for o, d in zip(rays.origins.split(_BUNDLE, 1), rays.directions.split(_BUNDLE, 1), strict=True):
         few = _touched(scene, apex[0], (o if slack else o + d)[0], slack)
-        tables = (table[:, kept] for table, kept in zip((convex, cards), few, strict=True))
-        found.append(_running_nearest(*tables, o, d))
+        found.append(_running_nearest((convex, cards), few, Rays(o, d)))
     return torch.cat([t for t, _ in found], 1), torch.cat([slot for _, slot in found], 1)
 
 
@@ -154,7 +150,7 @@ def _numbered(affine: Tensor, shape: Tensor, first: int) -> Table:
 
 def _touched(
     scene: SceneTensors, apex: Float[Tensor, 3], points: Float[Tensor, "ray 3"], slack: float
-) -> tuple[Int[Tensor, " convex"], Int[Tensor, " card"]]:
+) -> tuple[Flags, Flags]:
     """Find the convex shapes and cards that reach into the cone from an apex around all points."""
     unit = torch.nn.functional.normalize(points - apex, dim=-1)
     axis = torch.nn.functional.normalize(unit.mean(0), dim=-1)
@@ -167,17 +163,18 @@ def _touched(
     reach = torch.where(gap > size, (size / gap).clamp(max=1).asin(), 4.0)
     touched = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
     convex = scene.convex_sphere.shape[1]
-    return touched[:convex].nonzero()[:, 0], touched[convex:].nonzero()[:, 0]
+    return touched[None, :convex], touched[None, convex:]
 
 
 def _running_nearest(
-    convex: Table, cards: Table, origins: Vectors, directions: Vectors
+    tables: tuple[Table, Table], used: tuple[Flags, Flags], rays: Rays
 ) -> tuple[Values, Numbers]:
-    t = torch.full_like(directions[..., 0], FAR)
+    t = torch.full_like(rays.directions[..., 0], FAR)
     slot = torch.zeros_like(t)
-    for closer, table in ((_closer_convex, convex), (_closer_card, cards)):
-        for group in slot_groups(table, _SLOTS_IN_KERNEL) if table.shape[1] else ():
-            t, slot = closer(group, origins, directions, t, slot)
+    for closer, table, flags in zip((_closer_convex, _closer_card), tables, used, strict=True):
+        for group in slot_groups(table, _SLOTS_IN_KERNEL, flags):
+            if group.shape[2]:
+                t, slot = closer(group, rays.origins, rays.directions, t, slot)
     return t, slot.long()
 
 

@@ -75,8 +75,6 @@ class Interpreter:
         block = self._resolve(name)
         if block is None:
             return {}
-        if block.role == "object":
-            self.scene.object_id += 1
         values = (parent if parent and block.role == "part" else self._base) | given
         self._run(block, frame, values, given)
         return values

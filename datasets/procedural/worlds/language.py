@@ -9,10 +9,10 @@ behind a colon, parted by semicolons; a line that is indented further continues 
       cylinder clay at 0,0,0.2 half r,r,0.2          # a row: shape, material, then clauses
       handle each side in (-1, 1) when chance(0.5)   # a row that places another block
 
-An ``object`` gets an id of its own; a ``part`` continues the block that places it and sees its
-values; a ``choice`` stands for one of several blocks, by weight; a ``material`` draws the values of
-a ``Material``; a ``scene`` is a whole world. ``include`` runs a part's statements as if they stood
-in its place. Expressions are Python's, over what ``Interpreter`` offers.
+An ``object`` stands for itself; a ``part`` continues the block that places it and sees its values;
+a ``choice`` stands for one of several blocks, by weight; a ``material`` draws the values of a
+``Material``; a ``scene`` is a whole world. ``include`` runs a part's statements as if they stood in
+its place. Expressions are Python's, over what ``Interpreter`` offers.
 
 Clauses: ``at`` a point, ``turn`` by yaw[, pitch, roll], ``scale``; ``with`` values that win over
 the block's own; ``each`` name ``in`` values; ``stack`` so many on top of each other, by their

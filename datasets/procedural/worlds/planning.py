@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.renderer.intersection import dot, hit_cards, hit_convex, quadric_value
-from datasets.procedural.renderer.scene_tensors import SceneTensors, join_scenes
+from datasets.procedural.renderer.scene_tensors import SceneTensors
 from datasets.procedural.renderer.shading import LAMPS
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import Material, Number
@@ -38,20 +38,16 @@ class PreparedBatch:
     seeds: Int[Tensor, "scene view"]
     size: tuple[int, int]
 
-    @classmethod
-    def join(cls, plans: Sequence[PreparedBatch]) -> PreparedBatch:
-        """Put plans together along the scene axis."""
-        return cls(
-            join_scenes([plan.scenes for plan in plans]),
-            Cameras(
-                torch.cat([plan.cameras.intrinsics for plan in plans]),
-                torch.cat([plan.cameras.c2w for plan in plans]),
-            ),
-            torch.cat([plan.lamps for plan in plans]),
-            torch.cat([plan.sensors for plan in plans]),
-            torch.cat([plan.seeds for plan in plans]),
-            plans[0].size,
-        )
+
+def join(parts: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Put tensors, or dataclasses of tensors, together along the scene axis."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if not is_dataclass(first):
+        return first
+    names = vars(first)
+    return type(first)(**{name: join([vars(part)[name] for part in parts]) for name in names})
 
 
 def plan_scene(

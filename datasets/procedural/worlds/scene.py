@@ -49,15 +49,10 @@ def frustum(taper: Number) -> tuple[Number, Number, Number, Number, Number]:
 
 def turned(yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0) -> Float[np.ndarray, "3 3"]:
     """Roll about x, then pitch about y, then yaw about z (the vertical)."""
-    cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
-    cr, sr = math.cos(roll), math.sin(roll)
-    return np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
+    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
+    level = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+    tilt = np.array([[cp, sp * sr, sp * cr], [0.0, cr, -sr], [-sp, cp * sr, cp * cr]])
+    return level @ tilt
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Frame:
         self, point: Vector = (0, 0, 0), turn: Sequence[Number] = (), scale: Number = 1.0
     ) -> Frame:
         """Return the frame at a point of this one, turned and scaled further."""
-        origin = self.origin + self.scale * (self.rotation @ np.asarray(point, float))
+        origin = self.origin + self.scale * (self.rotation @ np.array(point))
         rotation = self.rotation @ turned(*turn) if turn else self.rotation
         return Frame(origin, rotation, self.scale * scale)
 
@@ -100,7 +95,7 @@ def _row(
 ) -> Row:
     """Return one surface, its values named as in ``SceneTensors``; by default too far to be met."""
     row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "shade": shade, "frame": frame}
-    return row | {"wrap": 0.0, "material": NO_SURFACE, "object": 0} | label
+    return row | {"wrap": 0.0, "material": NO_SURFACE} | label
 
 
 @dataclass
@@ -116,8 +111,6 @@ class SceneBuilder:
     lamps: list[Lamp] = field(default_factory=list)
     backdrop: Sequence[Vector] = ((0.0, 0.0, 0.0),) * 4 + ((0.3, 0.3, 0.3),)
     """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
-    object_id: int = SHELL_FACES
-    """Id of the next surfaces; 0 is nothing, 1 to 6 the shell."""
 
     def room_left(self, *more: int) -> bool:
         """Tell whether that many more convex shapes, cards and blobs fit."""
@@ -127,7 +120,7 @@ class SceneBuilder:
     def add_material(self, material: Material) -> int:
         """Enter a material; returns its number. When the table is full, an older one serves."""
         if len(self.materials) >= MAX_MATERIALS:
-            return self.object_id % MAX_MATERIALS
+            return len(self.rows["convex"]) % MAX_MATERIALS
         self.materials.append(material)
         return len(self.materials) - 1
 
@@ -163,7 +156,7 @@ class SceneBuilder:
         arrays = _arrays(self)
         tensors = {}
         for name in SceneTensors.__dataclass_fields__:
-            kind = np.int64 if name in ("slot_material", "slot_object") else np.float32
+            kind = np.int64 if name == "slot_material" else np.float32
             tensors[name] = torch.from_numpy(np.asarray(arrays[name], kind)[None])
         return SceneTensors(**tensors)
 
@@ -179,8 +172,8 @@ class SceneBuilder:
     ) -> None:
         if self.room_left(*(int(kind == other) for other in self.rows)):
             rigid, sphere = frame.inverse(), (*frame.origin, reach)
-            values |= {"material": material, "object": self.object_id}
-            self.rows[kind].append(_row(shape, rigid / sides[:, None], rigid, sphere, **values))
+            row = _row(shape, rigid / sides[:, None], rigid, sphere, material=material, **values)
+            self.rows[kind].append(row)
 
 
 def _padded(rows: list[Any], count: int, filler: Any) -> list[Any]:  # noqa: ANN401
@@ -198,10 +191,9 @@ def _arrays(scene: SceneBuilder) -> dict[str, Any]:
         for kind, rows in slots.items()
         for name in ("affine", "shape", "sphere", "shade")
     }
-    faces = enumerate(scene.shell_materials, start=1)
     every = [row for rows in slots.values() for row in rows]
-    every += [_row(material=material, object=face) for face, material in faces]
-    for name in ("frame", "wrap", "material", "object"):
+    every += [_row(material=material) for material in scene.shell_materials]
+    for name in ("frame", "wrap", "material"):
         arrays[f"slot_{name}"] = [row[name] for row in every]
     materials = [material.row() for material in scene.materials]
     return arrays | {

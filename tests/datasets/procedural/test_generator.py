@@ -7,6 +7,7 @@ from PIL import Image
 
 from datasets.procedural import ProceduralBatch, ProceduralConfig, ProceduralGenerator
 from datasets.procedural.config import SCENE_TYPES
+from datasets.procedural.renderer.textures import COLUMN
 from utils.cameras import project, to_camera, unproject
 from utils.errors import UserError
 
@@ -22,7 +23,6 @@ def assert_same(first: ProceduralBatch, second: ProceduralBatch) -> None:
     torch.testing.assert_close(first.views.images, second.views.images, rtol=0, atol=2e-3)
     torch.testing.assert_close(first.views.depths, second.views.depths)
     assert torch.equal(first.views.cameras.c2w, second.views.cameras.c2w)
-    assert torch.equal(first.object_ids, second.object_ids)
 
 
 def part(batch: ProceduralBatch, scene: int, views: int) -> ProceduralBatch:
@@ -36,8 +36,6 @@ def part(batch: ProceduralBatch, scene: int, views: int) -> ProceduralBatch:
             views_of.masks[one],
         ),
         batch.near_far[scene : scene + 1],
-        batch.object_ids[one],
-        batch.textureless[scene : scene + 1],
     )
 
 
@@ -61,11 +59,9 @@ def test_every_kind_of_world_is_in_range(scene_type):
     assert views.images.std() > 0.02
     assert views.depths.isfinite().all() and (views.depths >= 0).all()
     assert (views.depths > 0).any() and views.masks.all()
-    assert torch.equal(views.depths > 0, batch.object_ids > 0)
     near, far = batch.near_far[:, 0, None, None, None], batch.near_far[:, 1, None, None, None]
     inside = (views.depths > near) & (views.depths < far)
     assert (inside | (views.depths == 0)).all() and (near > 0).all()
-    assert ((batch.textureless >= 0) & (batch.textureless <= 1)).all()
     rotation = views.cameras.c2w[..., :3, :3]
     identity = torch.eye(3).expand_as(rotation)
     torch.testing.assert_close(rotation @ rotation.mT, identity, atol=1e-5, rtol=0)
@@ -94,10 +90,8 @@ def test_points_of_one_view_lie_on_the_surfaces_of_another():
     index = seen.long().clamp_min(0)
     flat = (index[..., 1].clamp_max(47) * 64 + index[..., 0].clamp_max(63)).clamp(0, 48 * 64 - 1)
     found = torch.gather(views.depths[:, 1].flatten(1), 1, flat)
-    ids = torch.gather(batch.object_ids[:, 1].flatten(1), 1, flat)
-    same = inside & (ids == batch.object_ids[:, 0].flatten(1))
-    error = ((found - expected).abs() / expected.clamp_min(1e-3))[same]
-    assert same.sum() > 1000
+    error = ((found - expected).abs() / expected.clamp_min(1e-3))[inside & (found > 0.9 * expected)]
+    assert len(error) > 1000
     assert error.median() < 0.01 and (error < 0.05).float().mean() > 0.85
     # Nothing that the other view sees lies far behind what this view says is there.
     hidden = (found < 0.9 * expected)[inside].float().mean()
@@ -105,10 +99,14 @@ def test_points_of_one_view_lie_on_the_surfaces_of_another():
 
 
 def test_textureless_worlds_are_plain():
-    plain = sample([0, 1, 2], archetypes="room,studio", textureless=1.0).textureless
-    patterned = sample([0, 1, 2], archetypes="room,studio", textureless=0.0).textureless
-    assert plain.min() > 0.4
-    assert plain.mean() > patterned.mean() + 0.3
+    def variation(share: float) -> torch.Tensor:
+        batch = sample(range(6), archetypes="room,studio", textureless=share)
+        return (batch.views.images[..., 1:] - batch.views.images[..., :-1]).abs().mean((1, 2, 3, 4))
+
+    assert (variation(1.0) < variation(0.0)).float().mean() > 0.6
+    assert variation(1.0).mean() < 0.8 * variation(0.0).mean()
+    plain = ProceduralGenerator(ProceduralConfig(textureless=1.0)).prepare([0, 1], 1, SIZE).scenes
+    assert (plain.materials[..., COLUMN["pattern"]] == 0).all()
 
 
 def test_more_samples_do_not_move_the_depth():

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from datasets.procedural.renderer.intersection import Rays, quadric_value
-from datasets.procedural.renderer.rendering import depth_along
-from datasets.procedural.renderer.scene_tensors import one_scene
 from datasets.procedural.renderer.textures import Material
 from datasets.procedural.renderer.tracing import trace
 from datasets.procedural.worlds.camera_paths import look_at
@@ -42,7 +40,9 @@ def rays_of(camera: Cameras) -> Rays:
 
 
 def depths_of(scene: SceneBuilder, camera: Cameras) -> torch.Tensor:
-    return depth_along(one_scene(scene.tensors(), 0), camera, pixel_grid(), 60)[0]
+    tensors = scene.tensors()
+    hits = trace(tensors, rays_of(camera), 60)
+    return torch.where(tensors.slot_material[0, hits.slot[0]] >= 0, hits.t[0], 0.0)
 
 
 def sphere_depth(camera: Cameras, center, radius: float) -> torch.Tensor:
@@ -95,7 +95,7 @@ def test_hits_lie_on_shapes_and_normals_face_the_viewer(quadric):
     scene, material = world()
     frame = FRAME.moved((0.1, 0.0, 0.0), (0.4,)).moved(turn=(0.0, 0.2, 0.1))
     scene.add_convex(frame, quadric, (0.6, 0.8, 0.5), material)
-    tensors, rays = one_scene(scene.tensors(), 0), rays_of(camera_at(1.0, -2.5, 1.2))
+    tensors, rays = scene.tensors(), rays_of(camera_at(1.0, -2.5, 1.2))
     hits = trace(tensors, rays, 4)
     on_shape = hits.slot[0] == 0
     assert on_shape.sum() > 50
