@@ -16,27 +16,28 @@ _X, _Y, _Z, _SEED = 374761393, 668265263, 1440662683, 974634777
 _MIX = 1274126177
 
 Lattice = Int[Tensor, "*#batch"]
+Field = Float[Tensor, "*batch"]
+Points = Float[Tensor, "*batch 3"]
+Seeds = Int[Tensor, "*batch"]
 
 
-def _finish(state: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def _finish(state: Seeds) -> Field:
     state = (state ^ ((state >> 13) & 0x7FFFF)) * _MIX
     state = state ^ ((state >> 16) & 0xFFFF)
     return (state & 0xFFFFFF).float() * (1 / 0x1000000)
 
 
-def hashed(x: Lattice, y: Lattice, seed: Lattice | int = 0) -> Float[Tensor, "*batch"]:
+def hashed(x: Lattice, y: Lattice, seed: Lattice | int = 0) -> Field:
     """Map lattice points to numbers in [0, 1); all int32."""
     return _finish(x * _X + y * _Y + seed * _SEED)
 
 
-def whole(values: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+def whole(values: Field) -> Seeds:
     """Round down to int32."""
     return values.floor().to(torch.int32)
 
 
-def noise_and_slope(
-    points: Float[Tensor, "*batch 3"], seed: Int[Tensor, "*batch"]
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+def noise_and_slope(points: Points, seed: Seeds) -> tuple[Field, Points]:
     """Smooth value noise in [-1, 1] with unit feature size, and its gradient."""
     cell = points.floor()
     fraction = points - cell
@@ -66,11 +67,7 @@ def _lerp(values: list[Tensor], share: Tensor) -> list[Tensor]:
 
 
 @fused
-def octaves(
-    points: Float[Tensor, "*batch 3"],
-    seed: Int[Tensor, "*batch"],
-    footprint: Float[Tensor, "*batch"],
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+def octaves(points: Points, seed: Seeds, footprint: Field) -> tuple[Field, Points]:
     """Sum four octaves of noise, each about half as strong and twice as fine; also the gradient.
 
     Octaves finer than a pixel (``footprint`` is its size in units of the first octave) fade out.

@@ -111,8 +111,8 @@ DTU_VIEWS = sum(_DTU_ROWS)
 DTU_DISTANCE = 3.04
 """Distance from the subject's centre; times 200 it is DTU's 608 mm."""
 DTU_SUBJECT = (0.0, 0.0, 0.32)
-_DTU_FOCAL = 2.26
-"""Focal length by image width in DTU's cropped images: 1446 / 640."""
+DTU_FIELD_OF_VIEW = 2 * math.atan(0.5 / 2.26)
+"""The focal length of DTU's cropped images is 1446 pixels for a width of 640."""
 
 
 def dtu_poses(num_views: int) -> Float[np.ndarray, "view 4 4"]:
@@ -126,10 +126,3 @@ def dtu_poses(num_views: int) -> Float[np.ndarray, "view 4 4"]:
             position = np.array(DTU_SUBJECT) + DTU_DISTANCE * towards(azimuth, elevation)
             poses.append(look_at(position, np.array(DTU_SUBJECT)))
     return np.stack(poses[:num_views])
-
-
-def dtu_intrinsics(size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-    """Return intrinsics as those of DTU's cropped images."""
-    height, width = size
-    focal = _DTU_FOCAL * width
-    return np.array([[focal, 0, 0.5 * width], [0, focal, 0.5 * height], [0, 0, 1.0]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,9 +18,9 @@ _SCATTER_GAP = 0.42
 """Least distance of scattered objects, relative to the sum of their sizes."""
 
 
-def _bind(values: Values, names: tuple[str, ...], value: Any) -> None:  # noqa: ANN401
+def _bind(values: Values, names: Sequence[str], value: Any) -> None:  # noqa: ANN401
     """Give a value to a name, or its parts to several."""
-    values.update(zip(names, value, strict=True) if len(names) > 1 else [(names[0], value)])
+    values.update(zip(names, value if len(names) > 1 else [value], strict=True))
 
 
 def _scaled(colour: Colour, factor: Number) -> Colour:

@@ -131,15 +131,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _read_all() -> dict[str, Block]:
-    every: dict[str, Block] = {}
-    for name in ("materials", "objects", "furniture", "scenes"):
-        blocks = parse(Path(__file__).parent / f"{name}.txt")
-        twice = blocks.keys() & (every.keys() | SHAPES)
-        if twice:
-            raise ValueError(f"{name}.txt: {sorted(twice)} are defined already")
-        every |= blocks
-    return every
-
-
-BLOCKS = _read_all()
+BLOCKS: dict[str, Block] = {}
+for _name in ("materials", "objects", "furniture", "scenes"):
+    _blocks = parse(Path(__file__).parent / f"{_name}.txt")
+    assert not _blocks.keys() & (BLOCKS.keys() | SHAPES), f"{_name}.txt names something twice"
+    BLOCKS |= _blocks

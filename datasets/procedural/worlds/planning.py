@@ -18,7 +18,7 @@ from datasets.procedural.renderer.scene_tensors import SceneTensors
 from datasets.procedural.renderer.shading import LAMPS
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import Material, Number
-from datasets.procedural.worlds.camera_paths import CameraPath, dtu_intrinsics, dtu_poses
+from datasets.procedural.worlds.camera_paths import DTU_FIELD_OF_VIEW, CameraPath, dtu_poses
 from datasets.procedural.worlds.interpreter import Interpreter
 from datasets.procedural.worlds.rng import Rng
 from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, SceneBuilder, Vector
@@ -66,9 +66,9 @@ def plan_scene(
     builder.materials = _retextured(builder.materials, config, rng)
     tensors = builder.tensors()
     if is_dtu:
-        intrinsics, c2w = dtu_intrinsics(size), dtu_poses(num_views)
+        path = replace(path, field_of_view=DTU_FIELD_OF_VIEW, center_shift=(0.0, 0.0))
+        c2w = dtu_poses(num_views)
     else:
-        intrinsics = path.intrinsics(size)
         c2w = _place_cameras(tensors, path, rng, num_views, difficulty)
     lamps, setting = builder.lamps, rng.child("light", light)
     if light:
@@ -82,7 +82,7 @@ def plan_scene(
     seeds = [rng.child("pixels", light, view).integer(0, 2**30) for view in range(num_views)]
     return PreparedBatch(
         tensors,
-        Cameras(_tensor([intrinsics] * num_views), _tensor(c2w)),
+        Cameras(_tensor([path.intrinsics(size)] * num_views), _tensor(c2w)),
         _tensor(rows),
         _tensor(sensors),
         torch.tensor([seeds], dtype=torch.int32),
