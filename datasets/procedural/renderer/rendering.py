@@ -15,17 +15,16 @@ from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.intersection import Rays
 from datasets.procedural.renderer.noise import hashed
 from datasets.procedural.renderer.scene_tensors import SceneTensors
-from datasets.procedural.renderer.shading import LampSamples, shade
+from datasets.procedural.renderer.shading import lamp_disc, shade
 from datasets.procedural.renderer.tracing import trace
 from utils.cameras import Cameras, pixel_directions, rotate
 
 _TILE = 32
-"""Side of the tiles in whose order pixels are rendered on the CPU: neighbours see alike."""
+"""Side of the tiles in whose order pixels are rendered: neighbours see alike."""
 _PIXELS_ON_CPU = 20480
 """Pixels that are rendered at once on the CPU."""
 
 Photos = Float[Tensor, "photo texel 3"]
-Chunks = list[Float[Tensor, "_pixel 2"]]
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,6 @@ class Quality:
 
     samples: int
     rays_per_chunk: int
-    trace_steps: int = 40
-    """Sphere-tracing steps for blobs."""
-    shadow_steps: int = 18
-    """Sphere-tracing steps towards a lamp."""
 
 
 def render_views(
@@ -54,7 +49,8 @@ def render_views(
     flat = Cameras(cameras.intrinsics.flatten(0, 1), cameras.c2w.flatten(0, 1))
     lamps, seeds = lamps.flatten(0, 1), seeds.flatten()
     on_host = kernels.on_host(lamps)
-    chunks = pixel_chunks(size, 1 if on_host else count * views, quality, lamps.device)
+    most = max(quality.rays_per_chunk // (count * views * quality.samples), 1)
+    chunks = _pixel_chunks(size, _PIXELS_ON_CPU if on_host else most, lamps.device)
 
     @torch.no_grad()
     def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
@@ -91,24 +87,17 @@ def _map_in_threads(task: Callable[[int], Tensor], count: int) -> list[Tensor]:
         torch.set_num_threads(threads)
 
 
-def pixel_chunks(
-    size: tuple[int, int], images: int, quality: Quality, device: torch.device
-) -> Chunks:
-    """Cut an image into bundles of pixel centres: tile by tile on the CPU, elsewhere in bands."""
+def _pixel_chunks(
+    size: tuple[int, int], most: int, device: torch.device
+) -> list[Float[Tensor, "_pixel 2"]]:
+    """Cut an image into bundles of at most so many pixel centres, tile by tile."""
     height, width = size
     row, column = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
-    centers = torch.stack([column, row], -1).float() + 0.5
-    if device.type == "cpu":
-        tiles = [
-            tile.reshape(-1, 2) for band in centers.split(_TILE, 0) for tile in band.split(_TILE, 1)
-        ]
-        return list(torch.cat(tiles).split(_PIXELS_ON_CPU))
-    wanted = math.ceil(images * quality.samples * height * width / quality.rays_per_chunk)
-    # Bands of one height only: a compiled renderer would have to be made anew for another.
-    bands = next(count for count in range(min(wanted, height), height + 1) if height % count == 0)
-    return [band.reshape(-1, 2) for band in centers.split(height // bands, 0)]
+    order = torch.argsort((row // _TILE * width + column // _TILE).flatten(), stable=True)
+    centers = torch.stack([column, row], -1).reshape(-1, 2)[order] + 0.5
+    return list(centers.tensor_split(math.ceil(len(centers) / most)))
 
 
 def _sample_positions(
@@ -140,10 +129,9 @@ def _render_pixels(
     # Directions have camera-z 1, so that ray parameters are z-depths.
     directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras).contiguous()
     origins = cameras.centers[:, None].expand_as(directions).contiguous()
-    hits = trace(scene, Rays(origins, directions), quality.trace_steps)
-    samples = LampSamples.spread(lamps, pixel_hash, quality.samples)
-    pixel_angle = 1 / cameras.intrinsics[:, :1, 0]
-    light = shade(scene, hits, directions, pixel_angle, samples, quality.shadow_steps, photos)
+    hits = trace(scene, Rays(origins, directions))
+    lamp_samples = lamps, lamp_disc(pixel_hash, quality.samples)
+    light = shade(scene, hits, directions, 1 / cameras.intrinsics[:, :1, 0], lamp_samples, photos)
     light = light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2)
     # The centre ray alone decides on the depth.
     t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]

@@ -1,4 +1,4 @@
-"""How surfaces reflect light: lamps with shadows, ambient light with occlusion, highlights, haze."""
+"""How surfaces reflect light: lamps, shadows, ambient light with occlusion, highlights, haze."""
 
 from __future__ import annotations
 
@@ -38,25 +38,17 @@ Lamps = Float[Tensor, "scene lamp 8"]
 """Position, radius, colour, squared distance at which the colour holds."""
 
 
-@dataclass(frozen=True)
-class LampSamples:
-    """The lamps of one view, and which point of each lamp every ray tests."""
+LampSamples = tuple[Lamps, Float[Tensor, "scene ray 2"]]
+"""The lamps of one view, and which point of a lamp's unit disc every ray tests."""
 
-    lamps: Lamps
-    angle: Values
-    radius: Values
-    """Place on the lamp's disc, in [0, 1]."""
 
-    @classmethod
-    def spread(
-        cls, lamps: Lamps, pixel_hash: Float[Tensor, "scene pixel"], count: int
-    ) -> LampSamples:
-        """Spread the samples of a pixel over a lamp's disc, turned by the pixel's hash."""
-        sample = torch.arange(count, device=pixel_hash.device)
-        angle = 2 * math.pi * (pixel_hash[..., None] + sample / count)
-        # Alternate rings, so that the samples of a pixel cover the disc.
-        ring = ((0.5 + (sample * 3) % count) / count).sqrt().expand_as(angle)
-        return cls(lamps, angle.flatten(1), ring.flatten(1))
+def lamp_disc(pixel_hash: Float[Tensor, "scene pixel"], count: int) -> Float[Tensor, "scene ray 2"]:
+    """Spread the samples of a pixel over a disc, turned by the pixel's hash."""
+    sample = torch.arange(count, device=pixel_hash.device)
+    angle = 2 * math.pi * (pixel_hash[..., None] + sample / count)
+    # Alternate rings, so that the samples of a pixel cover the disc.
+    ring = ((0.5 + (sample * 3) % count) / count).sqrt()
+    return torch.stack([ring * angle.cos(), ring * angle.sin()], -1).flatten(1, 2)
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,6 @@ def shade(
     directions: Vectors,
     pixel_angle: Float[Tensor, "scene 1"],
     samples: LampSamples,
-    shadow_steps: int,
     photos: Float[Tensor, "photo texel 3"] | None = None,
 ) -> Vectors:
     """Return the light that comes back along each ray, linear."""
@@ -107,7 +98,7 @@ def shade(
         solid=number >= 0,
         on_card=(hits.slot >= first_card) & (hits.slot < first_blob),
     )
-    diffuse, shine = _direct_light(scene, surface, samples, shadow_steps)
+    diffuse, shine = _direct_light(scene, surface, samples)
     diffuse = diffuse + _ambient_light(scene, surface)
     light = _with_reflection(scene, surface, material, albedo, diffuse, shine)
     around = scene.backdrop[:, None]
@@ -154,15 +145,15 @@ def backdrop_colour(backdrop: Float[Tensor, "scene 1 5 3"], directions: Vectors)
 
 
 def _direct_light(
-    scene: SceneTensors, surface: _Surface, samples: LampSamples, shadow_steps: int
+    scene: SceneTensors, surface: _Surface, samples: LampSamples
 ) -> tuple[Vectors, Vectors]:
     """Diffuse light and highlights (Blinn and Phong, normalised) of the lamps."""
     diffuse, shine = torch.zeros_like(surface.normals), torch.zeros_like(surface.normals)
-    for number, lamp in enumerate(samples.lamps.unbind(1)):
+    for number, lamp in enumerate(samples[0].unbind(1)):
         received, highlight = _received(surface, lamp[:, None])
         if number < SHADOW_LAMPS:
             needed = (received > 1e-4) & surface.solid & (lamp[:, None, 4:7].amax(-1) > 1e-3)
-            seen = _lamp_seen(scene, surface.hits, lamp, samples, needed, shadow_steps)
+            seen = _lamp_seen(scene, surface.hits, lamp, samples[1], needed)
             received, highlight = received * seen, highlight * seen
         diffuse = diffuse + lamp[:, None, 4:7] * received[..., None]
         shine = shine + lamp[:, None, 4:7] * highlight[..., None]
@@ -190,19 +181,17 @@ def _lamp_seen(
     scene: SceneTensors,
     hits: Hits,
     lamp: Float[Tensor, "scene 8"],
-    samples: LampSamples,
+    disc: Float[Tensor, "scene ray 2"],
     needed: Flags,
-    steps: int,
 ) -> Values:
     """Tell which hits see a lamp: one ray to a point of its disc, where it matters."""
-    center, radius = lamp[:, None, :3], lamp[:, 3:4]
-    side = torch.stack([samples.angle.cos(), samples.angle.sin(), 0 * samples.angle], -1)
-    target = center + (radius * samples.radius)[..., None] * side
+    center = lamp[:, None, :3]
+    target = center + lamp[:, None, 3:4] * torch.nn.functional.pad(disc, (0, 1))
     lift = 2e-3 * (1 + 0.2 * hits.t)
     # A sheet that is lit from behind is left on the lamp's side.
     lift = torch.where(dot(hits.normals, center - hits.points) < 0, -lift, lift)
     start = hits.points + lift[..., None] * hits.normals
-    visible = partial(lamp_visible, scene, lamp[:, :4], steps)
+    visible = partial(lamp_visible, scene, lamp[:, :4])
     return where_needed(needed, visible, (start, target - start), torch.ones_like(hits.t))
 
 

@@ -23,6 +23,8 @@ from datasets.procedural.renderer.kernels import fused, slot_groups, where_neede
 from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
 from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
 
+STEPS, SHADOW_STEPS = 40, 18
+"""Sphere-tracing steps from a camera, and towards a lamp."""
 _SLOTS_IN_KERNEL = 3
 """Slots that one kernel tests on an accelerator."""
 _BUNDLE = 4096
@@ -43,14 +45,14 @@ class Hits:
     """Unit length, towards the viewer."""
 
 
-def trace(scene: SceneTensors, rays: Rays, steps: int) -> Hits:
+def trace(scene: SceneTensors, rays: Rays) -> Hits:
     """Find the nearest surface and its normal. The rays of a scene share their origin."""
     _, first_blob, first_face = scene.slot_starts
     t, face = hit_shell(scene.shell_box, rays)
     slot = face + first_face
     nearest, index = nearest_closed_form(scene, rays, rays.origins[:, 0], 0.0)
     t, slot = torch.minimum(nearest, t), torch.where(nearest < t, index, slot)
-    traced = sphere_trace(scene, rays, steps)
+    traced = sphere_trace(scene, rays, STEPS)
     closer, t = traced < t, torch.minimum(traced, t)
     points = rays.at(t)
     blob = where_needed(closer, partial(nearest_blob, scene), (points,), torch.zeros_like(t))
@@ -112,14 +114,13 @@ def _card_normal(affine: Affine, shape: Float[Tensor, "scene ray 9"], points: Ve
 def lamp_visible(
     scene: SceneTensors,
     lamp: Float[Tensor, "scene 4"],
-    steps: int,
     origins: Vectors,
     to_lamp: Vectors,
 ) -> Values:
     """Return 1 where nothing stands before a lamp (centre, radius), on which the rays end."""
     rays, slack = Rays(origins, to_lamp), float(lamp[0, 3]) + 1e-3 if kernels.on_host(lamp) else 0.0
     seen = nearest_closed_form(scene, rays, lamp[:, :3], slack)[0] >= 1
-    return (seen & (sphere_trace(scene, rays, steps, needed=seen, end=1.0) >= 1)).float()
+    return (seen & (sphere_trace(scene, rays, SHADOW_STEPS, needed=seen, end=1.0) >= 1)).float()
 
 
 def nearest_closed_form(

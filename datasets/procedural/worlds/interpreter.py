@@ -31,20 +31,9 @@ def _polar(away: Number, angle: Number, height: Number) -> Colour:
     return away * math.cos(angle), away * math.sin(angle), height
 
 
-def _cutout(
-    bend: tuple[Number, Number] = (0.0, 0.0),
-    taper: Number = 0.0,
-    teeth: tuple[Number, Number, Number] = (0.0, 0.0, 2.0),
-    bars: tuple[Number, Number] = (0.0, 0.0),
-    stem: Number = 0.0,
-) -> list[Number]:
-    """Return the shape of a card, as ``hit_cards`` takes it."""
-    return [*bend, taper, *teeth, *bars, stem]
-
-
 _FUNCTIONS: Values = {
     function.__name__.lstrip("_"): function
-    for function in (dict, len, max, min, range, round, sum, _scaled, _polar, _cutout)
+    for function in (dict, len, max, min, range, round, sum, _scaled, _polar)
 } | {name: getattr(math, name) for name in ("cos", "sin", "exp", "pi", "radians", "tau")}
 _FUNCTIONS |= {"grid": itertools.product, "linear": linear, "__builtins__": {}}
 _DRAWS = "uniform log_uniform normal integer chance pick colour shifted".split()

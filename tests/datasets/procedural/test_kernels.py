@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from datasets.procedural import PreparedBatch, ProceduralConfig, ProceduralGenerator
-from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer import kernels, tracing
 from datasets.procedural.renderer.intersection import Rays
 from datasets.procedural.renderer.rendering import Quality, render_views
 from datasets.procedural.renderer.scene_tensors import SceneTensors
@@ -18,13 +18,15 @@ from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.tracing import nearest_closed_form
 from datasets.procedural.worlds import scene
 
-QUALITY = Quality(samples=2, rays_per_chunk=1500, trace_steps=2, shadow_steps=2)
+QUALITY = Quality(samples=2, rays_per_chunk=1500)
 
 
 @pytest.fixture(autouse=True)
 def few_slots(monkeypatch):
-    """Set limits that are no multiples of what one kernel takes."""
+    """Set limits that are no multiples of what one kernel takes, and few steps."""
     monkeypatch.setattr(scene, "LIMITS", {"convex": 31, "card": 16, "blob": 11})
+    monkeypatch.setattr(tracing, "STEPS", 2)
+    monkeypatch.setattr(tracing, "SHADOW_STEPS", 2)
 
 
 def prepared_scenes(scenes: int, views: int = 1, size=(24, 30), **config) -> PreparedBatch:

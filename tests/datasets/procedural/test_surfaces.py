@@ -41,7 +41,7 @@ def rays_of(camera: Cameras) -> Rays:
 
 def depths_of(scene: SceneBuilder, camera: Cameras) -> torch.Tensor:
     tensors = scene.tensors()
-    hits = trace(tensors, rays_of(camera), 60)
+    hits = trace(tensors, rays_of(camera))
     return torch.where(tensors.slot_material[0, hits.slot[0]] >= 0, hits.t[0], 0.0)
 
 
@@ -96,7 +96,7 @@ def test_hits_lie_on_shapes_and_normals_face_the_viewer(quadric):
     frame = FRAME.moved((0.1, 0.0, 0.0), (0.4,)).moved(turn=(0.0, 0.2, 0.1))
     scene.add_convex(frame, quadric, (0.6, 0.8, 0.5), material)
     tensors, rays = scene.tensors(), rays_of(camera_at(1.0, -2.5, 1.2))
-    hits = trace(tensors, rays, 4)
+    hits = trace(tensors, rays)
     on_shape = hits.slot[0] == 0
     assert on_shape.sum() > 50
     affine = tensors.convex_affine[0, 0]
