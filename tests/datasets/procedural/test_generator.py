@@ -68,7 +68,7 @@ def test_every_kind_of_world_is_in_range(scene_type):
 
 
 def test_cameras_are_upright_and_look_at_the_same_place():
-    batch = sample(range(6), views=4, size=(16, 16))
+    batch = sample(range(6), views=4, size=(16, 16), samples=1)
     down = batch.views.cameras.c2w[..., :3, 1]
     right = batch.views.cameras.c2w[..., :3, 0]
     assert (right[..., 2].abs() < 0.2).all()
@@ -98,15 +98,15 @@ def test_points_of_one_view_lie_on_the_surfaces_of_another():
     assert hidden < 0.4
 
 
-def test_textureless_worlds_are_plain():
-    def variation(share: float) -> torch.Tensor:
-        batch = sample(range(6), archetypes="room,studio", textureless=share)
-        return (batch.views.images[..., 1:] - batch.views.images[..., :-1]).abs().mean((1, 2, 3, 4))
-
-    assert (variation(1.0) < variation(0.0)).float().mean() > 0.6
-    assert variation(1.0).mean() < 0.8 * variation(0.0).mean()
-    plain = ProceduralGenerator(ProceduralConfig(textureless=1.0)).prepare([0, 1], 1, SIZE).scenes
-    assert (plain.materials[..., COLUMN["pattern"]] == 0).all()
+def test_textureless_worlds_have_the_same_shapes_and_plain_surfaces():
+    config = {"archetypes": "room,studio", "samples": 1}
+    plain, patterned = (sample(range(3), **config, textureless=share) for share in (1.0, 0.0))
+    assert torch.equal(plain.views.depths, patterned.views.depths)
+    steps = [v.images.diff(dim=-1).abs().mean((1, 2, 3, 4)) for v in (plain.views, patterned.views)]
+    assert (steps[0] < steps[1]).all()
+    config = ProceduralConfig(archetypes="room,studio", textureless=1.0)
+    rows = ProceduralGenerator(config).prepare(range(3), 1, SIZE).scenes.materials
+    assert (rows[..., COLUMN["pattern"]] == 0).all() and (rows[..., COLUMN["noise"]] < 0.11).all()
 
 
 def test_more_samples_do_not_move_the_depth():

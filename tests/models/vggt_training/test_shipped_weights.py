@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[3] / "ckpts" / "vggt-mini"
 @pytest.fixture(scope="module")
 def held_out():
     generator = ProceduralGenerator(ProceduralConfig(samples=1), "cpu")
-    return generator.sample(range(4), 3, (154, 196), 0.3).views
+    return generator.sample(range(12), 3, (112, 140), 0.3).views
 
 
 def test_they_beat_knowing_nothing_on_scenes_never_trained_on(held_out):
