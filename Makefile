@@ -25,7 +25,7 @@ lint: install
 # General training on procedural scenes, written in DTU layout and read by the DTU reader; then
 # fine-tuning on the one that was kept out.
 demo: install
-	$(RUN) make_procedural_dataset.py --out $(DEMO)/data
+	$(RUN) -m apps.make_procedural_dataset --out $(DEMO)/data
 	$(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt
 	$(RUN) train_vggt_nerf_finetuning_pl.py --config configs/demo_finetune.txt
 	@echo

@@ -1,60 +1,39 @@
-"""Training several times on each rendered batch: planning and rendering cost more than a step.
+"""Procedural scenes on their way to a training step: planned, rendered, used several times.
 
-What a step trains on stays a function of the step alone. Every ``visits`` steps a new batch comes
-in; the steps between go back to one of the last ``replay_batches``, and look at it otherwise: from
-another camera, in other colours.
+Workers plan, the training device renders: a plan is small, and rendered images never travel between
+processes. Planning and rendering cost more than a step, so that several steps use each rendered
+batch. What a step trains on stays a function of the step alone: every ``visits`` steps a new batch
+comes in; the steps between go back to one of the last ``replay_batches``, and draw other views and
+colours of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datasets.config import ReplayConfig
 from utils.seeding import generator_for
 
 BatchT = TypeVar("BatchT")
 
-# Apart from the streams of whoever trains.
+# Apart from the streams of the training modules.
 BATCH_STREAM = 2
+FIRST_TRAINING_SCENE = 1_000_000
+"""Held-out scenes have the numbers below this one, training scenes those above."""
 
 
-@dataclass(frozen=True)
-class ReplayConfig:
-    """How long rendered scenes stay in use."""
-
-    visits: int = 4
-    """steps for each rendered batch of scenes"""
-    replay_batches: int = 16
-    """rendered batches that are kept to go back to"""
-
-    def __post_init__(self) -> None:
-        """Refuse a supply without scenes."""
-        if self.visits < 1 or self.replay_batches < 1:
-            raise ValueError("visits and replay_batches must be positive")
-
-    def newest_batch(self, step: int) -> int:
-        """Return the number of the last batch that has come in by a step."""
-        return step // self.visits
-
-    def kept_batches(self, step: int) -> range:
-        """Return the numbers of the batches that a step or a later one may go back to."""
-        newest = self.newest_batch(step)
-        return range(max(0, newest - self.replay_batches + 1), newest + 1)
-
-    def batch_of(self, step: int, seed: int) -> int:
-        """Return the number of the batch that a step trains on, the same on all devices."""
-        if step % self.visits == 0:
-            return self.newest_batch(step)
-        kept = self.kept_batches(step)
-        generator = generator_for("cpu", seed, BATCH_STREAM, step)
-        return kept[int(torch.randint(len(kept), (), generator=generator))]
-
-    def missing_batches(self, step: int, held: Collection[int]) -> tuple[int, ...]:
-        """Return which batches have to be rendered at a step, given those that are held."""
-        return tuple(number for number in self.kept_batches(step) if number not in held)
+def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
+    """Return the number of the batch that a step trains on, the same on all devices."""
+    kept = config.kept_batches(step)
+    if step % config.visits == 0:
+        return kept[-1]
+    generator = generator_for("cpu", seed, BATCH_STREAM, step)
+    return kept[int(torch.randint(len(kept), (), generator=generator))]
 
 
 class RenderedBatches(Generic[BatchT]):
@@ -72,9 +51,120 @@ class RenderedBatches(Generic[BatchT]):
     def take(
         self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], BatchT]
     ) -> BatchT:
-        """Render what has come in, forget what has had its time, return the step's batch."""
+        """Render the new batches, drop those of no more use, return the step's batch."""
         for number, plan in plans.items():
             self._batches[number] = render(plan)
         for number in set(self._batches).difference(self._config.kept_batches(step)):
             del self._batches[number]
-        return self._batches[self._config.batch_of(step, seed)]
+        return self._batches[batch_of(self._config, step, seed)]
+
+
+class SceneRequest(NamedTuple):
+    """Numbered scenes, seen in some way: the same request always gives the same images."""
+
+    scene_ids: Sequence[int]
+    num_views: int
+    size: tuple[int, int]
+    """Height and width."""
+    difficulty: float
+
+
+class PreparedScenes(Dataset[Any]):
+    """Item i is the plan of request i."""
+
+    def __init__(
+        self, requests: Sequence[SceneRequest], prepare: Callable[[SceneRequest], Any]
+    ) -> None:
+        self._requests = requests
+        self._prepare = prepare
+
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401
+        """Plan the scenes of a request."""
+        return self._prepare(self._requests[index])
+
+
+class StepPlans(NamedTuple):
+    """What the loader brings to a training step."""
+
+    step: int
+    batches: dict[int, Any]
+    """Plans of the batches that are to be rendered, by number."""
+
+
+class PreparedBatches(Dataset[StepPlans]):
+    """Item (step, batch numbers) are the plans of these batches."""
+
+    def __init__(
+        self, request: Callable[[int], SceneRequest], prepare: Callable[[SceneRequest], Any]
+    ) -> None:
+        self._request = request
+        self._prepare = prepare
+
+    def __getitem__(self, item: tuple[int, tuple[int, ...]]) -> StepPlans:
+        """Plan the scenes of the numbered batches."""
+        step, numbers = item
+        return StepPlans(step, {n: self._prepare(self._request(n)) for n in numbers})
+
+
+class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
+    """The next steps of a run, as many as an epoch has, and the batches each has to render.
+
+    It starts at the run's present step with the missing ones of the batches in use, so that a
+    resumed run goes on where it stopped.
+    """
+
+    def __init__(
+        self,
+        current_step: Callable[[], int],
+        steps: int,
+        missing: Callable[[int, Collection[int]], tuple[int, ...]],
+        held: Callable[[], Collection[int]],
+    ) -> None:
+        self._current_step = current_step
+        self._steps = steps
+        self._missing = missing
+        self._held = held
+
+    def __len__(self) -> int:
+        """Count the steps of an epoch."""
+        return self._steps
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Count up from the present step."""
+        first = self._current_step()
+        held = set(self._held())
+        for step in range(first, first + self._steps):
+            missing = self._missing(step, held)
+            held.update(missing)
+            yield step, missing
+
+
+class PlannedData(pl.LightningDataModule):
+    """Data whose batches are plans."""
+
+    def transfer_batch_to_device(
+        self,
+        batch: Any,  # noqa: ANN401
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> Any:  # noqa: ANN401
+        """Leave plans on the CPU; the renderer moves what it needs."""
+        return batch
+
+
+def scene_loader(scenes: Dataset[Any], items: Iterable[Any], num_workers: int) -> DataLoader[Any]:
+    """Return a loader that plans ahead in worker processes."""
+    return DataLoader(
+        scenes,
+        batch_size=None,
+        sampler=items,
+        num_workers=num_workers,
+        collate_fn=_identity,
+        # Each plan in waiting keeps some 20 files open.
+        prefetch_factor=2 if num_workers else None,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _identity(item: Any) -> Any:  # noqa: ANN401
+    return item

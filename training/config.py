@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from datasets.config import DataChoice, DataConfig
-from datasets.replay import ReplayConfig
-from datasets.worlds_config import WorldsConfig
+from datasets.config import DataChoice, DataConfig, ProceduralDataConfig, ReplayConfig
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,
@@ -125,7 +123,7 @@ class GeneralTrainingConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    worlds: WorldsConfig = field(default_factory=WorldsConfig)
+    worlds: ProceduralDataConfig = field(default_factory=ProceduralDataConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.data_module import SceneDataModule
-from datasets.worlds_module import WorldsModule
+from datasets.procedural_data import ProceduralDataModule
 from models.checkpoint import general_content, model_weights
 from models.config import ModelConfig
 from models.vggt.backbone import load_backbone
@@ -47,9 +47,9 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     return folder / "ckpts"
 
 
-def _build_data(config: GeneralTrainingConfig) -> SceneDataModule | WorldsModule:
+def _build_data(config: GeneralTrainingConfig) -> SceneDataModule | ProceduralDataModule:
     if config.data.dataset_name == "procedural":
-        return WorldsModule(config.data, config.worlds, config.replay, config.run.seed)
+        return ProceduralDataModule(config.data, config.worlds, config.replay, config.run.seed)
     data = SceneDataModule(config.data, config.run.seed)
     data.setup("fit")
     return data

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from utils.errors import UserError
 
-ARCHETYPES = ("studio", "table", "room", "plants", "courtyard")
-"""The kinds of worlds that there are."""
+SCENE_TYPES = ("studio", "table", "room", "plants", "courtyard")
 
 
 @dataclass(frozen=True)
@@ -17,47 +16,32 @@ class ProceduralConfig:
     seed: int = 0
     """Seed of all worlds: scene 5 of seed 0 and scene 5 of seed 1 have nothing in common."""
     archetypes: str = "studio,table,room,plants,courtyard"
-    """Kinds of worlds to draw from, separated by commas; name one twice to see it more often."""
+    """Scene types to draw from, separated by commas; name one twice to see it more often."""
     rig: str = "natural"
     """Camera paths: 'natural' suits each world, 'dtu' is the fixed cap of 49 poses."""
     samples: int = 4
     """Rays per pixel. The first goes through the pixel's centre and gives depth and object id."""
-    march_steps: int = 40
-    """Sphere-tracing steps for blended bodies and height fields."""
-    shadow_steps: int = 18
-    """Sphere-tracing steps towards a light."""
-    max_convex: int = 96
-    """Slots for boxes, ellipsoids, cylinders, cones and the like in one scene."""
-    max_cards: int = 48
-    """Slots for leaves, sheets, lattices and other thin surfaces in one scene."""
-    max_blobs: int = 14
-    """Slots for the parts of smoothly blended bodies in one scene."""
-    max_materials: int = 48
-    """Slots for materials in one scene."""
     rays_per_chunk: int = 2_000_000
     """Rays that are traced at once on an accelerator: bounds the memory, not the result."""
     textureless: float = 0.15
     """Share of worlds in which nearly every surface is plain."""
     texture_folder: str | None = None
-    """Folder of photographs (JPEG or PNG) that some surfaces wear; none if absent."""
+    """Folder of photographs (JPEG or PNG) that texture some surfaces; none if absent."""
     photo_share: float = 0.3
-    """Share of materials that wear a photograph, if there are any."""
+    """Share of materials that show a photograph, if there are any."""
 
     def __post_init__(self) -> None:
-        """Check what the renderer would otherwise trip over.
-
-        Raises:
-            UserError: An archetype or rig is unknown, or there is no ray per pixel.
-        """
-        unknown = set(self.archetype_names) - set(ARCHETYPES)
-        if unknown or not self.archetype_names:
-            raise UserError(f"archetypes {self.archetypes!r}: choose from {', '.join(ARCHETYPES)}.")
+        """Check what the renderer would otherwise fail at."""
+        unknown = set(self.scene_types) - set(SCENE_TYPES)
+        if unknown or not self.scene_types:
+            names = ", ".join(SCENE_TYPES)
+            raise UserError(f"archetypes {self.archetypes!r}: choose from {names}.")
         if self.rig not in ("natural", "dtu"):
             raise UserError(f"rig {self.rig!r}: choose 'natural' or 'dtu'.")
         if self.samples < 1:
             raise UserError(f"samples {self.samples}: at least one ray per pixel is needed.")
 
     @property
-    def archetype_names(self) -> tuple[str, ...]:
+    def scene_types(self) -> tuple[str, ...]:
         """The names in ``archetypes``."""
         return tuple(name.strip() for name in self.archetypes.split(",") if name.strip())

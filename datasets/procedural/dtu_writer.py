@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.formats.depth_maps import write_pfm
-from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
-from datasets.procedural.paths import DTU_VIEWS
+from datasets.procedural.generator import ProceduralGenerator
+from datasets.procedural.worlds.camera_paths import DTU_VIEWS
 from utils.cameras import Cameras
 from utils.errors import UserError
 
@@ -53,13 +53,11 @@ def write_dtu(generator: ProceduralGenerator, folder: Path | str, settings: DtuS
     """Write scenes in DTU layout, seen by the fixed rig that all of them share.
 
     A complete folder of the same settings is left alone; an interrupted one is written anew.
-
-    Raises:
-        UserError: The folder holds something else, or the settings cannot be met.
     """
     folder = Path(folder)
-    _check(generator, settings)
-    marker = _marker(generator, settings)
+    _check(generator.config.rig, settings)
+    written = {"generator": asdict(generator.config), "settings": asdict(settings)}
+    marker = json.dumps(written, indent=1)
     if _is_complete(folder, marker):
         _LOG.info("%s: already complete, left as it is", folder)
         return folder
@@ -67,24 +65,25 @@ def write_dtu(generator: ProceduralGenerator, folder: Path | str, settings: DtuS
     (folder / COMPLETE).unlink(missing_ok=True)
     (folder / PARTIAL).write_text(marker, encoding="utf-8")
     for number, scene in enumerate(settings.scene_ids, start=1):
-        _write_scene(generator, folder, settings, (number, scene))
-    _write_lists(folder, settings)
+        cameras = _write_scene(generator, folder, settings, f"scan{number}_train", scene)
+        if number == 1:
+            _write_cameras(folder / "Cameras", cameras)
+        _LOG.info("%s: %d views of scene %d", folder, settings.num_views, scene)
+    _write_lists(folder / "lists", settings)
     (folder / PARTIAL).replace(folder / COMPLETE)
-    _LOG.info("%s: %d scenes in DTU layout are complete", folder, len(settings.scene_ids))
     return folder
 
 
-def _check(generator: ProceduralGenerator, settings: DtuSettings) -> None:
-    height, width = settings.size
-    if generator.config.rig != "dtu":
+def _check(rig: str, settings: DtuSettings) -> None:
+    (height, width), scenes, views = settings.size, len(settings.scene_ids), settings.num_views
+    if rig != "dtu":
         raise UserError(
-            f"rig {generator.config.rig!r}: all scans of a DTU folder share their cameras; "
-            "choose rig 'dtu'."
+            f"rig {rig!r}: all scans of a DTU folder share their cameras; choose 'dtu'."
         )
-    if not settings.scene_ids or not 1 <= settings.num_views <= DTU_VIEWS:
+    if not scenes or not 1 <= views <= DTU_VIEWS:
         raise UserError(
-            f"{len(settings.scene_ids)} scenes with {settings.num_views} views: at least one scene "
-            f"and 1 to {DTU_VIEWS} views are needed."
+            f"{scenes} scenes with {views} views: at least one scene and 1 to {DTU_VIEWS} views "
+            "are needed."
         )
     if height % 4 or width % 4 or min(height, width) < 16:
         raise UserError(f"image size {width}x{height}: both sides must be multiples of 4, from 16.")
@@ -92,79 +91,57 @@ def _check(generator: ProceduralGenerator, settings: DtuSettings) -> None:
         raise UserError(f"lights {settings.lights}: choose from 0 to 6.")
 
 
-def _marker(generator: ProceduralGenerator, settings: DtuSettings) -> str:
-    written = {"generator": asdict(generator.config), "settings": asdict(settings)}
-    return json.dumps(written, indent=1)
-
-
 def _is_complete(folder: Path, marker: str) -> bool:
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
     complete = folder / COMPLETE
-    if not complete.is_file():
-        if (folder / PARTIAL).is_file():
-            _LOG.info("%s: was interrupted, writing it anew", folder)
-            return False
-        raise UserError(f"{folder}: holds files that are not procedural scenes; choose another.")
-    if complete.read_text(encoding="utf-8") != marker:
+    if complete.is_file():
+        if complete.read_text(encoding="utf-8") == marker:
+            return True
         raise UserError(
             f"{complete}: the folder holds procedural scenes of other settings; delete it or "
             "choose another folder."
         )
-    return True
+    if (folder / PARTIAL).is_file():
+        _LOG.info("%s: was interrupted, writing it anew", folder)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: holds files that are not procedural scenes; choose another.")
+    return False
 
 
 def _write_scene(
-    generator: ProceduralGenerator,
-    folder: Path,
-    settings: DtuSettings,
-    scene: tuple[int, int],
-) -> None:
-    number, scene_id = scene
-    name = f"scan{number}_train"
+    generator: ProceduralGenerator, folder: Path, settings: DtuSettings, name: str, scene: int
+) -> Cameras:
+    """Write the images in every light, and the depth maps; returns the cameras."""
     images, depths = folder / "Rectified" / name, folder / "Depths" / name
     images.mkdir(parents=True, exist_ok=True)
     depths.mkdir(parents=True, exist_ok=True)
-    for place, light in enumerate(settings.lights):
+    views = None
+    for light in settings.lights:
         # Light 3 is DTU's own choice for testing: it is the scene as it was designed.
         prepared = generator.prepare(
-            [scene_id], settings.num_views, settings.size, settings.difficulty, (light + 4) % 7
+            [scene], settings.num_views, settings.size, settings.difficulty, (light + 4) % 7
         )
-        batch = generator.render(prepared)
-        for view in range(settings.num_views):
-            path = images / f"rect_{view + 1:03d}_{light}_r5000.png"
-            _to_image(batch.views.images[0, view]).save(path)
-        if place == 0:
-            _write_depths(depths, batch)
-            if number == 1:
-                _write_cameras(folder / "Cameras", batch.views.cameras[0])
-    _LOG.info("%s: %d views of scene %d", images, settings.num_views, scene_id)
-
-
-def _to_image(image: Float[Tensor, "3 height width"]) -> Image.Image:
-    values = (image.permute(1, 2, 0) * 255).round().to(torch.uint8)
-    return Image.fromarray(values.cpu().numpy())
-
-
-def _write_depths(folder: Path, batch: ProceduralBatch) -> None:
-    depths = (batch.views.depths[0] * MILLIMETRES).cpu().numpy()
-    for view, depth in enumerate(depths):
-        write_pfm(folder / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
+        views = generator.render(prepared).views.to("cpu")
+        pixels = (views.images[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+        for view, image in enumerate(pixels, start=1):
+            Image.fromarray(image).save(images / f"rect_{view:03d}_{light}_r5000.png")
+    assert views is not None
+    for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):
+        write_pfm(depths / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
         mask = Image.fromarray(np.where(depth > 0, 255, 0).astype(np.uint8))
-        mask.save(folder / f"depth_visual_{view:04d}.png")
+        mask.save(depths / f"depth_visual_{view:04d}.png")
+    return views.cameras[0]
 
 
 def _write_cameras(folder: Path, cameras: Cameras) -> None:
     """Write camera files at a quarter of the image size, integer pixel centres, as MVSNet has."""
     (folder / "train").mkdir(parents=True, exist_ok=True)
-    scaled = Cameras(cameras.intrinsics.double().cpu(), cameras.c2w.double().cpu())
-    scaled = scaled.scaled_world(MILLIMETRES)
-    for view in range(scaled.shape[0]):
-        matrix = scaled.intrinsics[view].clone()
+    scaled = Cameras(cameras.intrinsics.double(), cameras.c2w.double()).scaled_world(MILLIMETRES)
+    for view, (intrinsics, w2c) in enumerate(zip(scaled.intrinsics, scaled.w2c, strict=True)):
+        matrix = intrinsics.clone()
         # The inverse of what the reader does: a quarter pixel is lost when images are halved.
         matrix[:2, 2] -= 0.25
         matrix[:2] /= 4
-        text = f"extrinsic\n{_rows(scaled.w2c[view])}\n\nintrinsic\n{_rows(matrix)}\n"
+        text = f"extrinsic\n{_rows(w2c)}\n\nintrinsic\n{_rows(matrix)}\n"
         text += f"\n{DEPTH_MIN} {DEPTH_INTERVAL}\n"
         (folder / "train" / f"{view:08d}_cam.txt").write_text(text, encoding="utf-8")
     (folder / "pair.txt").write_text(_pairs(scaled), encoding="utf-8")
@@ -193,7 +170,7 @@ def _pairs(cameras: Cameras) -> str:
 def _write_lists(folder: Path, settings: DtuSettings) -> None:
     names = [f"scan{number + 1}" for number in range(len(settings.scene_ids))]
     kept = max(len(names) - settings.held_out, 1)
-    lists = {"train": names[:kept], "val": names[kept:] or names, "test": names[kept:] or names}
-    (folder / "lists").mkdir(exist_ok=True)
-    for split, members in lists.items():
-        (folder / "lists" / f"{split}.txt").write_text("\n".join(members) + "\n", encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    for split, listed in {"train": names[:kept], "val": names[kept:], "test": names[kept:]}.items():
+        text = "\n".join(listed or names) + "\n"
+        (folder / f"{split}.txt").write_text(text, encoding="utf-8")

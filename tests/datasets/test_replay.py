@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from datasets.replay import RenderedBatches, ReplayConfig
+from datasets.config import ReplayConfig
+from datasets.replay import RenderedBatches
 
 
 def visited(config: ReplayConfig, steps: int, seed: int = 0) -> list[int]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
+from datasets.config import HELD_OUT_SEED
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.worlds_config import HELD_OUT_SEED
-from datasets.worlds_module import held_out_sample
+from datasets.procedural_data import held_out_sample
 from models.checkpoint import read_checkpoint
 from utils.metrics import psnr
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from datasets.planned_scenes import StepPlans
-from datasets.worlds_module import WorldsModule
+from datasets.procedural_data import ProceduralDataModule
+from datasets.replay import StepPlans
 from training.config import GeneralTrainingConfig
 from training.general import run_general_training
 from utils.checkpoints import load_safely
@@ -43,7 +43,7 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch):
     assert pictures == [
         f"step={step:07d}_world{world}_view000.png" for step in (4, 8) for world in (0, 1)
     ]
-    prepare = WorldsModule.on_after_batch_transfer
+    prepare = ProceduralDataModule.on_after_batch_transfer
 
     def crash(module, batch, dataloader_idx):
         if isinstance(batch, StepPlans) and batch.step == 7:
@@ -51,7 +51,7 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch):
         return prepare(module, batch, dataloader_idx)
 
     with monkeypatch.context() as crashing, pytest.raises(RuntimeError, match="crash"):
-        crashing.setattr(WorldsModule, "on_after_batch_transfer", crash)
+        crashing.setattr(ProceduralDataModule, "on_after_batch_transfer", crash)
         train(tiny_flags, tmp_path / "parts")
     cut = tmp_path / "parts" / whole.parent.parent.name / "ckpts" / "last.ckpt"
     assert load_safely(cut)["global_step"] == 6

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+from datasets.config import ReplayConfig
 from models.vggt.config import VGGTConfig
 from utils.settings import Alias, Count, NonNegativeInt, Positive, Settings, Share, Within
 
@@ -101,16 +102,6 @@ class CurriculumConfig(Settings):
                 f"patches_per_step={self.patches_per_step} does not hold one scene of "
                 f"{self.max_views} views of {most} patches"
             )
-
-
-@dataclass(frozen=True)
-class ReplayConfig(Settings):
-    """How often rendered scenes are trained on; see ``datasets.replay``."""
-
-    visits: Count = 4
-    """steps for each rendered batch of scenes"""
-    replay_batches: Count = 16
-    """rendered batches that are kept to go back to"""
 
 
 @dataclass(frozen=True)

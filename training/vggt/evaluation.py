@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.planned_scenes import SceneRequest
+from datasets.replay import SceneRequest
 from datasets.views import Views
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose

@@ -14,9 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from datasets.planned_scenes import StepPlans
-from datasets.replay import RenderedBatches
-from datasets.replay import ReplayConfig as Replay
+from datasets.replay import RenderedBatches, StepPlans
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
 from training.optimization import ResumableSchedule, warmup_cosine
@@ -63,7 +61,7 @@ class VGGTMiniModule(pl.LightningModule):
         self.average: VGGT = deepcopy(network).requires_grad_(False).eval()
         self.matching = MatchingHeads(network.config.token_dim)
         self.attention = AttentionSupervision(network.aggregator)
-        self.rendered: RenderedBatches[Views] = RenderedBatches(Replay(**asdict(config.replay)))
+        self.rendered: RenderedBatches[Views] = RenderedBatches(config.replay)
         self._make_renderer = make_renderer
         self._renderer: Callable[[Any], Views] | None = None
         self.config = config

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from datasets.planned_scenes import (
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
+from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
     PreparedBatches,
@@ -23,9 +25,6 @@ from datasets.planned_scenes import (
     StepSampler,
     scene_loader,
 )
-from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.generator import ProceduralGenerator
-from datasets.replay import ReplayConfig
 from datasets.views import Views
 from training.vggt.config import (
     MIN_VIEWS,
@@ -135,7 +134,7 @@ class MiniData(PlannedData):
         """Wire the data; ``held_batches`` returns which batches the trainer has rendered."""
         super().__init__()
         self._config, self._prepare, self._held_batches = config, prepare, held_batches
-        self._replay = ReplayConfig(**asdict(config.replay))
+        self._replay = config.replay
 
     def train_dataloader(self) -> DataLoader:
         """Return the run's next steps."""

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.procedural.config import ARCHETYPES, ProceduralConfig
+from datasets.procedural.config import SCENE_TYPES, ProceduralConfig
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
+from datasets.procedural.renderer.textures import COLUMN
 from utils.cameras import project, to_camera, unproject
 from utils.errors import UserError
 
@@ -22,7 +23,6 @@ def assert_same(first: ProceduralBatch, second: ProceduralBatch) -> None:
     torch.testing.assert_close(first.views.images, second.views.images, rtol=0, atol=2e-3)
     torch.testing.assert_close(first.views.depths, second.views.depths)
     assert torch.equal(first.views.cameras.c2w, second.views.cameras.c2w)
-    assert torch.equal(first.object_ids, second.object_ids)
 
 
 def part(batch: ProceduralBatch, scene: int, views: int) -> ProceduralBatch:
@@ -36,8 +36,6 @@ def part(batch: ProceduralBatch, scene: int, views: int) -> ProceduralBatch:
             views_of.masks[one],
         ),
         batch.near_far[scene : scene + 1],
-        batch.object_ids[one],
-        batch.textureless[scene : scene + 1],
     )
 
 
@@ -52,27 +50,25 @@ def test_seeds_and_scenes_differ():
     assert not torch.equal(first.views.cameras.c2w, other_seed.views.cameras.c2w)
 
 
-@pytest.mark.parametrize("archetype", ARCHETYPES)
-def test_every_kind_of_world_is_in_range(archetype):
-    batch = sample([0, 1], archetypes=archetype)
+@pytest.mark.parametrize("scene_type", SCENE_TYPES)
+def test_every_kind_of_world_is_in_range(scene_type):
+    batch = sample([0, 1], archetypes=scene_type)
     views = batch.views
     assert views.images.shape == (2, 2, 3, *SIZE)
     assert views.images.isfinite().all() and views.images.min() >= 0 and views.images.max() <= 1
     assert views.images.std() > 0.02
     assert views.depths.isfinite().all() and (views.depths >= 0).all()
     assert (views.depths > 0).any() and views.masks.all()
-    assert torch.equal(views.depths > 0, batch.object_ids > 0)
     near, far = batch.near_far[:, 0, None, None, None], batch.near_far[:, 1, None, None, None]
     inside = (views.depths > near) & (views.depths < far)
     assert (inside | (views.depths == 0)).all() and (near > 0).all()
-    assert ((batch.textureless >= 0) & (batch.textureless <= 1)).all()
     rotation = views.cameras.c2w[..., :3, :3]
     identity = torch.eye(3).expand_as(rotation)
     torch.testing.assert_close(rotation @ rotation.mT, identity, atol=1e-5, rtol=0)
 
 
 def test_cameras_are_upright_and_look_at_the_same_place():
-    batch = sample(range(6), views=4, size=(16, 16))
+    batch = sample(range(6), views=4, size=(16, 16), samples=1)
     down = batch.views.cameras.c2w[..., :3, 1]
     right = batch.views.cameras.c2w[..., :3, 0]
     assert (right[..., 2].abs() < 0.2).all()
@@ -94,21 +90,23 @@ def test_points_of_one_view_lie_on_the_surfaces_of_another():
     index = seen.long().clamp_min(0)
     flat = (index[..., 1].clamp_max(47) * 64 + index[..., 0].clamp_max(63)).clamp(0, 48 * 64 - 1)
     found = torch.gather(views.depths[:, 1].flatten(1), 1, flat)
-    ids = torch.gather(batch.object_ids[:, 1].flatten(1), 1, flat)
-    same = inside & (ids == batch.object_ids[:, 0].flatten(1))
-    error = ((found - expected).abs() / expected.clamp_min(1e-3))[same]
-    assert same.sum() > 1000
+    error = ((found - expected).abs() / expected.clamp_min(1e-3))[inside & (found > 0.9 * expected)]
+    assert len(error) > 1000
     assert error.median() < 0.01 and (error < 0.05).float().mean() > 0.85
     # Nothing that the other view sees lies far behind what this view says is there.
     hidden = (found < 0.9 * expected)[inside].float().mean()
     assert hidden < 0.4
 
 
-def test_textureless_worlds_are_plain():
-    plain = sample([0, 1, 2], archetypes="room,studio", textureless=1.0).textureless
-    patterned = sample([0, 1, 2], archetypes="room,studio", textureless=0.0).textureless
-    assert plain.min() > 0.4
-    assert plain.mean() > patterned.mean() + 0.3
+def test_textureless_worlds_have_the_same_shapes_and_plain_surfaces():
+    config = {"archetypes": "room,studio", "samples": 1}
+    plain, patterned = (sample(range(3), **config, textureless=share) for share in (1.0, 0.0))
+    assert torch.equal(plain.views.depths, patterned.views.depths)
+    steps = [v.images.diff(dim=-1).abs().mean((1, 2, 3, 4)) for v in (plain.views, patterned.views)]
+    assert (steps[0] < steps[1]).all()
+    config = ProceduralConfig(archetypes="room,studio", textureless=1.0)
+    rows = ProceduralGenerator(config).prepare(range(3), 1, SIZE).scenes.materials
+    assert (rows[..., COLUMN["pattern"]] == 0).all() and (rows[..., COLUMN["noise"]] < 0.11).all()
 
 
 def test_more_samples_do_not_move_the_depth():

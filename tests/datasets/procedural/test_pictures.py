@@ -2,10 +2,9 @@
 
 import torch
 
+from apps.make_textures import dead_leaves, main
 from datasets.formats.images import read_image
-from datasets.procedural.dead_leaves import dead_leaves
-from datasets.procedural.sensor import contrasted
-from make_textures import main
+from datasets.procedural.renderer.sensor import contrasted
 
 
 def test_a_picture_is_a_function_of_its_seed():

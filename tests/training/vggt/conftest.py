@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
+from datasets.config import ReplayConfig
 from datasets.views import Views
 from training.vggt.config import (
     CurriculumConfig,
     HeldOutConfig,
     MiniTrainingConfig,
     OptimizerConfig,
-    ReplayConfig,
     RunConfig,
 )
 from training.vggt.scenes import SceneSource

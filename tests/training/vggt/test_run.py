@@ -12,6 +12,7 @@ import torch
 
 import train_vggt_mini_pl
 from models.vggt.network import VGGT, random_vggt
+from training.vggt import run
 from training.vggt.evaluation import comparison_table
 from training.vggt.run import run_mini_training
 from training.vggt.scenes import SceneSource

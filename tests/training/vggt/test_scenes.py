@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datasets.planned_scenes import FIRST_TRAINING_SCENE, SceneRequest
+from datasets.replay import FIRST_TRAINING_SCENE, SceneRequest
 from training.vggt import scenes
 from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig, SceneConfig
 from training.vggt.evaluation import evaluate_held_out

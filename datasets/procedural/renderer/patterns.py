@@ -1,0 +1,218 @@
+"""Patterns of surfaces, as functions of the place on the surface.
+
+Every pattern is a pair (blend, accent): the colour is ``mix(mix(first, second, blend), third,
+accent)``. Edges are as soft as the pixel's footprint is wide, and patterns finer than a pixel
+fade to their mean, so that nothing flickers that a camera would not show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from datasets.procedural.renderer.intersection import fraction
+from datasets.procedural.renderer.noise import hashed, whole
+from datasets.procedural.renderer.scene_tensors import Numbers, Values
+
+Layers = tuple[Values, Values]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The places on surfaces whose colours are asked for."""
+
+    u: Values
+    """Across the surface, in periods of the pattern."""
+    v: Values
+    height: Values
+    """Along the frame's z axis, in periods of the pattern."""
+    footprint: Values
+    """Width of a pixel, in periods of the pattern."""
+    cloud: Values
+    """Multi-octave noise in about [-1, 1]."""
+    seed: Numbers
+    aspect: Values
+    detail: Values
+
+    def hash(self, u: Values, v: Values, seed: int = 0) -> Values:
+        """Return a random number in [0, 1) of each unit cell of two coordinates."""
+        return hashed(whole(u), whole(v), self.seed + seed)
+
+    def faded(self, values: Values, mean: Values | float, fineness: float | int = 1) -> Values:
+        """Fade to the mean what repeats ``fineness`` times a period, as pixels grow."""
+        kept = (1.7 - 1.7 * fineness * self.footprint).clamp(0, 1)
+        return mean + kept * (values - mean)
+
+
+def _step(edge: Values | float, values: Values, width: Values) -> Values:
+    """Rise from 0 to 1 over a pixel's width around an edge."""
+    return ((values - edge) / width.clamp_min(1e-3) + 0.5).clamp(0, 1)
+
+
+def _bar(position: Values, half_width: Values | float, width: Values) -> Values:
+    """Be 1 within half a width of the middle of every period."""
+    return 1 - _step(half_width, (fraction(position) - 0.5).abs(), width)
+
+
+def _plain(p: Place) -> Layers:
+    return 0 * p.u, 0 * p.u
+
+
+def _marble(p: Place) -> Layers:
+    return _step(0.0, p.cloud, 0.6 + 0 * p.u), (p.cloud * 2 - 0.7).clamp(0, 1)
+
+
+def _wood(p: Place) -> Layers:
+    rings = (p.u**2 * 0.02 + (p.v + 0.7) ** 2).sqrt() + p.detail * p.cloud
+    wave = 0.5 + 0.5 * (2 * math.pi * rings).sin()
+    fibre = p.hash(p.v * 9, p.u * 0.4)
+    return p.faded(wave * wave, 0.4), p.faded(0.25 * fibre, 0.1, 9)
+
+
+def _courses(p: Place) -> tuple[Values, Values]:
+    """Return u in rows that are shifted against each other, and each cell's own hash."""
+    u = p.u / p.aspect + 0.5 * (whole(p.v) % 2).float() * (p.aspect > 1.05)
+    return u, p.hash(u, p.v)
+
+
+def _brick(p: Place) -> Layers:
+    u, own = _courses(p)
+    joint_u = 1 - _bar(u, 0.5 - p.detail / p.aspect, p.footprint / p.aspect)
+    joint = torch.maximum(joint_u, 1 - _bar(p.v, 0.5 - p.detail, p.footprint))
+    return p.faded(joint, 3 * p.detail), own * (1 - joint)
+
+
+def _planks(p: Place) -> Layers:
+    u, own = _courses(p)
+    grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * own + 4 * p.detail * p.cloud).sin()
+    joint_u = 1 - _bar(u, 0.492, p.footprint / p.aspect)
+    joint = torch.maximum(joint_u, 1 - _bar(p.v, 0.485, p.footprint))
+    blend = (0.6 * own + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
+    return blend, p.faded(joint, 0.03)
+
+
+def _checker(p: Place) -> Layers:
+    first, second = _bar(p.u / p.aspect, 0.25, p.footprint), _bar(p.v, 0.25, p.footprint)
+    return p.faded(first + second - 2 * first * second, 0.5), 0 * p.u
+
+
+def _stripes(p: Place) -> Layers:
+    thin = _bar(p.u + 0.31, 0.04, p.footprint)
+    return p.faded(_bar(p.u, p.detail, p.footprint), 2 * p.detail), p.faded(thin, 0.08)
+
+
+def _cloth(p: Place) -> Layers:
+    threads = 0.5 + 0.25 * ((25 * p.u).sin() + (25 * p.v).sin())
+    bands = 0.5 * (_bar(p.u, p.detail, p.footprint) + _bar(p.v, p.detail, p.footprint))
+    return p.faded(bands, p.detail), p.faded(0.35 * threads, 0.17, 4)
+
+
+def _glyphs(p: Place) -> Layers:
+    """Lines of words of letters: each letter is 4 by 6 random blocks in a cell of 5 by 9."""
+    line, letter = p.v * 3, p.u * 5
+    row, column = whole(line), whole(letter)
+    length = 3 + hashed(row, row * 0, p.seed) * 30
+    written = (p.hash(letter, line, 5) < 0.82) & (column.remainder(40).float() < length)
+    x, y = whole(fraction(letter) * 5), whole(fraction(line) * 9)
+    block = hashed(column * 5 + x, row * 9 + y, p.seed + 9) < 0.58
+    ink = (written & block & (x < 4) & (y > 0) & (y < 7)).float()
+    heading = p.hash(p.v * 0.6, p.u * 0.25, 3) < 0.15
+    return p.faded(ink, 0.3 * written.float(), 12), 0.8 * heading.float()
+
+
+def _cells(p: Place) -> Layers:
+    """Pebbles or cracks: the two nearest of one random point per lattice cell (Worley, 1996)."""
+    column, row = whole(p.u), whole(p.v)
+    nearest = second = torch.full_like(p.u, 9.0)
+    own = torch.zeros_like(p.u)
+    for shift in range(9):
+        i, j = column + (shift % 3 - 1), row + (shift // 3 - 1)
+        x = i.float() + hashed(i, j, p.seed) - p.u
+        y = j.float() + hashed(i, j, p.seed + 17) - p.v
+        gap = x * x + y * y
+        closer = gap < nearest
+        second = torch.where(closer, nearest, torch.minimum(second, gap))
+        own = torch.where(closer, hashed(i, j, p.seed + 29), own)
+        nearest = torch.where(closer, gap, nearest)
+    crack = 1 - _step(0.06, second.sqrt() - nearest.sqrt(), 0.08 + p.footprint)
+    return p.faded(crack, 0.2), p.faded(own * (1 - crack), 0.4)
+
+
+def _speckle(p: Place) -> Layers:
+    fine, coarse = p.hash(p.u * 8, p.v * 8), p.hash(p.u * 3, p.v * 3, 7)
+    return (
+        p.faded((fine < p.detail).float(), p.detail, 8),
+        p.faded((coarse < 0.5 * p.detail).float(), 0.5 * p.detail, 3),
+    )
+
+
+def _gradient(p: Place) -> Layers:
+    return 0.5 + 0.5 * (p.height + 0.3 * p.cloud).sin(), 0 * p.u
+
+
+def _dots(p: Place) -> Layers:
+    x, y = fraction(p.u) - 0.5, fraction(p.v) - 0.5
+    inside = 1 - _step(0.55 * p.detail + 0.1, (x * x + y * y).sqrt(), p.footprint)
+    mean = p.detail**2
+    return p.faded(inside, mean), p.faded(inside * (p.hash(p.u, p.v) < 0.3), 0.3 * mean)
+
+
+def _collage(p: Place) -> Layers:
+    """Packaging and posters: blocks within blocks, and circles, at three scales."""
+    blend, accent = torch.zeros_like(p.u), torch.zeros_like(p.u)
+    for level, scale in enumerate((0.35, 0.9, 2.6)):
+        u, v = p.u * scale, p.v * scale / p.aspect
+        own = p.hash(u, v, 11 * level)
+        x, y = fraction(u) - 0.5, fraction(v) - 0.5
+        is_round = p.hash(u, v, 3 + level) < 0.3
+        gap = torch.where(is_round, (x * x + y * y).sqrt(), torch.maximum(x.abs(), y.abs()))
+        inside = p.faded(1 - _step(0.25 + 0.25 * own, gap, scale * p.footprint), 0.4, scale)
+        blend = torch.where(own < 0.45, blend * (1 - inside) + inside * (own * 2), blend)
+        accent = torch.where(own > 0.7, accent * (1 - inside) + inside * own, accent)
+    return blend.clamp(0, 1), accent.clamp(0, 1)
+
+
+def _windows(p: Place) -> Layers:
+    """Rows of windows with frames, on a wall."""
+    u, v, width = p.u / p.aspect, p.v, p.footprint
+    wide, high = (fraction(u) - 0.5).abs(), (fraction(v) - 0.5).abs()
+    opening = (1 - _step(0.24, wide, width)) * (1 - _step(0.34, high, width))
+    frame = (1 - _step(0.29, wide, width)) * (1 - _step(0.39, high, width))
+    bars = torch.maximum(_bar(2 * u, 0.06, 2 * width), _bar(3 * v, 0.05, 3 * width))
+    glass = opening * (1 - bars)
+    return p.faded(glass, 0.25), p.faded(frame - glass, 0.15).clamp(0, 1)
+
+
+def _grass(p: Place) -> Layers:
+    """Blades and fur: noise that is drawn out, in two scales."""
+    long = p.hash(p.u * 14 + 2 * p.cloud, p.v * 3)
+    fine = p.hash(p.u * 31, p.v * 7 + p.cloud, 1)
+    return 0.6 * p.faded(long, 0.5, 9) + 0.2 * (p.cloud + 1), 0.6 * p.faded(fine, 0.5, 16)
+
+
+def _floral(p: Place) -> Layers:
+    """Flowers scattered over cloth or paper: petals around a point, with leaves."""
+    own, other = p.hash(p.u, p.v), p.hash(p.u, p.v, 13)
+    x, y = fraction(p.u) - 0.3 - 0.4 * own, fraction(p.v) - 0.3 - 0.4 * other
+    radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
+    petals = 0.16 + 0.1 * own + 0.05 * (angle * (3 + 2 * (own > 0.5)) + 9 * own).cos()
+    flower = 1 - _step(petals, radius + 0.05 * p.cloud, p.footprint)
+    rings = 0.5 + 0.5 * (40 * radius + 5 * angle.cos() + 4 * p.cloud).sin()
+    leaves = 1 - _step(0.4 * (2 * angle + 6 * other).sin().abs() ** 4, radius, p.footprint)
+    shown = (other < 0.85).float()
+    blend = p.faded(flower * (0.5 + 0.5 * rings) * shown, 0.15)
+    return blend, p.faded(leaves * (1 - flower) * shown, 0.1)
+
+
+PATTERN_CODE: dict[str, Callable[[Place], Layers]] = {
+    function.__name__.lstrip("_"): function
+    for function in (
+        *(_plain, _marble, _wood, _brick, _checker, _stripes, _cloth, _glyphs, _cells, _speckle),
+        *(_gradient, _planks, _dots, _collage, _windows, _grass, _floral),
+    )
+} | {"photo": _collage}  # seen only where there are no photographs
+PATTERNS = tuple(PATTERN_CODE)
+"""Names of the patterns; a material's row stores the index."""

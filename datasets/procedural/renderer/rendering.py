@@ -1,0 +1,139 @@
+"""From worlds and cameras to images: rays in chunks, light, depth and ids of every pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer.intersection import Rays
+from datasets.procedural.renderer.noise import hashed
+from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer.shading import lamp_disc, shade
+from datasets.procedural.renderer.tracing import trace
+from utils.cameras import Cameras, pixel_directions, rotate
+
+_TILE = 32
+"""Side of the tiles in whose order pixels are rendered: neighbours see alike."""
+_PIXELS_ON_CPU = 20480
+"""Pixels that are rendered at once on the CPU."""
+
+Photos = Float[Tensor, "photo texel 3"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How carefully to render."""
+
+    samples: int
+    rays_per_chunk: int
+
+
+def render_views(
+    scenes: SceneTensors,
+    cameras: Cameras,
+    lamps: Float[Tensor, "scene view lamp 8"],
+    seeds: Int[Tensor, "scene view"],
+    size: tuple[int, int],
+    quality: Quality,
+    photos: Photos | None = None,
+) -> Float[Tensor, "scene view height width 4"]:
+    """Render linear light and z-depth (0 where there is no surface) at (height, width)."""
+    count, views = cameras.shape
+    flat = Cameras(cameras.intrinsics.flatten(0, 1), cameras.c2w.flatten(0, 1))
+    lamps, seeds = lamps.flatten(0, 1), seeds.flatten()
+    on_host = kernels.on_host(lamps)
+    most = max(quality.rays_per_chunk // (count * views * quality.samples), 1)
+    chunks = _pixel_chunks(size, _PIXELS_ON_CPU if on_host else most, lamps.device)
+
+    @torch.no_grad()
+    def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
+        view = flat[images], lamps[images], seeds[images]
+        return torch.cat(
+            [_render_pixels(tensors, *view, pixels, quality, photos) for pixels in chunks], 1
+        )
+
+    def render_one(image: int) -> Float[Tensor, "1 pixel 4"]:
+        scene = scenes.map(lambda tensor: tensor[image // views : image // views + 1])
+        return render(scene, slice(image, image + 1))
+
+    if on_host:
+        # One by one: a tile then tests only the surfaces that it may see. Tiles are too small for
+        # parallel kernels, so that each thread takes an image of its own.
+        pixels = torch.cat(_map_in_threads(render_one, count * views))
+    else:
+        every = scenes.map(lambda tensor: tensor.repeat_interleave(views, 0))
+        pixels = render(every, slice(None))
+    column, row = torch.cat(chunks).long().unbind(-1)
+    order = torch.argsort(row * size[1] + column)
+    return pixels[:, order].reshape(count, views, *size, 4)
+
+
+def _map_in_threads(task: Callable[[int], Tensor], count: int) -> list[Tensor]:
+    """Run tasks in as many threads as PyTorch may use, with one kernel thread each."""
+    threads = torch.get_num_threads()
+    if threads == 1 or count == 1:
+        return [task(index) for index in range(count)]
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(task, range(count)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pixel_chunks(
+    size: tuple[int, int], most: int, device: torch.device
+) -> list[Float[Tensor, "_pixel 2"]]:
+    """Cut an image into bundles of at most so many pixel centres, tile by tile."""
+    height, width = size
+    row, column = torch.meshgrid(
+        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+    )
+    order = torch.argsort((row // _TILE * width + column // _TILE).flatten(), stable=True)
+    centers = torch.stack([column, row], -1).reshape(-1, 2)[order] + 0.5
+    return list(centers.tensor_split(math.ceil(len(centers) / most)))
+
+
+def _sample_positions(
+    pixels: Float[Tensor, "pixel 2"], pixel_hash: Float[Tensor, "scene pixel"], count: int
+) -> Float[Tensor, "scene ray 2"]:
+    """Place the samples of a pixel: the centre first, then a ring that turns with the hash."""
+    angles = torch.arange(count - 1, device=pixels.device) / max(count - 1, 1)
+    angles = 2 * math.pi * (angles + pixel_hash[..., None])
+    ring = 0.42 * torch.stack([angles.cos(), angles.sin()], -1)
+    offsets = torch.cat(
+        [torch.zeros_like(pixel_hash)[..., None, None].expand(-1, -1, 1, 2), ring], 2
+    )
+    return (pixels[:, None] + offsets).flatten(1, 2)
+
+
+def _render_pixels(
+    scene: SceneTensors,
+    cameras: Cameras,
+    lamps: Float[Tensor, "scene lamp 8"],
+    seeds: Int[Tensor, " scene"],
+    pixels: Float[Tensor, "pixel 2"],
+    quality: Quality,
+    photos: Photos | None,
+) -> Float[Tensor, "scene pixel 4"]:
+    """Render one view of each scene at pixel centres."""
+    column, row = pixels.to(torch.int32).unbind(-1)
+    pixel_hash = hashed(column[None], row[None], seeds[:, None])
+    positions = _sample_positions(pixels, pixel_hash, quality.samples)
+    # Directions have camera-z 1, so that ray parameters are z-depths.
+    directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras).contiguous()
+    origins = cameras.centers[:, None].expand_as(directions).contiguous()
+    hits = trace(scene, Rays(origins, directions))
+    lamp_samples = lamps, lamp_disc(pixel_hash, quality.samples)
+    light = shade(scene, hits, directions, 1 / cameras.intrinsics[:, :1, 0], lamp_samples, photos)
+    light = light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2)
+    # The centre ray alone decides on the depth.
+    t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]
+    depth = torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)
+    return torch.cat([light, depth[..., None]], -1)

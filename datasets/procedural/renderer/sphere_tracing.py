@@ -1,0 +1,174 @@
+"""Blended blobs: signed distances and sphere tracing (Hart, 1996)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer.intersection import FAR, Rays, enter_box, to_local
+from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
+from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors
+
+_BLOBS_IN_KERNEL = 5
+"""Blobs that one kernel takes on an accelerator."""
+_NOTHING_NEAR = 1e3
+"""A distance beyond every blob's."""
+_HIT = 4e-4
+"""Distance at which a ray has arrived, relative to the way that it came."""
+
+PerScene = Float[Tensor, "scene 1"]
+
+
+def blob_distances(
+    affine: Float[Tensor, "scene blob 3 4"], shape: Float[Tensor, "scene blob 5"], points: Vectors
+) -> Float[Tensor, "scene ray blob"]:
+    """Signed distances to rounded boxes (balls and capsules among them) and rings."""
+    x, y, z = to_local(affine, points, points=True)
+    half_x, half_y, half_z, radius, ring = shape[:, None].unbind(-1)
+    around = (x * x + y * y).sqrt() - ring
+    x, y = torch.where(ring > 0, around, x), torch.where(ring > 0, 0.0, y)
+    x, y, z = x.abs() - half_x, y.abs() - half_y, z.abs() - half_z
+    outside = (x.clamp_min(0) ** 2 + y.clamp_min(0) ** 2 + z.clamp_min(0) ** 2).sqrt()
+    inside = torch.maximum(torch.maximum(x, y), z).clamp_max(0)
+    return outside + inside - radius
+
+
+class DistanceField:
+    """Signed distance to the union of a scene's blobs.
+
+    They blend by an exponential smooth minimum: the same for any order of the blobs.
+    """
+
+    def __init__(self, scene: SceneTensors, rays: Vectors) -> None:
+        """Lay the blobs out for no more points than ``rays``."""
+        self._blend = scene.blob_blend[:, None]
+        table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
+        used = scene.blob_shape[..., 3] > 0
+        # Negative half sides and radii are far from everywhere.
+        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, used, -_NOTHING_NEAR)
+        self._nearest = torch.full(rays.shape[:2], _NOTHING_NEAR, device=rays.device)
+        self._total = torch.zeros_like(self._nearest)
+
+    def __call__(self, points: Vectors) -> Values:
+        """Return the signed distances of points."""
+        nearest, total = self._nearest[:, : points.shape[1]], self._total[:, : points.shape[1]]
+        for group in self._groups:
+            if group.shape[2]:
+                nearest, total = _blend_in(group, self._blend, points, nearest, total)
+        return _blended(nearest, total, self._blend)
+
+    def along(self, rays: Rays, t: Values) -> Values:
+        """Return the signed distances at ray parameters."""
+        return self(_point_at(rays.origins, rays.directions, t))
+
+
+@fused
+def _blend_in(
+    blobs: Float[Tensor, "scene 1 few value"],
+    blend: PerScene,
+    points: Vectors,
+    nearest: Values,
+    total: Values,
+) -> tuple[Values, Values]:
+    """Add blobs to a running minimum and to the sum of exponentials relative to it."""
+    affine, shape = blobs[:, 0, :, :12].unflatten(-1, (3, 4)), blobs[:, 0, :, 12:17]
+    gaps = blob_distances(affine, shape, points)
+    least = torch.minimum(nearest, gaps.amin(-1))
+    kept = total * ((least - nearest) / blend).exp()
+    return least, kept + ((least[..., None] - gaps) / blend[..., None]).exp().sum(-1)
+
+
+@fused
+def _blended(nearest: Values, total: Values, blend: PerScene) -> Values:
+    return nearest - blend * total.clamp_min(1e-30).log()
+
+
+@fused
+def _point_at(origins: Vectors, directions: Vectors, t: Values) -> Vectors:
+    return origins + t[..., None] * directions
+
+
+def sphere_trace(
+    scene: SceneTensors, rays: Rays, steps: int, needed: Flags | None = None, end: float = FAR
+) -> Values:
+    """Return where rays meet blobs: the ray parameter, ``FAR`` for a miss.
+
+    ``needed``: rays that count at all; ``end``: parameter beyond which no hit counts.
+    """
+    entry, leave = enter_box(scene.blob_box, rays)
+    leave = leave.clamp_max(end)
+    enters = entry < leave if needed is None else (entry < leave) & needed
+    arguments = (rays.origins, rays.directions, entry, leave)
+    return where_needed(
+        enters, partial(_trace, scene, steps), arguments, torch.full_like(entry, FAR)
+    )
+
+
+def _trace(
+    scene: SceneTensors, steps: int, origins: Vectors, directions: Vectors, t: Values, leave: Values
+) -> Values:
+    rays, distance = Rays(origins, directions), DistanceField(scene, origins)
+    if kernels.on_host(origins):
+        t = _advance_active(distance, rays, t, leave, steps)
+    else:
+        for _ in range(steps):
+            t = _step(t, distance.along(rays, t), directions, leave)
+    t, gap = _polish(distance, rays, t)
+    way = t * directions.norm(dim=-1)
+    return torch.where((gap.abs() < _HIT * (1 + t)) & (t < leave) & (way > 1e-3), t, FAR)
+
+
+@fused
+def _step(t: Values, gap: Values, directions: Vectors, leave: Values) -> Values:
+    """Step forward by what is surely free."""
+    return torch.minimum(t + gap / directions.norm(dim=-1), leave + 1e-3)
+
+
+def _advance_active(
+    distance: DistanceField, rays: Rays, t: Values, leave: Values, steps: int
+) -> Values:
+    """Advance only the rays that have not arrived yet; every three steps these are chosen anew."""
+    active, t = (t < leave)[0].nonzero()[:, 0], t.clone()
+    for _ in range(0, steps, 3):
+        few = Rays(rays.origins[:, active], rays.directions[:, active])
+        now = before = t[:, active]
+        for _ in range(3):
+            before = now
+            now = _step(now, distance.along(few, now), few.directions, leave[:, active])
+        t[:, active] = now
+        moved = (now - before) * few.directions.norm(dim=-1)
+        active = active[((moved > 0.2 * _HIT * (1 + now)) & (now < leave[:, active]))[0]]
+        if len(active) == 0:
+            break
+    return t
+
+
+def _polish(distance: DistanceField, rays: Rays, t: Values) -> tuple[Values, Values]:
+    """Replace the slow end of sphere tracing by two secant steps; also return the last distance."""
+    speed = rays.directions.norm(dim=-1)
+    step = 2e-3 / speed
+    gap = distance.along(rays, t)
+    for _ in range(2):
+        slope = ((distance.along(rays, t + step) - gap) / step).clamp_max(-0.05 * speed)
+        advance = (gap / -slope).clamp(min=-0.02 / speed, max=0.02 / speed)
+        t = t + torch.where(gap.abs() < 0.02, advance, 0.0)
+        gap = distance.along(rays, t)
+    return t, gap
+
+
+def nearest_blob(scene: SceneTensors, points: Vectors) -> Values:
+    """Return the number of the blob that is nearest to each point."""
+    return blob_distances(scene.blob_affine, scene.blob_shape, points).argmin(-1).to(points.dtype)
+
+
+def blob_normal(scene: SceneTensors, points: Vectors) -> Vectors:
+    """Gradient of the distance by differences along the corners of a tetrahedron."""
+    normal, distance = torch.zeros_like(points), DistanceField(scene, points)
+    for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
+        corner = torch.tensor(corner, dtype=points.dtype, device=points.device)
+        normal = normal + distance(points + 2e-3 * corner)[..., None] * corner
+    return torch.nn.functional.normalize(normal, dim=-1)

@@ -1,0 +1,207 @@
+"""The nearest surface along each ray, and what stands between a point and a lamp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from datasets.procedural.renderer import kernels
+from datasets.procedural.renderer.intersection import (
+    FAR,
+    Rays,
+    dot,
+    hit_cards,
+    hit_convex,
+    hit_shell,
+    quadric_value,
+)
+from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
+from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
+from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
+
+STEPS, SHADOW_STEPS = 40, 18
+"""Sphere-tracing steps from a camera, and towards a lamp."""
+_SLOTS_IN_KERNEL = 3
+"""Slots that one kernel tests on an accelerator."""
+_BUNDLE = 4096
+"""Neighbouring rays that are tested together on the CPU."""
+
+Table = Float[Tensor, "scene _slot _value"]
+Flags = Bool[Tensor, "scene _slot"]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where rays ended."""
+
+    t: Values
+    slot: Numbers
+    points: Vectors
+    normals: Vectors
+    """Unit length, towards the viewer."""
+
+
+def trace(scene: SceneTensors, rays: Rays) -> Hits:
+    """Find the nearest surface and its normal. The rays of a scene share their origin."""
+    _, first_blob, first_face = scene.slot_starts
+    t, face = hit_shell(scene.shell_box, rays)
+    slot = face + first_face
+    nearest, index = nearest_closed_form(scene, rays, rays.origins[:, 0], 0.0)
+    t, slot = torch.minimum(nearest, t), torch.where(nearest < t, index, slot)
+    traced = sphere_trace(scene, rays, STEPS)
+    closer, t = traced < t, torch.minimum(traced, t)
+    points = rays.at(t)
+    blob = where_needed(closer, partial(nearest_blob, scene), (points,), torch.zeros_like(t))
+    slot = torch.where(closer, blob.long() + first_blob, slot)
+    normals = _normals(scene, points, slot)
+    towards_viewer = dot(normals, rays.directions) <= 0
+    return Hits(t, slot, points, torch.where(towards_viewer[..., None], normals, -normals))
+
+
+def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
+    first_card, first_blob, first_face = scene.slot_starts
+    convex = slot.clamp_max(first_card - 1)
+    card = (slot - first_card).clamp(0, first_blob - first_card - 1)
+    normal = _convex_normal(
+        pick(scene.convex_affine.flatten(2), convex), pick(scene.convex_shape, convex), points
+    )
+    card_normal = _card_normal(
+        pick(scene.card_affine.flatten(2), card), pick(scene.card_shape, card), points
+    )
+    normal = torch.where((slot >= first_card)[..., None], card_normal, normal)
+    on_blob = (slot >= first_blob) & (slot < first_face)
+    normal = where_needed(on_blob, partial(blob_normal, scene), (points,), normal)
+    face = slot - first_face
+    axes = torch.arange(3, device=slot.device)
+    inward = torch.where((face < 3)[..., None], 1.0, -1.0) * (face.remainder(3)[..., None] == axes)
+    normal = torch.where((face >= 0)[..., None], inward, normal)
+    return torch.nn.functional.normalize(normal, dim=-1)
+
+
+Affine = Float[Tensor, "scene ray 12"]
+
+
+def _convex_normal(
+    affine: Affine, quadric: Float[Tensor, "scene ray 5"], points: Vectors
+) -> Vectors:
+    """Normal of whichever bound of the shape the point lies on."""
+    rows = affine.unflatten(-1, (3, 4))
+    local = dot(rows[..., :3], points[..., None, :]) + rows[..., 3]
+    x, y, z = local.unbind(-1)
+    ax, ay, az, b, _ = quadric.unbind(-1)
+    gradient = torch.stack([ax * x, ay * y, az * z + 0.5 * b], -1)
+    gap, axis = (local.abs() - 1).max(-1)
+    value = quadric_value(quadric, x, y, z)
+    on_quadric = value / (2 * gradient.norm(dim=-1)).clamp_min(1e-6) > gap
+    flat = torch.zeros_like(local).scatter(
+        -1, axis[..., None], torch.gather(local, -1, axis[..., None]).sign()
+    )
+    inner = torch.where(on_quadric[..., None], gradient, flat)
+    return (inner[..., None] * rows[..., :3]).sum(-2)
+
+
+def _card_normal(affine: Affine, shape: Float[Tensor, "scene ray 9"], points: Vectors) -> Vectors:
+    rows = affine.unflatten(-1, (3, 4))
+    u, v, _ = (dot(rows[..., :3], points[..., None, :]) + rows[..., 3]).unbind(-1)
+    inner = torch.stack([-2 * shape[..., 0] * u, -2 * shape[..., 1] * v, torch.ones_like(u)], -1)
+    return (inner[..., None] * rows[..., :3]).sum(-2)
+
+
+def lamp_visible(
+    scene: SceneTensors,
+    lamp: Float[Tensor, "scene 4"],
+    origins: Vectors,
+    to_lamp: Vectors,
+) -> Values:
+    """Return 1 where nothing stands before a lamp (centre, radius), on which the rays end."""
+    rays, slack = Rays(origins, to_lamp), float(lamp[0, 3]) + 1e-3 if kernels.on_host(lamp) else 0.0
+    seen = nearest_closed_form(scene, rays, lamp[:, :3], slack)[0] >= 1
+    return (seen & (sphere_trace(scene, rays, SHADOW_STEPS, needed=seen, end=1.0) >= 1)).float()
+
+
+def nearest_closed_form(
+    scene: SceneTensors, rays: Rays, apex: Float[Tensor, "scene 3"], slack: float
+) -> tuple[Values, Numbers]:
+    """Nearest convex shape or card: ray parameter (``FAR`` for a miss) and slot.
+
+    All rays start or end within ``slack`` of the apex. On the CPU, neighbours are tested together,
+    against those surfaces only that reach into their common cone.
+    """
+    convex = _numbered(scene.convex_affine, scene.convex_shape, 0)
+    cards = _numbered(scene.card_affine, scene.card_shape, scene.slot_starts[0])
+    every = (scene.convex_sphere[..., 3] > 0, scene.card_sphere[..., 3] > 0)
+    if not kernels.on_host(rays.origins):
+        return _running_nearest((convex, cards), every, rays)
+    found = []
+    for o, d in zip(rays.origins.split(_BUNDLE, 1), rays.directions.split(_BUNDLE, 1), strict=True):
+        few = _touched(scene, apex[0], (o if slack else o + d)[0], slack)
+        found.append(_running_nearest((convex, cards), few, Rays(o, d)))
+    return torch.cat([t for t, _ in found], 1), torch.cat([slot for _, slot in found], 1)
+
+
+def _numbered(affine: Tensor, shape: Tensor, first: int) -> Table:
+    """Join each slot's number, frame and shape in a row."""
+    numbers = torch.arange(first, first + shape.shape[1], dtype=shape.dtype, device=shape.device)
+    return torch.cat([numbers.expand(len(shape), -1)[..., None], affine.flatten(2), shape], -1)
+
+
+def _touched(
+    scene: SceneTensors, apex: Float[Tensor, 3], points: Float[Tensor, "ray 3"], slack: float
+) -> tuple[Flags, Flags]:
+    """Find the convex shapes and cards that reach into the cone from an apex around all points."""
+    unit = torch.nn.functional.normalize(points - apex, dim=-1)
+    axis = torch.nn.functional.normalize(unit.mean(0), dim=-1)
+    half_angle = dot(unit, axis).min().clamp(-1, 1).acos()
+    spheres = torch.cat([scene.convex_sphere[0], scene.card_sphere[0]])
+    offset = spheres[:, :3] - apex
+    gap = offset.norm(dim=-1).clamp_min(1e-6)
+    size = spheres[:, 3] + slack
+    angle = (dot(offset, axis) / gap).clamp(-1, 1).acos()
+    reach = torch.where(gap > size, (size / gap).clamp(max=1).asin(), 4.0)
+    touched = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
+    convex = scene.convex_sphere.shape[1]
+    return touched[None, :convex], touched[None, convex:]
+
+
+def _running_nearest(
+    tables: tuple[Table, Table], used: tuple[Flags, Flags], rays: Rays
+) -> tuple[Values, Numbers]:
+    t = torch.full_like(rays.directions[..., 0], FAR)
+    slot = torch.zeros_like(t)
+    for closer, table, flags in zip((_closer_convex, _closer_card), tables, used, strict=True):
+        for group in slot_groups(table, _SLOTS_IN_KERNEL, flags):
+            if group.shape[2]:
+                t, slot = closer(group, rays.origins, rays.directions, t, slot)
+    return t, slot.long()
+
+
+Group = Float[Tensor, "scene 1 few value"]
+
+
+@fused
+def _closer_convex(
+    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    """Replace the nearest hits so far by those with a few slots that are nearer."""
+    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:18]
+    return _closer(hit_convex(affine, shape, origins, directions), slots, t, slot)
+
+
+@fused
+def _closer_card(
+    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:22]
+    return _closer(hit_cards(affine, shape, origins, directions), slots, t, slot)
+
+
+def _closer(
+    found: Float[Tensor, "scene ray few"], slots: Group, t: Values, slot: Values
+) -> tuple[Values, Values]:
+    nearest, index = found.min(-1)
+    number = torch.gather(slots[:, 0, :, 0], 1, index)
+    return torch.minimum(nearest, t), torch.where(nearest < t, number, slot)

@@ -1,0 +1,201 @@
+"""From a scene's number to everything that has to be known before rendering."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.renderer.intersection import dot, hit_cards, hit_convex, quadric_value
+from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer.shading import LAMPS
+from datasets.procedural.renderer.sphere_tracing import DistanceField
+from datasets.procedural.renderer.textures import Material, Number
+from datasets.procedural.worlds.camera_paths import DTU_FIELD_OF_VIEW, CameraPath, dtu_poses
+from datasets.procedural.worlds.interpreter import Interpreter
+from datasets.procedural.worlds.rng import Rng
+from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, SceneBuilder, Vector
+from utils.cameras import Cameras
+
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Scenes that are planned but not rendered: small CPU tensors, cheap to send around."""
+
+    scenes: SceneTensors
+    cameras: Cameras
+    lamps: Float[Tensor, "scene view lamp 8"]
+    sensors: Float[Tensor, "scene view 7"]
+    seeds: Int[Tensor, "scene view"]
+    size: tuple[int, int]
+
+
+def join(parts: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Put tensors, or dataclasses of tensors, together along the scene axis."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if not is_dataclass(first):
+        return first
+    names = vars(first)
+    return type(first)(**{name: join([vars(part)[name] for part in parts]) for name in names})
+
+
+def plan_scene(
+    config: ProceduralConfig,
+    scene: int,
+    num_views: int,
+    size: tuple[int, int],
+    difficulty: Number,
+    light: int = 0,
+) -> PreparedBatch:
+    """Build a world, place the cameras and set the lamps; the scene axis has length 1."""
+    rng, is_dtu = Rng(config.seed, scene), config.rig == "dtu"
+    # The fixed rig suits the studio alone: elsewhere it would stand in the walls.
+    name = "studio" if is_dtu else rng.pick(config.scene_types)
+    builder, path = build_world(name, rng.child("world"), difficulty)
+    builder.materials = _retextured(builder.materials, config, rng)
+    tensors = builder.tensors()
+    if is_dtu:
+        path = replace(path, field_of_view=DTU_FIELD_OF_VIEW, center_shift=(0.0, 0.0))
+        c2w = dtu_poses(num_views)
+    else:
+        c2w = _place_cameras(tensors, path, rng, num_views, difficulty)
+    lamps, setting = builder.lamps, rng.child("light", light)
+    if light:
+        lamps = [_relit(lamp, setting, 0.9) for lamp in lamps]
+    sensor, rows, sensors = _draw("sensor", rng.child("sensor")), [], []
+    for view in range(num_views):
+        own = rng.child("picture", view)
+        sensors.append(_exposed(sensor, own, 0.02 + 0.06 * difficulty))
+        changed = [_relit(lamp, own, 0.12 * difficulty**2) for lamp in lamps]
+        rows.append(_lamp_rows(changed, path.subject))
+    seeds = [rng.child("pixels", light, view).integer(0, 2**30) for view in range(num_views)]
+    return PreparedBatch(
+        tensors,
+        Cameras(_tensor([path.intrinsics(size)] * num_views), _tensor(c2w)),
+        _tensor(rows),
+        _tensor(sensors),
+        torch.tensor([seeds], dtype=torch.int32),
+        size,
+    )
+
+
+def _tensor(values: Any) -> Float[Tensor, "1 view ..."]:  # noqa: ANN401
+    return torch.from_numpy(np.asarray(values, np.float32))[None]
+
+
+def build_world(name: str, rng: Rng, difficulty: Number) -> tuple[SceneBuilder, CameraPath]:
+    """Run the description of a scene type."""
+    builder = SceneBuilder()
+    values = Interpreter(builder, rng, difficulty=difficulty).place(name, Frame(), {})
+    floor, walls, ceiling = (values.get(n, NO_SURFACE) for n in ("floor", "walls", "ceiling"))
+    builder.shell_box = values["shell_box"]
+    builder.shell_materials = [walls, walls, floor, walls, walls, ceiling]
+    air = (values.get("clouds", 0.0), values.get("haze", 0.0), 0.0)
+    zenith, horizon, ground, ambient = (values[n] for n in "zenith horizon ground ambient".split())
+    builder.backdrop = [zenith, horizon, ground, air, ambient]
+    path = {field.name: values[field.name] for field in fields(CameraPath) if field.name in values}
+    return builder, CameraPath(**path)
+
+
+def _retextured(materials: list[Material], config: ProceduralConfig, rng: Rng) -> list[Material]:
+    """Make all materials plain in some worlds, and show photographs on some in the others."""
+    plain, photos = rng.chance(config.textureless), rng.child("photos")
+    for number, material in enumerate(materials):
+        if plain:
+            material = replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
+        elif config.texture_folder is not None and photos.chance(config.photo_share):
+            material = replace(
+                material,
+                pattern="photo",
+                frequency=photos.log_uniform(0.3, 2.5),
+                noise=min(material.noise, 0.1),
+                seed=photos.integer(0, 9999),
+            )
+        materials[number] = material
+    return materials
+
+
+def _draw(name: str, rng: Rng, **given: Number) -> dict[str, Any]:
+    """Draw the values of a block that adds nothing to a scene."""
+    return Interpreter(SceneBuilder(), rng).place(name, Frame(), given)
+
+
+def _exposed(sensor: dict[str, Any], rng: Rng, spread: Number) -> list[Number]:
+    """Vary exposure and white balance, as automatic cameras do; returns the sensor's row."""
+    own = _draw("exposure", rng, level=math.exp(rng.normal(spread)), tint=0.3 * spread)
+    gain = np.multiply(sensor["gain"], own["gain"])
+    return [*gain, *(sensor[name] for name in ("blur", "noise", "vignette", "contrast"))]
+
+
+def _relit(lamp: Lamp, rng: Rng, amount: Number) -> Lamp:
+    """Vary a lamp's strength."""
+    return replace(lamp, colour=np.asarray(lamp.colour) * np.exp(rng.normal(amount)))
+
+
+def _lamp_rows(lamps: list[Lamp], subject: Vector) -> list[list[Number]]:
+    """Lay lamps out for the renderer; those that are missing are dark."""
+    rows = []
+    for lamp in lamps[:LAMPS]:
+        squared = float(np.square(np.subtract(lamp.position, subject)).sum())
+        rows.append([*lamp.position, lamp.radius, *lamp.colour, squared])
+    return rows + [[0.0, 0.0, 50.0, 1.0, 0.0, 0.0, 0.0, 2500.0]] * (LAMPS - len(rows))
+
+
+def _place_cameras(
+    scene: SceneTensors, path: CameraPath, rng: Rng, num_views: int, difficulty: Number
+) -> Float[np.ndarray, "view 4 4"]:
+    """Find a clear place for every camera; crowded ones move towards the path's middle."""
+    start = rng.child("path")
+    offset = (start.uniform(0, 1), start.uniform(0, 1))
+    poses, waiting = np.tile(np.eye(4), (num_views, 1, 1)), list(range(num_views))
+    for attempt in range(_ATTEMPTS):
+        for view in waiting:
+            own = rng.child("camera", view, attempt)
+            poses[view] = path.pose(own, view, offset, 1 - attempt / (_ATTEMPTS - 1))
+        clear = has_clear_view(scene, torch.from_numpy(poses[waiting]).float(), path, difficulty)
+        waiting = [view for view, fine in zip(waiting, clear.tolist(), strict=True) if not fine]
+        if not waiting:
+            break
+    return poses
+
+
+@torch.no_grad()
+def has_clear_view(
+    scene: SceneTensors, c2w: Float[Tensor, "view 4 4"], path: CameraPath, difficulty: Number
+) -> Bool[Tensor, " view"]:
+    """Tell which cameras stand free, inside the world, with little right before the lens."""
+    centers = c2w[:, :3, 3]
+    steps = torch.linspace(-0.8, 0.8, 5) * np.tan(0.5 * path.field_of_view)
+    grid = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    local = torch.cat([grid, torch.ones(len(grid), 1)], -1)
+    directions = (local @ c2w[:, :3, :3].transpose(1, 2)).reshape(1, -1, 3)
+    rays = (centers.repeat_interleave(len(grid), 0)[None], directions)
+    convex = hit_convex(scene.convex_affine, scene.convex_shape, *rays)
+    cards = hit_cards(scene.card_affine, scene.card_shape, *rays)
+    nearest = torch.minimum(convex.amin(-1), cards.amin(-1)).reshape(len(c2w), -1)
+    crowded = (nearest < 0.3 * path.distance).float().mean(1)
+    free = DistanceField(scene, centers[None])(centers[None])[0] > 0.12 * path.distance
+    low, high = scene.shell_box[0]
+    inside_world = ((centers > low + 0.1) & (centers < high - 0.1)).all(-1)
+    blocked = nearest[:, len(grid) // 2] < 0.5 * path.distance
+    allowed = 0.05 + 0.15 * difficulty
+    return (crowded <= allowed) & free & inside_world & ~blocked & ~_inside_convex(scene, centers)
+
+
+def _inside_convex(scene: SceneTensors, points: Float[Tensor, "view 3"]) -> Bool[Tensor, " view"]:
+    """Tell which points are in (or very near) a convex shape."""
+    affine = scene.convex_affine[0]
+    local = dot(affine[None, ..., :3], points[:, None, None, :]) + affine[None, ..., 3]
+    in_cube = (local.abs() < 1.05).all(-1)
+    return (in_cube & (quadric_value(scene.convex_shape[0], *local.unbind(-1)) < 0.05)).any(-1)

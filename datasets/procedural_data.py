@@ -1,0 +1,216 @@
+"""Procedural worlds as the data of a general training run, for Lightning.
+
+Workers plan, the training device renders, and every visit to a rendered batch draws other targets
+and sources from its views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datasets.config import DataConfig, ProceduralDataConfig, ReplayConfig
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
+from datasets.procedural.worlds.planning import PreparedBatch
+from datasets.replay import (
+    FIRST_TRAINING_SCENE,
+    PlannedData,
+    PreparedBatches,
+    PreparedScenes,
+    RenderedBatches,
+    SceneRequest,
+    StepPlans,
+    StepSampler,
+    scene_loader,
+)
+from datasets.views import Sample, Views
+from utils.cameras import Cameras
+from utils.errors import UserError
+from utils.seeding import generator_for
+
+SIZE_STREAM, VIEW_STREAM = 11, 12
+
+
+class HeldOutPlan(NamedTuple):
+    """What the loader brings to a validation step."""
+
+    scene_ids: Sequence[int]
+    prepared: PreparedBatch
+
+
+class ProceduralDataModule(PlannedData):
+    """Training and validation samples from procedural worlds."""
+
+    def __init__(
+        self, data: DataConfig, worlds: ProceduralDataConfig, replay: ReplayConfig, seed: int = 0
+    ) -> None:
+        """Refuse worlds with fewer views than a sample needs."""
+        super().__init__()
+        needed = max(data.max_sources + data.num_targets, data.num_source_views + 1)
+        if worlds.world_views < needed:
+            raise UserError(
+                f"world_views={worlds.world_views}: a sample needs {needed} views of a world "
+                "(max_sources and num_targets, or num_source_views and a target)"
+            )
+        self._data, self._worlds, self._replay, self._seed = data, worlds, replay, seed
+        self._planner = ProceduralGenerator(worlds.generator_config(), "cpu")
+        self._renderer: ProceduralGenerator | None = None
+        self._rendered: RenderedBatches[ProceduralBatch] = RenderedBatches(replay)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of an epoch on this rank."""
+        return self._data.batches_per_epoch or 1000
+
+    def train_dataloader(self) -> DataLoader[StepPlans]:
+        """Return the loader of the run's next steps."""
+        assert self.trainer is not None
+        trainer = self.trainer
+        steps = StepSampler(
+            lambda: trainer.global_step,
+            self.batches_per_epoch,
+            self._replay.missing_batches,
+            lambda: self._rendered.numbers,
+        )
+        batches = PreparedBatches(self._request, self._prepare)
+        return scene_loader(batches, steps, self._data.num_workers)
+
+    def val_dataloader(self) -> DataLoader[HeldOutPlan]:
+        """Return this rank's share of the held-out worlds, one at a time."""
+        rank, world_size = self._place()
+        count = -(-self._worlds.val_worlds // world_size)
+        size, views = self._worlds.sizes[0], self._data.num_source_views + 1
+        requests = [
+            SceneRequest(
+                [(rank + place * world_size) % self._worlds.val_worlds],
+                views,
+                size,
+                self._worlds.val_difficulty,
+            )
+            for place in range(count)
+        ]
+        scenes = PreparedScenes(requests, self._prepare_held_out)
+        return scene_loader(scenes, range(count), min(1, self._data.num_workers))
+
+    def on_after_batch_transfer(
+        self, batch: StepPlans | HeldOutPlan, dataloader_idx: int
+    ) -> Sample:
+        """Render, and draw targets and sources."""
+        if isinstance(batch, HeldOutPlan):
+            return held_out_sample(self._render(batch.prepared), batch.scene_ids)
+        rendered = self._rendered.take(batch.step, self._seed, batch.batches, self._render)
+        data, rank = self._data, self._place()[0]
+        # The number of sources must be the same on all ranks; what they are need not.
+        shared = generator_for("cpu", self._seed, SIZE_STREAM, batch.step)
+        span = data.max_sources - data.min_sources + 1
+        num_sources = data.min_sources + int(torch.randint(span, (), generator=shared))
+        device = rendered.near_far.device
+        generator = generator_for(device, self._seed, VIEW_STREAM, batch.step, rank)
+        targets, sources = draw_views(
+            rendered.views.cameras.centers,
+            (data.num_targets, num_sources),
+            self._worlds.source_noise,
+            generator,
+        )
+        return _sample(rendered, targets, sources)
+
+    def _request(self, batch: int) -> SceneRequest:
+        data, worlds = self._data, self._worlds
+        rank, world_size = self._place()
+        first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
+        drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
+        size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
+        difficulty = worlds.difficulty_at(batch * self._replay.visits)
+        ids = range(first, first + data.scenes_per_batch)
+        return SceneRequest(ids, worlds.world_views, size, difficulty)
+
+    def _prepare(self, request: SceneRequest) -> PreparedBatch:
+        return self._planner.prepare(*request)
+
+    def _prepare_held_out(self, request: SceneRequest) -> HeldOutPlan:
+        return HeldOutPlan(request.scene_ids, self._prepare(request))
+
+    def _render(self, prepared: PreparedBatch) -> ProceduralBatch:
+        if self._renderer is None:
+            assert self.trainer is not None
+            device = self.trainer.strategy.root_device
+            self._renderer = ProceduralGenerator(generator_config(self._worlds), device)
+        return self._renderer.render(prepared)
+
+    def _place(self) -> tuple[int, int]:
+        """Return rank and number of ranks; outside a trainer there is one."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def draw_views(
+    centers: Float[Tensor, "scene view 3"],
+    counts: tuple[int, int],
+    noise: float,
+    generator: torch.Generator,
+) -> tuple[Int[Tensor, "scene target"], Int[Tensor, "scene source"]]:
+    """Draw targets at random, and for each scene sources near its first target.
+
+    ``counts``: of targets and sources; ``noise``: deviation of the log of a factor on distances.
+    """
+    shape, device = centers.shape[:2], centers.device
+    order = torch.rand(shape, generator=generator, device=device).argsort(1)
+    targets = order[:, : counts[0]]
+    first = centers.gather(1, targets[:, :1, None].expand(-1, -1, 3))
+    distances = (centers - first).norm(dim=-1)
+    factors = (noise * torch.randn(shape, generator=generator, device=device)).exp()
+    distances = (distances * factors).scatter(1, targets, torch.inf)
+    return targets, distances.argsort(1)[:, : counts[1]]
+
+
+def held_out_sample(rendered: ProceduralBatch, scene_ids: Sequence[int]) -> Sample:
+    """Make the first view the target and the others its sources, nearest first."""
+    centers = rendered.views.cameras.centers
+    distances = (centers - centers[:, :1]).norm(dim=-1)
+    order = distances.argsort(1)
+    sample = _sample(rendered, order[:, :1], order[:, 1:])
+    return replace(
+        sample,
+        scene=tuple(f"world{number}" for number in scene_ids),
+        target_ids=tuple((0,) for _ in scene_ids),
+    )
+
+
+def _sample(
+    rendered: ProceduralBatch, targets: Int[Tensor, "scene target"], sources: Int[Tensor, "scene n"]
+) -> Sample:
+    """Take views of rendered scenes; which ones they are is known on the device only."""
+    return Sample(
+        sources=_gather(rendered.views, sources),
+        targets=_gather(rendered.views, targets),
+        near_far=rendered.near_far,
+        scene=(),
+        source_ids=(),
+        target_ids=(),
+    )
+
+
+def _gather(views: Views, chosen: Int[Tensor, "scene n"]) -> Views:
+    rows = torch.arange(len(chosen), device=chosen.device)[:, None]
+    cameras = Cameras(views.cameras.intrinsics[rows, chosen], views.cameras.c2w[rows, chosen])
+    return Views(
+        views.images[rows, chosen], cameras, views.depths[rows, chosen], views.masks[rows, chosen]
+    )
+
+
+def generator_config(config: ProceduralDataConfig) -> ProceduralConfig:
+    """Return the settings of the generator."""
+    return ProceduralConfig(
+        seed=config.world_seed,
+        samples=config.world_rays,
+        texture_folder=config.world_photos,
+        rays_per_chunk=config.rays_per_chunk,
+    )
