@@ -60,7 +60,7 @@ class ProceduralDataModule(PlannedData):
                 "(max_sources and num_targets, or num_source_views and a target)"
             )
         self._data, self._worlds, self._replay, self._seed = data, worlds, replay, seed
-        self._planner = ProceduralGenerator(worlds.generator_config(), "cpu")
+        self._planner = ProceduralGenerator(generator_config(worlds), "cpu")
         self._renderer: ProceduralGenerator | None = None
         self._rendered: RenderedBatches[ProceduralBatch] = RenderedBatches(replay)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from apps import export_checkpoint
-from benchmarks import prior_depth, view_speed
+from benchmarks import prior_depth, speed
 from models.checkpoint import read_checkpoint
 
 
@@ -19,7 +19,7 @@ def said(capsys, caplog):
     return run
 
 
-@pytest.mark.parametrize("script", [view_speed, prior_depth])
+@pytest.mark.parametrize("script", [speed, prior_depth])
 def test_benchmarks_report_a_wrong_checkpoint(said, tmp_path, script):
     status, text = said(script.main, "--ckpt", tmp_path / "absent.ckpt")
     assert status == 2 and f"{tmp_path / 'absent.ckpt'}: no such checkpoint" in text

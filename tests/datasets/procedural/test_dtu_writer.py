@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 
 from datasets.formats.depth_maps import read_pfm
-from datasets.formats.dtu import DTUDataset, image_intrinsics
+from datasets.formats.dtu import image_intrinsics
 from datasets.formats.mvsnet_files import read_camera_file
+from datasets.formats.registry import choose_scenes, open_scene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import COMPLETE, MILLIMETRES, PARTIAL, DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.views import SampleRequest
 from utils.errors import UserError
 
 SIZE = (32, 40)
@@ -66,9 +66,9 @@ def test_depths_lie_in_the_range_of_the_camera_files(written):
 
 
 def test_the_reader_of_dtu_reads_it(written):
-    sample = DTUDataset(written, "train")[SampleRequest(0, 0)]
-    assert sample.targets.images.shape[-2:] == SIZE
-    assert (sample.targets.depths > 0).any()
+    folder, *_ = choose_scenes("dtu", written, split="train")
+    views = open_scene("dtu", folder).load_views([0])
+    assert views.size == SIZE and (views.depths > 0).any()
 
 
 def test_a_complete_folder_is_left_alone_and_an_interrupted_one_written_anew(tmp_path):
