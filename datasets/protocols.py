@@ -7,7 +7,7 @@ images; other scenes by NeRF's split, the first of every eight views (Mildenhall
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +18,7 @@ from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene
+from datasets.scene_index import SceneEntry
 from datasets.scene_lists import Split
 from datasets.views import Views
 from utils.errors import UserError
@@ -130,24 +131,19 @@ def choose_held_out(views: Sequence[int], num_sources: int) -> ViewRoles:
 
 
 def assign_roles(
-    name: str,
-    views: tuple[int, ...],
-    splits: Mapping[Split, tuple[int, ...]],
-    split: Split,
-    listed: bool,
-    num_sources: int,
+    name: str, scene: SceneEntry, split: Split, listed: bool, num_sources: int
 ) -> ViewRoles:
     """Decide which views of a scene general training renders and which may be sources.
 
-    A scene's own ``splits`` count. Else, where the data set lists scenes by split (``listed``), a
+    A scene's own splits count. Else, where the data set lists scenes by split (``listed``), a
     training scene gives all its views, and of any other those of the tests are rendered from the
     rest. Where it does not, these are kept from training, and validated on.
     """
-    if splits.get("train"):
-        train = splits["train"]
+    splits = scene.splits
+    if train := splits.get("train"):
         held = splits.get(split) or splits.get("val") or splits.get("test") or train[::8]
         return ViewRoles(train, train) if split == "train" else ViewRoles(held, train)
-    return _plain_roles(name, views, split == "train", listed, num_sources)
+    return _plain_roles(name, scene.views, split == "train", listed, num_sources)
 
 
 @lru_cache

@@ -73,7 +73,6 @@ class _CachedReader:
 @dataclass(frozen=True)
 class _PlannedScene:
     entry: SceneEntry
-    size: tuple[int, int]
     roles: ViewRoles
 
 
@@ -94,17 +93,10 @@ class SceneDataset(Dataset[Sample]):
         self._train = split == "train"
         listed = is_listed(source.name, source.folder) and not source.scan
         planned = [
-            _PlannedScene(
-                entry,
-                source.options.size or entry.size,
-                assign_roles(
-                    *(source.name, entry.views, entry.splits),
-                    *(split, listed, rules.max_sources),
-                ),
-            )
+            _PlannedScene(entry, assign_roles(source.name, entry, split, listed, rules.max_sources))
             for entry in list_entries(source, split)
         ]
-        self._scenes = sorted(self._usable(planned), key=lambda scene: scene.size)
+        self._scenes = sorted(self._usable(planned), key=lambda scene: scene.entry.size)
         counts = [len(scene.roles.targets) for scene in self._scenes]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self._open: OrderedDict[int, PosedScene] = OrderedDict()
@@ -119,7 +111,7 @@ class SceneDataset(Dataset[Sample]):
     def groups(self) -> list[ItemGroup]:
         """Runs of items whose images have one size."""
         groups = []
-        for _, run in groupby(range(len(self._scenes)), key=lambda n: self._scenes[n].size):
+        for _, run in groupby(range(len(self._scenes)), key=lambda n: self._scenes[n].entry.size):
             scenes = list(run)
             first, end = self._starts[scenes[0]], self._starts[scenes[-1] + 1]
             groups.append(ItemGroup(int(first), int(end - first)))
@@ -196,13 +188,13 @@ class SceneDataset(Dataset[Sample]):
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
-        planned = self._scenes[number]
-        folder, views = planned.entry.folder, planned.entry.views
+        entry = self._scenes[number].entry
+        folder, views = entry.folder, entry.views
         scene = open_scene(self._source.name, folder, self._source.options)
-        if (scene.view_ids, scene.image_size) != (views, planned.size):
+        if (scene.view_ids, scene.image_size) != (views, entry.size):
             raise UserError(
                 f"{folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the index "
-                f"says {len(views)} of {planned.size}. Write it again with python -m "
+                f"says {len(views)} of {entry.size}. Write it again with python -m "
                 "apps.inspect_data --write_index."
             )
         self._open[number] = replace(

@@ -11,7 +11,7 @@ import json
 import logging
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class SceneEntry:
     folder: Path
     views: tuple[int, ...]
     size: Size
-    """Of the images on disk."""
+    """At which images are read; in the index, of the images on disk."""
     splits: Mapping[Split, tuple[int, ...]]
     """The scene's own."""
 
@@ -52,12 +52,15 @@ class SceneEntry:
 def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
     """Return the scenes of a split: from the index if there is one, else by opening them all."""
     name, root = source.name, source.folder
-    index = read_index(name, root)
+    index = {
+        scene: replace(entry, size=source.options.target_size(entry.size))
+        for scene, entry in (read_index(name, root) or {}).items()
+    }
     chosen = bool(source.scan) or find_scene_list(root, split) is not None
-    if index is not None and not chosen:
+    if index and not chosen:
         return list(index.values())
     folders = choose_scenes(name, root, source.scan, split)
-    if index is not None:
+    if index:
         absent = [folder.name for folder in folders if folder.name not in index]
         if absent:
             raise UserError(

@@ -83,7 +83,7 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
             continue
         targets: dict[Split, int] = {}
         for split in splits:
-            roles = assign_roles(name, scene.view_ids, scene.splits, split, listed, 1)
+            roles = assign_roles(name, describe(scene, folder), split, listed, 1)
             targets[split] = len(roles.targets)
         scenes.append(FoundScene(folder, scene, targets))
     if not scenes:
@@ -159,9 +159,12 @@ def _check_lines(scene: PosedScene, checks: SceneChecks) -> list[str]:
 
 def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
     root = Path(config.datadir)
-    entries = [describe(found.scene, found.folder) for found in scenes]
-    if any(entry.folder == root for entry in entries):
+    if any(found.folder == root for found in scenes):
         return "no index is needed: this is one scene"
+    # The index has the sizes on disk, whatever was chosen here.
+    entries = [
+        describe(open_scene(config.dataset_name, found.folder), found.folder) for found in scenes
+    ]
     return f"index: {write_index(config.dataset_name, root, entries)}"
 
 

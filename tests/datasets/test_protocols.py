@@ -1,5 +1,7 @@
 """Lists of scenes and neighbours, and which views are rendered from which."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from datasets.protocols import (
     plan_task,
     scene_tasks,
 )
+from datasets.scene_index import SceneEntry
 from datasets.scene_lists import DEFAULT_LISTS, find_scene_list, read_pairs, read_scene_list
 from datasets.view_selection import rank_by_distance
 from evaluation.rendering import task_sample
@@ -124,7 +127,8 @@ OWN = {"train": (0, 1, 2), "test": (3, 4)}
     ],
 )
 def test_roles_of_views_in_training(name, splits, split, listed, targets, pool):
-    roles = assign_roles(name, NINE, splits, split, listed, 3)
+    entry = SceneEntry(Path("x"), NINE, (4, 5), splits)
+    roles = assign_roles(name, entry, split, listed, 3)
     assert (roles.targets, roles.pool) == (targets, pool)
 
 

@@ -145,6 +145,7 @@ def test_an_index_of_scans_that_lack_views(tiny_dtu, tmp_path):
     assert list_entries(DataSource("dtu", root), "train") == opened
     assert opened[0].views == (0, 1, 3, 4, 5, 6, 7)
     assert dataset("dtu", root)[SampleRequest(2)].target_ids == (3,)
+    assert dataset("dtu", root, scale=0.5)[SampleRequest(2)].targets.size == (32, 40)
 
 
 def test_an_index_that_has_grown_old(roots, tmp_path):
