@@ -163,7 +163,7 @@ def _tuned_contestant(
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)
     judge = TestViews(views, task.targets, task.region, choice.chunk, device.type == "cuda")
-    return _contestant(name, judge.results(tuned.scene, train_ids=tuned.train_ids), task)
+    return _contestant(name, judge.results(tuned.scene, tuned.train_ids), task)
 
 
 def _contestant(name: str, results: Iterable[ViewResult], task: SceneTask) -> Contestant:

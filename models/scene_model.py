@@ -205,7 +205,7 @@ def encode_views(
 ) -> SceneMaps:
     """Encode each view as the first of a group that its neighbours complete.
 
-    So groups, and the memory, are as large as in the model's training, however many views there are.
+    So groups, and memory, are as large as in training, however many views there are.
 
     Args:
         model: With its backbone.

@@ -85,7 +85,7 @@ class SceneCheckpointIO(AtomicCheckpointIO):
             "callbacks": {},
             "global_step": step,
             "epoch": 0,
-            "pytorch-lightning_version": pl.__version__,
+            "pytorch-lightning_version": pl.__version__,  # pyright: ignore
             # Files of early versions have none.
             "average": progress.get("average"),
             "bad_steps": progress["bad_steps"],
