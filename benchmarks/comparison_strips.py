@@ -139,7 +139,7 @@ def _render_tuned(
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)
     tests = TestViews(views, task.targets, task.region, chunk, device.type == "cuda")
-    return tests.results(tuned.scene, train_ids=tuned.train_ids)
+    return tests.results(tuned.scene, tuned.train_ids)
 
 
 def _run_name(path: str) -> str:

@@ -134,11 +134,7 @@ class FinetunedScene:
     ) -> RenderedImages:
         """Render cameras ``(target,)``, in bfloat16 on a GPU.
 
-        Args:
-            cameras: On any device; intrinsics at ``size``.
-            size: Height and width; by default the training views'.
-            near_far: Depth range; by default the training views'.
-            chunk: Rays in one go; bounds the memory.
+        Size (that of the intrinsics) and depth range are by default those of the training views.
         """
         device = self.scene.images.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -162,13 +158,7 @@ class SceneHeader:
 def scene_content(
     header: SceneHeader, state: dict[str, Tensor], training: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what a scene file is to hold.
-
-    Args:
-        header: About the scene.
-        state: Of ``SceneModel.scene_state``.
-        training: What resuming needs; may be empty.
-    """
+    """Return what a scene file holds; ``training`` is what resuming needs and may be empty."""
     tensors = {name: value.detach() for name, value in state.items()}
     return {_SCENE: asdict(header), "state": tensors, "training": training}
 

@@ -52,15 +52,9 @@ class SceneModel(nn.Module):
         maps: SceneMaps,
         num_sources: int,
     ) -> None:
-        """Put a scene together.
+        """Put a scene together of the general model and its training views.
 
-        Args:
-            model: The general model; its radiance field and volume network are tuned.
-            images: Training views.
-            cameras: ``(view,)``.
-            near_far: Depth range of the scene.
-            maps: Of ``encode_views``.
-            num_sources: Views that an image is rendered from, if there are as many.
+        An image is rendered from ``num_sources`` of them, if there are as many.
         """
         super().__init__()
         self.model = model
@@ -134,13 +128,9 @@ class SceneModel(nn.Module):
         chunk: int = 8192,
         near_far: Float[Tensor, " 2"] | None = None,
     ) -> RenderedImages:
-        """Render whole images of any cameras, one after the other.
+        """Render whole images of cameras ``(target,)``, one after the other.
 
-        Args:
-            cameras: Batch axes ``(target,)``, on any device.
-            size: Height and width of the images.
-            chunk: Rays in one go; bounds the memory.
-            near_far: Depth range, where it is not the training views'.
+        ``chunk`` rays are rendered in one go; ``near_far`` is by default the training views'.
         """
         cameras = cameras.to(self.images.device)
         bounds = (self.near_far if near_far is None else near_far.to(self.near_far))[None]
@@ -205,7 +195,7 @@ def encode_views(
 ) -> SceneMaps:
     """Encode each view as the first of a group that its neighbours complete.
 
-    Groups, and the memory, are as large as in training, however many views there are.
+    So groups, and memory, are as large as in training, however many views there are.
 
     Args:
         model: With its backbone.

@@ -17,12 +17,7 @@ colours, the further factor of each colour."""
 
 
 def vary_exposure(sample: Sample, generator: torch.Generator) -> Sample:
-    """Change exposure and white balance of each scene, alike in all its views.
-
-    Args:
-        sample: Images in [0, 1]; they stay there.
-        generator: On the device of the sample.
-    """
+    """Change exposure and white balance of each scene, alike in all its views."""
     device = sample.near_far.device
     noise = torch.randn(len(sample.near_far), 5, generator=generator, device=device)
     gamma = (GAMMA_SPREAD * noise[:, 0]).exp()[:, None, None, None, None]
@@ -42,8 +37,7 @@ def perturb_cameras(sample: Sample, noise: float, generator: torch.Generator) ->
 
     Args:
         sample: The targets stay as they are.
-        noise: Largest standard deviation in pixels, of which each scene draws its share; 0
-            returns the sample unchanged.
+        noise: Largest standard deviation in pixels; each scene draws its share of it.
         generator: On the device of the sample.
     """
     if noise == 0:
@@ -61,13 +55,7 @@ def perturb_cameras(sample: Sample, noise: float, generator: torch.Generator) ->
 def draw_view_mask(
     sources: Views, dropout: float, generator: torch.Generator
 ) -> Bool[Tensor, "batch view"] | None:
-    """Draw the sources that a step sees, always with the first; ``None`` for all.
-
-    Args:
-        sources: Views ``(batch, view)``.
-        dropout: Probability of leaving out each of the others.
-        generator: On the device of the views.
-    """
+    """Leave out each source but the first with a probability; ``None`` stands for all sources."""
     shape = sources.images.shape[:2]
     if dropout == 0 or shape[1] == 1:
         return None

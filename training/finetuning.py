@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -23,7 +23,6 @@ from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scen
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
 from models.vggt.backbone import NullBackbone
-from models.vggt_nerf import VGGTNeRF
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO
 from training.config import FineTuningConfig, SceneRunConfig
@@ -49,7 +48,7 @@ _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 
 def run_finetuning(config: FineTuningConfig) -> str:
     """Fine-tune one scene; return its figures and where everything is."""
-    given = config.run
+    started, given = time.perf_counter(), config.run
     if given.ckpt:
         config = resumed_config(config)
     config = dataclasses.replace(config, data=config.data.recognised())
@@ -58,12 +57,11 @@ def run_finetuning(config: FineTuningConfig) -> str:
     folder = check_output_folder(_folder(given, run, split.scene.name))
     device = choose_devices(run.device)[0]
     precision = choose_precision(run.precision, device.type)
-    log = SceneLog(folder, run.val_every, run.save_every)
     views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
     tests = TestViews(held_out, split.test_ids, split.region, run.chunk, precision == "bf16-mixed")
-    log.begin(header, tests, run.ckpt)
+    log = SceneLog(folder, run, header, tests, started)
     module = FineTuningModule(scene, views.masks, config)
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -145,21 +143,7 @@ def encode_scene(
     checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
         run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
     )
-    model = checkpoint.build_model(views.images.device)
-    scene = _encoded(model, split, views, config.data.n_views)
-    header = SceneHeader(
-        scene=split.scene.name,
-        train_ids=split.train_ids,
-        test_ids=split.test_ids,
-        num_sources=config.data.n_views,
-        model=checkpoint.model_config,
-        backbone_fingerprint=checkpoint.backbone_fingerprint,
-        settings=asdict(config),
-    )
-    return scene, header
-
-
-def _encoded(model: VGGTNeRF, split: SceneSplit, views: Views, num_sources: int) -> SceneModel:
+    model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
     near_far = split.scene.near_far.to(views.images.device)
     lindisp, count = model.config.rendering.lindisp, len(views.images)
     frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
@@ -168,10 +152,19 @@ def _encoded(model: VGGTNeRF, split: SceneSplit, views: Views, num_sources: int)
     maps = encode_views(model, views, near_far, neighbours)
     # No longer needed, and it may be larger than everything else together.
     model.backbone = NullBackbone()
-    scene = SceneModel(model, views.images, views.cameras, near_far, maps, num_sources)
+    scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
     scene = scene.eval().to(near_far.device)
     scene.refine_depth_prior()
-    return scene
+    header = SceneHeader(
+        scene=split.scene.name,
+        train_ids=split.train_ids,
+        test_ids=split.test_ids,
+        num_sources=views_per_image,
+        model=checkpoint.model_config,
+        backbone_fingerprint=checkpoint.backbone_fingerprint,
+        settings=asdict(config),
+    )
+    return scene, header
 
 
 def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
@@ -195,12 +188,10 @@ def _figures(
     weights = find_perceptual_weights()
     device = scene.images.device
     perceptual = PerceptualDistance(weights, device) if weights else None
-    results = tests.results(scene, perceptual, split.train_ids)
+    results = tests.results(scene, split.train_ids, perceptual)
     sources = tuple(result.sources for result in results)
     task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
     save_pictures(folder / "pictures", task, results)
-    report: dict[str, Any] = full_report(
-        {split.scene.name: scene_report(task, results)}, {"step": step}
-    )
+    report = full_report({split.scene.name: scene_report(task, results)}, {"step": step})
     write_json(report, folder / "metrics.json")
     return list(table(report))

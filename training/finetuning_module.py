@@ -35,13 +35,7 @@ class FineTuningModule(pl.LightningModule):
     def __init__(
         self, scene: SceneModel, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
     ) -> None:
-        """Wire a run.
-
-        Args:
-            scene: What is tuned, on its device.
-            masks: Pixels of the training views that count.
-            config: Of the run.
-        """
+        """Wire a run; ``masks`` are the pixels of the training views that count."""
         super().__init__()
         self.scene, self.masks, self.config = scene, masks, config
         self.perceptual = perceptual_loss() if config.loss.lpips_weight else None

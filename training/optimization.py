@@ -51,16 +51,9 @@ def warmup_cosine(
 ) -> ResumableSchedule:
     """Let learning rates rise linearly, then fall along a cosine.
 
-    Step ``s``, counted from 0, has the share ``(s + first) / (warmup_steps + first)`` of a group's
-    rate until ``warmup_steps``, where it is 1.
-
-    Args:
-        optimizer: With the peak rate in each group.
-        warmup_steps: Steps until the peak.
-        total_steps: Steps until the end, of which ``hold`` are not counted.
-        end_share: Share of the peak at the end.
-        first: 0: the first step has a rate of 0.
-        hold: Further steps at the peak before the decay.
+    Step ``s`` has the share ``(s + first) / (warmup_steps + first)`` of each group's rate until
+    ``warmup_steps``; the decay begins ``hold`` steps later, and ends at ``end_share`` after
+    ``total_steps + hold`` steps in all.
     """
 
     def factor(step: int) -> float:
@@ -97,12 +90,7 @@ class AveragedWeights:
     """
 
     def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
-        """Begin with the present values.
-
-        Args:
-            parameters: Trained in place.
-            decay: Share of the average that a step leaves; 0: the average is the last step.
-        """
+        """Begin with the present values; a step keeps the share ``decay`` of the average."""
         self.parameters, self.decay = parameters, decay
         self.restart()
 

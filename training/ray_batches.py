@@ -49,14 +49,7 @@ class TargetRays:
 def draw_target_rays(
     targets: Views, rays_per_target: int, config: RayBatchConfig, generator: torch.Generator
 ) -> TargetRays:
-    """Draw patches and single pixels uniformly from every target.
-
-    Args:
-        targets: Views ``(batch, target)``.
-        rays_per_target: Patches' and single rays of each target together.
-        config: How they are divided.
-        generator: On the device of the views.
-    """
+    """Draw patches and single pixels uniformly from every target ``(batch, target)``."""
     height, width = targets.size
     side, device = config.patch_size, targets.images.device
     count = config.num_patches(rays_per_target, targets.size)

@@ -20,6 +20,7 @@ from evaluation.pictures import comparison_panels
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from models.scene_model import SceneModel
 from training.checkpointing import LastCheckpoint
+from training.config import SceneRunConfig
 from training.finetuning_module import FineTuningModule
 from training.scene_validation import TestViews
 from utils.checkpoints import save_atomically
@@ -58,33 +59,35 @@ class Best:
 class SceneLog(LastCheckpoint):
     """Validate and save every so many steps, and keep the curve, the clock and the best scene.
 
-    The clock starts with this object: it counts reading, encoding, validating and saving. Training
-    time, beside it, leaves out what is ``paused``.
+    The clock counts reading, encoding, validating and saving. Training time, beside it, leaves out
+    what is ``paused``.
     """
 
-    def __init__(self, folder: Path, val_every: int, save_every: int) -> None:
-        """Start the clock.
+    def __init__(
+        self,
+        folder: Path,
+        config: SceneRunConfig,
+        header: SceneHeader,
+        tests: TestViews,
+        started: float,
+    ) -> None:
+        """Rename the files of another run.
 
         Args:
             folder: Of the run.
-            val_every: Steps between validations.
-            save_every: Steps between writes of ``latest.tar``.
+            config: Of the run.
+            header: Of its files.
+            tests: Views to validate on.
+            started: When the clock started, by ``time.perf_counter``.
         """
-        super().__init__(folder / "ckpts", save_every, "latest.tar")
-        self.folder, self.val_every = folder, val_every
+        super().__init__(folder / "ckpts", config.save_every, "latest.tar")
+        self.folder, self.config, self.header, self.tests = folder, config, header, tests
         self.best_path = self.path.with_name("best.tar")
         self.curve: list[dict[str, Any]] = []
-        self.best = Best()
-        self._saved_best = -1
-        self._started, self._paused = time.perf_counter(), 0.0
+        self.best, self._saved_best = Best(), -1
+        self._started, self._paused = started, 0.0
         self._squared_errors: list[Tensor] = []
-        self.header: SceneHeader
-        self.tests: TestViews
-
-    def begin(self, header: SceneHeader, tests: TestViews, resumed_from: str | None) -> None:
-        """Take the header of files and the test views; rename an earlier run's files."""
-        self.header, self.tests = header, tests
-        if not resumed_from or Path(resumed_from).resolve() != self.path.resolve():
+        if not config.ckpt or Path(config.ckpt).resolve() != self.path.resolve():
             set_aside(self.path)
             set_aside(self.best_path)
 
@@ -131,7 +134,7 @@ class SceneLog(LastCheckpoint):
             error = torch.stack(self._squared_errors).mean().item()
             self._squared_errors.clear()
             self._add_scalar(trainer, "train/PSNR", -10 * math.log10(max(error, 1e-10)))
-        if step % self.val_every == 0 or step == trainer.max_steps:
+        if step % self.config.val_every == 0 or step == trainer.max_steps:
             self._validate(trainer, pl_module)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
@@ -162,7 +165,7 @@ class SceneLog(LastCheckpoint):
             super().save(trainer)
 
     def finish(self, trainer: pl.Trainer, module: FineTuningModule) -> tuple[int, str]:
-        """Compare with the start; below it, take the best weights back.
+        """Take the best weights back if the last are worse than the first.
 
         Returns:
             The step of the weights that are left, and the verdict in words.
@@ -203,14 +206,12 @@ class SceneLog(LastCheckpoint):
                 rendered = self.tests.render(module.scene)
                 psnr = self.tests.mean_psnr(rendered)
             seconds = time.perf_counter() - self._started
-            row = {
-                "step": step,
-                "seconds": round(seconds, 2),
-                "training_seconds": round(seconds - self._paused, 2),
-                "psnr": psnr,
-            }
-            self.curve.append(row)
-            self._print(row)
+            training = round(seconds - self._paused, 2)
+            self.curve.append(
+                {"step": step, "seconds": round(seconds, 2)}
+                | {"training_seconds": training, "psnr": psnr}
+            )
+            self._print(self.curve[-1])
             self.best.offer(module.scene, step, psnr)
         self._add_scalar(trainer, "val/PSNR", psnr)
         name = f"step={step:07d}_view{self.tests.ids[0]:03d}.jpg"

@@ -30,15 +30,7 @@ class TestViews:
     def __init__(
         self, views: Views, ids: Sequence[int], region: Region, chunk: int, bf16: bool = False
     ) -> None:
-        """Keep the views.
-
-        Args:
-            views: ``(view,)``.
-            ids: Their numbers.
-            region: Pixels that count.
-            chunk: Rays in one go.
-            bf16: Whether networks compute in bfloat16.
-        """
+        """Keep the views ``(view,)``, their numbers and the pixels that count."""
         self.views, self.ids, self.region = views, tuple(ids), region
         self.chunk, self.bf16 = chunk, bf16
 
@@ -69,18 +61,10 @@ class TestViews:
     def results(
         self,
         scene: SceneModel,
+        train_ids: Sequence[int],
         perceptual: ImageDistance | None = None,
-        train_ids: Sequence[int] | None = None,
     ) -> list[ViewResult]:
-        """Render and measure every view as evaluation does.
-
-        Args:
-            scene: The scene.
-            perceptual: Measures LPIPS, if its weights are there.
-            train_ids: Numbers of the training views, by which results name their sources; their
-                places among the training views unless given.
-        """
-        names = range(len(scene.images)) if train_ids is None else train_ids
+        """Render and measure every view as evaluation does; name sources by ``train_ids``."""
         chosen = scene.sources_of(self.views.cameras, self.views.size).tolist()
         started = time.perf_counter()
         rendered = [_on_cpu(view) for view in self.render(scene)]
@@ -88,7 +72,7 @@ class TestViews:
         return [
             ViewResult(
                 target=number,
-                sources=tuple(names[place] for place in sources),
+                sources=tuple(train_ids[place] for place in sources),
                 region=describe_region(images, self.region),
                 scores=view_scores(images, self.region, perceptual),
                 images=images,
