@@ -123,7 +123,6 @@ class LastCheckpoint(Callback):
         self.every_n_steps = every_n_steps
         self._signum = 0
         self._saved_step = -1
-        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals from Lightning, which would abandon the step under way.
@@ -134,8 +133,9 @@ class LastCheckpoint(Callback):
         resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
         if trainer.is_global_zero and resumed != self.path.resolve():
             set_aside(self.path)
+        # Lightning gives them back in the end.
         for signum in (signal.SIGINT, signal.SIGTERM):
-            self._previous[signum] = signal.signal(signum, self._remember)
+            signal.signal(signum, self._remember)
 
     def on_train_batch_end(
         self,
@@ -164,11 +164,6 @@ class LastCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end of the epoch."""
         self.save(trainer)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        while self._previous:
-            signal.signal(*self._previous.popitem())
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write the file, unless it is of this step."""

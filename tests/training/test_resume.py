@@ -69,13 +69,14 @@ def test_resume_of_a_finished_run_takes_no_step(kind, whole, tmp_path):
 @KINDS
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_after_the_step_under_way(kind, whole, tmp_path, signum):
+    handler = signal.getsignal(signum)
     with pytest.raises(TrainingInterrupted, match=f"resume with --ckpt {tmp_path / kind.last}"):
         train(kind, tmp_path, at=2, do=lambda: os.kill(os.getpid(), signum))
     path = tmp_path / kind.last
     assert kind.step_of(load_safely(path)) == 3
     _, path = train(kind, tmp_path, "--ckpt", path)
     assert same_run(kind, whole[1], path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signum) == handler
 
 
 def test_a_second_signal_acts_at_once(monkeypatch, tmp_path):

@@ -35,7 +35,7 @@ def test_an_export_to_where_nothing_can_be_written(said, tiny_checkpoint, tmp_pa
     out = tmp_path / "file" / "exported"
     status, text = said(export_checkpoint.main, "--ckpt", tiny_checkpoint, "--out", out)
     assert status == 2 and f"{out}: cannot write here" in text
-    assert "choose another --out" in text
+    assert "choose another place with --out" in text
 
 
 @pytest.mark.parametrize("where", ["as in training", "absent"])
