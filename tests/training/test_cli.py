@@ -79,8 +79,8 @@ def test_every_config_file_parses_for_its_script(config):
         (["--ray_heads", "0"], "ray_heads=0 must be positive"),
         (["--similarity_groups", "0"], "similarity_groups=0 must be positive"),
         (["--volume_groups", "0"], "volume_groups=0 must be positive"),
-        (["--dataset_name", "colmap", "--near_far", "1"], "near_far takes two numbers, got 1"),
-        (["--near_far", "1", "9"], "near_far cannot be chosen for dataset_name=dtu"),
+        (["--dataset_name", "colmap", "--near_far", "1"], "near_far=(1.0,) takes 2 numbers"),
+        (["--mix", "dtu:x", "--near_far", "1", "9"], "near_far cannot be chosen for a mix"),
     ],
 )
 def test_values_that_no_model_or_reader_takes(refused, flags, words):
