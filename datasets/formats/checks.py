@@ -96,7 +96,7 @@ def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
     if not 0 < near_far[0].item() < near_far[1].item() < float("inf"):
         raise UserError(
             f"{source}: near is {near:g} and far {far:g}; 0 < near < far must hold, in the units "
-            "of the camera positions."
+            "of the camera positions. --near_far NEAR FAR chooses others."
         )
     return near_far
 

@@ -145,7 +145,7 @@ def recognise_format(folder: Path) -> str:
             return name
     if not folder.is_dir():
         others = [inner.name for inner in folder.parent.glob("*/")]
-        near = _nearest(folder.name, others)
+        near = _nearest(folder.name, others) if others else "; see data/README.md"
         raise UserError(f"{folder}: no such data folder (--datadir){near}")
     for place in (folder, *sorted(inner for inner in folder.glob("*/"))):
         for name in FORMATS:

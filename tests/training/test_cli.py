@@ -61,14 +61,14 @@ def test_every_config_file_parses_for_its_script(config):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--pyramid_width", "40"], "pyramid_width=40 must be a multiple of 16"),
-        (["--feature_channels", "0"], "feature_channels=0 must be at least 4"),
-        (["--ray_heads", "0"], "ray_heads=0 must be at least 1"),
-        (["--ckpt", "a", "--init_ckpt", "b"], "give only one"),
-        (["--batch_size", "10", "--scenes_per_batch", "3"], "cannot be shared evenly"),
-        (["--N_planes", "0"], "N_planes=0"),
-        (["--dataset_name", "colmap", "--near_far", "1"], "near_far takes two numbers, got 1"),
-        (["--near_far", "1", "9"], "near_far cannot be chosen for dataset_name=dtu"),
+        (["--pyramid_width", "40"], "pyramid_width=40 is no multiple of 16"),
+        (["--pyramid_width", "0"], "pyramid_width=0 is no multiple of 16"),
+        (["--feature_channels", "0"], "feature_channels=0 is no multiple of 4"),
+        (["--ray_heads", "0"], "ray_heads=0 must be positive"),
+        (["--similarity_groups", "0"], "similarity_groups=0 must be positive"),
+        (["--volume_groups", "0"], "volume_groups=0 must be positive"),
+        (["--dataset_name", "colmap", "--near_far", "1"], "near_far=(1.0,) takes 2 numbers"),
+        (["--mix", "dtu:x", "--near_far", "1", "9"], "near_far cannot be chosen for a mix"),
     ],
 )
 def test_values_that_no_model_or_reader_takes(refused, flags, words):
