@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -126,17 +125,6 @@ class VGGTMiniModule(pl.LightningModule):
         """Add the settings."""
         checkpoint["vggt_mini"] = asdict(self.config)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Bring the schedule of a run of an earlier version to where that run stopped."""
-        (state,) = checkpoint["lr_schedulers"]
-        if "after_scheduler" not in state:
-            parameter = nn.Parameter(torch.zeros(1))
-            _, schedule = build_optimizer([("weight", parameter)], self.config.optimizer)
-            advance(schedule, state["last_epoch"])
-            resumed = schedule.state_dict()
-            resumed["base_lrs"] = resumed["after_scheduler"]["base_lrs"] = state["base_lrs"]
-            checkpoint["lr_schedulers"] = [resumed]
-
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
         weight = loss_weight(self.global_step, self.config.optimizer.matching_until)
         if weight == 0:
@@ -191,21 +179,7 @@ def build_optimizer(
     ]
     on_gpu = any(parameter.is_cuda for parameter in decayed)
     optimizer = torch.optim.AdamW(groups, lr=config.lrate, betas=(0.9, 0.95), fused=on_gpu)
-    schedule = warmup_cosine(
-        optimizer,
-        warmup_steps=min(config.warmup_steps, max(config.max_steps // 2, 1)),
-        total_steps=config.max_steps,
-        end_share=LRATE_END,
-        first=0,
-        hold=1,
-    )
-    advance(schedule, 1)
-    return optimizer, schedule
-
-
-def advance(schedule: ResumableSchedule, steps: int) -> None:
-    """Move a schedule on without the optimiser's steps, which PyTorch would warn of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        for _ in range(steps):
-            schedule.step()
+    warmup = min(config.warmup_steps, max(config.max_steps // 2, 1))
+    # The first step has a rate already, and one step stays at the peak.
+    steps = {"warmup_steps": warmup - 1, "total_steps": config.max_steps - 1, "hold": 1}
+    return optimizer, warmup_cosine(optimizer, end_share=LRATE_END, **steps)
