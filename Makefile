@@ -15,7 +15,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	touch $@
 
 test: install
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q -n auto
 
 lint: install
 	$(RUN) -m ruff check .
