@@ -21,8 +21,7 @@ from jaxtyping import Bool, Float
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from utils.cameras import Cameras, project, unproject
-from utils.rays import pixel_grid, view_grid
+from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 
 _MIN_DEPTH = 1e-6
 _TRUNCATION = 4.0

@@ -11,8 +11,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from apps.rendering.config import GeometryConfig
-from apps.rendering.cross_fade import SourceSet
-from apps.rendering.frames import Job, read_frames, render_frames
+from apps.rendering.frames import Job, SourceSet, read_frames, render_frames
 from apps.rendering.fusion import PointCloud, Renderings, fuse_mesh, fuse_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath
