@@ -107,17 +107,15 @@ def to_camera(
 
 
 def project(
-    points: Float[Tensor, "*#batch point 3"], cameras: Cameras, min_depth: float = 1e-6
+    points: Float[Tensor, "*#batch point 3"], cameras: Cameras
 ) -> tuple[Float[Tensor, "*#batch point 2"], Float[Tensor, "*#batch point"]]:
-    """Project world points into each camera. Batch axes of points and cameras broadcast.
+    """Return pixels and z-depths of world points in each camera. Batch axes broadcast.
 
-    Returns:
-        Pixel coordinates and z-depths. For points at or behind the camera plane the pixel is
-        computed with the depth clamped to ``min_depth``: finite, but meaningless. Test the depth.
+    At or behind the camera plane pixels are finite, but meaningless: test the depth.
     """
     in_camera = to_camera(points, cameras)
     depths = in_camera[..., 2]
-    rays = in_camera[..., :2] / depths.clamp_min(min_depth)[..., None]
+    rays = in_camera[..., :2] / depths.clamp_min(1e-6)[..., None]
     linear = cameras.intrinsics[..., :2, :2].transpose(-1, -2)
     with full_precision(points):
         pixels = rays @ linear + cameras.intrinsics[..., None, :2, 2]
@@ -202,7 +200,7 @@ def view_grid(
 
 @dataclass(frozen=True)
 class Reprojection:
-    """Pixels of each view in every other view."""
+    """The pixels of each view, lifted by their depth, in every other view."""
 
     grid: Float[Tensor, "batch view other query 2"]
     """Position as ``view_grid`` has it; 0 where not seen."""
@@ -219,14 +217,9 @@ def reproject(
     size: tuple[int, int],
     view_mask: Bool[Tensor, "batch view"],
 ) -> Reprojection:
-    """Lift each view's pixels by their depth and project them into all views.
+    """Lift pixels, the same in every view of the mask, by z-depth and project them into all views.
 
-    Args:
-        pixels: Positions, the same in every view.
-        depth: Their z-depth.
-        cameras: Of the views.
-        size: Height and width of their images.
-        view_mask: Views that exist.
+    Images have the height and width ``size``.
     """
     points = unproject(pixels, depth, cameras)
     others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])

@@ -10,15 +10,7 @@ from utils.errors import UserError
 
 
 def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.device]:
-    """Return as many devices as are asked for.
-
-    Args:
-        accelerator: ``gpu`` or ``cuda``, ``cpu``, or ``auto``: a GPU if there is one.
-        count: How many.
-
-    Raises:
-        UserError: There are fewer GPUs.
-    """
+    """Return as many devices as are asked for: ``gpu``, ``cuda``, ``cpu``, or ``auto``."""
     there = torch.cuda.device_count()
     if accelerator == "cpu" or (accelerator == "auto" and not there):
         return [torch.device("cpu")] * count

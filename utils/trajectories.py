@@ -121,14 +121,8 @@ def smooth_path(
     """Pass through poses along cubic splines, in their order and at constant speed.
 
     Speed is that of the camera's centre; where it turns in place, or much faster than it moves,
-    that of the turn. Knots are centripetal: no loops between near cameras (Lee, 1989).
-
-    Args:
-        c2w: The poses, two or more (one stands still).
-        n_frames: Poses to return. The first is the first given one; the last is the last given
-            one, or, if closed, the one before the first.
-        focus_distance: Distance of what the cameras look at; relates turns to movement.
-        closed: Return to the first pose, so that the frames can be repeated.
+    that of the turn; the focus distance relates turns to movement. Knots are centripetal: no loops
+    between near cameras (Lee, 1989). A closed path ends one step before its first pose.
     """
     if len(c2w) == 1 or n_frames == 1:
         return c2w[:1].repeat(n_frames, 1, 1)
@@ -160,11 +154,7 @@ def path_intrinsics(
 ) -> Float[Tensor, "3 3"]:
     """Return the camera of a path: the mean of the sources', cut to another shape and size.
 
-    Args:
-        intrinsics: Of the sources, at ``source_size``.
-        source_size: Height and width of the sources.
-        size: Height and width of the frames.
-        zoom: Above 1 shows less, enlarged about the middle.
+    ``zoom`` above 1 shows less, enlarged about the middle.
     """
     scale = zoom * max(size[0] / source_size[0], size[1] / source_size[1])
     grown = resize_intrinsics(intrinsics.mean(0), scale, scale)

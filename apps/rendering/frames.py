@@ -29,8 +29,6 @@ from utils.images import from_bytes, to_bytes
 
 LONGEST_FADE = 12
 """Frames over which one source set fades into the next, fewer where the camera is fast."""
-_READ_ERRORS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""What numpy raises on damaged files."""
 _REMEDY = "Frames before it are kept. Free space, or choose another --out."
 
 
@@ -70,7 +68,7 @@ class FrameStore:
             with np.load(path, allow_pickle=False) as arrays:
                 depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
                 return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
-        except _READ_ERRORS as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path}: the frame is damaged; delete it and run the same command again"
             ) from error
@@ -155,11 +153,7 @@ def read_frames(job: Job, store: FrameStore) -> Iterator[RenderedView]:
 
 
 def step_lengths(cameras: Cameras, distance: float) -> list[float]:
-    """Return how far each frame is from the next, and the last from the first.
-
-    It is the movement of the camera plus that of the point ahead of it at a distance, as in
-    ``source_distances``.
-    """
+    """Return ``source_distances`` from each frame to the next, and from the last to the first."""
     points = centers_and_targets(cameras, distance)
     return (points.roll(-1, 0) - points).norm(dim=-1).sum(-1).tolist()
 
@@ -167,11 +161,8 @@ def step_lengths(cameras: Cameras, distance: float) -> list[float]:
 def keyframes(steps: Sequence[float], farthest: float, longest: int, closed: bool) -> list[int]:
     """Return the frames at which sources are chosen, the first and the last among them.
 
-    Args:
-        steps: From each frame to the next, and from the last to the first.
-        farthest: Movement between two keyframes, at most, unless a single step is longer.
-        longest: Frames from one to the next, at most.
-        closed: The first frame follows the last one, as frame number ``len(steps)``.
+    Between two of them are at most ``longest`` frames and, unless a single step is longer, the
+    movement ``farthest``. If closed, the first frame follows the last, as number ``len(steps)``.
     """
     count = len(steps)
     last = count if closed else count - 1

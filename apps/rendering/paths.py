@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.rendering.config import CameraPathChoice
+from apps.rendering.config import CameraPathChoice, GeometryChoice
 from apps.rendering.scene import RenderableScene
 from utils.camera_rig import nearest_sources, source_distances
 from utils.cameras import Cameras
@@ -49,13 +49,7 @@ class CameraPath:
 
 
 def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = False) -> CameraPath:
-    """Lay a path through a scene.
-
-    Args:
-        choice: Which path.
-        scene: Its source cameras define the path.
-        chosen: The user chose the source views, so that a dtu path passes through all of them.
-    """
+    """Lay a path through a scene; a dtu path passes through all sources if they were ``chosen``."""
     size = frame_size(choice)
     if choice.path_file is not None:
         return read_camera_path(Path(choice.path_file), size, scene.image_size)
@@ -66,7 +60,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
     return CameraPath(cameras, size, closed=choice.path != "interpolate")
 
 
-def frame_size(choice: CameraPathChoice) -> tuple[int, int] | None:
+def frame_size(choice: CameraPathChoice | GeometryChoice) -> tuple[int, int] | None:
     """Return the chosen height and width, if they were chosen."""
     return (choice.size[0], choice.size[1]) if choice.size else None
 

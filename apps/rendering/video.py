@@ -44,12 +44,7 @@ _GIF: dict[str, Any] = {
 
 
 def run_video(config: VideoConfig, progress: bool = True) -> str:
-    """Render a video and say what was made.
-
-    Raises:
-        UserError: Bad input, before any long work.
-        KeyboardInterrupt: The user stopped it; the message says how to go on.
-    """
+    """Render a video and say what was made."""
     out = Path(config.video.out)
     check_destination(out)
     scene = open_scene(config.scene, config.model, frame_size(config.camera_path))
@@ -109,10 +104,7 @@ def _with_depth(job: Job, store: FrameStore) -> Iterator[Float[Tensor, "3 height
 def write_video(
     path: str | Path, frames: Iterable[Float[Tensor, "3 height width"]], fps: float
 ) -> None:
-    """Write RGB frames in [0, 1] as H.264 in MP4 or as a repeating GIF; the suffix chooses.
-
-    Odd sides are padded by one pixel, a copy of the last: H.264 with 4:2:0 colours needs even ones.
-    """
+    """Write RGB frames in [0, 1] as H.264 in MP4 or as a repeating GIF; the suffix chooses."""
     path, count = Path(path), 0
     pixels = (_even_sides(to_bytes(frame)) for frame in frames)
     first = next(pixels, None)
@@ -149,6 +141,7 @@ def _count_frames(path: Path) -> int:
 
 
 def _even_sides(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Repeat the last pixel of odd sides: H.264 with 4:2:0 colours needs even ones."""
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return np.ascontiguousarray(padded)

@@ -14,8 +14,14 @@ import viser
 from viser.transforms import SO3
 
 from apps.rendering.config import ViewerChoice, ViewerConfig
-from apps.rendering.fusion import PointCloud, fuse_points
-from apps.rendering.geometry import gather, read_points, source_job
+from apps.rendering.geometry import (
+    PointCloud,
+    color_bytes,
+    fuse_points,
+    gather,
+    read_points,
+    source_job,
+)
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -27,16 +33,11 @@ from utils.images import to_bytes
 logger = logging.getLogger(__name__)
 
 _CLOUD_HEIGHT = 64
-_CLOUD_RENDERINGS = 8
-_CLOUD_TOLERANCE = 0.03
-"""Depths of such small renderings agree less well than large ones."""
 _THUMBNAIL = 96
 _FRUSTUM = 0.025
 """Size of a drawn frustum, relative to the distance of the cameras from what they look at."""
 _AHEAD = 1.2
 """Distance of the viewer's camera in front of a source camera, in lengths of its frustum."""
-_IDLE_SECONDS = 0.05
-_SHOWN = ("colour", "depth", "points")
 
 
 def run_viewer(config: ViewerConfig) -> str:
@@ -88,7 +89,7 @@ class Viewer:
         """Render until told to stop: for the clients, and if none waits, the points."""
         while not stop.is_set():
             if not self.renderer.step() and next(self._idle_work, None) is None:
-                stop.wait(_IDLE_SECONDS)
+                stop.wait(0.05)
 
     def stop(self) -> None:
         """Close the server."""
@@ -127,14 +128,13 @@ class Viewer:
         shown = (scene.near_far * scene.unit.factor).tolist()
         # Few digits, or they cover each other under the sliders.
         near, far = (float(f"{value:.3g}") for value in shown)
-        unit = f"in {scene.unit.name}"
-        self.shown = gui.add_dropdown("show", _SHOWN)
+        self.shown = gui.add_dropdown("show", ("colour", "depth", "points"))
         cameras = gui.add_checkbox("source cameras", initial_value=True)
         step = float(f"{(far - near) / 200:.1g}")
         least = max(float(f"{near / 4:.2g}"), 1e-3)
-        self.near = gui.add_slider("near", least, far, step, near, hint=unit)
-        self.far = gui.add_slider("far", near, 2 * far, step, far, hint=unit)
-        samples = scene.n_samples
+        hint, samples = f"in {scene.unit.name}", scene.n_samples
+        self.near = gui.add_slider("near", least, far, step, near, hint=hint)
+        self.far = gui.add_slider("far", near, 2 * far, step, far, hint=hint)
         self.samples = gui.add_slider("samples on a ray", 2, max(64, samples), 1, samples)
         self.shown.on_update(lambda _: self._choose_shown())
         for slider in (self.near, self.far, self.samples):
@@ -202,19 +202,20 @@ class Viewer:
         """Render small depths, one with each step, and show the points on which they agree."""
         height, width = self.scene.image_size
         size = (_CLOUD_HEIGHT, max(1, round(_CLOUD_HEIGHT * width / height)))
-        job = source_job(self.scene, size, _CLOUD_RENDERINGS)
+        job = source_job(self.scene, size, most=8)
         views = []
         for frame in range(len(job)):
             views.append(job.render(frame))
             yield True
-        agreeing = min(1, len(job) - 1)
-        self._show_cloud(fuse_points(gather(job, views), _CLOUD_TOLERANCE, agreeing))
+        # Depths of such small renderings agree less well than large ones.
+        cloud = fuse_points(gather(job, views), tolerance=0.03, min_agreeing=min(1, len(job) - 1))
+        self._show_cloud(cloud)
 
     def _show_cloud(self, cloud: PointCloud) -> None:
         self._cloud = self.server.scene.add_point_cloud(
             "/points",
             cloud.points.numpy(),
-            (cloud.colors.clamp(0, 1) * 255).round().byte().numpy(),
+            color_bytes(cloud.colors),
             point_size=0.004 * self._rig.distance,
             visible=self.shown.value == "points",
         )
