@@ -131,13 +131,14 @@ def smooth_path(
     turns = Rotation.from_matrix(keys[:, :3, :3].double().numpy())
     spacing = np.sqrt(_step_lengths(centers, turns, focus_distance))
     longest = spacing.max() or 1.0
-    knots = _cumulated(np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest))
+    spacing = np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest)
+    knots = np.append(0.0, np.cumsum(spacing))
     center_spline = CubicSpline(knots, centers, bc_type="periodic" if closed else "natural")
     turn_spline = _rotation_spline(knots, turns, closed)
     shares = np.arange(_DENSE) / _DENSE
     dense = np.append((knots[:-1, None] + shares * np.diff(knots)[:, None]).ravel(), knots[-1])
     steps = _step_lengths(center_spline(dense), turn_spline(dense), focus_distance)
-    lengths = _cumulated(steps)
+    lengths = np.append(0.0, np.cumsum(steps))
     wanted = np.linspace(0, lengths[-1], n_frames + closed)[:n_frames]
     times = np.interp(wanted, lengths, dense)
     path = torch.eye(4, dtype=torch.float64).repeat(n_frames, 1, 1)
@@ -168,20 +169,13 @@ def _step_lengths(centers: np.ndarray, turns: Rotation, focus_distance: float) -
     return np.maximum(moved, turned * focus_distance * _TURN_LENGTH)
 
 
-def _cumulated(steps: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0.0], np.cumsum(steps)])
-
-
 def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> RotationSpline:
     """Interpolate rotations; a closed spline continues past its ends, so that they fit smoothly."""
     if not closed:
         return RotationSpline(knots, turns)
     count = len(knots) - 1
-    places = np.arange(-_OVERLAP, count + _OVERLAP + 1)
-    laps, indices = np.divmod(places, count)
-    return RotationSpline(
-        knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
-    )
+    laps, indices = np.divmod(np.arange(-_OVERLAP, count + _OVERLAP + 1), count)
+    return RotationSpline(knots[indices] + laps * knots[-1], turns[indices])
 
 
 def _full_turn(n_frames: int) -> Float[Tensor, " frame"]:
