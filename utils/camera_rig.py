@@ -36,8 +36,8 @@ class CameraRig:
     azimuths: Float[Tensor, " view"]
     """Of the cameras seen from the focus, around ``up``, relative to their middle."""
     elevations: Float[Tensor, " view"]
-    middle: Float[Tensor, " 3"]
-    """Level direction from the focus to the middle of the cameras, unit."""
+    level_axes: Float[Tensor, "2 3"]
+    """Unit directions: from the focus to the middle of the cameras, and across."""
     surrounds: bool
     """The cameras stand all around the focus."""
 
@@ -53,7 +53,9 @@ def describe_rig(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> CameraRig:
     levels = candidates - (candidates @ up)[:, None] * up
     usable = levels.norm(dim=-1) > 1e-6 * (1 + candidates.norm(dim=-1))
     middle = normalize(levels[usable][0], dim=0)
-    azimuths = torch.atan2(level @ torch.linalg.cross(up, middle), level @ middle)
+    level_axes = torch.stack([middle, torch.linalg.cross(up, middle)])
+    x, y = (level @ level_axes.T).unbind(-1)
+    azimuths = torch.atan2(y, x)
     ordered = azimuths.sort().values
     gaps = torch.cat([ordered, ordered[:1] + 2 * math.pi]).diff()
     return CameraRig(
@@ -62,7 +64,7 @@ def describe_rig(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> CameraRig:
         distance=offsets.norm(dim=-1).median().item(),
         azimuths=azimuths,
         elevations=torch.atan2(heights, level.norm(dim=-1)),
-        middle=middle,
+        level_axes=level_axes,
         surrounds=bool(gaps.max() < _FULL_CIRCLE_GAP),
     )
 

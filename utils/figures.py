@@ -30,12 +30,8 @@ _CHECKER = 4
 _TICKS = 5
 _NARROWEST = 6
 """Least width of a bar's colours, in pixels."""
-_LEAST_LABELLED = 24
-"""Rows below which a bar has no room for numbers."""
 _GAP = 3
 """Pixels between the panels of a sheet."""
-_FRUSTUM_LENGTH = 0.12
-"""Of a drawn frustum, relative to the extent of the cameras."""
 _NEAR_FOCUS = 2.0
 """A focus farther away than this many extents of the cameras would shrink them to a dot."""
 _FRUSTUMS = 12
@@ -91,7 +87,7 @@ def color_bar(
     height: int, shown: DepthRange, unit: LengthUnit | None = None
 ) -> Float[Tensor, "3 height width"]:
     """Draw the colour map, near at the bottom, and if there is room numbers and the unit."""
-    if height < _LEAST_LABELLED:
+    if height < 24:
         return _shades(height, _NARROWEST)
     unit = unit or LengthUnit()
     font_size = max(8, min(height // 14, 22))
@@ -167,7 +163,7 @@ def plot_cameras(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(projection="3d")
     centers = torch.cat([sources.centers, path.centers])
-    length = _FRUSTUM_LENGTH * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
+    length = 0.12 * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
     shown = upright.apply(centers.numpy())
     _draw_frustums(axes, sources, size, length, upright, "0.45")
     axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")

@@ -2,10 +2,7 @@
 
 Every path stays inside what those cameras see: it moves within the hull of their centres (or of
 their directions around what they look at) and looks where they look. ``reach`` relaxes that: 1 is
-the largest path of its kind inside the hull, 2 goes twice as far.
-
-All frames share one camera: the mean intrinsics of the sources, cut to the frame's shape without
-ever showing more than a source shows.
+the largest path of its kind inside the hull, 2 goes twice as far. All frames share one camera.
 """
 
 from __future__ import annotations
@@ -19,14 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
-from utils.camera_rig import (
-    CameraRig,
-    describe_rig,
-    focus_distance,
-    focus_point,
-    look_at,
-    up_direction,
-)
+from utils.camera_rig import CameraRig, describe_rig, focus_distance, look_at
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 
 _SPIRAL_TURNS = 2
@@ -53,10 +43,9 @@ def spiral(
     Along the axis it follows the bowl on which they stand, and moves back and forth as far as they
     deviate from it. After the spirals of LLFF (Mildenhall et al., SIGGRAPH 2019).
     """
-    focus, up = focus_point(cameras, near_far), up_direction(cameras)
-    centers = cameras.centers.double()
+    rig, centers = describe_rig(cameras, near_far), cameras.centers.double()
     mean = centers.mean(0)
-    frame = look_at(mean[None], focus, up)[0, :3, :3]
+    frame = look_at(mean[None], rig.focus, rig.up)[0, :3, :3]
     x, y, along = ((centers - mean) @ frame).unbind(-1)
     turn = _SPIRAL_TURNS * _full_turn(n_frames)
     across = _unit_circle(turn) @ _ellipse_in_hull(torch.stack([x, y], -1)).T
@@ -64,7 +53,7 @@ def spiral(
     # Slower than the circle: once forwards and backwards in all.
     depth = _bowl_terms(*across.unbind(-1)) @ bowl + deviation * (turn / _SPIRAL_TURNS).sin()
     path = mean + reach * torch.cat([across, depth[:, None]], -1) @ frame.T
-    return look_at(path, focus, up).to(cameras.c2w.dtype)
+    return look_at(path, rig.focus, rig.up).to(cameras.c2w.dtype)
 
 
 def orbit(
@@ -98,13 +87,12 @@ def ellipse(
         path = mean + reach * _unit_circle(turn) @ _ellipse_in_hull(directions - mean).T
         return _on_sphere(rig, *path.unbind(-1)).to(cameras.c2w.dtype)
     offsets = cameras.centers.double() - rig.focus
-    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
-    level = offsets @ level_axes.T
+    level = offsets @ rig.level_axes.T
     extents = level.abs().amax(0)
     radii = reach * level.norm(dim=-1).median() * 2 * extents / extents.sum()
     low, high = (offsets @ rig.up).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
     heights = torch.lerp(low, high, 0.5 + 0.5 * (2 * turn).sin())
-    centers = rig.focus + (radii * _unit_circle(turn)) @ level_axes + heights[:, None] * rig.up
+    centers = rig.focus + (radii * _unit_circle(turn)) @ rig.level_axes + heights[:, None] * rig.up
     return look_at(centers, rig.focus, rig.up).to(cameras.c2w.dtype)
 
 
@@ -153,7 +141,7 @@ def path_intrinsics(
     size: tuple[int, int],
     zoom: float = 1.0,
 ) -> Float[Tensor, "3 3"]:
-    """Return the camera of a path: the mean of the sources', cut to another shape and size.
+    """Return the mean of the sources' intrinsics, cut to a size without showing more than they do.
 
     ``zoom`` above 1 shows less, enlarged about the middle.
     """
@@ -175,7 +163,9 @@ def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> Rotati
         return RotationSpline(knots, turns)
     count = len(knots) - 1
     laps, indices = np.divmod(np.arange(-_OVERLAP, count + _OVERLAP + 1), count)
-    return RotationSpline(knots[indices] + laps * knots[-1], turns[indices])
+    return RotationSpline(
+        knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
+    )
 
 
 def _full_turn(n_frames: int) -> Float[Tensor, " frame"]:
@@ -191,9 +181,8 @@ def _on_sphere(
     rig: CameraRig, azimuths: Float[Tensor, " frame"], elevations: Float[Tensor, " frame"]
 ) -> Float[Tensor, "frame 4 4"]:
     """Look at the focus from its median distance in the given directions."""
-    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
     elevations = elevations.clamp(-_STEEPEST, _STEEPEST)[:, None]
-    directions = elevations.cos() * (_unit_circle(azimuths) @ level_axes)
+    directions = elevations.cos() * (_unit_circle(azimuths) @ rig.level_axes)
     directions = directions + elevations.sin() * rig.up
     return look_at(rig.focus + rig.distance * directions, rig.focus, rig.up)
 

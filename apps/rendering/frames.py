@@ -69,9 +69,7 @@ class FrameStore:
                 depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
                 return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path}: the frame is damaged; delete it and run the same command again"
-            ) from error
+            raise UserError(f"{path}: damaged; delete it and run the command again") from error
 
     def remove(self) -> None:
         """Delete the frames, and the folder that holds them if nothing else is in it."""

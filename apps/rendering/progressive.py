@@ -148,10 +148,7 @@ class ProgressiveRenderer:
 
 
 def render_viewpoint(
-    scene: RenderableScene,
-    viewpoint: Viewpoint,
-    height: int,
-    before_chunk: BeforeChunk | None = None,
+    scene: RenderableScene, viewpoint: Viewpoint, height: int, before_chunk: BeforeChunk = None
 ) -> RenderedView:
     """Render from the sources that serve a camera best."""
     camera, size = viewpoint.at(height)

@@ -28,7 +28,7 @@ from utils.cameras import Cameras, LengthUnit
 _ENCODED_SETS = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
 
-BeforeChunk = Callable[[], None]
+BeforeChunk = Callable[[], None] | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class RenderableScene(ABC):
         camera: Cameras,
         size: tuple[int, int],
         source_indices: Sequence[int],
-        before_chunk: BeforeChunk | None = None,
+        before_chunk: BeforeChunk = None,
     ) -> RenderedView:
         """Render one view, with height and width ``size``, from ``n_sources`` source views.
 
@@ -118,14 +118,9 @@ class RenderableScene(ABC):
         """
         near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            images = self.model.render_images(
-                self.features(tuple(sorted(source_indices))),
-                camera[None].to(self.device),
-                near_far,
-                size,
-                self.settings.chunk,
-                before_chunk=before_chunk,
-            )
+            features = self.features(tuple(sorted(source_indices)))
+            view = (features, camera[None].to(self.device), near_far, size, self.settings.chunk)
+            images = self.model.render_images(*view, before_chunk=before_chunk)
         maps = (images.rgb, images.depth, images.opacity)
         return RenderedView(*(values[0].float().cpu() for values in maps))
 

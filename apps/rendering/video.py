@@ -71,10 +71,7 @@ def check_destination(out: Path) -> None:
     if out.suffix.lower() in VIDEO_SUFFIXES:
         check_output_file(out, "--out")
     elif out.suffix:
-        raise UserError(
-            f"{out}: cannot write {out.suffix}; --out takes a name that ends in .mp4 or .gif, or a "
-            "folder"
-        )
+        raise UserError(f"{out}: cannot write {out.suffix}; --out takes .mp4 or .gif, or a folder")
     elif out.is_file():
         raise UserError(f"{out}: is a file; --out without .mp4 or .gif names a folder")
     else:

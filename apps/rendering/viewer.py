@@ -44,8 +44,7 @@ def run_viewer(config: ViewerConfig) -> str:
     """Serve a scene until the user stops the program."""
     choice = config.viewer
     cloud = read_points(Path(choice.points)) if choice.points else None
-    # Photographs finer than the sharpest picture would take seconds to encode on a slow machine.
-    # The rows decide alone: how wide the browser's window will be is not known.
+    # Finer photographs would take long to encode; how wide a browser's window is is not known.
     scene = open_scene(config.scene, config.model, (choice.height, 1))
     viewer = Viewer(scene, choice, cloud)
     logger.info("%s: open %s in a browser; Ctrl-C ends it", scene.name, viewer.address)
@@ -81,9 +80,7 @@ class Viewer:
         if cloud:
             self._show_cloud(PointCloud(cloud.points / scene.unit.factor, cloud.colors))
         self.server.on_client_connect(self._welcome)
-        self.server.on_client_disconnect(
-            lambda client: self.renderer.remove_client(client.client_id)
-        )
+        self.server.on_client_disconnect(lambda one: self.renderer.remove_client(one.client_id))
 
     def work(self, stop: threading.Event) -> None:
         """Render until told to stop: for the clients, and if none waits, the points."""
@@ -113,9 +110,8 @@ class Viewer:
     def _distance_ahead(self) -> float:
         """Return how far in front of a source camera its frustum no longer hides the scene."""
         height, width = self.scene.image_size
-        half = math.tan(0.5 * self._field_of_view(0))
         # Viser gives all frustums of one scale the same volume: those of long lenses are long.
-        length = (3 / (half * half * width / height)) ** (1 / 3)
+        length = (3 * height / width / math.tan(0.5 * self._field_of_view(0)) ** 2) ** (1 / 3)
         return _AHEAD * length * _FRUSTUM * self._rig.distance
 
     def _field_of_view(self, index: int) -> float:
@@ -176,18 +172,15 @@ class Viewer:
         c2w = torch.eye(4)
         c2w[:3, :3] = torch.from_numpy(SO3(np.asarray(camera.wxyz)).as_matrix())
         c2w[:3, 3] = torch.from_numpy(np.array(camera.position))
-        viewpoint = Viewpoint(c2w, float(camera.fov), float(camera.aspect))
-        self.renderer.update_camera(
-            client.client_id, viewpoint, lambda view: self._show(client, view)
-        )
+        view = Viewpoint(c2w, float(camera.fov), float(camera.aspect))
+        self.renderer.update_camera(client.client_id, view, lambda made: self._show(client, made))
 
     def _show(self, client: viser.ClientHandle, view: RenderedView) -> None:
         if self.shown.value == "points":
             return
-        image = view.rgb
+        image, depth = view.rgb, (view.depth, view.solid)
         if self.shown.value == "depth":
-            shown = robust_range([(view.depth, view.solid)])
-            image = depth_picture(view.depth, view.solid, shown)
+            image = depth_picture(*depth, robust_range([depth]))
         client.scene.set_background_image(to_bytes(image), "jpeg", jpeg_quality=85)
 
     def _jump(self, event: viser.SceneNodePointerEvent) -> None:
