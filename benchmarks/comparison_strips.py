@@ -105,13 +105,10 @@ def _data_of(path: str, chosen: DataChoice) -> DataChoice:
     """Complete what was chosen by the data and views of a fine-tuned scene."""
     header = header_of(read_scene_file(path), path)
     settings = settings_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
+    targets = chosen.targets or header.test_ids
     if chosen == replace(DataChoice(), targets=chosen.targets):
-        chosen = replace(settings.data, targets=chosen.targets)
-    return replace(
-        chosen,
-        targets=chosen.targets or header.test_ids,
-        sources=chosen.sources or header.train_ids,
-    )
+        chosen = settings.data
+    return replace(chosen, targets=targets, sources=chosen.sources or header.train_ids)
 
 
 def _find_task(tasks: Iterable[SceneTask], name: str) -> SceneTask:
@@ -128,13 +125,13 @@ def _render_tuned(
 ) -> list[ViewResult]:
     if tuned.name != task.scene.name:
         raise UserError(
-            f"{name}: was fine-tuned on {tuned.name!r}, not on {task.scene.name!r}; compare models "
-            "of one scene, chosen by --datadir and --scene"
+            f"{name}: was fine-tuned on {tuned.name!r}, not on {task.scene.name!r}; choose its "
+            "scene with --datadir and --scene"
         )
     if seen := [view for view in task.targets if view in tuned.train_ids]:
         raise UserError(
-            f"{name}: was fine-tuned on view {seen[0]}, which is no test of it; its test views are "
-            f"--targets {' '.join(map(str, tuned.test_ids))}"
+            f"{name}: was fine-tuned on view {seen[0]}; its test views are --targets "
+            f"{' '.join(map(str, tuned.test_ids))}"
         )
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)

@@ -23,34 +23,27 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def draw(folders: list[Path], out: Path) -> None:
-    """Draw one line for each run, from the general model's PSNR on; time counts everything."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for folder in folders:
-        curve = read_curve(folder)
-        name = f"{folder.parent.name} ({folder.name})"
-        points = zip(*((row["seconds"], row["psnr"]) for row in curve), strict=True)
-        axes.plot(*points, marker="o", markersize=3, label=name)
-    axes.set_xlabel("seconds, reading and encoding included")
-    axes.set_ylabel("PSNR of the test views, dB")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=2)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120)
-
-
 def main() -> None:
-    """Read the command line and draw."""
+    """Draw one line for each run, from the general model's PSNR on; time counts everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--out", type=Path, default=Path("results/finetuning_curves.png"))
     arguments = parser.parse_args()
-    draw(arguments.runs, arguments.out)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
     for folder in arguments.runs:
         curve = read_curve(folder)
+        name = f"{folder.parent.name} ({folder.name})"
+        points = zip(*((row["seconds"], row["psnr"]) for row in curve), strict=True)
+        axes.plot(*points, marker="o", markersize=3, label=name)
         first, last = curve[0], curve[-1]
         print(f"{folder}: {first['psnr']:.2f} -> {last['psnr']:.2f} in {last['seconds']:.0f} s")
+    axes.set_xlabel("seconds, reading and encoding included")
+    axes.set_ylabel("PSNR of the test views, dB")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(arguments.out, dpi=120)
     print(arguments.out)
 
 

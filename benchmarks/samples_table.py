@@ -63,9 +63,8 @@ def run_samples_table(config: SamplesTableConfig) -> str:
     # What all rows have in common: the weights, and the machine.
     common = next(iter(reports.values()))["settings"]
     names = ("path", "step", "backbone_fingerprint")
-    checkpoint = {name: common["checkpoint"][name] for name in names}
-    machine = {name: common[name] for name in ("device", "torch")}
-    settings = {**asdict(config), "checkpoint": checkpoint, **machine}
+    settings = asdict(config) | {name: common[name] for name in ("device", "torch")}
+    settings["checkpoint"] = {name: common["checkpoint"][name] for name in names}
     write_json({"rows": rows, "settings": settings}, out)
     return "\n".join([*table(rows), f"all figures are in {out}"])
 

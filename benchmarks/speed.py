@@ -20,16 +20,16 @@ from typing import Annotated, ClassVar, TypeVar
 
 import torch
 
-from apps.rendering.config import CameraPathChoice, FrameSize, RendererChoice, SceneChoice
+from apps.rendering.config import CameraPathChoice, FrameSize, SceneAndModelConfig
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
+from apps.rendering.video import write_video
 from utils.config import parse_config
 from utils.console import run_and_report
 from utils.errors import UserError
 from utils.files import check_output_file, write_text
 from utils.settings import Alias, Count, Settings
-from utils.video import write_video
 
 ResultT = TypeVar("ResultT")
 
@@ -50,7 +50,7 @@ class SpeedChoice(Settings):
 
 
 @dataclass(frozen=True)
-class SpeedConfig:
+class SpeedConfig(SceneAndModelConfig):
     """All settings of the benchmark."""
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -59,33 +59,7 @@ class SpeedConfig:
         "the frames": ("size", "frames", "out"),
     }
 
-    scene: SceneChoice = field(default_factory=SceneChoice)
-    model: RendererChoice = field(default_factory=RendererChoice)
     speed: SpeedChoice = field(default_factory=SpeedChoice)
-
-
-class Clock:
-    """Times steps, each until the device has finished it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
-
-    def time(self, name: str, step: Callable[[], ResultT]) -> ResultT:
-        """Run a step and keep how long it took."""
-        started = self._now()
-        result = step()
-        self.seconds[name].append(self._now() - started)
-        return result
-
-    def milliseconds(self) -> dict[str, float]:
-        """Return the median of every step, the warm-up left out."""
-        return {name: 1e3 * statistics.median(s[_WARM_UP:]) for name, s in self.seconds.items()}
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
 
 
 @torch.no_grad()
@@ -95,23 +69,33 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, 
     ``frame`` is a whole image on the device, of which ``cost volume`` and ``render`` are parts;
     ``frame to CPU`` is what a video pays for it.
     """
-    model, clock = scene.model, Clock(scene.device)
+    model, seconds = scene.model, defaultdict[str, list[float]](list)
+
+    def now() -> float:
+        if scene.device.type == "cuda":
+            torch.cuda.synchronize(scene.device)
+        return time.perf_counter()
+
+    def timed(name: str, step: Callable[[], ResultT]) -> ResultT:
+        started = now()
+        result = step()
+        seconds[name].append(now() - started)
+        return result
+
     near_far = scene.near_far.to(scene.device)[None]
     (sources,) = scene.choose_sources(path.cameras[[0]], path.size)
     views, images = scene.source_views(sources), []
     for frame in range(-_WARM_UP, len(path.cameras.c2w)):
         camera = path.cameras[[max(frame, 0)]].to(scene.device)
         with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.settings.bf16):
-            features = clock.time("encode", lambda: model.encode(views, near_far))
+            features = timed("encode", lambda: model.encode(views, near_far))
             view = (features, camera, near_far, path.size)
-            clock.time("cost volume", lambda view=view: model.build_cost_volume(*view))
-            clock.time("frame", lambda view=view: model.render_images(*view, chunk))
+            timed("cost volume", lambda view=view: model.build_cost_volume(*view))
+            timed("frame", lambda view=view: model.render_images(*view, chunk))
         target = path.cameras[max(frame, 0)]
-        rendered = clock.time(
-            "frame to CPU", lambda target=target: scene.render(target, path.size, sources)
-        )
-        images += [rendered.rgb] if frame >= 0 else []
-    times = clock.milliseconds()
+        view = timed("frame to CPU", lambda target=target: scene.render(target, path.size, sources))
+        images += [view.rgb] if frame >= 0 else []
+    times = {name: 1e3 * statistics.median(spent[_WARM_UP:]) for name, spent in seconds.items()}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         write_video(Path(folder) / "video.mp4", images, 24.0)
@@ -124,8 +108,8 @@ def run_benchmark(config: SpeedConfig) -> str:
     out = check_output_file(config.speed.out, "--out")
     if is_tuned_scene(config.model.ckpt):
         raise UserError(
-            f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing, this benchmark takes "
-            "general checkpoints only; give the one that it was fine-tuned from"
+            f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing; give the general "
+            "checkpoint that it was fine-tuned from"
         )
     height, width = config.speed.size
     scene = open_scene(config.scene, replace(config.model, compile=False), (height, width))

@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.protocols import Region
 from datasets.views import Views
 from models.vggt_nerf import RenderedImages
-from utils.metrics import mean_depth_error, psnr
+from utils.images import mean_depth_error, psnr
 
 Scores = dict[str, float | None]
 """By name; ``None`` where there is nothing to measure."""

@@ -30,8 +30,7 @@ from models.projection import (
 )
 from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite, composite_weights
-from utils.cameras import Cameras
-from utils.rays import Rays, cell_grid, pixel_rays, view_grid
+from utils.cameras import Cameras, Rays, cell_grid, pixel_rays, view_grid
 
 CELLS = 80
 """Rays of a target's volume along the longer side of an image of usual size."""

@@ -13,9 +13,7 @@ from torch import Tensor
 from models.depth_scale import PredictedGeometry, fit_scale
 from models.vggt.frozen import BackboneFeatures
 from models.vggt.pose_encoding import decode_pose
-from utils.cameras import Cameras, full_precision
-from utils.rays import cell_grid
-from utils.reprojection import reproject
+from utils.cameras import Cameras, cell_grid, full_precision, reproject
 
 SHRINK = 4
 """Source pixels per pixel of the prior, along each side."""

@@ -17,9 +17,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from utils.cameras import Cameras
-from utils.rays import cell_grid, view_grid
-from utils.reprojection import reproject
+from utils.cameras import Cameras, cell_grid, reproject, view_grid
 
 COARSE_CANDIDATES = 64
 FINE_CANDIDATES = 17

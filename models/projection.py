@@ -12,8 +12,7 @@ from torch import Tensor
 
 from models.depth_prior import DepthPrior
 from models.ray_sampling import DepthPlanes
-from utils.cameras import Cameras, full_precision, to_camera
-from utils.rays import Rays
+from utils.cameras import Cameras, Rays, full_precision, to_camera
 
 MIN_DEPTH = 1e-6
 """Points nearer than this to a camera's plane, or behind it, are not seen."""

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.ray_sampling import DepthPlanes
-from utils.cameras import Cameras, project
-from utils.rays import cell_grid, pixel_rays
+from utils.cameras import Cameras, cell_grid, pixel_rays, project
 
 _CELLS, _DEPTHS = (6, 8), 6
 _ANGLE = 0.35

@@ -25,8 +25,7 @@ from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
 from models.vggt.backbone import Backbone
 from models.volume_rendering import Composite, composite
-from utils.cameras import Cameras
-from utils.rays import pixel_grid, pixel_rays
+from utils.cameras import Cameras, pixel_grid, pixel_rays
 
 DENSITY_SCALE = 128.0
 """Density of a field output of 1, per unit of ``DepthPlanes``' coordinate.

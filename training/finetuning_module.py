@@ -16,7 +16,7 @@ from training.config import FineTuningConfig
 from training.losses import perceptual_loss, proposal_loss, rendering_losses
 from training.optimization import AveragedWeights, warmup_cosine
 from training.ray_batches import draw_target_rays, render_targets
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 LRATE_END = 0.03
 """Learning rates at the end of the run, as a share of their peaks."""

@@ -16,8 +16,8 @@ from training.config import GeneralTrainingConfig
 from training.losses import perceptual_loss, rendering_losses
 from training.optimization import build_optimizer
 from training.ray_batches import draw_target_rays, render_targets
-from utils.metrics import mean_depth_error, psnr, psnr_from_mse
-from utils.seeding import generator_for
+from utils.devices import generator_for
+from utils.images import mean_depth_error, psnr, psnr_from_mse
 
 
 class GeneralModule(pl.LightningModule):

@@ -19,7 +19,7 @@ from evaluation.scores import (
     view_scores,
 )
 from models.scene_model import SceneModel
-from utils.metrics import psnr
+from utils.images import psnr
 
 
 class TestViews:

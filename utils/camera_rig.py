@@ -36,8 +36,8 @@ class CameraRig:
     azimuths: Float[Tensor, " view"]
     """Of the cameras seen from the focus, around ``up``, relative to their middle."""
     elevations: Float[Tensor, " view"]
-    middle: Float[Tensor, " 3"]
-    """Level direction from the focus to the middle of the cameras, unit."""
+    level_axes: Float[Tensor, "2 3"]
+    """Unit directions: from the focus to the middle of the cameras, and across."""
     surrounds: bool
     """The cameras stand all around the focus."""
 
@@ -49,8 +49,13 @@ def describe_rig(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> CameraRig:
     heights = offsets @ up
     level = offsets - heights[:, None] * up
     axis = cameras.c2w[:, :3, 2].double().mean(0)
-    middle = _first_level_direction([level.mean(0), -axis, *torch.eye(3).double()], up)
-    azimuths = torch.atan2(level @ torch.linalg.cross(up, middle), level @ middle)
+    candidates = torch.stack([level.mean(0), -axis, *torch.eye(3).double()])
+    levels = candidates - (candidates @ up)[:, None] * up
+    usable = levels.norm(dim=-1) > 1e-6 * (1 + candidates.norm(dim=-1))
+    middle = normalize(levels[usable][0], dim=0)
+    level_axes = torch.stack([middle, torch.linalg.cross(up, middle)])
+    x, y = (level @ level_axes.T).unbind(-1)
+    azimuths = torch.atan2(y, x)
     ordered = azimuths.sort().values
     gaps = torch.cat([ordered, ordered[:1] + 2 * math.pi]).diff()
     return CameraRig(
@@ -59,7 +64,7 @@ def describe_rig(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> CameraRig:
         distance=offsets.norm(dim=-1).median().item(),
         azimuths=azimuths,
         elevations=torch.atan2(heights, level.norm(dim=-1)),
-        middle=middle,
+        level_axes=level_axes,
         surrounds=bool(gaps.max() < _FULL_CIRCLE_GAP),
     )
 
@@ -71,8 +76,7 @@ def nearest_point_to_axes(
 ) -> Float[Tensor, " 3"]:
     """Return the point nearest to all lines ``centers + t * axes`` (unit), in least squares.
 
-    The system is singular where all axes are parallel, unless there is a ``fallback`` point to be
-    near to as well.
+    Where all axes are parallel a ``fallback`` point, to be near to as well, is needed.
     """
     identity = torch.eye(3).to(axes)
     across = identity - axes[:, :, None] * axes[:, None, :]
@@ -134,10 +138,9 @@ def centers_and_targets(cameras: Cameras, distance: float) -> Float[Tensor, "cam
 def source_distances(
     cameras: Cameras, sources: Cameras, near_far: Float[Tensor, " 2"]
 ) -> Float[Tensor, "camera source"]:
-    """Return the distance of each camera from each source, in position and in viewing direction.
+    """Return how far each camera's centre is from each source's, plus how far the points ahead are.
 
-    It is the distance of the centres plus that of the points ahead, as far away as what the
-    sources look at.
+    These points are as far away as what the sources look at.
     """
     distance = focus_distance(sources, near_far)
     pairs = centers_and_targets(cameras, distance)[:, None] - centers_and_targets(sources, distance)
@@ -150,14 +153,3 @@ def nearest_sources(
     """Return the indices of each camera's nearest sources, in rising order."""
     order = source_distances(cameras, sources, near_far).argsort(dim=1, stable=True)
     return tuple(tuple(sorted(row)) for row in order[:, :count].tolist())
-
-
-def _first_level_direction(
-    candidates: list[Float[Tensor, " 3"]], up: Float[Tensor, " 3"]
-) -> Float[Tensor, " 3"]:
-    """Return the unit level part of the first candidate that is not parallel to ``up``."""
-    for direction in candidates:
-        level = direction - (direction @ up) * up
-        if level.norm() > 1e-6 * (1 + direction.norm()):
-            return level / level.norm()
-    raise AssertionError("one of the candidates is not parallel to up")

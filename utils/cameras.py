@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -107,17 +107,15 @@ def to_camera(
 
 
 def project(
-    points: Float[Tensor, "*#batch point 3"], cameras: Cameras, min_depth: float = 1e-6
+    points: Float[Tensor, "*#batch point 3"], cameras: Cameras
 ) -> tuple[Float[Tensor, "*#batch point 2"], Float[Tensor, "*#batch point"]]:
-    """Project world points into each camera. Batch axes of points and cameras broadcast.
+    """Return pixels and z-depths of world points in each camera. Batch axes broadcast.
 
-    Returns:
-        Pixel coordinates and z-depths. For points at or behind the camera plane the pixel is
-        computed with the depth clamped to ``min_depth``: finite, but meaningless. Test the depth.
+    At or behind the camera plane pixels are finite, but meaningless: test the depth.
     """
     in_camera = to_camera(points, cameras)
     depths = in_camera[..., 2]
-    rays = in_camera[..., :2] / depths.clamp_min(min_depth)[..., None]
+    rays = in_camera[..., :2] / depths.clamp_min(1e-6)[..., None]
     linear = cameras.intrinsics[..., :2, :2].transpose(-1, -2)
     with full_precision(points):
         pixels = rays @ linear + cameras.intrinsics[..., None, :2, 2]
@@ -151,3 +149,83 @@ def pixel_directions(
     y = (pixels[..., 1] - intrinsics[..., None, 1, 2]) / focal_y
     x = (pixels[..., 0] - intrinsics[..., None, 0, 2] - skew * y) / focal_x
     return torch.stack([x, y, torch.ones_like(x)], -1)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Rays in the world: ``points = origins + t * directions`` with ``t`` the z-depth."""
+
+    origins: Float[Tensor, "*batch ray 3"]
+    directions: Float[Tensor, "*batch ray 3"]
+
+    @property
+    def viewdirs(self) -> Float[Tensor, "*batch ray 3"]:
+        """Unit directions."""
+        return torch.nn.functional.normalize(self.directions, dim=-1)
+
+    def at(self, t: Float[Tensor, "*batch ray sample"]) -> Float[Tensor, "*batch ray sample 3"]:
+        """Points at z-depths ``t``."""
+        return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
+
+
+def pixel_rays(cameras: Cameras, pixels: Float[Tensor, "*#batch ray 2"]) -> Rays:
+    """Cast rays through pixel positions."""
+    world = rotate(pixel_directions(pixels, cameras.intrinsics), cameras)
+    return Rays(cameras.centers[..., None, :].expand_as(world), world)
+
+
+def pixel_grid(height: int, width: int, device: torch.device) -> Float[Tensor, "pixel 2"]:
+    """Centres of all pixels of an image, row by row."""
+    rows = torch.arange(height, device=device) + 0.5
+    columns = torch.arange(width, device=device) + 0.5
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], -1)
+
+
+def cell_grid(
+    cells: tuple[int, int], size: tuple[int, int], device: torch.device
+) -> Float[Tensor, "cell 2"]:
+    """Pixel positions of the centres of (rows, columns) of cells that divide an image evenly."""
+    x, y = pixel_grid(*cells, device).unbind(-1)
+    return torch.stack([x * (size[1] / cells[1]), y * (size[0] / cells[0])], -1)
+
+
+def view_grid(
+    pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]
+) -> Float[Tensor, "*batch 2"]:
+    """Turn pixel positions of an image of the given height and width into ``grid_sample``'s."""
+    x, y = pixels.unbind(-1)
+    return torch.stack([x * (2 / size[1]) - 1, y * (2 / size[0]) - 1], -1)
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """The pixels of each view, lifted by their depth, in every other view."""
+
+    grid: Float[Tensor, "batch view other query 2"]
+    """Position as ``view_grid`` has it; 0 where not seen."""
+    depths: Float[Tensor, "batch view other query"]
+    """z-depth in the other view."""
+    seen: Bool[Tensor, "batch view other query"]
+    """In front of another view of the mask and inside its image."""
+
+
+def reproject(
+    pixels: Float[Tensor, "query 2"],
+    depth: Float[Tensor, "batch view query"],
+    cameras: Cameras,
+    size: tuple[int, int],
+    view_mask: Bool[Tensor, "batch view"],
+) -> Reprojection:
+    """Lift pixels, the same in every view of the mask, by z-depth and project them into all views.
+
+    Images have the height and width ``size``.
+    """
+    points = unproject(pixels, depth, cameras)
+    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
+    projected, z = project(points[:, :, None], others)
+    grid = view_grid(projected, size)
+    itself = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
+    in_image = (grid.abs() <= 1).all(-1) & (z > 1e-6)
+    seen = in_image & ~itself & view_mask[:, None, :, None]
+    return Reprojection(torch.where(seen[..., None], grid, 0), z, seen)

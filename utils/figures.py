@@ -21,24 +21,17 @@ from torch.nn.functional import pad
 from utils.cameras import Cameras, LengthUnit, unproject
 from utils.images import colorize, from_bytes
 
-COLOR_MAP = "turbo"
 _QUANTILES = (0.02, 0.98)
 """Of all depths: the range between them is shown, so that single wrong pixels do not widen it."""
-_MARGIN = 0.05
 _SAMPLED = 10_000
 """Pixels of each frame from which the range is computed."""
 _CHECKER = 4
 """Side, in pixels, of the squares that mark pixels without a depth."""
-_DARK, _LIGHT = 0.35, 0.55
 _TICKS = 5
 _NARROWEST = 6
 """Least width of a bar's colours, in pixels."""
-_LEAST_LABELLED = 24
-"""Rows below which a bar has no room for numbers."""
 _GAP = 3
 """Pixels between the panels of a sheet."""
-_FRUSTUM_LENGTH = 0.12
-"""Of a drawn frustum, relative to the extent of the cameras."""
 _NEAR_FOCUS = 2.0
 """A focus farther away than this many extents of the cameras would shrink them to a dot."""
 _FRUSTUMS = 12
@@ -73,7 +66,7 @@ def robust_range(
     if not len(values):
         return DepthRange(0.0, 1.0)
     low, high = np.quantile(values, _QUANTILES).tolist()
-    margin = max(_MARGIN * (high - low), 1e-3 * abs(high), 1e-9)
+    margin = max(0.05 * (high - low), 1e-3 * abs(high), 1e-9)
     return DepthRange(max(low - margin, 0.0), high + margin)
 
 
@@ -85,19 +78,16 @@ def depth_picture(
     """Colour depths; pixels without a valid one become a grey chequerboard."""
     rows = torch.arange(depths.shape[0], device=depths.device)[:, None] // _CHECKER
     columns = torch.arange(depths.shape[1], device=depths.device) // _CHECKER
-    mark = torch.where((rows + columns) % 2 == 0, _DARK, _LIGHT)
-    colors = colorize(depths, shown.low, shown.high, COLOR_MAP)
+    mark = torch.where((rows + columns) % 2 == 0, 0.35, 0.55)
+    colors = colorize(depths, shown.low, shown.high)
     return torch.where(valid & depths.isfinite(), colors, mark)
 
 
 def color_bar(
     height: int, shown: DepthRange, unit: LengthUnit | None = None
 ) -> Float[Tensor, "3 height width"]:
-    """Draw the colour map with numbers and the unit, near at the bottom; it widens with height.
-
-    A bar too low for numbers has colours only.
-    """
-    if height < _LEAST_LABELLED:
+    """Draw the colour map, near at the bottom, and if there is room numbers and the unit."""
+    if height < 24:
         return _shades(height, _NARROWEST)
     unit = unit or LengthUnit()
     font_size = max(8, min(height // 14, 22))
@@ -124,11 +114,7 @@ def color_bar(
 def contact_sheet(
     rows: Sequence[Sequence[Panel | None]], label_size: int = 13
 ) -> Float[Tensor, "3 height width"]:
-    """Lay out rows of panels on white, each centred in its cell; ``None`` leaves a cell empty.
-
-    A row is as high as its highest picture, a column as wide as its widest; rows may end early.
-    A label too wide for its column is shrunk.
-    """
+    """Lay out rows of panels on white, each centred in its cell; ``None`` leaves a cell empty."""
     widths = [
         max((panel.picture.shape[-1] for panel in column if panel), default=1)
         for column in zip_longest(*rows)
@@ -141,8 +127,8 @@ def contact_sheet(
         for panel, width in zip_longest(row, widths):
             cell = _centred(panel.picture, height, width) if panel else torch.ones(3, height, width)
             if labelled:
-                label = label_strip(panel.label if panel else "", width, label_size)
-                cell = torch.cat([label, cell], -2)
+                label = panel.label if panel else ""
+                cell = torch.cat([label_strip(label, width, label_size), cell], -2)
             cells.append(pad(cell, (0, _GAP), value=1.0))
         bands.append(pad(torch.cat(cells, -1)[..., :-_GAP], (0, 0, 0, _GAP), value=1.0))
     return torch.cat(bands, -2)[:, :-_GAP]
@@ -163,39 +149,30 @@ def label_strip(text: str, width: int, size: int) -> Float[Tensor, "3 height wid
 def plot_cameras(
     sources: Cameras,
     size: tuple[int, int],
-    path: Cameras | None = None,
-    up: Float[Tensor, " 3"] | None = None,
-    focus: Float[Tensor, " 3"] | None = None,
+    path: Cameras,
+    up: Float[Tensor, " 3"],
+    focus: Float[Tensor, " 3"],
     title: str = "",
 ) -> Figure:
-    """Draw source cameras and, if given, a path with some of its cameras and what it looks at.
+    """Draw source cameras, a path with some of its cameras, and what it looks at unless far away.
 
-    Args:
-        sources: One batch axis.
-        size: Height and width of all images.
-        path: Cameras of the frames, in order.
-        up: Drawn upwards; the sources' mean up if not given.
-        focus: A point to mark, unless it is far away.
-        title: Stands above.
+    Images of all cameras have the height and width ``size``; ``up`` is drawn upwards.
     """
-    up = -sources.c2w[:, :3, 1].mean(0) if up is None else up
     upright = Rotation.align_vectors([[0.0, 0, 1]], up.double().numpy()[None])[0]
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(projection="3d")
-    centers = sources.centers if path is None else torch.cat([sources.centers, path.centers])
-    length = _FRUSTUM_LENGTH * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
+    centers = torch.cat([sources.centers, path.centers])
+    length = 0.12 * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
     shown = upright.apply(centers.numpy())
     _draw_frustums(axes, sources, size, length, upright, "0.45")
-    if path is not None:
-        axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
-        some = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
-        _draw_frustums(axes, path[some], size, length, upright, "tab:orange")
-    if focus is not None:
-        mark = upright.apply(focus.numpy())
-        if np.linalg.norm(mark - shown.mean(0)) < _NEAR_FOCUS * np.linalg.norm(np.ptp(shown, 0)):
-            axes.plot(*mark[:, None], marker="x", color="tab:blue")
-            shown = np.concatenate([shown, mark[None]])
+    axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
+    some = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
+    _draw_frustums(axes, path[some], size, length, upright, "tab:orange")
+    mark = upright.apply(focus.numpy())
+    if np.linalg.norm(mark - shown.mean(0)) < _NEAR_FOCUS * np.linalg.norm(np.ptp(shown, 0)):
+        axes.plot(*mark[:, None], marker="x", color="tab:blue")
+        shown = np.concatenate([shown, mark[None]])
     half = max(np.ptp(shown, 0).max(), 1e-6) * 0.55
     for name, middle in zip("xyz", (shown.min(0) + shown.max(0)) / 2, strict=True):
         getattr(axes, f"set_{name}lim")(middle - half, middle + half)
@@ -225,7 +202,7 @@ def _draw_frustums(
 def _shades(height: int, width: int) -> Float[Tensor, "3 height width"]:
     """Draw the colour map, near at the bottom."""
     shades = torch.linspace(1, 0, height)[:, None].expand(-1, width)
-    return colorize(shades, 0.0, 1.0, COLOR_MAP)
+    return colorize(shades, 0.0, 1.0)
 
 
 def _centred(

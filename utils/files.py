@@ -17,16 +17,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
-    """Yield the place to write to; on success it becomes ``path``, on failure nothing changes.
+    """Yield a file to write; on success it becomes ``path``, on failure nothing changes.
 
-    The place is beside ``path`` and has its suffix; its folder is made if need be.
-
-    Args:
-        path: The file.
-        remedy: What the user can do if it cannot be written, for the error message.
-
-    Raises:
-        UserError: The file cannot be written.
+    It has the same suffix, and its folder is made if need be. ``remedy`` ends the error message.
     """
     path = Path(path)
     partial = path.with_name(f".partial-{path.name}")
@@ -45,25 +38,13 @@ def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str, remedy: str = "") -> None:
-    """Write a text file, whole or not at all, as UTF-8.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a text file, whole or not at all, as UTF-8."""
     with written_whole(path, remedy) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def check_output_file(path: str | Path, flag: str) -> Path:
-    """Prove that a file can be written before anything is computed; its folder is made.
-
-    Args:
-        path: The file.
-        flag: The flag that names it, for the error message.
-
-    Raises:
-        UserError: It cannot.
-    """
+    """Make a file's folder and prove that the file can be written; ``flag`` is what names it."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; {flag} names a file.")
@@ -72,11 +53,7 @@ def check_output_file(path: str | Path, flag: str) -> Path:
 
 
 def check_output_folder(folder: str | Path, flag: str = "--save_dir") -> Path:
-    """Make a folder and prove that files can be written there.
-
-    Raises:
-        UserError: They cannot.
-    """
+    """Make a folder and prove that files can be written there."""
     folder = Path(folder)
     probe = folder / f".writable-{os.getpid()}"
     try:

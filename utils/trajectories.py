@@ -2,10 +2,7 @@
 
 Every path stays inside what those cameras see: it moves within the hull of their centres (or of
 their directions around what they look at) and looks where they look. ``reach`` relaxes that: 1 is
-the largest path of its kind inside the hull, 2 goes twice as far.
-
-All frames share one camera: the mean intrinsics of the sources, cut to the frame's shape without
-ever showing more than a source shows.
+the largest path of its kind inside the hull, 2 goes twice as far. All frames share one camera.
 """
 
 from __future__ import annotations
@@ -19,14 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
-from utils.camera_rig import (
-    CameraRig,
-    describe_rig,
-    focus_distance,
-    focus_point,
-    look_at,
-    up_direction,
-)
+from utils.camera_rig import CameraRig, describe_rig, focus_distance, look_at
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 
 _SPIRAL_TURNS = 2
@@ -53,10 +43,9 @@ def spiral(
     Along the axis it follows the bowl on which they stand, and moves back and forth as far as they
     deviate from it. After the spirals of LLFF (Mildenhall et al., SIGGRAPH 2019).
     """
-    focus, up = focus_point(cameras, near_far), up_direction(cameras)
-    centers = cameras.centers.double()
+    rig, centers = describe_rig(cameras, near_far), cameras.centers.double()
     mean = centers.mean(0)
-    frame = look_at(mean[None], focus, up)[0, :3, :3]
+    frame = look_at(mean[None], rig.focus, rig.up)[0, :3, :3]
     x, y, along = ((centers - mean) @ frame).unbind(-1)
     turn = _SPIRAL_TURNS * _full_turn(n_frames)
     across = _unit_circle(turn) @ _ellipse_in_hull(torch.stack([x, y], -1)).T
@@ -64,7 +53,7 @@ def spiral(
     # Slower than the circle: once forwards and backwards in all.
     depth = _bowl_terms(*across.unbind(-1)) @ bowl + deviation * (turn / _SPIRAL_TURNS).sin()
     path = mean + reach * torch.cat([across, depth[:, None]], -1) @ frame.T
-    return look_at(path, focus, up).to(cameras.c2w.dtype)
+    return look_at(path, rig.focus, rig.up).to(cameras.c2w.dtype)
 
 
 def orbit(
@@ -98,13 +87,12 @@ def ellipse(
         path = mean + reach * _unit_circle(turn) @ _ellipse_in_hull(directions - mean).T
         return _on_sphere(rig, *path.unbind(-1)).to(cameras.c2w.dtype)
     offsets = cameras.centers.double() - rig.focus
-    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
-    level = offsets @ level_axes.T
+    level = offsets @ rig.level_axes.T
     extents = level.abs().amax(0)
     radii = reach * level.norm(dim=-1).median() * 2 * extents / extents.sum()
     low, high = (offsets @ rig.up).quantile(torch.tensor([0.25, 0.75], dtype=torch.float64))
     heights = torch.lerp(low, high, 0.5 + 0.5 * (2 * turn).sin())
-    centers = rig.focus + (radii * _unit_circle(turn)) @ level_axes + heights[:, None] * rig.up
+    centers = rig.focus + (radii * _unit_circle(turn)) @ rig.level_axes + heights[:, None] * rig.up
     return look_at(centers, rig.focus, rig.up).to(cameras.c2w.dtype)
 
 
@@ -121,14 +109,8 @@ def smooth_path(
     """Pass through poses along cubic splines, in their order and at constant speed.
 
     Speed is that of the camera's centre; where it turns in place, or much faster than it moves,
-    that of the turn. Knots are centripetal: no loops between near cameras (Lee, 1989).
-
-    Args:
-        c2w: The poses, two or more (one stands still).
-        n_frames: Poses to return. The first is the first given one; the last is the last given
-            one, or, if closed, the one before the first.
-        focus_distance: Distance of what the cameras look at; relates turns to movement.
-        closed: Return to the first pose, so that the frames can be repeated.
+    that of the turn; the focus distance relates turns to movement. Knots are centripetal: no loops
+    between near cameras (Lee, 1989). A closed path ends one step before its first pose.
     """
     if len(c2w) == 1 or n_frames == 1:
         return c2w[:1].repeat(n_frames, 1, 1)
@@ -137,13 +119,14 @@ def smooth_path(
     turns = Rotation.from_matrix(keys[:, :3, :3].double().numpy())
     spacing = np.sqrt(_step_lengths(centers, turns, focus_distance))
     longest = spacing.max() or 1.0
-    knots = _cumulated(np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest))
+    spacing = np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest)
+    knots = np.append(0.0, np.cumsum(spacing))
     center_spline = CubicSpline(knots, centers, bc_type="periodic" if closed else "natural")
     turn_spline = _rotation_spline(knots, turns, closed)
     shares = np.arange(_DENSE) / _DENSE
     dense = np.append((knots[:-1, None] + shares * np.diff(knots)[:, None]).ravel(), knots[-1])
     steps = _step_lengths(center_spline(dense), turn_spline(dense), focus_distance)
-    lengths = _cumulated(steps)
+    lengths = np.append(0.0, np.cumsum(steps))
     wanted = np.linspace(0, lengths[-1], n_frames + closed)[:n_frames]
     times = np.interp(wanted, lengths, dense)
     path = torch.eye(4, dtype=torch.float64).repeat(n_frames, 1, 1)
@@ -158,13 +141,9 @@ def path_intrinsics(
     size: tuple[int, int],
     zoom: float = 1.0,
 ) -> Float[Tensor, "3 3"]:
-    """Return the camera of a path: the mean of the sources', cut to another shape and size.
+    """Return the mean of the sources' intrinsics, cut to a size without showing more than they do.
 
-    Args:
-        intrinsics: Of the sources, at ``source_size``.
-        source_size: Height and width of the sources.
-        size: Height and width of the frames.
-        zoom: Above 1 shows less, enlarged about the middle.
+    ``zoom`` above 1 shows less, enlarged about the middle.
     """
     scale = zoom * max(size[0] / source_size[0], size[1] / source_size[1])
     grown = resize_intrinsics(intrinsics.mean(0), scale, scale)
@@ -178,17 +157,12 @@ def _step_lengths(centers: np.ndarray, turns: Rotation, focus_distance: float) -
     return np.maximum(moved, turned * focus_distance * _TURN_LENGTH)
 
 
-def _cumulated(steps: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0.0], np.cumsum(steps)])
-
-
 def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> RotationSpline:
     """Interpolate rotations; a closed spline continues past its ends, so that they fit smoothly."""
     if not closed:
         return RotationSpline(knots, turns)
     count = len(knots) - 1
-    places = np.arange(-_OVERLAP, count + _OVERLAP + 1)
-    laps, indices = np.divmod(places, count)
+    laps, indices = np.divmod(np.arange(-_OVERLAP, count + _OVERLAP + 1), count)
     return RotationSpline(
         knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
     )
@@ -207,9 +181,8 @@ def _on_sphere(
     rig: CameraRig, azimuths: Float[Tensor, " frame"], elevations: Float[Tensor, " frame"]
 ) -> Float[Tensor, "frame 4 4"]:
     """Look at the focus from its median distance in the given directions."""
-    level_axes = torch.stack([rig.middle, torch.linalg.cross(rig.up, rig.middle)])
     elevations = elevations.clamp(-_STEEPEST, _STEEPEST)[:, None]
-    directions = elevations.cos() * (_unit_circle(azimuths) @ level_axes)
+    directions = elevations.cos() * (_unit_circle(azimuths) @ rig.level_axes)
     directions = directions + elevations.sin() * rig.up
     return look_at(rig.focus + rig.distance * directions, rig.focus, rig.up)
 

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from utils.cameras import Cameras, project, resize_intrinsics, unproject
+from utils.cameras import Cameras, pixel_grid, project, resize_intrinsics, unproject, view_grid
 from utils.files import written_whole
 from utils.images import colorize
-from utils.rays import pixel_grid, view_grid
 
 _SIDE = 240
 _NEIGHBOURS = 3

@@ -58,6 +58,14 @@ class RendererChoice(RenderingModel):
 
 
 @dataclass(frozen=True)
+class SceneAndModelConfig:
+    """A scene and what renders it."""
+
+    scene: SceneChoice = field(default_factory=SceneChoice)
+    model: RendererChoice = field(default_factory=RendererChoice)
+
+
+@dataclass(frozen=True)
 class CameraPathChoice(Settings):
     """Where the camera goes."""
 
@@ -96,7 +104,7 @@ class VideoChoice(Settings):
 
 
 @dataclass(frozen=True)
-class VideoConfig:
+class VideoConfig(SceneAndModelConfig):
     """All settings of ``render_video.py``."""
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -105,8 +113,6 @@ class VideoConfig:
         "the video": ("out", "fps", "depth"),
     }
 
-    scene: SceneChoice = field(default_factory=SceneChoice)
-    model: RendererChoice = field(default_factory=RendererChoice)
     camera_path: CameraPathChoice = field(default_factory=CameraPathChoice)
     video: VideoChoice = field(default_factory=VideoChoice)
 
@@ -140,7 +146,7 @@ class GeometryChoice(Settings):
 
 
 @dataclass(frozen=True)
-class GeometryConfig:
+class GeometryConfig(SceneAndModelConfig):
     """All settings of ``python -m apps.export_geometry``."""
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -148,8 +154,6 @@ class GeometryConfig:
         "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
     }
 
-    scene: SceneChoice = field(default_factory=SceneChoice)
-    model: RendererChoice = field(default_factory=RendererChoice)
     geometry: GeometryChoice = field(default_factory=GeometryChoice)
 
 
@@ -168,7 +172,7 @@ class ViewerChoice(Settings):
 
 
 @dataclass(frozen=True)
-class ViewerConfig:
+class ViewerConfig(SceneAndModelConfig):
     """All settings of ``view.py``."""
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -176,6 +180,4 @@ class ViewerConfig:
         "the viewer": ("host", "port", "height", "points"),
     }
 
-    scene: SceneChoice = field(default_factory=SceneChoice)
-    model: RendererChoice = field(default_factory=RendererChoice)
     viewer: ViewerChoice = field(default_factory=ViewerChoice)

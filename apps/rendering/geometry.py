@@ -1,29 +1,83 @@
-"""Points and a mesh of a scene, from its settings to the files."""
+"""Rendered depths become files: a cloud of coloured points, and a triangle mesh.
+
+Points: a pixel's point is kept if enough other renderings have a surface there, and becomes the
+mean of theirs (after Galliani et al., "Massively parallel multiview stereopsis by surface normal
+diffusion", ICCV 2015). One point is left for each cell of a grid as fine as the pixels.
+
+Mesh: the signed distance to the surface, truncated a little in front and behind, is averaged over
+all renderings in a grid (Curless and Levoy, "A volumetric method for building complex models from
+range images", SIGGRAPH 1996); marching cubes (Lorensen and Cline, SIGGRAPH 1987) finds its zero.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 import trimesh
+from jaxtyping import Bool, Float, UInt8
 from scipy.spatial.transform import Rotation
+from skimage.measure import marching_cubes
+from torch import Tensor
 
 from apps.rendering.config import GeometryConfig
-from apps.rendering.cross_fade import SourceSet
-from apps.rendering.frames import Job, read_frames, render_frames
-from apps.rendering.fusion import PointCloud, Renderings, fuse_mesh, fuse_points
+from apps.rendering.frames import Job, SourceSet, read_frames, render_frames
 from apps.rendering.open_scene import open_scene
-from apps.rendering.paths import CameraPath
+from apps.rendering.paths import CameraPath, frame_size
 from apps.rendering.scene import RenderableScene, RenderedView
 from utils.camera_rig import up_direction
-from utils.cameras import Cameras
+from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.errors import UserError
 from utils.files import check_output_file, written_whole
 from utils.trajectories import path_intrinsics
 
 _FEW_POINTS = 100
+_MIN_DEPTH = 1e-6
+_TRUNCATION = 4.0
+"""Cells in front of and behind a surface in which its distance counts."""
+_EXTENT = (0.005, 0.995)
+"""Quantiles of the points, along each axis, between which the grid lies."""
+_MARGIN = 0.05
+_SLAB = 1 << 20
+"""Grid points that are processed at once."""
+_SMALLEST_PART = 0.02
+"""Parts with a smaller share of all faces are dropped as noise."""
+
+
+@dataclass(frozen=True)
+class Renderings:
+    """Rendered views of one scene with their depths."""
+
+    cameras: Cameras
+    """Batch axes ``(view,)``; intrinsics of the renderings."""
+    rgb: Float[Tensor, "view 3 height width"]
+    depth: Float[Tensor, "view height width"]
+    solid: Bool[Tensor, "view height width"]
+    """Pixels that have a depth."""
+
+    def seen_from(
+        self, view: int, points: Float[Tensor, "point 3"]
+    ) -> tuple[Float[Tensor, "point 2"], Float[Tensor, " point"], Float[Tensor, " point"]]:
+        """Return points' pixels in a view, their depths, and those of the surface it sees there.
+
+        The surface's depth is 0 where the view sees none.
+        """
+        pixels, depths = project(points, self.cameras[view])
+        seen = _read_pixels(torch.where(self.solid[view], self.depth[view], 0.0)[None], pixels)
+        return pixels, depths, torch.where(depths > _MIN_DEPTH, seen[:, 0], 0.0)
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Coloured points in the world."""
+
+    points: Float[Tensor, "point 3"]
+    colors: Float[Tensor, "point 3"]
+    """RGB in [0, 1]."""
 
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
@@ -32,7 +86,7 @@ def run_export(config: GeometryConfig, progress: bool = True) -> str:
     check_output_file(choice.out, "--out")
     if choice.mesh:
         check_output_file(choice.mesh, "--mesh")
-    size = (choice.size[0], choice.size[1]) if choice.size else None
+    size = frame_size(choice)
     scene = open_scene(config.scene, config.model, size)
     job = source_job(scene, size or scene.image_size, choice.max_renderings)
     store = job.store(choice.out)
@@ -70,21 +124,20 @@ def source_job(scene: RenderableScene, size: tuple[int, int], most: int) -> Job:
 
 def gather(job: Job, views: Sequence[RenderedView]) -> Renderings:
     """Bring finished frames together."""
-    return Renderings(
-        job.path.cameras,
-        torch.stack([view.rgb for view in views]),
-        torch.stack([view.depth for view in views]),
-        torch.stack([view.solid for view in views]),
-    )
+    maps = ([getattr(view, name) for view in views] for name in ("rgb", "depth", "solid"))
+    return Renderings(job.path.cameras, *map(torch.stack, maps))
 
 
 def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
     """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
-    colors = (cloud.colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
-    opaque = np.concatenate([colors, np.full_like(colors[:, :1], 255)], 1)
     points = cloud.points.cpu().double().numpy() * scene.unit.factor
     with written_whole(path) as partial:
-        trimesh.PointCloud(points, opaque).export(partial)
+        trimesh.PointCloud(points, color_bytes(cloud.colors)).export(partial)
+
+
+def color_bytes(colors: Float[Tensor, "point 3"]) -> UInt8[np.ndarray, "point 3"]:
+    """Turn RGB colours in [0, 1] into 8-bit ones."""
+    return (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
 def read_points(path: Path) -> PointCloud:
@@ -111,3 +164,134 @@ def write_mesh(path: Path, mesh: trimesh.Trimesh, scene: RenderableScene) -> Non
         mesh.apply_transform(transform)
     with written_whole(path) as partial:
         mesh.export(partial)
+
+
+def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> PointCloud:
+    """Lift all renderings and keep the points on which at least ``min_agreeing`` others agree.
+
+    Depths agree if they differ by no more than the share ``tolerance``.
+    """
+    views = range(len(renderings.depth))
+    clouds = [_confirmed_points(renderings, view, tolerance, min_agreeing) for view in views]
+    points = torch.cat([cloud.points for cloud in clouds])
+    colors = torch.cat([cloud.colors for cloud in clouds])
+    if not len(points):
+        return PointCloud(points, colors)
+    cells = (points / pixel_footprint(renderings)).floor().long()
+    _, cell_of_point, counts = cells.unique(dim=0, return_inverse=True, return_counts=True)
+
+    def cell_means(values: Float[Tensor, "point 3"]) -> Float[Tensor, "cell 3"]:
+        total = values.new_zeros(len(counts), 3).index_add_(0, cell_of_point, values)
+        return total / counts[:, None]
+
+    return PointCloud(cell_means(points), cell_means(colors))
+
+
+def pixel_footprint(renderings: Renderings) -> float:
+    """Return the size of a pixel on the surface, the median of all renderings."""
+    if not renderings.solid.any():
+        return 1.0
+    focal = renderings.cameras.intrinsics[:, 0, 0]
+    sizes = (renderings.depth / focal[:, None, None])[renderings.solid]
+    return sizes[:: max(1, len(sizes) // 100_000)].median().item()
+
+
+def fuse_mesh(renderings: Renderings, cloud: PointCloud, resolution: int) -> trimesh.Trimesh:
+    """Return the surface that renderings see around nearly all points; it may have no faces.
+
+    The grid around the points has ``resolution`` cells along its longest side.
+    """
+    low, high = np.quantile(cloud.points.cpu().double().numpy(), _EXTENT, axis=0)
+    margin = _MARGIN * (high - low).max()
+    low, high = low - margin, high + margin
+    cell = float((high - low).max() / resolution)
+    counts = [int(count) for count in np.ceil((high - low) / cell) + 1]
+    origin = torch.from_numpy(low).to(cloud.points)
+    x, y, z = (torch.arange(count) for count in counts)
+    slabs = []
+    for layers in x.split(max(1, _SLAB // (counts[1] * counts[2]))):
+        points = origin + cell * torch.cartesian_prod(layers, y, z).to(origin)
+        slabs.append(_signed_distances(renderings, points, cell))
+    distances = torch.cat([slab[0] for slab in slabs]).reshape(counts).cpu().numpy()
+    seen = torch.cat([slab[1] for slab in slabs]).reshape(counts).cpu().numpy() > 0
+    if not (distances[seen] < 0).any() or not (distances[seen] > 0).any():
+        return trimesh.Trimesh()
+    vertices, faces, _, _ = marching_cubes(distances, 0.0, allow_degenerate=False)
+    # A surface beside grid points that no rendering sees is only the border of what is known.
+    low, high = np.floor(vertices).astype(int), np.ceil(vertices).astype(int)
+    known = seen[tuple(low.T)] & seen[tuple(high.T)]
+    faces = faces[known[faces].all(1)]
+    points = origin + cell * torch.from_numpy(vertices.copy()).to(origin)
+    colors = color_bytes(_mean_colors(renderings, points, cell))
+    # Marching cubes turns faces towards rising values: here that is towards the cameras.
+    mesh = trimesh.Trimesh(points.cpu().numpy(), faces, vertex_colors=colors, process=False)
+    return _without_small_parts(mesh)
+
+
+def _confirmed_points(
+    renderings: Renderings, view: int, tolerance: float, min_agreeing: int
+) -> PointCloud:
+    """Return a view's points on which others agree, each the mean of all that do."""
+    depth, rgb = renderings.depth[view], renderings.rgb[view]
+    pixels = pixel_grid(depth.shape[0], depth.shape[1], depth.device)
+    points = unproject(pixels, depth.flatten(), renderings.cameras[view])
+    agreeing = points.new_zeros(len(points), 1, dtype=torch.long)
+    point_sums, color_sums = points.clone(), rgb.flatten(1).T.clone()
+    for other in range(len(renderings.depth)):
+        if other == view:
+            continue
+        pixels, depths, seen = renderings.seen_from(other, points)
+        agrees = ((seen > 0) & ((seen - depths).abs() < tolerance * depths))[:, None]
+        surface = unproject(pixels, seen, renderings.cameras[other])
+        agreeing += agrees
+        point_sums += torch.where(agrees, surface, 0.0)
+        color_sums += torch.where(agrees, _read_pixels(renderings.rgb[other], pixels), 0.0)
+    kept = renderings.solid[view].flatten() & (agreeing[:, 0] >= min_agreeing)
+    count = 1 + agreeing[kept]
+    return PointCloud(point_sums[kept] / count, color_sums[kept] / count)
+
+
+def _signed_distances(
+    renderings: Renderings, points: Float[Tensor, "point 3"], cell: float
+) -> tuple[Float[Tensor, " point"], Float[Tensor, " point"]]:
+    """Return the mean distance in front of the surface, in truncations, and by how many views."""
+    total, count = points.new_zeros(len(points)), points.new_zeros(len(points))
+    for view in range(len(renderings.depth)):
+        _, depths, seen = renderings.seen_from(view, points)
+        distances = (seen - depths) / (_TRUNCATION * cell)
+        counted = (seen > 0) & (distances > -1)
+        total += torch.where(counted, distances.clamp(max=1), 0.0)
+        count += counted
+    return torch.where(count > 0, total / count.clamp_min(1), 1.0), count
+
+
+def _mean_colors(
+    renderings: Renderings, points: Float[Tensor, "point 3"], cell: float
+) -> Float[Tensor, "point 3"]:
+    """Return the mean colour in the renderings that see the points."""
+    total, count = torch.zeros_like(points), points.new_full((len(points), 1), 1e-6)
+    for view in range(len(renderings.depth)):
+        pixels, depths, seen = renderings.seen_from(view, points)
+        visible = ((seen > 0) & ((seen - depths).abs() < _TRUNCATION * cell))[:, None]
+        total += torch.where(visible, _read_pixels(renderings.rgb[view], pixels), 0.0)
+        count += visible
+    return total / count
+
+
+def _read_pixels(
+    maps: Float[Tensor, "channel height width"], pixels: Float[Tensor, "point 2"]
+) -> Float[Tensor, "point channel"]:
+    """Read the pixel that holds a position, without interpolation across edges; outside it is 0."""
+    grid = view_grid(pixels, (maps.shape[1], maps.shape[2]))[None, None]
+    return F.grid_sample(maps[None], grid, "nearest", "zeros", align_corners=False)[0, :, 0].T
+
+
+def _without_small_parts(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Drop small separate parts, and vertices without a face."""
+    if not len(mesh.faces):
+        return trimesh.Trimesh()
+    labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, len(mesh.faces))
+    sizes = np.bincount(labels)
+    mesh.update_faces(sizes[labels] >= _SMALLEST_PART * len(mesh.faces))
+    mesh.remove_unreferenced_vertices()
+    return mesh

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -38,13 +38,7 @@ _LONGEST_SIDE = 960
 def open_scene(
     choice: SceneChoice, renderer: RendererChoice, frame_size: Size | None = None
 ) -> RenderableScene:
-    """Read a checkpoint and a scene.
-
-    Args:
-        choice: The scene.
-        renderer: The checkpoint, and how to render.
-        frame_size: Photographs are read about as large as the frames will be.
-    """
+    """Read a checkpoint, and photographs about as large as the frames will be."""
     device = choose_devices(renderer.device)[0]
     settings = RenderSettings(choice.n_views, renderer.chunk, renderer.bf16)
     if is_tuned_scene(renderer.ckpt):
@@ -62,19 +56,18 @@ def open_scene(
     model = checkpoint.build_model(device)
     if renderer.compile:
         model.compile_rendering()
-    return general_scene(model, scene, pool, settings, scene.unit)
+    return general_scene(model, scene, pool, settings)
 
 
 def open_photographs(
     choice: SceneChoice, frame_size: Size | None, device: torch.device | str = "cpu"
 ) -> PosedScene:
     """Read cameras and, where they are, photographs of the chosen scene."""
-    if choice.dataset_name == "procedural" or (
-        choice.dataset_name == "auto" and not choice.datadir
-    ):
+    name = choice.dataset_name
+    if name == "procedural" or (name == "auto" and not choice.datadir):
         scene = _read_world(choice, frame_size, device)
     elif not choice.datadir:
-        raise UserError(f"--dataset_name {choice.dataset_name}: --datadir FOLDER is missing")
+        raise UserError(f"--dataset_name {name}: --datadir FOLDER is missing")
     else:
         scene = _read_photographs(choice, frame_size)
     logger.info(
@@ -91,15 +84,10 @@ def _open_tuned(
         raise UserError(
             "--sources: a fine-tuned scene reads the views that it was trained on; leave it out"
         )
-    usual = SceneChoice()
-    names = [field.name for field in fields(choice) if field.name != "near_far"]
-    unread = [f"--{name}" for name in names if getattr(choice, name) != getattr(usual, name)]
-    if unread:
-        logger.warning(
-            "%s is a fine-tuned scene and brings its own photographs: %s does not count",
-            renderer.ckpt,
-            ", ".join(unread),
-        )
+    given, usual = asdict(choice), asdict(SceneChoice(near_far=choice.near_far))
+    if unread := ", ".join(f"--{name}" for name in given if given[name] != usual[name]):
+        message = "%s is a fine-tuned scene and brings its own photographs: %s does not count"
+        logger.warning(message, renderer.ckpt, unread)
     tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
     if choice.near_far:
         near, far = (torch.tensor(choice.near_far) / tuned.unit.factor).tolist()
@@ -114,11 +102,10 @@ def _read_photographs(choice: SceneChoice, frame_size: Size | None) -> PosedScen
 
     Reading more would cost time and make fine patterns flicker.
     """
-    name, folder = choice.format_name, Path(choice.datadir)
-    options = choice.options
+    name, options = choice.format_name, choice.options
     if options.size is None and options.scale == 1:
         options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
-    folders = choice.scene_folders() if choice.scan else find_scenes(name, folder)
+    folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
     return read_scene(name, folders[0], options)
 
 
@@ -131,14 +118,10 @@ def _read_world(
             "choose another --dataset_name"
         )
     generator = ProceduralGenerator(ProceduralConfig(seed=choice.world_seed), device)
-    size = choice.size or _world_size(frame_size)
+    # It covers the frames, and shows enough of the world for a model.
+    height, width = frame_size or WORLD_SIZE
+    height = max(height, WORLD_SIZE[0])
+    size = choice.size or (height, max(width, round(height * WORLD_SIZE[1] / WORLD_SIZE[0])))
     batch = generator.sample([choice.world], choice.world_views, size, choice.world_difficulty)
     scene = posed_world(batch, f"world{choice.world:04d}")
     return replace(scene, near_far=torch.tensor(choice.near_far)) if choice.near_far else scene
-
-
-def _world_size(frame_size: Size | None) -> Size:
-    """Return a size that covers the frames, and shows enough of the world for a model."""
-    height, width = frame_size or WORLD_SIZE
-    height = max(height, WORLD_SIZE[0])
-    return height, max(width, round(height * WORLD_SIZE[1] / WORLD_SIZE[0]))

@@ -1,21 +1,39 @@
-"""Camera paths through a scene, as the settings choose them."""
+"""Camera paths through a scene, as the settings choose them, also from nerfstudio's files.
+
+In such a JSON file ``camera_path`` lists frames, each with ``camera_to_world`` (16 numbers, row by
+row, OpenGL axes: x right, y up, z backwards) and ``fov`` (vertical, degrees); ``render_height`` and
+``render_width`` say how large they are. nerfstudio writes it in the coordinates of its own training
+run; the ``dataparser_transforms.json`` of that run, put beside it, brings them back to the scene's.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.rendering.config import CameraPathChoice
+from apps.rendering.config import CameraPathChoice, GeometryChoice
 from apps.rendering.scene import RenderableScene
-from utils.camera_path_file import read_camera_path
 from utils.camera_rig import nearest_sources, source_distances
 from utils.cameras import Cameras
+from utils.errors import UserError
 from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
 
 _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 _LOOPED_VIEWS = 3
+TRANSFORMS_NAME = "dataparser_transforms.json"
+_MAX_BYTES = 1 << 26
+_MAX_FRAMES = 100_000
+_RIGID = 1e-2
+"""How far a rotation of a file may be from orthonormal."""
+_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+"""OpenGL's y and z axes point the other way."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +49,10 @@ class CameraPath:
 
 
 def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = False) -> CameraPath:
-    """Lay a path through a scene.
-
-    Args:
-        choice: Which path.
-        scene: Its source cameras define the path.
-        chosen: The user chose the source views, so that a dtu path passes through all of them.
-    """
+    """Lay a path through a scene; a dtu path passes through all sources if they were ``chosen``."""
     size = frame_size(choice)
     if choice.path_file is not None:
-        file = read_camera_path(choice.path_file)
-        size = size or file.size or scene.image_size
-        return CameraPath(file.cameras(size), size, closed=False)
+        return read_camera_path(Path(choice.path_file), size, scene.image_size)
     size = size or scene.image_size
     c2w = _poses(choice, scene, chosen)
     intrinsics = path_intrinsics(scene.cameras.intrinsics, scene.image_size, size, choice.zoom)
@@ -50,7 +60,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
     return CameraPath(cameras, size, closed=choice.path != "interpolate")
 
 
-def frame_size(choice: CameraPathChoice) -> tuple[int, int] | None:
+def frame_size(choice: CameraPathChoice | GeometryChoice) -> tuple[int, int] | None:
     """Return the chosen height and width, if they were chosen."""
     return (choice.size[0], choice.size[1]) if choice.size else None
 
@@ -69,3 +79,80 @@ def _poses(
         (looped,) = nearest_sources(sources[[middle]], sources, near_far, _LOOPED_VIEWS)
         sources = sources[list(looped)]
     return interpolate(sources, near_far, choice.n_frames, closed=True)
+
+
+def read_camera_path(
+    path: Path, size: tuple[int, int] | None, usual_size: tuple[int, int]
+) -> CameraPath:
+    """Read a camera path; frames without ``size`` have the file's size, or else the usual."""
+    content = _read_json(path, "a camera path of nerfstudio's viewer")
+    frames = content.get("camera_path")
+    if not isinstance(frames, list) or not 0 < len(frames) <= _MAX_FRAMES:
+        raise UserError(f"{path}: camera_path must list frames, 1 to {_MAX_FRAMES} of them.")
+    rows = [_read_frame(frame, f"{path}, frame {number}") for number, frame in enumerate(frames)]
+    c2w = torch.stack([matrix for matrix, _ in rows])
+    beside = path.with_name(TRANSFORMS_NAME)
+    if beside.is_file():
+        c2w = _undo_transform(c2w, beside)
+    if size is None:
+        sides = [content.get(f"render_{side}") for side in ("height", "width")]
+        height, width = (s if isinstance(s, int) and 0 < s <= 16384 else 0 for s in sides)
+        size = (height, width) if height and width else usual_size
+    half_fov = torch.tensor([math.radians(fov) / 2 for _, fov in rows])
+    intrinsics = torch.eye(3).repeat(len(rows), 1, 1)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size[0] / torch.tan(half_fov)
+    intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
+    return CameraPath(Cameras(intrinsics, (c2w * _OPENGL).float()), size, closed=False)
+
+
+def _read_json(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any camera path ({_MAX_BYTES} bytes at most).")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; expected {wanted}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); expected {wanted}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; expected {wanted}.")
+    return content
+
+
+def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "4 4"], float]:
+    if not isinstance(frame, dict):
+        raise UserError(f"{where}: is not an object with camera_to_world and fov.")
+    matrix = _matrix(frame.get("camera_to_world"), (4, 4), f"{where}: camera_to_world")
+    rotation = matrix[:3, :3]
+    error = (rotation @ rotation.T - torch.eye(3, dtype=matrix.dtype)).abs().max().item()
+    if error > _RIGID or torch.linalg.det(rotation) < 0:
+        raise UserError(f"{where}: camera_to_world is no rotation and translation.")
+    fov = frame.get("fov", 50.0)
+    if not isinstance(fov, (int, float)) or not 0 < fov < 180:
+        raise UserError(f"{where}: fov is {fov!r}; it must lie between 0 and 180 degrees.")
+    return matrix, float(fov)
+
+
+def _matrix(values: object, shape: tuple[int, int], where: str) -> Float[Tensor, "row column"]:
+    try:
+        matrix = torch.tensor(values, dtype=torch.float64).reshape(shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{where} must hold {shape[0]} x {shape[1]} numbers.") from error
+    if not matrix.isfinite().all():
+        raise UserError(f"{where} holds values that are not finite.")
+    return matrix
+
+
+def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor, "frame 4 4"]:
+    """Go back from nerfstudio's coordinates, ``scale * (transform @ world)``."""
+    content = _read_json(path, "the dataparser_transforms.json of a nerfstudio run")
+    transform = _matrix(content.get("transform"), (3, 4), f"{path}: transform")
+    scale = content.get("scale")
+    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        raise UserError(f"{path}: scale is {scale!r}; it must be a positive number.")
+    unscaled = c2w.clone()
+    unscaled[:, :3, 3] /= scale
+    whole = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
+    if torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
+        raise UserError(f"{path}: transform cannot be undone.")
+    return torch.linalg.inv(whole) @ unscaled

@@ -20,10 +20,6 @@ _MOVING_SECONDS = 0.15
 _SETTLED_SECONDS = 0.2
 """A camera that has not moved for so long stands still."""
 _COARSEST = 24
-_FINER = 2.0
-"""Each picture of a camera that stands is so much finer than the one before."""
-_TIMED = 5
-"""Pictures by whose times the machine's speed is judged."""
 _TYPICAL_ASPECT = 1.5
 
 Show = Callable[[RenderedView], None]
@@ -50,8 +46,6 @@ class Viewpoint:
 
 @dataclass
 class _Client:
-    """A browser that shows the scene."""
-
     show: Show
     viewpoint: Viewpoint
     changed: float
@@ -63,7 +57,7 @@ class _Client:
 
 
 class _OutOfDateError(Exception):
-    """The camera has moved on."""
+    pass
 
 
 @dataclass
@@ -76,7 +70,7 @@ class ProgressiveRenderer:
     clock: Callable[[], float] = time.monotonic
     _clients: dict[int, _Client] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=_TIMED))
+    _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=5))
     """Seconds per pixel of the last pictures."""
 
     def update_camera(self, client_id: int, viewpoint: Viewpoint, show: Show) -> None:
@@ -149,15 +143,12 @@ class ProgressiveRenderer:
         for client in waiting:
             still = self.clock() - client.changed >= _SETTLED_SECONDS
             if still and client.shown_height < self.height:
-                return client, min(self.height, round(client.shown_height * _FINER))
+                return client, min(self.height, 2 * client.shown_height)
         return None
 
 
 def render_viewpoint(
-    scene: RenderableScene,
-    viewpoint: Viewpoint,
-    height: int,
-    before_chunk: BeforeChunk | None = None,
+    scene: RenderableScene, viewpoint: Viewpoint, height: int, before_chunk: BeforeChunk = None
 ) -> RenderedView:
     """Render from the sources that serve a camera best."""
     camera, size = viewpoint.at(height)

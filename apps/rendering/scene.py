@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,7 +28,7 @@ from utils.cameras import Cameras, LengthUnit
 _ENCODED_SETS = 4
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
 
-BeforeChunk = Callable[[], None]
+BeforeChunk = Callable[[], None] | None
 
 
 @dataclass(frozen=True)
@@ -111,26 +110,17 @@ class RenderableScene(ABC):
         camera: Cameras,
         size: tuple[int, int],
         source_indices: Sequence[int],
-        before_chunk: BeforeChunk | None = None,
+        before_chunk: BeforeChunk = None,
     ) -> RenderedView:
-        """Render one view.
+        """Render one view, with height and width ``size``, from ``n_sources`` source views.
 
-        Args:
-            camera: No batch axis; intrinsics at ``size``.
-            size: Height and width.
-            source_indices: Source views to read, ``n_sources`` of them, in any order.
-            before_chunk: Called before each chunk of rays; whatever it raises stops the rendering.
+        ``before_chunk`` is called before each chunk of rays; what it raises stops the rendering.
         """
         near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
-            images = self.model.render_images(
-                self.features(tuple(sorted(source_indices))),
-                camera[None].to(self.device),
-                near_far,
-                size,
-                self.settings.chunk,
-                before_chunk=before_chunk,
-            )
+            features = self.features(tuple(sorted(source_indices)))
+            view = (features, camera[None].to(self.device), near_far, size, self.settings.chunk)
+            images = self.model.render_images(*view, before_chunk=before_chunk)
         maps = (images.rgb, images.depth, images.opacity)
         return RenderedView(*(values[0].float().cpu() for values in maps))
 
@@ -220,8 +210,7 @@ def general_scene(
     model: VGGTNeRF,
     photographs: PosedScene,
     view_ids: Sequence[int],
-    settings: RenderSettings = RenderSettings(),  # noqa: B008
-    unit: LengthUnit = LengthUnit(),  # noqa: B008
+    settings: RenderSettings,
 ) -> GeneralScene:
     """Let a general model render a scene from photographs, any of ``view_ids``."""
     indices = [photographs.view_ids.index(view) for view in view_ids]
@@ -233,7 +222,7 @@ def general_scene(
         image_size=photographs.image_size,
         near_far=photographs.near_far,
         settings=settings,
-        unit=unit,
+        unit=photographs.unit,
         photographs=photographs,
         view_ids=tuple(view_ids),
     )
@@ -244,6 +233,8 @@ def open_tuned(
 ) -> RenderableScene:
     """Read a fine-tuned scene."""
     tuned = load_finetuned(path, device)
+    groups = [tuned.settings, *(g for g in tuned.settings.values() if isinstance(g, dict))]
+    of_dtu = any(group.get("dataset_name") == "dtu" for group in groups)
     scene = TunedScene(
         name=tuned.name,
         model=tuned.scene.model,
@@ -252,7 +243,7 @@ def open_tuned(
         image_size=tuned.scene.size,
         near_far=tuned.scene.near_far.cpu(),
         settings=replace(settings, n_sources=tuned.scene.num_sources),
-        unit=_length_unit(tuned.settings),
+        unit=UNIT if of_dtu else LengthUnit(),
         scene=tuned.scene,
     )
     near, far = scene.near_far.tolist()
@@ -262,11 +253,3 @@ def open_tuned(
 def is_tuned_scene(path: str) -> bool:
     """Tell by its name whether a file holds a fine-tuned scene."""
     return Path(path).suffix == ".tar"
-
-
-def _length_unit(settings: dict[str, Any]) -> LengthUnit:
-    """Read from the run's settings whether the scene is one of DTU's."""
-    groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
-    if any(group.get("dataset_name") == "dtu" for group in groups):
-        return UNIT
-    return LengthUnit()

@@ -14,8 +14,14 @@ import viser
 from viser.transforms import SO3
 
 from apps.rendering.config import ViewerChoice, ViewerConfig
-from apps.rendering.fusion import PointCloud, fuse_points
-from apps.rendering.geometry import gather, read_points, source_job
+from apps.rendering.geometry import (
+    PointCloud,
+    color_bytes,
+    fuse_points,
+    gather,
+    read_points,
+    source_job,
+)
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -27,24 +33,18 @@ from utils.images import to_bytes
 logger = logging.getLogger(__name__)
 
 _CLOUD_HEIGHT = 64
-_CLOUD_RENDERINGS = 8
-_CLOUD_TOLERANCE = 0.03
-"""Depths of such small renderings agree less well than large ones."""
 _THUMBNAIL = 96
 _FRUSTUM = 0.025
 """Size of a drawn frustum, relative to the distance of the cameras from what they look at."""
 _AHEAD = 1.2
 """Distance of the viewer's camera in front of a source camera, in lengths of its frustum."""
-_IDLE_SECONDS = 0.05
-_SHOWN = ("colour", "depth", "points")
 
 
 def run_viewer(config: ViewerConfig) -> str:
     """Serve a scene until the user stops the program."""
     choice = config.viewer
     cloud = read_points(Path(choice.points)) if choice.points else None
-    # Photographs finer than the sharpest picture would take seconds to encode on a slow machine.
-    # The rows decide alone: how wide the browser's window will be is not known.
+    # Finer photographs would take long to encode; how wide a browser's window is is not known.
     scene = open_scene(config.scene, config.model, (choice.height, 1))
     viewer = Viewer(scene, choice, cloud)
     logger.info("%s: open %s in a browser; Ctrl-C ends it", scene.name, viewer.address)
@@ -80,15 +80,13 @@ class Viewer:
         if cloud:
             self._show_cloud(PointCloud(cloud.points / scene.unit.factor, cloud.colors))
         self.server.on_client_connect(self._welcome)
-        self.server.on_client_disconnect(
-            lambda client: self.renderer.remove_client(client.client_id)
-        )
+        self.server.on_client_disconnect(lambda one: self.renderer.remove_client(one.client_id))
 
     def work(self, stop: threading.Event) -> None:
         """Render until told to stop: for the clients, and if none waits, the points."""
         while not stop.is_set():
             if not self.renderer.step() and next(self._idle_work, None) is None:
-                stop.wait(_IDLE_SECONDS)
+                stop.wait(0.05)
 
     def stop(self) -> None:
         """Close the server."""
@@ -112,9 +110,8 @@ class Viewer:
     def _distance_ahead(self) -> float:
         """Return how far in front of a source camera its frustum no longer hides the scene."""
         height, width = self.scene.image_size
-        half = math.tan(0.5 * self._field_of_view(0))
         # Viser gives all frustums of one scale the same volume: those of long lenses are long.
-        length = (3 / (half * half * width / height)) ** (1 / 3)
+        length = (3 * height / width / math.tan(0.5 * self._field_of_view(0)) ** 2) ** (1 / 3)
         return _AHEAD * length * _FRUSTUM * self._rig.distance
 
     def _field_of_view(self, index: int) -> float:
@@ -127,14 +124,13 @@ class Viewer:
         shown = (scene.near_far * scene.unit.factor).tolist()
         # Few digits, or they cover each other under the sliders.
         near, far = (float(f"{value:.3g}") for value in shown)
-        unit = f"in {scene.unit.name}"
-        self.shown = gui.add_dropdown("show", _SHOWN)
+        self.shown = gui.add_dropdown("show", ("colour", "depth", "points"))
         cameras = gui.add_checkbox("source cameras", initial_value=True)
         step = float(f"{(far - near) / 200:.1g}")
         least = max(float(f"{near / 4:.2g}"), 1e-3)
-        self.near = gui.add_slider("near", least, far, step, near, hint=unit)
-        self.far = gui.add_slider("far", near, 2 * far, step, far, hint=unit)
-        samples = scene.n_samples
+        hint, samples = f"in {scene.unit.name}", scene.n_samples
+        self.near = gui.add_slider("near", least, far, step, near, hint=hint)
+        self.far = gui.add_slider("far", near, 2 * far, step, far, hint=hint)
         self.samples = gui.add_slider("samples on a ray", 2, max(64, samples), 1, samples)
         self.shown.on_update(lambda _: self._choose_shown())
         for slider in (self.near, self.far, self.samples):
@@ -176,18 +172,15 @@ class Viewer:
         c2w = torch.eye(4)
         c2w[:3, :3] = torch.from_numpy(SO3(np.asarray(camera.wxyz)).as_matrix())
         c2w[:3, 3] = torch.from_numpy(np.array(camera.position))
-        viewpoint = Viewpoint(c2w, float(camera.fov), float(camera.aspect))
-        self.renderer.update_camera(
-            client.client_id, viewpoint, lambda view: self._show(client, view)
-        )
+        view = Viewpoint(c2w, float(camera.fov), float(camera.aspect))
+        self.renderer.update_camera(client.client_id, view, lambda made: self._show(client, made))
 
     def _show(self, client: viser.ClientHandle, view: RenderedView) -> None:
         if self.shown.value == "points":
             return
-        image = view.rgb
+        image, depth = view.rgb, (view.depth, view.solid)
         if self.shown.value == "depth":
-            shown = robust_range([(view.depth, view.solid)])
-            image = depth_picture(view.depth, view.solid, shown)
+            image = depth_picture(*depth, robust_range([depth]))
         client.scene.set_background_image(to_bytes(image), "jpeg", jpeg_quality=85)
 
     def _jump(self, event: viser.SceneNodePointerEvent) -> None:
@@ -202,19 +195,20 @@ class Viewer:
         """Render small depths, one with each step, and show the points on which they agree."""
         height, width = self.scene.image_size
         size = (_CLOUD_HEIGHT, max(1, round(_CLOUD_HEIGHT * width / height)))
-        job = source_job(self.scene, size, _CLOUD_RENDERINGS)
+        job = source_job(self.scene, size, most=8)
         views = []
         for frame in range(len(job)):
             views.append(job.render(frame))
             yield True
-        agreeing = min(1, len(job) - 1)
-        self._show_cloud(fuse_points(gather(job, views), _CLOUD_TOLERANCE, agreeing))
+        # Depths of such small renderings agree less well than large ones.
+        cloud = fuse_points(gather(job, views), tolerance=0.03, min_agreeing=min(1, len(job) - 1))
+        self._show_cloud(cloud)
 
     def _show_cloud(self, cloud: PointCloud) -> None:
         self._cloud = self.server.scene.add_point_cloud(
             "/points",
             cloud.points.numpy(),
-            (cloud.colors.clamp(0, 1) * 255).round().byte().numpy(),
+            color_bytes(cloud.colors),
             point_size=0.004 * self._rig.distance,
             visible=self.shown.value == "points",
         )

@@ -17,9 +17,8 @@ from datasets.formats.registry import open_scene
 from datasets.sampling import SamplingRules
 from datasets.scene_dataset import PixelCache, SceneDataset
 from datasets.views import SampleRequest
-from utils.cameras import project, unproject
+from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
-from utils.rays import pixel_grid
 
 PHOTO_INTRINSICS = np.array([[2892.0, 0.0, 823.2], [0.0, 2883.0, 619.1], [0.0, 0.0, 1.0]])
 POINT_MM = np.array([12.0, -7.0, 15.0])

@@ -17,9 +17,8 @@ from datasets.formats.registry import (
     split_scenes,
 )
 from datasets.posed_scene import PosedScene
-from utils.cameras import project, unproject
+from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError
-from utils.rays import pixel_grid
 
 LAYOUTS = ("llff", "transforms", "blender", "blendedmvs", "colmap")
 LOSSY = {"blendedmvs": 0.05}

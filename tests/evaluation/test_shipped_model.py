@@ -9,7 +9,7 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import held_out_sample
 from models.checkpoint import read_checkpoint
-from utils.metrics import psnr
+from utils.images import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,7 @@ from datasets.views import Views
 from models.encoder import fill_missing_views
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
-from utils.cameras import Cameras
-from utils.rays import pixel_grid
+from utils.cameras import Cameras, pixel_grid
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [2.0, 7.0]])
 PRESENT = torch.tensor([[True, False, True, True], [True, True, False, False]])

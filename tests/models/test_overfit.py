@@ -10,7 +10,7 @@ from models.vggt_nerf import VGGTNeRF
 from training.config import LossConfig, RayBatchConfig
 from training.losses import rendering_losses
 from training.ray_batches import draw_target_rays, render_targets
-from utils.metrics import psnr
+from utils.images import psnr
 
 
 def learn(model, sample, steps, loss):

@@ -11,8 +11,7 @@ from models.projection import (
     sample_source_views,
 )
 from models.ray_sampling import DepthPlanes
-from utils.cameras import Cameras, project
-from utils.rays import Rays
+from utils.cameras import Cameras, Rays, project
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 PLANES = DepthPlanes(NEAR_FAR, 40)

@@ -17,8 +17,7 @@ from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from training.config import RayBatchConfig
 from training.ray_batches import draw_target_rays, render_targets
-from utils.cameras import Cameras
-from utils.rays import pixel_grid
+from utils.cameras import Cameras, pixel_grid
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)

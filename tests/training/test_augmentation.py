@@ -7,7 +7,7 @@ from datasets.views import Sample, Views
 from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
 from training.config import AugmentationConfig
 from utils.cameras import Cameras
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 
 def sample_of(scenes, views, images=None):

@@ -7,11 +7,12 @@ from utils.cameras import (
     Cameras,
     crop_intrinsics,
     invert_rigid,
+    pixel_grid,
+    pixel_rays,
     project,
     resize_intrinsics,
     unproject,
 )
-from utils.rays import pixel_grid, pixel_rays
 
 
 def look_from(x: float, y: float, z: float, angle: float = 0.0) -> Cameras:

@@ -16,6 +16,8 @@ from utils.figures import (
     robust_range,
 )
 
+UP = torch.tensor([0.0, -1, 0])
+
 
 def all_valid(depths):
     return depths, torch.ones_like(depths, dtype=torch.bool)
@@ -99,9 +101,9 @@ def test_a_path_is_drawn_in_its_colours():
     cameras = Cameras(torch.tensor([[50.0, 0, 40], [0, 50, 30], [0, 0, 1]]).expand(6, 3, 3), c2w)
     path = Cameras(cameras.intrinsics[:4], c2w[:4].clone())
     path.c2w[:, 1, 3] = 0.5
-    figure = plot_cameras(cameras, (60, 80), path, focus=torch.tensor([1.0, 0, 5]))
+    figure = plot_cameras(cameras, (60, 80), path, UP, torch.tensor([1.0, 0, 5]))
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
     for colour in ((214, 39, 40), (255, 127, 14), (31, 119, 180)):
         assert (np.abs(pixels - colour).sum(-1) < 30).any(), colour
-    assert plot_cameras(cameras[:1], (60, 80)).axes
+    assert plot_cameras(cameras[:1], (60, 80), path[:1], UP, 1e6 * UP).axes

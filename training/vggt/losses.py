@@ -25,8 +25,7 @@ from torch.nn import functional
 from datasets.views import Views
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import encode_pose
-from utils.cameras import Cameras, unproject
-from utils.rays import pixel_grid
+from utils.cameras import Cameras, pixel_grid, unproject
 
 CAMERA_WEIGHT = 2.0
 """Of the camera loss; depth and point maps have weight 1."""

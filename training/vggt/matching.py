@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.views import Views
-from utils.cameras import Cameras, project, unproject
-from utils.rays import pixel_grid
+from utils.cameras import Cameras, pixel_grid, project, unproject
 
 NO_MATCH = -1
 FEATURE_DIM = 64

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.cross_fade import (
+from apps.rendering.frames import (
     SourceSet,
     keyframes,
-    plan_sources,
+    plan_frames,
     render_cross_fade,
     step_lengths,
 )
@@ -25,7 +25,7 @@ HALF_TURN = torch.diag(torch.tensor([-1.0, 1, -1]))
 def test_weights_sum_to_one_and_sources_are_near(painted_scene, longest, closed):
     path = make_path(CameraPathChoice("interpolate", n_frames=50), painted_scene)
     path = replace(path, closed=closed)
-    plan = plan_sources(path, painted_scene, longest)
+    plan = plan_frames(painted_scene, path, longest).sources
     assert len(plan) == 50 and all(len(sets) <= 2 for sets in plan)
     assert all(abs(sum(one.weight for one in sets) - 1) < 1e-9 for sets in plan)
     nearest = painted_scene.choose_sources(path.cameras, path.size)
@@ -59,7 +59,7 @@ def test_directions_count_like_positions(painted_scene):
 
 def test_a_video_of_changing_sources_has_no_jump(painted_scene):
     path = make_path(CameraPathChoice("spiral", n_frames=300), painted_scene)
-    plan = plan_sources(path, painted_scene, 10)
+    plan = plan_frames(painted_scene, path, 10).sources
     tones = torch.stack(
         [
             render_cross_fade(painted_scene, path.cameras[i], (8, 8), sets).rgb[0, 0, 0]

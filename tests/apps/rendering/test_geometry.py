@@ -8,11 +8,17 @@ import torch
 import trimesh
 
 from apps import export_geometry
-from apps.rendering.fusion import Renderings, fuse_mesh, fuse_points, pixel_footprint
-from apps.rendering.geometry import source_job, write_mesh, write_points
+from apps.rendering.geometry import (
+    Renderings,
+    fuse_mesh,
+    fuse_points,
+    pixel_footprint,
+    source_job,
+    write_mesh,
+    write_points,
+)
 from utils.camera_rig import look_at
-from utils.cameras import Cameras, LengthUnit
-from utils.rays import pixel_grid, pixel_rays
+from utils.cameras import Cameras, LengthUnit, pixel_grid, pixel_rays
 
 SIZE = (48, 64)
 

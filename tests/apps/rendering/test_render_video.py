@@ -1,5 +1,6 @@
 """The script from its flags to files that play."""
 
+import json
 import re
 import subprocess
 
@@ -11,7 +12,6 @@ import torch
 
 import render_video
 from apps.rendering import frames
-from utils.camera_path_file import write_camera_path
 
 
 @pytest.fixture
@@ -79,7 +79,10 @@ def test_an_interrupted_video_is_finished_by_the_same_command(
 
 
 def test_a_path_from_a_file(render, tmp_path, general):
-    write_camera_path(tmp_path / "path.json", general.cameras[:3], (16, 20), 24.0)
+    opengl = general.cameras.c2w[:3] * torch.tensor([1.0, -1, -1, 1])
+    frames = [{"camera_to_world": c2w.flatten().tolist(), "fov": 40} for c2w in opengl]
+    content = {"camera_path": frames, "render_height": 16, "render_width": 20}
+    (tmp_path / "path.json").write_text(json.dumps(content))
     flags = ["--path", "file", "--path_file", tmp_path / "path.json"]
     assert render(*flags, "--out", tmp_path / "frames") == 0
     assert len(list((tmp_path / "frames").iterdir())) == 3

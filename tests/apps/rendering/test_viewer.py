@@ -20,8 +20,7 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerChoice
-from apps.rendering.fusion import PointCloud
-from apps.rendering.geometry import read_points, write_points
+from apps.rendering.geometry import PointCloud, read_points, write_points
 from apps.rendering.viewer import Viewer
 from utils.cameras import LengthUnit
 from utils.errors import UserError

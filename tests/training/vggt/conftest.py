@@ -14,8 +14,7 @@ from training.vggt.config import (
     RunConfig,
 )
 from training.vggt.scenes import SceneSource
-from utils.cameras import Cameras, pixel_directions, rotate
-from utils.rays import pixel_grid
+from utils.cameras import Cameras, pixel_directions, pixel_grid, rotate
 
 PLANE_DEPTH = 4.0
 

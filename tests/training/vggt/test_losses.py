@@ -17,8 +17,7 @@ from training.vggt.losses import (
     geometry_losses,
     geometry_targets,
 )
-from utils.cameras import unproject
-from utils.rays import pixel_grid
+from utils.cameras import pixel_grid, unproject
 
 
 def perfect(views):

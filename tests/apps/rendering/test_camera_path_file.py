@@ -1,4 +1,4 @@
-"""Camera paths on disk, ours and nerfstudio's."""
+"""Camera paths in the files of nerfstudio's viewer."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from utils.camera_path_file import TRANSFORMS_NAME, read_camera_path, write_camera_path
+from apps.rendering.paths import TRANSFORMS_NAME, read_camera_path
 from utils.cameras import Cameras
 from utils.errors import UserError
 
@@ -21,16 +21,6 @@ def some_path(count=5):
     c2w[:, :3, 3] = torch.stack([angles, 2 * angles, 3 - angles], -1)
     intrinsics = torch.tensor([[70.0, 0, 40], [0, 70, 30], [0, 0, 1]]).expand(count, 3, 3)
     return Cameras(intrinsics, c2w)
-
-
-def test_what_is_written_reads_back(tmp_path):
-    cameras = some_path()
-    write_camera_path(tmp_path / "path.json", cameras, (60, 80), 24.0)
-    read = read_camera_path(tmp_path / "path.json")
-    assert read.size == (60, 80)
-    again = read.cameras((60, 80))
-    torch.testing.assert_close(again.c2w, cameras.c2w)
-    torch.testing.assert_close(again.intrinsics, cameras.intrinsics)
 
 
 def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
@@ -50,11 +40,15 @@ def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
     (tmp_path / TRANSFORMS_NAME).write_text(
         json.dumps({"transform": turn.tolist(), "scale": scale})
     )
-    read = read_camera_path(tmp_path / "camera_path.json")
-    torch.testing.assert_close(read.c2w, cameras.c2w, atol=1e-5, rtol=0)
-    assert read.size == (1080, 1920) and math.isclose(
-        read.fov[0].item(), math.radians(50), rel_tol=1e-6
-    )
+    read = read_camera_path(tmp_path / "camera_path.json", None, (60, 80))
+    torch.testing.assert_close(read.cameras.c2w, cameras.c2w, atol=1e-5, rtol=0)
+    focal = 540 / math.tan(math.radians(25))
+    expected = torch.tensor([[focal, 0, 960], [0, focal, 540], [0, 0, 1]]).expand(2, 3, 3)
+    torch.testing.assert_close(read.cameras.intrinsics, expected)
+    assert read.size == (1080, 1920)
+    smaller = read_camera_path(tmp_path / "camera_path.json", (108, 192), (60, 80))
+    assert smaller.size == (108, 192)
+    torch.testing.assert_close(smaller.cameras.intrinsics[0, 0, 0] * 10, expected[0, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -82,16 +76,18 @@ def test_refusals_name_what_is_wrong(tmp_path, content, words):
     if content is not None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=words) as refused:
-        read_camera_path(path)
+        read_camera_path(path, None, (60, 80))
     assert str(path) in str(refused.value)
 
 
 def test_a_damaged_transform_is_refused(tmp_path):
-    write_camera_path(tmp_path / "path.json", some_path(), (60, 80), 24.0)
+    frames = [{"camera_to_world": matrix.flatten().tolist()} for matrix in some_path().c2w]
+    (tmp_path / "path.json").write_text(json.dumps({"camera_path": frames}))
+    assert read_camera_path(tmp_path / "path.json", None, (60, 80)).size == (60, 80)
     for content, words in (
         ({"transform": [[1.0, 0, 0, 0]] * 3, "scale": 1}, "cannot be undone"),
         ({"transform": torch.eye(4)[:3].tolist(), "scale": 0}, "positive"),
     ):
         (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
-            read_camera_path(tmp_path / "path.json")
+            read_camera_path(tmp_path / "path.json", None, (60, 80))
