@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(ExportConfig, argv, description=__doc__ or "")
     sampling = {"N_samples": config.N_samples, "sampling_spread": config.sampling_spread}
     changes = config.vggt_path, config.backbone_size, sampling
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: f"wrote {export_checkpoint(config.ckpt, config.out, *changes)}")
 

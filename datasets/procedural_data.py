@@ -32,8 +32,8 @@ from datasets.replay import (
 )
 from datasets.views import Sample, Views
 from utils.cameras import Cameras
+from utils.devices import generator_for
 from utils.errors import UserError
-from utils.seeding import generator_for
 
 SIZE_STREAM, VIEW_STREAM = 11, 12
 

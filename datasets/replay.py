@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.config import ReplayConfig
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 BatchT = TypeVar("BatchT")
 

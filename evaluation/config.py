@@ -75,7 +75,7 @@ class EvaluationConfig:
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the model": ("ckpt", "device"),
-        "the data": ("dataset_name", "datadir", "scans", "image_size"),
+        "the data": ("dataset_name", "datadir", "scan", "image_size"),
         "the views": ("targets", "sources", "n_views"),
         "the results": ("out", "save_images"),
     }

@@ -15,10 +15,10 @@ from datasets.config import DataChoice, HeldOutScenes
 from datasets.held_out_worlds import world_tasks
 from datasets.protocols import SceneTask, scene_tasks
 from evaluation.config import EvaluationConfig
-from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
+from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.checkpoint import Checkpoint, read_checkpoint
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices

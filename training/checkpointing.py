@@ -72,10 +72,9 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         step = progress["step"]
         none: dict[str, Any] = {"total": {}, "current": {}}
         taken = {"total": {"ready": step, "completed": step}, "current": {}}
+        steps = {"optimizer": {"step": taken, "zero_grad": none}}
         loops = {
-            "epoch_loop.automatic_optimization.optim_progress": {
-                "optimizer": {"step": taken, "zero_grad": none}
-            },
+            "epoch_loop.automatic_optimization.optim_progress": steps,
             "epoch_loop.state_dict": {"_batches_that_stepped": step},
         }
         return {
@@ -94,12 +93,12 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         }
 
 
-def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
     """Keep the best checkpoint in a folder named after its epoch."""
     return ModelCheckpoint(
         dirpath=folder,
-        filename=f"epoch={{epoch:02d}}/step={{step}}-psnr={{{metric}:.2f}}",
-        monitor=metric,
+        filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
+        monitor="val/PSNR",
         mode="max",
         save_top_k=1,
         auto_insert_metric_name=False,
@@ -147,7 +146,8 @@ class LastCheckpoint(Callback):
     ) -> None:
         """Save when it is time or when a signal has come."""
         signum = self._agreed_signal(trainer)
-        if signum or trainer.global_step % self.every_n_steps == 0 or self._epoch_ends(trainer):
+        epoch_ends = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        if signum or trainer.global_step % self.every_n_steps == 0 or epoch_ends:
             self.save(trainer)
         if signum:
             raise TrainingInterrupted(signum, self.path)
@@ -172,9 +172,6 @@ class LastCheckpoint(Callback):
         # Of saving: optimiser and loops too. Loading is always weights-only.
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
-
-    def _epoch_ends(self, trainer: pl.Trainer) -> bool:
-        return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self._signum == signum:

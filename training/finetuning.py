@@ -16,9 +16,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneSplit, SceneTask, read_split
 from datasets.views import Views
-from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
+from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
+from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
@@ -28,7 +29,6 @@ from training.checkpointing import SceneCheckpointIO
 from training.config import FineTuningConfig, SceneRunConfig
 from training.finetuning_module import FineTuningModule
 from training.scene_log import SceneLog
-from training.scene_validation import TestViews
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
 from utils.errors import UserError

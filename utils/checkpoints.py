@@ -1,8 +1,6 @@
-"""Checkpoint files: written atomically, read without running code.
+"""Checkpoint files: written whole or not at all, read without running code.
 
-A file is first written beside its destination and then renamed, so a run that is killed at any
-moment leaves the previous whole file. Files hold tensors and plain containers only and are always
-read with ``weights_only=True``: an untrusted checkpoint cannot run code.
+They hold tensors and plain containers only, and are always read with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -33,23 +31,20 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
             raise OSError(error) from error
 
 
-def load_safely(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint as plain data."""
+def load_safely(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint as plain data, to the CPU."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: refused, it is not a plain checkpoint (tensors and plain containers only): "
-            f"{_first_line(error)}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a checkpoint, it is truncated or of another kind "
-            f"({_first_line(error)})"
-        ) from error
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, pickle.UnpicklingError):
+            what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
+        else:
+            what = "cannot be read as a checkpoint, it is truncated or of another kind"
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: {what} ({reason})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict, found {type(content).__name__}")
     return content
@@ -87,12 +82,7 @@ def _newest_epoch(path: str) -> Path:
             matches.append((int(found.group(1)), file))
     if not matches:
         raise UserError(f"{path}: no epoch matches{_nearby(Path(head))}")
-    newest = max(matches)[1]
-    return resolve_checkpoint(str(newest))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return resolve_checkpoint(str(max(matches)[1]))
 
 
 def _nearby(path: Path) -> str:

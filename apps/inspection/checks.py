@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.inspection.conventions import Verdict, judge
-from apps.inspection.matches import MatchedPair, fit_pair, match_pair
+from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
 from datasets.formats.registry import PoseConvention
 from datasets.posed_scene import PosedScene
 
@@ -35,12 +34,9 @@ class SceneChecks:
 
 
 def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> SceneChecks:
-    """Check intrinsics, poses, and both against matched features.
+    """Check intrinsics, poses, and both against matched features of some pairs of views.
 
-    Args:
-        scene: At a size that is quick to match.
-        num_pairs: How many pairs of views are matched.
-        written: How the format writes poses.
+    ``written`` is how the format writes poses.
     """
     facts, warnings = _check_intrinsics(scene)
     warnings += _check_places(scene)

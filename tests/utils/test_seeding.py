@@ -1,6 +1,6 @@
 import torch
 
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 
 def draw(*key):

@@ -30,7 +30,7 @@ from training.vggt.matching import (
     next_views,
     reference_views,
 )
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 # Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
 COLOUR_STREAM = 1

@@ -33,7 +33,7 @@ from training.vggt.config import (
     MiniTrainingConfig,
     SceneConfig,
 )
-from utils.seeding import generator_for
+from utils.devices import generator_for
 
 END_DIFFICULTY = 1.0
 VAL_DIFFICULTY = 0.5

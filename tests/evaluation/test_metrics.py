@@ -1,6 +1,6 @@
 import torch
 
-from utils.metrics import mean_depth_error, psnr
+from evaluation.scores import mean_depth_error, psnr
 
 
 def test_psnr_by_hand_and_masked():
