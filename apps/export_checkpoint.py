@@ -54,8 +54,7 @@ def export_checkpoint(
     # Here, so that --help does not wait for torch.
     from models.checkpoint import general_content
     from models.vggt.backbone import check_backbone_size
-    from utils.checkpoints import resolve_checkpoint, save_atomically
-    from utils.files import check_output_file
+    from utils.files import check_output_file, resolve_checkpoint, save_atomically
 
     content = general_content(resolve_checkpoint(str(ckpt)))
     kept: dict[str, Any] = {name: content[name] for name in KEPT}

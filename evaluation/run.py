@@ -69,10 +69,8 @@ def read_tasks(
         return world_tasks(held_out, data, device)
     tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(
-            f"{data.datadir}: two scenes are named {twice[0]!r}; evaluate them separately"
-        )
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{data.datadir}: two scenes are named {twice!r}; evaluate each alone")
     return tasks
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from datasets.protocols import Region
 from datasets.views import Views
 from models.vggt_nerf import RenderedImages
-from utils.checkpoints import load_safely
 from utils.errors import UserError
+from utils.files import load_safely
 
 logger = logging.getLogger(__name__)
 

@@ -154,8 +154,8 @@ class ValidationPictures(Callback):
             return
         targets = batch.targets
         truth = (targets.images[0, 0], targets.depths[0, 0], targets.masks[0, 0])
-        rendered = (outputs.rgb[0], outputs.depth[0], outputs.opacity[0])
-        view = ViewImages(*(image.float() for image in rendered), *truth)
+        rendered = (outputs.rgb[0].float(), outputs.depth[0].float(), outputs.opacity[0].float())
+        view = ViewImages(*rendered, *truth)
         panels = comparison_panels(view, batch.near_far[0].tolist())
         sources = batch.sources.images[0, :_SOURCES]
         strip = torch.cat([*sources, *panels.values()], -1).cpu()

@@ -15,10 +15,9 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
-from utils.checkpoints import load_safely, save_atomically
 from utils.config import differing_settings
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import set_aside
+from utils.files import load_safely, save_atomically, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ AGREE_EVERY = 10
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files through ``utils.checkpoints``."""
+    """Lightning's checkpoint files through ``utils.files``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""

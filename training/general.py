@@ -38,11 +38,10 @@ from training.ray_batches import (
     render_targets,
     vary_exposure,
 )
-from utils.checkpoints import resolve_checkpoint
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_precision, generator_for
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,8 @@ from models.scene_model import SceneModel
 from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
 from training.finetuning_module import FineTuningModule
-from utils.checkpoints import save_atomically
 from utils.errors import NonFiniteTrainingError, UserError
-from utils.files import set_aside, write_text
+from utils.files import save_atomically, set_aside, write_text
 from utils.images import save_image
 
 logger = logging.getLogger(__name__)

@@ -82,7 +82,7 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
             broken.append(str(error))
             continue
         entry = describe(scene, folder)
-        targets = {
+        targets: dict[Split, int] = {
             split: len(assign_roles(name, entry, split, listed, 1).targets) for split in splits
         }
         scenes.append(FoundScene(folder, scene, targets))

@@ -61,12 +61,12 @@ def test_every_config_file_parses_for_its_script(config):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--pyramid_width", "40"], "pyramid_width=40 is no multiple of 16"),
-        (["--pyramid_width", "0"], "pyramid_width=0 is no multiple of 16"),
-        (["--feature_channels", "0"], "feature_channels=0 is no multiple of 4"),
-        (["--ray_heads", "0"], "ray_heads=0 must be positive"),
-        (["--similarity_groups", "0"], "similarity_groups=0 must be positive"),
-        (["--volume_groups", "0"], "volume_groups=0 must be positive"),
+        (["--pyramid_width", "40"], "pyramid_width=40 must be a multiple of 16"),
+        (["--pyramid_width", "0"], "pyramid_width=0 must be at least 16"),
+        (["--feature_channels", "0"], "feature_channels=0 must be at least 4"),
+        (["--ray_heads", "0"], "ray_heads=0 must be at least 1"),
+        (["--similarity_groups", "0"], "similarity_groups=0 must be at least 1"),
+        (["--volume_groups", "0"], "volume_groups=0 must be at least 1"),
         (["--dataset_name", "colmap", "--near_far", "1"], "near_far=(1.0,) takes 2 numbers"),
         (["--mix", "dtu:x", "--near_far", "1", "9"], "near_far cannot be chosen for a mix"),
     ],

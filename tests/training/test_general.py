@@ -17,8 +17,8 @@ from models.vggt_nerf import RenderedImages
 from training.config import GeneralTrainingConfig
 from training.general import GeneralModule
 from utils.cameras import Cameras
-from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
+from utils.files import load_safely, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 

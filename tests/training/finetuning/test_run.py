@@ -16,8 +16,8 @@ from models.checkpoint import load_finetuned, read_scene_file
 from training import scene_log
 from training.finetuning_module import FineTuningModule
 from training.scene_log import Best
-from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
+from utils.files import load_safely, save_atomically
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 pytestmark = pytest.mark.filterwarnings("default")
