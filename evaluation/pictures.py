@@ -114,7 +114,6 @@ def comparison_sheet(
 
 
 def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange) -> list[Panel]:
-    """Return prediction, error and depth."""
     view, score = result.images, result.scores["psnr"]
     rgb = view.rgb.clamp(0, 1)
     error = _shrink((rgb - view.true_rgb).abs(), height)

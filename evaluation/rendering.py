@@ -68,7 +68,6 @@ class Renderer:
         return view, encoded - started, rendered - encoded
 
     def _now(self) -> float:
-        """Read the clock when the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

@@ -223,7 +223,6 @@ class PerceptualDistance:
 
 
 def _load_metric(weights: str | Path) -> lpips.LPIPS:
-    """Return the frozen network behind LPIPS."""
     features = load_safely(weights)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # lpips asks torchvision for a network without weights in a deprecated way.

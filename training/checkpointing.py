@@ -179,7 +179,6 @@ class LastCheckpoint(Callback):
         self._signum = signum
 
     def _agreed_signal(self, trainer: pl.Trainer) -> int:
-        """Return the signal that any rank has received, so that all stop at the same step."""
         if trainer.world_size == 1:
             return self._signum
         if trainer.training and trainer.global_step % AGREE_EVERY:

@@ -190,7 +190,6 @@ class SceneLog(LastCheckpoint):
         self._paused += time.perf_counter() - started
 
     def _validate(self, trainer: pl.Trainer, module: FineTuningModule) -> None:
-        """Render the test views with the averaged weights."""
         step = trainer.global_step
         with module.average.in_place():
             with self.paused():

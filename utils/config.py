@@ -181,7 +181,6 @@ def _all_flags(config_class: type) -> Iterator[_Flag]:
 
 
 def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Translate a type hint into keyword arguments of ``add_argument``."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _argument_type(next(a for a in arguments if a is not type(None)))
@@ -201,7 +200,6 @@ def _parse_bool(text: str) -> bool:
 
 
 def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
-    """Build a config from values by name; absent ones take their defaults."""
     hints, values = typing.get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
         hint = hints[field.name]
@@ -214,7 +212,6 @@ def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield dotted path, name and value of every leaf."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")

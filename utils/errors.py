@@ -56,7 +56,6 @@ def run_and_report(job: Callable[[], str]) -> int:
 
 
 def _set_up_console() -> None:
-    """Log plain messages and silence known, harmless notes of the libraries, each by name."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     # Notes of Lightning's about its own defaults; loading is always weights-only here.
     chatty = (

@@ -105,7 +105,6 @@ def _rules(settings_class: type) -> list[tuple[str, list[Within | Length]]]:
 
 
 def _annotated(hint: Any, kind: Any) -> list[Any]:  # noqa: ANN401
-    """Return the annotations of one kind, also inside ``X | None``."""
     own = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, kind)]
     return own or [rule for part in typing.get_args(hint) for rule in _annotated(part, kind)]
 

@@ -1,4 +1,4 @@
-"""Recognising which convention a set of cameras was written in, when it is not the right one.
+"""Recognising the wrong convention that a set of cameras was written in, by matched features.
 
 Every hypothesis is a repair of the cameras as they were read; the one under which matched features
 fit best, with the points in front of the cameras, is named.

@@ -116,7 +116,6 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
 
 
 def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
-    """Open a scene again with images of at most ``MAX_SIDE``."""
     height, width = found.scene.image_size
     factor = MAX_SIDE / max(height, width)
     if factor >= 1:
