@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, or 2 for bad input."""
     config = parse_config(EvaluationConfig, argv, description=__doc__ or "")
     from evaluation.run import run_evaluation
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: run_evaluation(config))
 

@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, 2 for bad input, or 130 if it was stopped with Ctrl-C."""
     config = parse_config(VideoConfig, argv, description=__doc__ or "")
     from apps.rendering.video import run_video
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     try:
         return run_and_report(lambda: run_video(config))

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(MiniTrainingConfig, argv, description=__doc__ or "")
 
     from training.vggt.run import evaluate_folder, run_mini_training
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     if config.run.evaluate:
         return run_and_report(lambda: evaluate_folder(config))

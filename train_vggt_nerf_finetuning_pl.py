@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(FineTuningConfig, argv, description=__doc__ or "")
     # Here, so that --help does not wait for torch.
     from training.finetuning import run_finetuning
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: run_finetuning(config))
 

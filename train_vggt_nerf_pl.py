@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(GeneralTrainingConfig, argv, description=__doc__ or "")
     # Here, so that --help does not wait for torch.
     from training.general import run_general_training
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: f"done; checkpoints are in {run_general_training(config)}")
 

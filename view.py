@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, or 2 for bad input."""
     config = parse_config(ViewerConfig, argv, description=__doc__ or "")
     from apps.rendering.viewer import run_viewer
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: run_viewer(config))
 

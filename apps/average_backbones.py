@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, help="folder to write the mean to")
     arguments = parser.parse_args(argv)
 
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: f"wrote {average_backbones(arguments.folders, arguments.out)}")
 

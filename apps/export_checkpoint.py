@@ -54,8 +54,7 @@ def export_checkpoint(
     # Here, so that --help does not wait for torch.
     from models.checkpoint import general_content
     from models.vggt.backbone import check_backbone_size
-    from utils.checkpoints import resolve_checkpoint, save_atomically
-    from utils.files import check_output_file
+    from utils.files import check_output_file, resolve_checkpoint, save_atomically
 
     content = general_content(resolve_checkpoint(str(ckpt)))
     kept: dict[str, Any] = {name: content[name] for name in KEPT}
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(ExportConfig, argv, description=__doc__ or "")
     sampling = {"N_samples": config.N_samples, "sampling_spread": config.sampling_spread}
     changes = config.vggt_path, config.backbone_size, sampling
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: f"wrote {export_checkpoint(config.ckpt, config.out, *changes)}")
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, or 2 for bad input."""
     config = parse_config(GeometryConfig, argv, description=__doc__ or "")
     from apps.rendering.geometry import run_export
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: run_export(config))
 

@@ -6,17 +6,39 @@ For example: python -m apps.inspect_data --datadir data/my_scenes
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-from apps.inspection.config import InspectionConfig
+from datasets.config import SceneConfig
 from utils.config import parse_config
+from utils.settings import Count, NonNegativeInt
+
+
+@dataclass(frozen=True)
+class InspectionConfig(SceneConfig):
+    """All settings of ``python -m apps.inspect_data``."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "the data": ("datadir", "dataset_name", "scan", "image_size", "near_far"),
+        "what is done": ("scenes", "out", "write_index"),
+    }
+
+    scenes: NonNegativeInt = 3
+    """Scenes whose cameras are checked against their images, spread over all; 0: all"""
+    pairs: Count = 8
+    """Pairs of views that are matched in each of these"""
+    out: str = "results/inspection"
+    """Folder for the pictures"""
+    write_index: bool = False
+    """Write scenes.json into the data folder: training then starts without opening every scene"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0 if the data are ready to train on, 2 if something is wrong."""
     config = parse_config(InspectionConfig, argv, description=__doc__ or "")
     from apps.inspection.run import run_inspection
-    from utils.console import run_and_report
+    from utils.errors import run_and_report
 
     return run_and_report(lambda: run_inspection(config))
 

@@ -13,7 +13,7 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
 from utils.config import parse_config
-from utils.console import run_and_report
+from utils.errors import run_and_report
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from utils.config import parse_config
-from utils.console import run_and_report
-from utils.errors import UserError
+from utils.errors import UserError, run_and_report
 from utils.files import check_output_folder
 from utils.images import save_image
 

@@ -36,9 +36,8 @@ from datasets.posed_scene import PosedScene
 from datasets.protocols import DTU_POOL, DTU_TARGETS, FERN_TARGETS
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
-from utils.console import run_and_report
 from utils.devices import choose_devices
-from utils.errors import UserError
+from utils.errors import UserError, run_and_report
 from utils.files import check_output_folder, write_text
 from utils.images import colorize, save_image
 

@@ -19,9 +19,9 @@ from typing import Annotated
 from apps.rendering.scene import is_tuned_scene
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.protocols import SceneTask
-from evaluation.comparison import comparison_sheet
 from evaluation.config import DEFAULT_CKPT, RenderingModel
-from evaluation.rendering import Renderer, ViewResult, evaluate_scene
+from evaluation.pictures import comparison_sheet
+from evaluation.rendering import Renderer, TestViews, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
 from models.checkpoint import (
     FinetunedScene,
@@ -31,11 +31,9 @@ from models.checkpoint import (
     read_scene_file,
 )
 from training.config import FineTuningConfig
-from training.scene_validation import TestViews
 from utils.config import parse_config, settings_from_plain
-from utils.console import run_and_report
 from utils.devices import choose_devices
-from utils.errors import UserError
+from utils.errors import UserError, run_and_report
 from utils.files import check_output_file
 from utils.images import save_small_image
 from utils.settings import Within

@@ -22,8 +22,8 @@ from datasets.procedural.generator import ProceduralGenerator
 from models.checkpoint import read_checkpoint
 from models.depth_prior import DepthPrior
 from models.vggt_nerf import VGGTNeRF
-from utils.console import run_and_report
 from utils.devices import choose_devices
+from utils.errors import run_and_report
 
 HEADINGS = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
 

@@ -17,7 +17,7 @@ from evaluation.config import EvaluationConfig, ModelChoice, SamplingChoice
 from evaluation.report import Report, write_json
 from evaluation.run import evaluate
 from utils.config import parse_config
-from utils.console import run_and_report
+from utils.errors import run_and_report
 from utils.files import check_output_file
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,7 @@ from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
 from apps.rendering.video import write_video
 from utils.config import parse_config
-from utils.console import run_and_report
-from utils.errors import UserError
+from utils.errors import UserError, run_and_report
 from utils.files import check_output_file, write_text
 from utils.settings import Alias, Count, Settings
 

@@ -1,21 +1,27 @@
-"""Pictures of a rendered view beside its truth, the same in training and evaluation."""
+"""Pictures of rendered views: beside their truth, and beside what other models render."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from datasets.posed_scene import PosedScene
 from datasets.protocols import SceneTask
 from evaluation.rendering import ViewResult
 from evaluation.scores import ViewImages
+from utils.cameras import LengthUnit
+from utils.figures import DepthRange, Panel, color_bar, contact_sheet, depth_picture, robust_range
 from utils.images import colorize, save_image
 
 _BRIGHTEST_ERROR = 0.5
 _REMEDY = "Make room or choose another folder with --save_images or --save_dir."
+_SOURCES = 3
+"""Sources that a comparison shows; a model may read more."""
 
 
 def comparison_panels(
@@ -54,3 +60,84 @@ def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) 
         for name, picture in comparison_panels(result.images, near_far).items():
             path = folder / task.scene.name / f"view{result.target:03d}_{name}.png"
             save_image(path, picture, _REMEDY)
+
+
+def comparison_sheet(
+    scene: PosedScene,
+    results: Mapping[str, Sequence[ViewResult]],
+    unit: LengthUnit,
+    height: int = 160,
+) -> Float[Tensor, "3 rows columns"]:
+    """Compare models of one scene with the truth, and with each other.
+
+    A single model makes a strip of each view: sources, truth, prediction, error and depth. Several
+    make three rows of each view, with a column for each model; the sources are the first one's.
+    All depths share one range, whatever model and view.
+
+    Args:
+        scene: Gives the images of the sources.
+        results: By the model's name what it renders; the same views in the same order for all.
+        unit: In which depths are shown.
+        height: Of each picture; smaller ones stay as they are.
+    """
+    views = [result.images for model in results.values() for result in model]
+    shown = robust_range(
+        pair
+        for view in views
+        for pair in ((view.depth, view.solid), (view.true_depth, view.true_depth > 0))
+    )
+    rows: list[Sequence[Panel | None]] = []
+    for same_view in zip(*results.values(), strict=True):
+        models = [
+            _model_panels(name, result, height, shown)
+            for name, result in zip(results, same_view, strict=True)
+        ]
+        first, view = same_view[0], same_view[0].images
+        numbers = first.sources[:_SOURCES]
+        images = scene.load_views(numbers).images
+        sources = [
+            Panel(_shrink(image, height), f"source {number}")
+            for number, image in zip(numbers, images, strict=True)
+        ]
+        truth = Panel(_shrink(view.true_rgb, height), f"truth, view {first.target}")
+        known = view.true_depth > 0
+        true_depth = None
+        if known.any():
+            true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
+        bar = Panel(color_bar(truth.picture.shape[-2], shown, unit))
+        if len(models) == 1:
+            rows.append([*sources, truth, *models[0], *filter(None, [true_depth]), bar])
+        else:
+            left = [[*sources, None, None][:_SOURCES], [truth, None, true_depth]]
+            rows += zip(*left, *models, [None, None, bar], strict=True)
+    return contact_sheet(rows)
+
+
+def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange) -> list[Panel]:
+    view, score = result.images, result.scores["psnr"]
+    rgb = view.rgb.clamp(0, 1)
+    error = _shrink((rgb - view.true_rgb).abs(), height)
+    return [
+        Panel(_shrink(rgb, height), name if score is None else f"{name}, {score:.1f} dB"),
+        Panel(error_picture(error), "error"),
+        Panel(_depth(view.depth, view.solid, height, shown), "depth"),
+    ]
+
+
+def _depth(
+    depth: Float[Tensor, "height width"],
+    valid: Bool[Tensor, "height width"],
+    height: int,
+    shown: DepthRange,
+) -> Float[Tensor, "3 rows columns"]:
+    """Shrink to single pixels before colouring: the mean of two depths would be a third one."""
+    both = _shrink(torch.stack([depth, valid.to(depth)]), height, "nearest-exact")
+    return depth_picture(both[0], both[1] > 0, shown)
+
+
+def _shrink(
+    image: Float[Tensor, "channel height width"], height: int, mode: str = "bilinear"
+) -> Float[Tensor, "channel rows columns"]:
+    scale = min(height / image.shape[-2], 1.0)
+    size = (round(image.shape[-2] * scale), round(image.shape[-1] * scale))
+    return F.interpolate(image[None], size, mode=mode, antialias=mode == "bilinear")[0]

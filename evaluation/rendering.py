@@ -1,7 +1,8 @@
-"""Rendering and timing the targets of a task with a trained model."""
+"""Rendering, timing and measuring the targets of a task or the test views of a scene."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,18 @@ from dataclasses import dataclass
 
 import torch
 
-from datasets.protocols import SceneTask
-from datasets.views import Sample, collate_samples
-from evaluation.scores import ImageDistance, Scores, ViewImages, describe_region, view_scores
+from datasets.protocols import Region, SceneTask
+from datasets.views import Sample, Views, collate_samples
+from evaluation.scores import (
+    ImageDistance,
+    Scores,
+    ViewImages,
+    counted_pixels,
+    describe_region,
+    psnr,
+    view_scores,
+)
+from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
 
 
@@ -58,7 +68,6 @@ class Renderer:
         return view, encoded - started, rendered - encoded
 
     def _now(self) -> float:
-        """Read the clock when the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -82,15 +91,73 @@ def evaluate_scene(
             shares = list(pool.map(render_share, range(count)))
     results = []
     for index, (target, sources) in enumerate(zip(task.targets, task.sources, strict=True)):
-        images, encode_seconds, render_seconds = shares[index % count][index // count]
-        region = describe_region(images, task.region)
-        scores = view_scores(images, task.region, perceptual)
-        seconds = (encode_seconds, render_seconds)
-        results.append(ViewResult(target, sources, region, scores, images, *seconds))
+        images, *seconds = shares[index % count][index // count]
+        results.append(_measured(target, sources, images, task.region, perceptual, seconds))
     return results
+
+
+def _measured(
+    target: int,
+    sources: tuple[int, ...],
+    images: ViewImages,
+    region: Region,
+    perceptual: ImageDistance | None,
+    seconds: Sequence[float],
+) -> ViewResult:
+    scores = view_scores(images, region, perceptual)
+    return ViewResult(target, sources, describe_region(images, region), scores, images, *seconds)
 
 
 def task_sample(task: SceneTask, index: int) -> Sample:
     """Read one target of a scene with its sources."""
     sources = task.sources[index]
     return task.scene.sample(task.targets[index], sources, len(sources))
+
+
+class TestViews:
+    """The test views of a fine-tuned scene, on the device."""
+
+    __test__ = False
+
+    def __init__(
+        self, views: Views, ids: Sequence[int], region: Region, chunk: int, bf16: bool = False
+    ) -> None:
+        """Keep the views ``(view,)``, their numbers and the pixels that count."""
+        self.views, self.ids, self.region = views, tuple(ids), region
+        self.chunk, self.bf16 = chunk, bf16
+
+    def render(self, scene: SceneModel) -> list[ViewImages]:
+        """Render every view beside its truth."""
+        views = self.views
+        with torch.autocast(views.images.device.type, torch.bfloat16, enabled=self.bf16):
+            images = scene.render_images(views.cameras, views.size, self.chunk)
+        return [ViewImages.pair(images, views, place) for place in range(len(views.images))]
+
+    def mean_psnr(self, rendered: Sequence[ViewImages]) -> float:
+        """Return the mean PSNR over the views that have pixels; NaN if none has."""
+        values = []
+        for view in rendered:
+            inner = view.cropped(self.region.border)
+            counted = counted_pixels(inner, self.region)
+            if counted.any():
+                values.append(psnr(inner.rgb.clamp(0, 1), inner.true_rgb, counted))
+        return torch.stack(values).mean().item() if values else math.nan
+
+    def results(
+        self,
+        scene: SceneModel,
+        train_ids: Sequence[int],
+        perceptual: ImageDistance | None = None,
+    ) -> list[ViewResult]:
+        """Render and measure every view as evaluation does; name sources by ``train_ids``."""
+        chosen = scene.sources_of(self.views.cameras, self.views.size).tolist()
+        started = time.perf_counter()
+        rendered = [view.cpu() for view in self.render(scene)]
+        seconds = (time.perf_counter() - started) / len(rendered)
+        return [
+            _measured(
+                *(number, tuple(train_ids[place] for place in sources), images),
+                *(self.region, perceptual, (0.0, seconds)),
+            )
+            for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
+        ]

@@ -28,23 +28,17 @@ _COLUMNS = (
 )
 """Figure, heading, factor, decimals."""
 
-SceneReport = dict[str, Any]
 Report = dict[str, Any]
+"""Of one scene, or of all."""
 
 
-def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> SceneReport:
+def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> Report:
     """Return the figures of a scene: of each view, and their means."""
     views = []
     for result in results:
         figures = {**vars(result), **result.scores}
-        views.append(
-            {
-                "view": result.target,
-                "sources": list(result.sources),
-                "region": result.region,
-                **{name: _rounded(figures[name]) for name in _FIGURES},
-            }
-        )
+        view = {"view": result.target, "sources": list(result.sources), "region": result.region}
+        views.append(view | {name: _rounded(figures[name]) for name in _FIGURES})
     return {
         "image_size": list(task.scene.image_size),
         "near_far": [_rounded(depth) for depth in task.scene.near_far.tolist()],
@@ -54,12 +48,12 @@ def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> SceneReport:
     }
 
 
-def full_report(scenes: Mapping[str, SceneReport], settings: Mapping[str, Any]) -> Report:
+def full_report(scenes: Mapping[str, Report], settings: Mapping[str, Any]) -> Report:
     """Put scenes together, with their means over all and, if there are any, over each subset.
 
     Every scene counts the same, however many of its views were rendered.
     """
-    subsets: dict[str, list[SceneReport]] = {}
+    subsets: dict[str, list[Report]] = {}
     for row in scenes.values():
         if "subset" in row:
             subsets.setdefault(row["subset"], []).append(row)

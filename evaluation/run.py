@@ -15,10 +15,10 @@ from datasets.config import DataChoice, HeldOutScenes
 from datasets.held_out_worlds import world_tasks
 from datasets.protocols import SceneTask, scene_tasks
 from evaluation.config import EvaluationConfig
-from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
+from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.checkpoint import Checkpoint, read_checkpoint
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
@@ -69,10 +69,8 @@ def read_tasks(
         return world_tasks(held_out, data, device)
     tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(
-            f"{data.datadir}: two scenes are named {twice[0]!r}; evaluate them separately"
-        )
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{data.datadir}: two scenes are named {twice!r}; evaluate each alone")
     return tasks
 
 

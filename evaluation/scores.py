@@ -5,10 +5,14 @@ All but LPIPS is computed in double precision on the CPU, whatever rendered the 
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import lpips
 import torch
 from jaxtyping import Bool, Float
 from skimage.metrics import structural_similarity
@@ -17,7 +21,10 @@ from torch import Tensor
 from datasets.protocols import Region
 from datasets.views import Views
 from models.vggt_nerf import RenderedImages
-from utils.images import mean_depth_error, psnr
+from utils.errors import UserError
+from utils.files import load_safely
+
+logger = logging.getLogger(__name__)
 
 Scores = dict[str, float | None]
 """By name; ``None`` where there is nothing to measure."""
@@ -41,6 +48,9 @@ MAX_PSNR = 100.0
 _SSIM_WINDOW = 7
 SOLID = 0.5
 """Opacity above which a pixel has a depth."""
+VGG_FILE = "vgg16-397923af.pth"
+"""Torchvision's ImageNet weights of VGG-16, as PyTorch names the file in its cache."""
+_DOWNLOAD = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""
 
 
 @dataclass(frozen=True)
@@ -152,3 +162,91 @@ def _depth_scores(
             for threshold in DEPTH_THRESHOLDS
         },
     }
+
+
+def psnr(
+    prediction: Float[Tensor, "*batch 3 height width"],
+    truth: Float[Tensor, "*batch 3 height width"],
+    mask: Bool[Tensor, "*batch height width"] | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Peak signal-to-noise ratio in dB, over the masked pixels, for values in [0, 1].
+
+    An empty mask gives NaN: there is nothing to measure.
+    """
+    error = (prediction - truth).square().mean(-3)
+    if mask is None:
+        mask = torch.ones_like(error, dtype=torch.bool)
+    mse = torch.where(mask, error, 0).sum((-2, -1)) / mask.sum((-2, -1))
+    return -10 * torch.log10(mse)
+
+
+def psnr_from_mse(mse: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Convert a mean squared error of values in [0, 1] to dB."""
+    return -10 * torch.log10(mse)
+
+
+def mean_depth_error(
+    prediction: Float[Tensor, "*batch height width"],
+    truth: Float[Tensor, "*batch height width"],
+) -> Float[Tensor, "*batch"]:
+    """Mean absolute z-depth error where the truth is known (> 0); NaN where it never is."""
+    known = truth > 0
+    error = torch.where(known, (prediction - truth).abs(), 0).sum((-2, -1))
+    return error / known.sum((-2, -1))
+
+
+class PerceptualDistance:
+    """LPIPS with VGG features (Zhang et al., CVPR 2018), as in the tables of MVSNeRF.
+
+    Not a module, so that checkpoints of what it trains do not hold VGG-16.
+    """
+
+    def __init__(self, weights: str | Path, device: torch.device | str = "cpu") -> None:
+        self._metric = _load_metric(weights).to(device)
+        self._device = device
+
+    def of_patches(
+        self,
+        ours: Float[Tensor, "patch 3 side side"],
+        theirs: Float[Tensor, "patch 3 side side"],
+    ) -> Float[Tensor, " patch"]:
+        """Compare images in [0, 1] where they are, differentiably."""
+        return self._metric.to(ours.device)(ours, theirs, normalize=True).flatten()
+
+    @torch.no_grad()
+    def __call__(
+        self, prediction: Float[Tensor, "3 height width"], truth: Float[Tensor, "3 height width"]
+    ) -> float:
+        """Compare two images in [0, 1]."""
+        pair = [image.float()[None].to(self._device) for image in (prediction, truth)]
+        return float(self._metric(*pair, normalize=True))
+
+
+def _load_metric(weights: str | Path) -> lpips.LPIPS:
+    features = load_safely(weights)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # lpips asks torchvision for a network without weights in a deprecated way.
+        for message in ("The parameter 'pretrained'", "Arguments other than a weight"):
+            warnings.filterwarnings("ignore", message=message)
+        metric = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
+    try:
+        metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{weights}: not the weights of torchvision's VGG-16. To get them: {_DOWNLOAD}"
+        ) from error
+    return metric.requires_grad_(False).eval()
+
+
+def find_perceptual_weights(given: str | None = None) -> Path | None:
+    """Return the file of VGG-16's weights: the given one, or that in PyTorch's cache, or None."""
+    if given is not None:
+        if not Path(given).is_file():
+            raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
+        return Path(given)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
+    if cached.is_file():
+        return cached
+    logger.info("LPIPS is left out: there is no %s. To get it once: %s", cached, _DOWNLOAD)
+    return None

@@ -21,9 +21,9 @@ from models.scene_model import SceneMaps, SceneModel
 from models.vggt.backbone import NullBackbone, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
-from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError
+from utils.files import load_safely, resolve_checkpoint
 
 _PREFIX = "model."
 """Under which the training module holds the model."""

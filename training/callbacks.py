@@ -26,6 +26,8 @@ MAX_BAD_STEPS = 20
 """Consecutive steps with non-finite gradients after which a run stops."""
 # Reading a number waits for the device, which then has nothing to do until the host catches up.
 READ_EVERY = 20
+_WINDOW, _PICTURES, _SOURCES = 20, 4, 3
+"""Steps between logs of the speed; validation views that are drawn; sources that each shows."""
 _REMEDY = "Lower --lrate, use full precision or look at the data, then resume with --ckpt."
 
 
@@ -36,14 +38,9 @@ class GradientGuard(Callback):
     ``READ_EVERY`` steps only. For any other optimiser each step is read.
     """
 
-    def __init__(
-        self,
-        max_norm: float = GRAD_CLIP,
-        max_bad_steps: int = MAX_BAD_STEPS,
-        remedy: str = _REMEDY,
-    ) -> None:
-        """Set the limits, and the advice for the error message."""
-        self.max_norm, self.max_bad_steps, self.remedy = max_norm, max_bad_steps, remedy
+    def __init__(self, max_bad_steps: int = MAX_BAD_STEPS, remedy: str = _REMEDY) -> None:
+        """Set the limit, and the advice for the error message."""
+        self.max_bad_steps, self.remedy = max_bad_steps, remedy
         self.bad_steps = self.bad_steps_in_a_row = 0
         self._unread: list[Bool[Tensor, ""]] = []
 
@@ -60,7 +57,7 @@ class GradientGuard(Callback):
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> Float[Tensor, ""]:
         """Clip the gradient, reduced over devices, or let the step be skipped; return the norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, GRAD_CLIP)
         bad = ~torch.isfinite(norm)
         self._unread.append(bad)
         if all(group.get("fused") for group in optimizer.param_groups):
@@ -84,10 +81,6 @@ class GradientGuard(Callback):
             self._unread.clear()
         return [self.bad_steps, self.bad_steps_in_a_row]
 
-    def restore(self, state: list[int]) -> None:
-        """Take the counters of a checkpoint."""
-        self.bad_steps, self.bad_steps_in_a_row = state
-
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -97,9 +90,8 @@ class GradientGuard(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore the counters."""
-        # Files of early versions have none.
-        self.restore(checkpoint.get("bad_steps", [0, 0]))
+        """Restore the counters, which files of early versions do not have."""
+        self.bad_steps, self.bad_steps_in_a_row = checkpoint.get("bad_steps", [0, 0])
 
     def _check(self, step: int) -> None:
         if self.state()[1] >= self.max_bad_steps:
@@ -112,11 +104,9 @@ class GradientGuard(Callback):
 class Throughput(Callback):
     """Log rays per second over the last steps, all devices together, and the peak memory."""
 
-    def __init__(self, rays_per_step: int, window: int = 20) -> None:
+    def __init__(self, rays_per_step: int) -> None:
         self.rays_per_step = rays_per_step
-        self.window = window
-        self._started = 0.0
-        self._steps = 0
+        self._started, self._steps = 0.0, 0
 
     def on_train_batch_start(self, *args: object, **kwargs: object) -> None:
         """Start the clock after a pause (validation, start of the run)."""
@@ -128,7 +118,7 @@ class Throughput(Callback):
     ) -> None:
         """Log once per window."""
         self._steps += 1
-        if self._steps == self.window:
+        if self._steps == _WINDOW:
             seconds = time.perf_counter() - self._started
             rate = self.rays_per_step * trainer.world_size * self._steps / seconds
             pl_module.log("rays/s", rate, prog_bar=True, rank_zero_only=True)
@@ -146,10 +136,8 @@ class Throughput(Callback):
 class ValidationPictures(Callback):
     """Write sources, truth, prediction, error and depths of the first validation views."""
 
-    def __init__(self, folder: Path, count: int = 4, max_sources: int = 3) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.count = count
-        self.max_sources = max_sources
 
     @rank_zero_only
     def on_validation_batch_end(
@@ -162,19 +150,14 @@ class ValidationPictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one strip."""
-        if batch_idx >= self.count or trainer.sanity_checking:
+        if batch_idx >= _PICTURES or trainer.sanity_checking:
             return
         targets = batch.targets
-        view = ViewImages(
-            rgb=outputs.rgb[0].float(),
-            depth=outputs.depth[0].float(),
-            opacity=outputs.opacity[0].float(),
-            true_rgb=targets.images[0, 0].float(),
-            true_depth=targets.depths[0, 0].float(),
-            mask=targets.masks[0, 0],
-        )
+        truth = (targets.images[0, 0], targets.depths[0, 0], targets.masks[0, 0])
+        rendered = (outputs.rgb[0].float(), outputs.depth[0].float(), outputs.opacity[0].float())
+        view = ViewImages(*rendered, *truth)
         panels = comparison_panels(view, batch.near_far[0].tolist())
-        sources = batch.sources.images[0, : self.max_sources].float()
+        sources = batch.sources.images[0, :_SOURCES]
         strip = torch.cat([*sources, *panels.values()], -1).cpu()
         target = batch.target_ids[0]
         name = f"{batch.scene[0]}_view{target[0] if isinstance(target, tuple) else target:03d}"

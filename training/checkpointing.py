@@ -15,10 +15,9 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
-from utils.checkpoints import load_safely, save_atomically
 from utils.config import differing_settings
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import set_aside
+from utils.files import load_safely, save_atomically, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ AGREE_EVERY = 10
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files through ``utils.checkpoints``."""
+    """Lightning's checkpoint files through ``utils.files``."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""
@@ -72,10 +71,9 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         step = progress["step"]
         none: dict[str, Any] = {"total": {}, "current": {}}
         taken = {"total": {"ready": step, "completed": step}, "current": {}}
+        steps = {"optimizer": {"step": taken, "zero_grad": none}}
         loops = {
-            "epoch_loop.automatic_optimization.optim_progress": {
-                "optimizer": {"step": taken, "zero_grad": none}
-            },
+            "epoch_loop.automatic_optimization.optim_progress": steps,
             "epoch_loop.state_dict": {"_batches_that_stepped": step},
         }
         return {
@@ -94,12 +92,12 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         }
 
 
-def best_checkpoint(folder: Path, metric: str = "val/PSNR") -> ModelCheckpoint:
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
     """Keep the best checkpoint in a folder named after its epoch."""
     return ModelCheckpoint(
         dirpath=folder,
-        filename=f"epoch={{epoch:02d}}/step={{step}}-psnr={{{metric}:.2f}}",
-        monitor=metric,
+        filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
+        monitor="val/PSNR",
         mode="max",
         save_top_k=1,
         auto_insert_metric_name=False,
@@ -147,7 +145,8 @@ class LastCheckpoint(Callback):
     ) -> None:
         """Save when it is time or when a signal has come."""
         signum = self._agreed_signal(trainer)
-        if signum or trainer.global_step % self.every_n_steps == 0 or self._epoch_ends(trainer):
+        epoch_ends = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+        if signum or trainer.global_step % self.every_n_steps == 0 or epoch_ends:
             self.save(trainer)
         if signum:
             raise TrainingInterrupted(signum, self.path)
@@ -173,9 +172,6 @@ class LastCheckpoint(Callback):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
-    def _epoch_ends(self, trainer: pl.Trainer) -> bool:
-        return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
-
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         if self._signum == signum:
             signal.signal(signum, signal.SIG_DFL)
@@ -183,7 +179,6 @@ class LastCheckpoint(Callback):
         self._signum = signum
 
     def _agreed_signal(self, trainer: pl.Trainer) -> int:
-        """Return the signal that any rank has received, so that all stop at the same step."""
         if trainer.world_size == 1:
             return self._signum
         if trainer.training and trainer.global_step % AGREE_EVERY:

@@ -16,9 +16,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneSplit, SceneTask, read_split
 from datasets.views import Views
-from evaluation.perceptual import PerceptualDistance, find_perceptual_weights
 from evaluation.pictures import save_pictures
+from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
+from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
 from models.scene_model import SceneModel, encode_views
 from models.source_selection import Frames, choose_sources
@@ -28,7 +29,6 @@ from training.checkpointing import SceneCheckpointIO
 from training.config import FineTuningConfig, SceneRunConfig
 from training.finetuning_module import FineTuningModule
 from training.scene_log import SceneLog
-from training.scene_validation import TestViews
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
 from utils.errors import UserError
@@ -95,11 +95,8 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     settings = header_of(read_scene_file(path), path).settings
     theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
     usual = FineTuningConfig()
-    chosen = {
-        name: getattr(config.run, name)
-        for name in _OURS
-        if getattr(config.run, name) != getattr(usual.run, name)
-    }
+    given, default = vars(config.run), vars(usual.run)
+    chosen = {name: given[name] for name in _OURS if given[name] != default[name]}
     run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
     datadir = config.data.datadir
     chosen_data = datadir != usual.data.datadir and _is_there(datadir)
@@ -155,16 +152,12 @@ def encode_scene(
     scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
     scene = scene.eval().to(near_far.device)
     scene.refine_depth_prior()
-    header = SceneHeader(
-        scene=split.scene.name,
-        train_ids=split.train_ids,
-        test_ids=split.test_ids,
-        num_sources=views_per_image,
+    return scene, SceneHeader(
+        *(split.scene.name, split.train_ids, split.test_ids, views_per_image),
         model=checkpoint.model_config,
         backbone_fingerprint=checkpoint.backbone_fingerprint,
         settings=asdict(config),
     )
-    return scene, header
 
 
 def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
@@ -186,8 +179,7 @@ def _figures(
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     weights = find_perceptual_weights()
-    device = scene.images.device
-    perceptual = PerceptualDistance(weights, device) if weights else None
+    perceptual = PerceptualDistance(weights, scene.images.device) if weights else None
     results = tests.results(scene, split.train_ids, perceptual)
     sources = tuple(result.sources for result in results)
     task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)

@@ -104,17 +104,11 @@ class FineTuningModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, scheduled per step."""
         optimizer = torch.optim.Adam(self.groups, betas=_BETAS, eps=_EPS, fused=True)
-        settings = self.config.optimizer
-        scheduler = warmup_cosine(
-            optimizer,
-            warmup_steps=min(settings.warmup_steps, settings.num_steps // 4),
-            total_steps=settings.num_steps,
-            end_share=LRATE_END,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        total = self.config.optimizer.num_steps
+        steps = min(self.config.optimizer.warmup_steps, total // 4), total
+        schedule = warmup_cosine(optimizer, *steps, LRATE_END)
+        scheduler = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Take a step and average the weights."""

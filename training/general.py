@@ -1,4 +1,4 @@
-"""A general training run: its data, its model, its trainer."""
+"""General training, one model for many scenes: the module, its data, its trainer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 from datasets.data_module import SceneDataModule
 from datasets.procedural_data import ProceduralDataModule
+from datasets.views import Sample
+from evaluation.scores import mean_depth_error, psnr, psnr_from_mse
 from models.checkpoint import general_content, model_weights
 from models.config import ModelConfig
 from models.vggt.backbone import load_backbone
-from models.vggt_nerf import VGGTNeRF
+from models.vggt_nerf import RenderedImages, VGGTNeRF
 from training.callbacks import GradientGuard, Throughput, ValidationPictures
 from training.checkpointing import (
     AtomicCheckpointIO,
@@ -26,12 +29,19 @@ from training.checkpointing import (
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
-from training.general_module import GeneralModule
-from utils.checkpoints import resolve_checkpoint
+from training.losses import perceptual_loss, rendering_losses
+from training.optimization import build_optimizer
+from training.ray_batches import (
+    draw_target_rays,
+    draw_view_mask,
+    perturb_cameras,
+    render_targets,
+    vary_exposure,
+)
 from utils.config import differing_settings, settings_from_plain
-from utils.devices import choose_precision
+from utils.devices import choose_precision, generator_for
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +110,8 @@ def _initialise(model: VGGTNeRF, path: Path) -> None:
     theirs = content["vggt_nerf"]["backbone_fingerprint"]
     if theirs != model.backbone.fingerprint:
         logger.warning(
-            "%s was trained on another backbone (fingerprint %s, here %s); training has to get "
-            "used to this one",
-            path,
-            theirs,
-            model.backbone.fingerprint,
+            "%s was trained on another backbone (fingerprint %s, here %s)",
+            *(path, theirs, model.backbone.fingerprint),
         )
     try:
         model.load_state_dict(model_weights(content))
@@ -131,3 +138,89 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
         restart="--init_ckpt",
     )
     return path
+
+
+class GeneralModule(pl.LightningModule):
+    """Wire batches, model, losses and logging.
+
+    All randomness of a step is drawn from (seed, step, rank): a resumed run draws the same.
+    """
+
+    def __init__(self, model: VGGTNeRF, config: GeneralTrainingConfig) -> None:
+        """Wire a run; its checkpoints carry all its settings."""
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
+        self.depth_errors = torch.zeros(2)
+        """Sum and count of the known depth errors of this validation, on this rank."""
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+        """Render random rays of the targets and compare."""
+        config, seed = self.config, self.config.run.seed
+        generator = generator_for(self.device, seed, self.global_step, self.global_rank)
+        batch = vary_exposure(batch, generator)
+        batch = perturb_cameras(batch, config.augmentation.camera_noise, generator)
+        targets, near_far = batch.targets, batch.near_far
+        images = targets.images.shape[0] * targets.images.shape[1]
+        rays_per_target = config.optimizer.batch_size // images
+        drawn = draw_target_rays(targets, rays_per_target, config.rays, generator)
+        view_mask = draw_view_mask(batch.sources, config.augmentation.source_dropout, generator)
+        scene = self.model.encode(batch.sources, near_far, view_mask)
+        rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
+        lindisp = self.model.config.rendering.lindisp
+        losses = rendering_losses(rendering, drawn, near_far, config.loss, lindisp, self.perceptual)
+        self.log("train/loss", losses.total, prog_bar=True)
+        self.log("train/PSNR", psnr_from_mse(losses.fine.detach()), prog_bar=True)
+        self.log("train/coarse_PSNR", psnr_from_mse(losses.coarse.detach()))
+        self.log("train/depth_error", losses.depth)
+        self.log("train/plane_entropy", losses.planes)
+        self.log("train/dissimilarity", losses.ssim)
+        self.log("train/prior_confidence", scene.prior.depth_and_confidence()[:, :, 1].mean())
+        return losses.total
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the depth errors of the last validation."""
+        self.depth_errors = torch.zeros(2, device=self.device)
+
+    def validation_step(self, batch: Sample, batch_idx: int) -> RenderedImages:
+        """Render the first target of each scene whole."""
+        scene = self.model.encode(batch.sources, batch.near_far)
+        target = batch.targets
+        images = self.model.render_images(
+            *(scene, target.cameras[:, 0], batch.near_far, target.size, self.config.run.val_chunk)
+        )
+        masks, depths = target.masks[:, 0], target.depths[:, 0]
+        quality = psnr(images.rgb, target.images[:, 0], masks).mean()
+        count = len(batch.near_far)
+        self.log("val/PSNR", quality, prog_bar=True, sync_dist=True, batch_size=count)
+        error = mean_depth_error(images.depth, depths)
+        self.depth_errors += torch.stack([error.nansum(), (~error.isnan()).sum()])
+        return images
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of the depth errors that are known to any rank, if there are some.
+
+        Every rank takes part, whether it knows some or not: the others would wait for it.
+        """
+        total, count = self.trainer.strategy.reduce(self.depth_errors, reduce_op="sum").tolist()
+        if count:
+            self.log("val/depth_error", total / count, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW on what is trainable, scheduled per step."""
+        # Not `estimated_stepping_batches`: it makes Lightning set up the data before it has
+        # restored the loader's place, and that place would then be forgotten.
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        steps = data.batches_per_epoch * int(self.trainer.max_epochs or 1)
+        parameters = self.model.named_parameters()
+        optimizer, schedule = build_optimizer(parameters, self.config.optimizer, steps)
+        scheduler = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rendering needs."""
+        checkpoint["vggt_nerf"] = {
+            "settings": asdict(self.config),
+            "backbone_fingerprint": self.model.backbone.fingerprint,
+        }

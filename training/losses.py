@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import lpips
 import torch
 from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
-from evaluation.perceptual import find_perceptual_weights, load_metric
+from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.ray_sampling import DepthPlanes, interpolate
 from models.vggt_nerf import Rendering
 from training.config import LossConfig
@@ -47,23 +46,16 @@ def rendering_losses(
     lindisp: bool = False,
     perceptual: PatchDistance | None = None,
 ) -> RenderingLosses:
-    """Compare a rendering with the truth.
+    """Compare a rendering ``(batch, target, ray)``, with its coarse pass, with the truth.
 
     Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their weight is.
-
-    Args:
-        rendering: Axes ``(batch, target, ray)``, with the coarse pass.
-        truth: Of the same rays.
-        near_far: Depth range of each scene, which is the unit of depth errors.
-        config: Weights.
-        lindisp: Whether the coarse planes are even in inverse depth.
-        perceptual: LPIPS, if its weights are there.
+    The unit of depth errors is a scene's depth range.
     """
     coarse = rendering.coarse
     if coarse is None:
         raise ValueError("training needs the coarse pass")
     known = truth.valid & (truth.depth > 0)
-    extent = (near_far[:, 1] - near_far[:, 0])[:, None, None]
+    extent = near_far.diff(dim=1)[..., None]
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
     planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
     terms = {
@@ -130,28 +122,9 @@ def rebin(
 
 
 def perceptual_loss(weights: str | None = None) -> PatchDistance | None:
-    """Return LPIPS, or ``None`` and a note on how to get its weights.
-
-    Args:
-        weights: VGG-16's file; by default the one in PyTorch's cache.
-    """
+    """Return LPIPS, or ``None`` and a note on how to get its weights, VGG-16's file."""
     file = find_perceptual_weights(weights)
-    return None if file is None else _PatchLPIPS(load_metric(file))
-
-
-class _PatchLPIPS:
-    """Kept out of the module that trains, so that checkpoints do not hold VGG-16."""
-
-    def __init__(self, metric: lpips.LPIPS) -> None:
-        self._metric = metric
-
-    def __call__(
-        self,
-        ours: Float[Tensor, "patch 3 side side"],
-        theirs: Float[Tensor, "patch 3 side side"],
-    ) -> Float[Tensor, " patch"]:
-        self._metric.to(ours.device)
-        return self._metric(ours, theirs, normalize=True).flatten()
+    return None if file is None else PerceptualDistance(file).of_patches
 
 
 def _patch_terms(

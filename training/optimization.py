@@ -42,7 +42,6 @@ class ResumableSchedule(LambdaLR):
 
 def warmup_cosine(
     optimizer: torch.optim.Optimizer,
-    *,
     warmup_steps: int,
     total_steps: int,
     end_share: float,

@@ -1,20 +1,25 @@
-"""Random target pixels of a batch, with what they should render to."""
+"""What a step trains on: random changes of samples, and random pixels of their targets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from datasets.views import Views
+from datasets.views import Sample, Views
 from models.projection import SceneFeatures
 from models.vggt_nerf import Rendering, VGGTNeRF
 from models.volume_rendering import Composite
 from training.config import RayBatchConfig
+from utils.cameras import Cameras
+
+GAMMA_SPREAD, GAIN_SPREAD, BALANCE_SPREAD = 0.15, 0.1, 0.05
+"""Standard deviations of the logarithms of: the exponent of all intensities, the factor of all
+colours, the further factor of each colour."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,7 @@ def render_targets(
 ) -> Rendering:
     """Render the drawn pixels, with a volume of its own for every target of a scene.
 
-    Returns:
-        Rendering whose fields have axes ``(batch, target, ray, ...)``, with the coarse pass.
+    The fields of the rendering, with its coarse pass, have axes ``(batch, target, ray, ...)``.
     """
     parts = []
     for place in range(targets.images.shape[1]):
@@ -116,3 +120,48 @@ def _gather(
 ) -> Tensor:
     index = pick[..., None].expand(-1, -1, -1, values.shape[-1])
     return values.gather(2, index)
+
+
+def vary_exposure(sample: Sample, generator: torch.Generator) -> Sample:
+    """Change exposure and white balance of each scene, alike in all its views."""
+    device = sample.near_far.device
+    noise = torch.randn(len(sample.near_far), 5, generator=generator, device=device)
+    gamma = (GAMMA_SPREAD * noise[:, 0]).exp()[:, None, None, None, None]
+    gain = (GAIN_SPREAD * noise[:, 1:2] + BALANCE_SPREAD * noise[:, 2:]).exp()
+    gain = gain[:, None, :, None, None]
+
+    def exposed(views: Views) -> Views:
+        return replace(views, images=(views.images**gamma * gain).clamp(0, 1))
+
+    return replace(sample, sources=exposed(sample.sources), targets=exposed(sample.targets))
+
+
+def perturb_cameras(sample: Sample, noise: float, generator: torch.Generator) -> Sample:
+    """Shift the principal points of the source cameras at random.
+
+    By fractions of a pixel, this is what a small error of a camera's rotation amounts to.
+    ``noise`` is the largest standard deviation in pixels; each scene draws its share of it.
+    """
+    if noise == 0:
+        return sample
+    cameras = sample.sources.cameras
+    device = cameras.c2w.device
+    share = torch.rand(len(sample.near_far), 1, 1, generator=generator, device=device)
+    shift = torch.randn(*cameras.shape, 2, generator=generator, device=device)
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[..., :2, 2] += noise * share * shift
+    moved = replace(sample.sources, cameras=Cameras(intrinsics, cameras.c2w))
+    return replace(sample, sources=moved)
+
+
+def draw_view_mask(
+    sources: Views, dropout: float, generator: torch.Generator
+) -> Bool[Tensor, "batch view"] | None:
+    """Leave out each source but the first with a probability; ``None`` stands for all sources."""
+    shape = sources.images.shape[:2]
+    if dropout == 0 or shape[1] == 1:
+        return None
+    device = sources.images.device
+    view_mask = torch.rand(shape, generator=generator, device=device) >= dropout
+    view_mask[:, 0] = True
+    return view_mask

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from evaluation.pictures import comparison_panels
+from evaluation.rendering import TestViews
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from models.scene_model import SceneModel
 from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
 from training.finetuning_module import FineTuningModule
-from training.scene_validation import TestViews
-from utils.checkpoints import save_atomically
 from utils.errors import NonFiniteTrainingError, UserError
-from utils.files import set_aside, write_text
+from utils.files import save_atomically, set_aside, write_text
 from utils.images import save_image
 
 logger = logging.getLogger(__name__)
@@ -71,15 +70,7 @@ class SceneLog(LastCheckpoint):
         tests: TestViews,
         started: float,
     ) -> None:
-        """Rename the files of another run.
-
-        Args:
-            folder: Of the run.
-            config: Of the run.
-            header: Of its files.
-            tests: Views to validate on.
-            started: When the clock started, by ``time.perf_counter``.
-        """
+        """Rename the files of another run; ``started`` is of ``time.perf_counter``."""
         super().__init__(folder / "ckpts", config.save_every, "latest.tar")
         self.folder, self.config, self.header, self.tests = folder, config, header, tests
         self.best_path = self.path.with_name("best.tar")
@@ -199,7 +190,6 @@ class SceneLog(LastCheckpoint):
         self._paused += time.perf_counter() - started
 
     def _validate(self, trainer: pl.Trainer, module: FineTuningModule) -> None:
-        """Render the test views with the averaged weights."""
         step = trainer.global_step
         with module.average.in_place():
             with self.paused():
@@ -207,10 +197,8 @@ class SceneLog(LastCheckpoint):
                 psnr = self.tests.mean_psnr(rendered)
             seconds = time.perf_counter() - self._started
             training = round(seconds - self._paused, 2)
-            self.curve.append(
-                {"step": step, "seconds": round(seconds, 2)}
-                | {"training_seconds": training, "psnr": psnr}
-            )
+            row = {"step": step, "seconds": round(seconds, 2), "training_seconds": training}
+            self.curve.append({**row, "psnr": psnr})
             self._print(self.curve[-1])
             self.best.offer(module.scene, step, psnr)
         self._add_scalar(trainer, "val/PSNR", psnr)

@@ -27,8 +27,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import configargparse
 
 from utils.errors import UserError
-from utils.retired_settings import RETIRED, check_retired
-from utils.settings import aliases
+from utils.settings import RETIRED, aliases, check_retired
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
@@ -59,11 +58,7 @@ def build_parser(
 ) -> configargparse.ArgumentParser:
     """Build the parser; the docstring under each field becomes its help text.
 
-    Args:
-        config_class: The settings; its ``essential_flags``, if it has them, map a heading to the
-            names of the flags that ``--help`` shows below it.
-        description: Of the program.
-        show_all: Whether ``--help`` shows every flag.
+    ``essential_flags`` of the class map a heading to the flags that ``--help`` shows below it.
     """
     parser = configargparse.ArgumentParser(
         description=description,
@@ -92,15 +87,8 @@ def settings_from_plain(
     """Build a config from the nested dict that ``dataclasses.asdict`` made of one, in any version.
 
     Settings are found by their own names, whatever group they stand in. Those that did not exist
-    yet when the dict was made take their defaults; retired ones are dropped.
-
-    Args:
-        config_class: A dataclass, whose fields may be dataclasses.
-        values: Plain values by name.
-        source: Begins error messages.
-
-    Raises:
-        UserError: There is a setting that this version does not know, or a value that it refuses.
+    yet when the dict was made take their defaults; retired ones are dropped. ``source`` begins the
+    message of the ``UserError`` about an unknown setting or a value that is refused.
     """
     names = {old: flag.name for flag in _flags(config_class) for old in (flag.name, *flag.aliases)}
     flat: dict[str, Any] = {}
@@ -147,8 +135,6 @@ def field_docs(config_class: type) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Flag:
-    """One setting as a flag."""
-
     name: str
     hint: Any
     default: Any
@@ -169,11 +155,7 @@ class _Flag:
 
 
 def _flags(config_class: type) -> Iterator[_Flag]:
-    """Yield the flags of a config class and of the settings inside it.
-
-    Raises:
-        TypeError: Two settings have one name.
-    """
+    """Yield the flags of a config class and of the settings inside it, each name once."""
     seen: set[str] = set()
     for flag in _all_flags(config_class):
         for name in (flag.name, *flag.aliases):
@@ -191,18 +173,14 @@ def _all_flags(config_class: type) -> Iterator[_Flag]:
         if dataclasses.is_dataclass(hint):
             yield from _all_flags(typing.cast(type, hint))
         else:
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
             others = old.get(field.name, ())
-            yield _Flag(field.name, hint, _default(field), docs[field.name], others)
-
-
-def _default(field: dataclasses.Field) -> Any:  # noqa: ANN401
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+            yield _Flag(field.name, hint, default, docs[field.name], others)
 
 
 def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Translate a type hint into keyword arguments of ``add_argument``."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _argument_type(next(a for a in arguments if a is not type(None)))
@@ -216,14 +194,12 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _parse_bool(text: str) -> bool:
-    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in values:
+    if text.lower() not in ("true", "1", "yes", "false", "0", "no"):
         raise ValueError(f"expected true or false, got {text!r}")
-    return values[text.lower()]
+    return text.lower() in ("true", "1", "yes")
 
 
 def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
-    """Build a config from values by name; absent ones take their defaults."""
     hints, values = typing.get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):  # pyright: ignore[reportArgumentType]
         hint = hints[field.name]
@@ -236,7 +212,6 @@ def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield dotted path, name and value of every leaf."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
@@ -247,7 +222,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _without_retired(unknown: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """Drop retired flags with their values from what the parser did not know, and say so."""
     kept: list[str] = []
-    words = [part for word in unknown for part in _split_flag(word)]
+    words = [part for word in unknown for part in word.split("=", word.startswith("--"))]
     while words:
         word = words.pop(0)
         name = word.removeprefix("--")
@@ -261,10 +236,6 @@ def _without_retired(unknown: Sequence[str], parser: argparse.ArgumentParser) ->
             parser.error(problem)
         logger.warning("--%s no longer has an effect; leave it out", name)
     return kept
-
-
-def _split_flag(word: str) -> list[str]:
-    return word.split("=", 1) if word.startswith("--") else [word]
 
 
 def _describe_unknown(unknown: list[str], names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which device to compute on, and random numbers on it."""
+"""Which device to compute on, and its random numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 
 def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.device]:
-    """Return as many devices as are asked for: ``gpu``, ``cuda``, ``cpu``, or ``auto``."""
+    """Return ``count`` devices; the accelerator is ``gpu``, ``cuda``, ``cpu`` or ``auto``."""
     there = torch.cuda.device_count()
     if accelerator == "cpu" or (accelerator == "auto" and not there):
         return [torch.device("cpu")] * count
@@ -31,9 +31,10 @@ def choose_precision(precision: str, accelerator: str) -> Any:  # noqa: ANN401
 
 
 def generator_for(device: torch.device | str, *key: int) -> torch.Generator:
-    """Return a generator that is seeded by all the integers of ``key``, such as (seed, step).
+    """Return a generator that is seeded by all the integers of ``key``.
 
-    Nothing has to be saved: a run that resumes draws what an uninterrupted one draws, on any rank.
+    With where we are as the key, nothing has to be saved: a run that resumes at step n draws what
+    an uninterrupted run draws at step n, on any rank.
     """
     state = 0x9E3779B97F4A7C15
     for value in key:

@@ -1,17 +1,23 @@
-"""Errors and stops that programs report in one line."""
+"""How programs end: errors and stops that are reported in one line."""
 
 from __future__ import annotations
 
+import logging
 import signal
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_LESS_MEMORY = (
+    "Less memory is needed with fewer rays at once (--batch_size in training, --chunk or "
+    "--val_chunk for whole pictures), fewer sources (--n_views), samples (--N_samples) or pixels."
+)
 
 
 class UserError(Exception):
-    """Bad input: the message names the file, the value and the remedy.
-
-    Entry scripts print the message alone and exit with status 2; anything else is a defect of
-    ours and keeps its traceback.
-    """
+    """Bad input: the message, which is printed alone, names the file, the value and the remedy."""
 
 
 class NonFiniteTrainingError(RuntimeError):
@@ -24,3 +30,42 @@ class TrainingInterrupted(Exception):  # noqa: N818
     def __init__(self, signum: int, path: Path) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; resume with --ckpt {path}")
         self.signum = signum
+
+
+def run_and_report(job: Callable[[], str]) -> int:
+    """Run a script's job, log what it returns or its one error, and return the exit status.
+
+    0: done. 1: training diverged, or a GPU's memory ran out. 2: bad input. 128 + n: stopped by
+    signal n, having saved.
+    """
+    import torch  # Here, so that --help does not wait for it.
+
+    _set_up_console()
+    try:
+        logger.info("%s", job())
+    except (UserError, NonFiniteTrainingError) as error:
+        logger.error("error: %s", error)
+        return 2 if isinstance(error, UserError) else 1
+    except torch.OutOfMemoryError as error:
+        logger.error("error: %s\n%s", str(error).split(". ")[0], _LESS_MEMORY)
+        return 1
+    except TrainingInterrupted as stop:
+        logger.warning("%s", stop)
+        return 128 + stop.signum
+    return 0
+
+
+def _set_up_console() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Notes of Lightning's about its own defaults; loading is always weights-only here.
+    chatty = (
+        "pytorch_lightning.trainer.connectors.checkpoint_connector",
+        "pytorch_lightning.trainer.connectors.logger_connector.logger_connector",
+        "pytorch_lightning.utilities.rank_zero",
+    )
+    for name in chatty:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Frozen and fine-tuned networks are meant to be in eval mode.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+    # Lightning against newer PyTorch versions.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

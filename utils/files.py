@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and proving beforehand that they can be written."""
+"""Files written whole or not at all, and checkpoints, which are read without running code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import contextlib
 import itertools
 import logging
 import os
+import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from utils.errors import UserError
 
+EPOCH_PLACEHOLDER = "{epoch:02d}"
 logger = logging.getLogger(__name__)
 
 
@@ -19,7 +25,8 @@ logger = logging.getLogger(__name__)
 def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
     """Yield a file to write; on success it becomes ``path``, on failure nothing changes.
 
-    It has the same suffix, and its folder is made if need be. ``remedy`` ends the error message.
+    The place is beside ``path`` and has its suffix; its folder is made if need be. ``remedy`` is
+    what the error message says that the user can do if the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".partial-{path.name}")
@@ -44,7 +51,7 @@ def write_text(path: str | Path, text: str, remedy: str = "") -> None:
 
 
 def check_output_file(path: str | Path, flag: str) -> Path:
-    """Make a file's folder and prove that the file can be written; ``flag`` is what names it."""
+    """Prove that the file of a flag can be written before anything is computed; make its folder."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; {flag} names a file.")
@@ -75,3 +82,80 @@ def set_aside(path: Path) -> None:
     aside = next(name for name in names if not name.exists())
     path.replace(aside)
     logger.warning("%s is of an earlier run: it is %s now", path, aside.name)
+
+
+def save_atomically(content: dict[str, Any], path: str | Path) -> None:
+    """Write ``content`` so that ``path`` holds either the old file or the whole new one."""
+    path = Path(path)
+    old = f"The previous {path.name} is untouched" if path.exists() else "Nothing was written"
+    remedy = "free space or choose another folder with --save_dir, then resume with --ckpt."
+    with written_whole(path, f"{old}; {remedy}") as partial:
+        try:
+            torch.save(content, partial)
+        except RuntimeError as error:
+            # How its zip writer reports a failed write.
+            raise OSError(error) from error
+
+
+def load_safely(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, pickle.UnpicklingError):
+            what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
+        else:
+            what = "cannot be read as a checkpoint, it is truncated or of another kind"
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path}: {what} ({reason})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a dict, found {type(content).__name__}")
+    return content
+
+
+def resolve_checkpoint(path: str) -> Path:
+    """Turn a ``--ckpt`` argument into a file.
+
+    A literal ``{epoch:02d}`` stands for the newest epoch that has a match; a folder stands for the
+    newest ``.ckpt`` in it.
+    """
+    if EPOCH_PLACEHOLDER in path:
+        return _newest_epoch(path)
+    if Path(path).is_dir():
+        files = sorted(Path(path).glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not files:
+            raise UserError(f"{path}: a folder without .ckpt files{_nearby(Path(path))}")
+        return files[-1]
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: no such checkpoint{_nearby(Path(path))}; "
+            "--ckpt takes a file, or a folder of them"
+        )
+    return Path(path)
+
+
+def _newest_epoch(path: str) -> Path:
+    head, tail = path.split(EPOCH_PLACEHOLDER, 1)
+    root = Path(head).parent
+    pattern = re.compile(re.escape(head) + r"(\d+)" + re.escape(tail))
+    matches = []
+    for file in root.rglob("*") if root.is_dir() else ():
+        found = pattern.fullmatch(str(file) if not head.startswith("./") else f"./{file}")
+        if found:
+            matches.append((int(found.group(1)), file))
+    if not matches:
+        raise UserError(f"{path}: no epoch matches{_nearby(Path(head))}")
+    return resolve_checkpoint(str(max(matches)[1]))
+
+
+def _nearby(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        return f" (the folder {folder} does not exist)"
+    # No deeper than a run's own folders: somebody's whole home may lie below.
+    levels = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
+    found = [str(file) for level in levels for file in sorted(folder.glob(level))][:5]
+    return f"; found there: {', '.join(found)}" if found else f" (no .ckpt file under {folder})"

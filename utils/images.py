@@ -1,4 +1,4 @@
-"""Image files, colour maps, and the metrics of the field's tables."""
+"""Image files and colour maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -68,31 +68,3 @@ def colorize(
     share = (torch.where(finite, values, low) - low) / max(high - low, 1e-12)
     colors = lookup[(share.clamp(0, 1) * 255).long()] * finite[..., None]
     return colors.permute(2, 0, 1)
-
-
-def psnr_from_mse(mse: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Convert a mean squared error of values in [0, 1] to dB."""
-    return -10 * torch.log10(mse)
-
-
-def psnr(
-    prediction: Float[Tensor, "*batch 3 height width"],
-    truth: Float[Tensor, "*batch 3 height width"],
-    mask: Bool[Tensor, "*batch height width"] | None = None,
-) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio in dB of values in [0, 1]; NaN where the mask is empty."""
-    error = (prediction - truth).square().mean(-3)
-    if mask is None:
-        mask = torch.ones_like(error, dtype=torch.bool)
-    mse = torch.where(mask, error, 0).sum((-2, -1)) / mask.sum((-2, -1))
-    return psnr_from_mse(mse)
-
-
-def mean_depth_error(
-    prediction: Float[Tensor, "*batch height width"],
-    truth: Float[Tensor, "*batch height width"],
-) -> Float[Tensor, "*batch"]:
-    """Mean absolute z-depth error where the truth is known (> 0); NaN where it never is."""
-    known = truth > 0
-    error = torch.where(known, (prediction - truth).abs(), 0).sum((-2, -1))
-    return error / known.sum((-2, -1))

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.inspection.conventions import Verdict, judge
-from apps.inspection.matches import MatchedPair, fit_pair, match_pair
+from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
 from datasets.formats.registry import PoseConvention
 from datasets.posed_scene import PosedScene
 
@@ -26,21 +25,18 @@ _MIN_MATCHES = 30
 class SceneChecks:
     """What was found out about a scene."""
 
-    facts: tuple[str, ...]
-    warnings: tuple[str, ...]
-    problems: tuple[str, ...]
+    facts: list[str]
+    warnings: list[str]
+    problems: list[str]
     """Each with what is wrong and how to mend it; with none the scene can be trained on."""
     pair: tuple[int, int] | None
     """The pair of views with the most matches."""
 
 
 def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> SceneChecks:
-    """Check intrinsics, poses, and both against matched features.
+    """Check intrinsics, poses, and both against matched features of some pairs of views.
 
-    Args:
-        scene: At a size that is quick to match.
-        num_pairs: How many pairs of views are matched.
-        written: How the format writes poses.
+    ``written`` is how the format writes poses.
     """
     facts, warnings = _check_intrinsics(scene)
     warnings += _check_places(scene)
@@ -58,7 +54,7 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
             f"only {total} features match between neighbouring images: cameras could not be "
             "checked. Are the images textureless, or far apart?"
         )
-        return SceneChecks(tuple(facts), tuple(warnings), (), None)
+        return SceneChecks(facts, warnings, [], None)
     pairs = list(found.values())
     verdict = judge(pairs, scene.image_size, written)
     facts.append(
@@ -71,7 +67,7 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
         fact, problems = _check_range(depths, scene)
         facts.append(fact)
     best = max(counts, key=lambda pair: counts[pair])
-    return SceneChecks(tuple(facts), tuple(warnings), tuple(problems), best)
+    return SceneChecks(facts, warnings, problems, best)
 
 
 def choose_pairs(scene: PosedScene, count: int) -> list[tuple[int, int]]:

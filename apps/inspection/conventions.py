@@ -1,4 +1,4 @@
-"""Recognising which convention a set of cameras was written in, when it is not the right one.
+"""Recognising the wrong convention that a set of cameras was written in, by matched features.
 
 Every hypothesis is a repair of the cameras as they were read; the one under which matched features
 fit best, with the points in front of the cameras, is named.
@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import torch
+from jaxtyping import Bool, Float
+from kornia.geometry import epipolar
+from torch import Tensor
 
-from apps.inspection.matches import MatchedPair, fit_pair
 from datasets.formats.options import Size
 from datasets.formats.registry import PoseConvention
-from utils.cameras import Cameras
+from datasets.matching import detect_features, halfway_points, match_features
+from utils.cameras import Cameras, to_camera
 
+_MAX_FEATURES = 2500
+_MAX_DISTANCE = 1.5
+"""Pixels from the epipolar line of the matrix that is fitted to the matches themselves."""
+_CONFIDENCE = 0.999
+_MIN_MATCHES = 12
+_MIN_ANGLE = 1.0
+"""Degrees between two rays below which the depth of their point is unreliable."""
 GOOD_PIXELS = 1.5
 """Median epipolar distance, for an image whose longer side is a thousand pixels, that is fine."""
 _MUCH_BETTER = 0.4
@@ -69,19 +80,13 @@ class Verdict:
     repaired_epipolar: float = 0.0
 
 
+_SWAPPED = "a swapped principal point (cx belongs to the width, cy to the height)"
+_FOCAL = (("half", "double", 2.0), ("twice", "halve", 0.5), ("four times", "quarter", 0.25))
 _INTRINSICS = (
-    Hypothesis(
-        *(
-            "a swapped principal point (cx belongs to the width, cy to the height)",
-            "swap cx and cy",
-        ),
-        center_swapped=True,
-    ),
-    Hypothesis("focal lengths of images of half the size", "double fl_x and fl_y", focal=2.0),
-    Hypothesis("focal lengths of images of twice the size", "halve fl_x and fl_y", focal=0.5),
-    Hypothesis(
-        *("focal lengths of images of four times the size", "divide fl_x and fl_y by four"),
-        focal=0.25,
+    Hypothesis(_SWAPPED, "swap cx and cy", center_swapped=True),
+    *(
+        Hypothesis(f"focal lengths of images of {size} the size", f"{do} fl_x and fl_y", focal=by)
+        for size, do, by in _FOCAL
     ),
 )
 _GL, _LLFF = "OpenGL's axes (right, up, backwards)", "LLFF's axes (down, right, backwards)"
@@ -139,11 +144,8 @@ _POSES: dict[PoseConvention, tuple[tuple[str, str, bool, Axes], ...]] = {
 def judge(pairs: Sequence[MatchedPair], size: Size, written: PoseConvention = "opengl") -> Verdict:
     """Say whether cameras explain the matches of several pairs, and if not, what would.
 
-    Args:
-        pairs: At least one with matches.
-        size: Height and width of the images.
-        written: How the format writes poses: camera-to-world with OpenGL's or LLFF's axes, or
-            world-to-camera with OpenCV's.
+    ``written`` is how the format writes poses: camera-to-world with OpenGL's or LLFF's axes, or
+    world-to-camera with OpenCV's.
     """
     limit = GOOD_PIXELS * max(1.0, max(size) / 1000)
     epipolar, in_front = _score(pairs, Hypothesis("", ""))
@@ -166,3 +168,62 @@ def _score(pairs: Sequence[MatchedPair], hypothesis: Hypothesis) -> tuple[float,
     fits = [fit_pair(pair.pixels, hypothesis.repair(pair.cameras)) for pair in pairs]
     distance = torch.cat([fit.epipolar for fit in fits]).median().item()
     return distance, torch.tensor([fit.in_front for fit in fits]).median().item()
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """One pair of views with its matches."""
+
+    pixels: Float[Tensor, "2 match 2"]
+    cameras: Cameras
+    """As they were read; batch axis (view,) of length 2."""
+
+
+@dataclass(frozen=True)
+class PairFit:
+    """How well a pair of cameras explains matches."""
+
+    epipolar: Float[Tensor, " match"]
+    """Pixels between each match and its epipolar line, the mean of both images."""
+    depths: Float[Tensor, "2 match"]
+    """Triangulated z-depth in both cameras; negative behind a camera."""
+    reliable: Bool[Tensor, " match"]
+    """Where the rays meet at an angle that fixes the depth."""
+
+    @property
+    def in_front(self) -> float:
+        """Share of the reliable points that lie in front of both cameras; 1 if there is none."""
+        front = (self.depths > 0).all(0)[self.reliable]
+        return front.float().mean().item() if len(front) else 1.0
+
+
+def match_pair(images: Float[Tensor, "2 3 height width"]) -> Float[Tensor, "2 match 2"]:
+    """Return the pixels of matches in both images; none if there are too few.
+
+    They are filtered by the fundamental matrix that most of them agree on (Hartley and Zisserman,
+    Multiple View Geometry, chapter 11), without the cameras: so the matches are those of some pair
+    of pinhole cameras, and whether it is the given pair can be asked.
+    """
+    matches = match_features(*(detect_features(image, _MAX_FEATURES) for image in images))
+    if matches.shape[1] < _MIN_MATCHES:
+        return torch.empty(2, 0, 2)
+    cv2.setRNGSeed(0)
+    first, second = matches.numpy()
+    _, kept = cv2.findFundamentalMat(first, second, cv2.FM_RANSAC, _MAX_DISTANCE, _CONFIDENCE, 2000)
+    if kept is None or kept.sum() < _MIN_MATCHES:
+        return torch.empty(2, 0, 2)
+    return matches[:, torch.from_numpy(kept.ravel() > 0)]
+
+
+def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
+    """Compare matches with cameras; both batch axes are (view,) of length 2."""
+    cameras = Cameras(cameras.intrinsics.double(), cameras.c2w.double())
+    pixels = pixels.double()
+    points, angles = halfway_points(pixels, cameras)
+    depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
+    projections = cameras.intrinsics @ cameras.w2c[:, :3]
+    fundamental = epipolar.fundamental_from_projections(projections[:1], projections[1:])
+    both = (pixels[:1], pixels[1:], fundamental)
+    distances = epipolar.left_to_right_epipolar_distance(*both)[0]
+    distances = (distances + epipolar.right_to_left_epipolar_distance(*both)[0]) / 2
+    return PairFit(distances.float(), depths.float(), angles > _MIN_ANGLE)

@@ -60,15 +60,13 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
         figure.savefig(partial, dpi=80)
 
 
-def plane_sweep(
-    views: Views, near_far: Float[Tensor, " 2"], planes: int = _PLANES
-) -> Float[Tensor, "height width"]:
+def plane_sweep(views: Views, near_far: Float[Tensor, " 2"]) -> Float[Tensor, "height width"]:
     """Return for each pixel of the first view the depth at which the others look most alike.
 
     Plane sweep stereo (Collins, CVPR 1996), with planes evenly spaced in inverse depth.
     """
     near, far = near_far.tolist()
-    steps = torch.linspace(0, 1, planes)
+    steps = torch.linspace(0, 1, _PLANES)
     depths = 1 / (steps / far + (1 - steps) / near)
     costs = torch.stack([_cost(views, float(depth)) for depth in depths])
     return depths[costs.argmin(0)]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from apps.inspect_data import InspectionConfig
 from apps.inspection.checks import SceneChecks, check_scene
-from apps.inspection.config import InspectionConfig
 from apps.inspection.picture import draw_scene
 from datasets.formats.registry import FORMATS, is_listed, open_scene
 from datasets.posed_scene import PosedScene
@@ -81,10 +81,10 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
         except UserError as error:
             broken.append(str(error))
             continue
-        targets: dict[Split, int] = {}
-        for split in splits:
-            roles = assign_roles(name, describe(scene, folder), split, listed, 1)
-            targets[split] = len(roles.targets)
+        entry = describe(scene, folder)
+        targets: dict[Split, int] = {
+            split: len(assign_roles(name, entry, split, listed, 1).targets) for split in splits
+        }
         scenes.append(FoundScene(folder, scene, targets))
     if not scenes:
         raise UserError(broken[0])
@@ -116,7 +116,6 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
 
 
 def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
-    """Open a scene again with images of at most ``MAX_SIDE``."""
     height, width = found.scene.image_size
     factor = MAX_SIDE / max(height, width)
     if factor >= 1:
@@ -162,10 +161,9 @@ def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
     if any(found.folder == root for found in scenes):
         return "no index is needed: this is one scene"
     # The index has the sizes on disk, whatever was chosen here.
-    entries = [
-        describe(open_scene(config.dataset_name, found.folder), found.folder) for found in scenes
-    ]
-    return f"index: {write_index(config.dataset_name, root, entries)}"
+    name, folders = config.dataset_name, [found.folder for found in scenes]
+    entries = [describe(open_scene(name, folder), folder) for folder in folders]
+    return f"index: {write_index(name, root, entries)}"
 
 
 def _spread(scenes: Sequence[FoundScene], count: int) -> list[FoundScene]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from apps.estimate_cameras import PhotoConfig, main, run_estimation
-from apps.inspection.config import InspectionConfig
+from apps.inspect_data import InspectionConfig
 from apps.photo_cameras import estimate_cameras, write_transforms
 from datasets.formats.lenses import Lens
 from datasets.formats.options import ReadOptions

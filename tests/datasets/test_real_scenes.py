@@ -10,7 +10,7 @@ import torch
 from reference_data import SCENES, needs
 
 from apps.inspection.checks import check_scene
-from apps.inspection.matches import fit_pair, match_pair
+from apps.inspection.conventions import fit_pair, match_pair
 from datasets.config import DataChoice
 from datasets.formats.dtu import image_intrinsics
 from datasets.formats.images import read_image

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.models.vgg import cfgs, make_layers
 
-from evaluation.perceptual import VGG_FILE, PerceptualDistance, find_perceptual_weights
+from evaluation.scores import VGG_FILE, PerceptualDistance, find_perceptual_weights
 from training.losses import perceptual_loss
 from utils.errors import UserError
 

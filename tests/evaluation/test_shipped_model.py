@@ -8,8 +8,8 @@ from datasets.config import HELD_OUT_SEED
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import held_out_sample
+from evaluation.scores import psnr
 from models.checkpoint import read_checkpoint
-from utils.images import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
 

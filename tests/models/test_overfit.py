@@ -6,11 +6,11 @@ import torch
 from datasets.config import DataChoice
 from datasets.protocols import scene_tasks
 from datasets.views import collate_samples
+from evaluation.scores import psnr
 from models.vggt_nerf import VGGTNeRF
 from training.config import LossConfig, RayBatchConfig
 from training.losses import rendering_losses
 from training.ray_batches import draw_target_rays, render_targets
-from utils.images import psnr
 
 
 def learn(model, sample, steps, loss):

@@ -15,10 +15,10 @@ from datasets.views import Sample, Views
 from models.checkpoint import read_checkpoint
 from models.vggt_nerf import RenderedImages
 from training.config import GeneralTrainingConfig
-from training.general_module import GeneralModule
+from training.general import GeneralModule
 from utils.cameras import Cameras
-from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
+from utils.files import load_safely, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -14,7 +14,7 @@ from training_runs import train
 
 import train_vggt_nerf_finetuning_pl
 from models.checkpoint import load_finetuned, read_checkpoint
-from utils.checkpoints import load_safely, save_atomically
+from utils.files import load_safely, save_atomically
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures/old_files"
 LOSSES = {6: 0.044061169, 7: 0.037925132, 8: 0.035598844, 9: 0.043812096}

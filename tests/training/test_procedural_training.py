@@ -7,8 +7,8 @@ from datasets.procedural_data import ProceduralDataModule
 from datasets.replay import StepPlans
 from training.config import GeneralTrainingConfig
 from training.general import run_general_training
-from utils.checkpoints import load_safely
 from utils.config import parse_config
+from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 

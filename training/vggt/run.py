@@ -18,11 +18,10 @@ from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
 from training.vggt.scenes import MiniData, SceneSource, procedural_source
-from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, load_safely, resolve_checkpoint
 
 LOG_EVERY = 20
 MAX_BAD_STEPS = 50

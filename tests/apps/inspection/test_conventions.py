@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.inspection.conventions import judge
-from apps.inspection.matches import MatchedPair, fit_pair
+from apps.inspection.conventions import MatchedPair, fit_pair, judge
 from utils.cameras import Cameras, invert_rigid, project
 
 SIZE = (480, 640)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from apps.inspection.config import InspectionConfig
-from apps.inspection.matches import match_pair
+from apps.inspect_data import InspectionConfig
+from apps.inspection.conventions import match_pair
 from apps.inspection.picture import plane_sweep, shrink, warp
 from apps.inspection.run import run_inspection
 from datasets.formats.registry import open_scene

@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.frames import (
-    SourceSet,
-    keyframes,
-    plan_frames,
-    render_cross_fade,
-    step_lengths,
-)
+from apps.rendering.frames import SourceSet, keyframes, plan_frames, render_cross_fade, step_lengths
 from apps.rendering.paths import make_path
 from utils.camera_rig import nearest_sources
 from utils.cameras import Cameras

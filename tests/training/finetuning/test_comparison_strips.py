@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from benchmarks import comparison_strips
-from evaluation import comparison
+from evaluation import pictures
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def labels(monkeypatch):
         seen.extend([[panel.label if panel else None for panel in row] for row in rows])
         return real(rows)
 
-    real = comparison.contact_sheet
-    monkeypatch.setattr(comparison, "contact_sheet", keep)
+    real = pictures.contact_sheet
+    monkeypatch.setattr(pictures, "contact_sheet", keep)
     return seen
 
 

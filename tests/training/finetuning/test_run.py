@@ -11,13 +11,13 @@ from training_runs import train
 import train_vggt_nerf_finetuning_pl
 from datasets.config import DataChoice
 from datasets.protocols import read_split
+from evaluation.rendering import TestViews
 from models.checkpoint import load_finetuned, read_scene_file
 from training import scene_log
 from training.finetuning_module import FineTuningModule
 from training.scene_log import Best
-from training.scene_validation import TestViews
-from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
+from utils.files import load_safely, save_atomically
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 pytestmark = pytest.mark.filterwarnings("default")

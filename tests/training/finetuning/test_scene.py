@@ -10,6 +10,7 @@ from training_runs import train
 from apps.export_checkpoint import export_checkpoint
 from datasets.protocols import Region
 from datasets.views import Views
+from evaluation.rendering import TestViews
 from evaluation.scores import ViewImages
 from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
 from models.depth_refinement import expected_surface
@@ -17,7 +18,6 @@ from models.source_selection import Frames, choose_sources
 from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
 from training.finetuning_module import FineTuningModule, draw_sources
-from training.scene_validation import TestViews
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 SIZE = (32, 40)

@@ -7,9 +7,14 @@ import sys
 import pytest
 import torch
 
-from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
-from utils.files import check_output_folder, set_aside
+from utils.files import (
+    check_output_folder,
+    load_safely,
+    resolve_checkpoint,
+    save_atomically,
+    set_aside,
+)
 
 
 def test_round_trip(tmp_path):
@@ -52,7 +57,7 @@ def test_truncated_missing_and_foreign_files(tmp_path):
 
 FULL_DISK = """
 import resource, signal, sys, torch
-from utils.checkpoints import save_atomically
+from utils.files import save_atomically
 from utils.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
