@@ -21,7 +21,7 @@ from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import UprightPhoto, fit_photos
-from models.vggt.frozen import BackboneFeatures, FrozenVGGT
+from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import decode_pose
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 from utils.errors import UserError

@@ -20,7 +20,7 @@ from torch.nn import functional
 from datasets.matching import triangulate_views
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from models.vggt.frozen import network_size
+from models.vggt.backbone import network_size
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import decode_pose
 from training.vggt.evaluation import area_under_curve, depth_ratios, pair_errors, trivial_prediction

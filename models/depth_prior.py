@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from models.depth_scale import PredictedGeometry, fit_scale
-from models.vggt.frozen import BackboneFeatures
+from models.vggt.backbone import BackboneFeatures
 from models.vggt.pose_encoding import decode_pose
 from utils.cameras import Cameras, full_precision
 from utils.rays import cell_grid

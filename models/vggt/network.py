@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.vggt.aggregator import Aggregator
+from models.vggt.aggregator import Aggregator, DinoTransformer
 from models.vggt.attention import LayerScale
 from models.vggt.config import VGGTConfig
-from models.vggt.dino import DinoTransformer
 from models.vggt.heads import CameraHead, DptHead
 from models.vggt.weights import load_weights, read_config, save_weights
 

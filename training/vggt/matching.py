@@ -1,17 +1,17 @@
 """Auxiliary losses that teach correspondence between views early in training.
 
-Which patches of two views show the same surface is known exactly from depth and cameras. Three
-losses build on each other: features of corresponding patches are pulled together and all others of
-the same view pushed apart (InfoNCE, van den Oord et al., 2018); ``attention.py`` teaches attention
-heads to attend to the corresponding patch; and patch tokens have to tell how far their surface is
-shifted in the frame of reference, from which cameras follow. Parameters of these losses are
-dropped after training; the network's state stays that of VGGT.
+Which patches of two views show the same surface is known from depth and cameras. Features of
+corresponding patches are pulled together and all others of the same view pushed apart (InfoNCE, van
+den Oord et al., 2018); attention heads are taught to attend to the corresponding patch; and patch
+tokens predict how far their surface is shifted in the frame of reference, from which cameras
+follow. Parameters of these losses are dropped after training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.views import Views
+from models.vggt.aggregator import Aggregator
+from models.vggt.attention import Attention, Rotations, rotate
 from utils.cameras import Cameras, project, unproject
 from utils.rays import pixel_grid
 
@@ -92,6 +94,83 @@ class MatchingHeads(nn.Module):
             )
             total = total + (errors * matched).sum() / matched.sum().clamp_min(1)
         return total / len(SHIFT_LAYERS)
+
+
+class AttentionSupervision:
+    """Computes the attention of the first heads of some blocks, from recorded inputs.
+
+    The network's own attention never exists as a matrix; that of the supervised heads is computed
+    again here, from the tokens that a forward hook has recorded.
+    """
+
+    def __init__(
+        self, aggregator: Aggregator, blocks: Sequence[int] | None = None, heads: int = 1
+    ) -> None:
+        """Begin to record.
+
+        Args:
+            aggregator: Of the network in training; copies made later record too, so make none.
+            blocks: Of attention between views; by default those a quarter and a half way through.
+            heads: How many heads of each block are supervised.
+        """
+        depth = len(aggregator.global_blocks)
+        self._heads = heads
+        self._patch_start = aggregator.patch_start
+        self._recorded: dict[Attention, tuple[Tensor, Rotations]] = {}
+        for index in sorted({depth // 4, depth // 2}) if blocks is None else blocks:
+            block: nn.Module = aggregator.global_blocks[index]
+            block.attn.register_forward_pre_hook(self._record)  # pyright: ignore
+
+    def loss(
+        self, matches: Int[Tensor, "batch view patch"], others: Sequence[int]
+    ) -> MatchingResult:
+        """Compare the attention in the last forward pass with true correspondences.
+
+        Args:
+            matches: The patch of view ``others[v]`` that matches each patch of view v.
+            others: One view for each view.
+        """
+        views, patches = matches.shape[1:]
+        per_view = self._patch_start + patches
+        offsets = matches.new_tensor(others)[:, None] * per_view + self._patch_start
+        targets = torch.where(matches == NO_MATCH, NO_MATCH, matches + offsets)
+        targets = targets[:, None].expand(-1, self._heads, -1, -1)
+        results = []
+        for attention, (tokens, rotations) in self._recorded.items():
+            logits = attention_logits(attention, tokens, rotations, self._heads)
+            logits = logits.unflatten(2, (views, per_view))[:, :, :, self._patch_start :]
+            results.append(classify_matches(logits, targets))
+        self.clear()
+        return mean_result(results)
+
+    def clear(self) -> None:
+        """Drop what was recorded, in steps without this loss."""
+        self._recorded.clear()
+
+    def _record(self, attention: nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(attention, Attention)
+        tokens, rotations = arguments
+        self._recorded[attention] = (tokens, rotations)
+
+
+def attention_logits(
+    attention: Attention,
+    tokens: Float[Tensor, "batch token channel"],
+    rotations: Rotations,
+    heads: int,
+) -> Float[Tensor, "batch head token token"]:
+    """Return the scaled products of queries and keys of the first heads."""
+    channels = tokens.shape[-1]
+    per_head = channels // attention.heads
+    rows = torch.arange(heads * per_head, device=tokens.device)
+    rows = torch.cat([rows, rows + channels])
+    projected = functional.linear(
+        tokens.float(), attention.qkv.weight[rows], attention.qkv.bias[rows]
+    )
+    queries, keys = projected.unflatten(-1, (2, heads, per_head)).permute(2, 0, 3, 1, 4).unbind(0)
+    queries = rotate(attention.q_norm(queries), rotations)
+    keys = rotate(attention.k_norm(keys), rotations)
+    return queries @ keys.transpose(-1, -2) / per_head**0.5
 
 
 def classify_matches(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -18,12 +19,11 @@ from datasets.replay import RenderedBatches, StepPlans
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
 from training.optimization import ResumableSchedule, warmup_cosine
-from training.vggt.attention import AttentionSupervision
-from training.vggt.augmentation import jitter_colours
 from training.vggt.config import MiniTrainingConfig, OptimizerConfig
 from training.vggt.evaluation import geometry_metrics, predict_geometry
 from training.vggt.losses import geometry_losses, geometry_targets
 from training.vggt.matching import (
+    AttentionSupervision,
     MatchingHeads,
     find_matches,
     loss_weight,
@@ -39,6 +39,7 @@ LRATE_END = 0.01
 """Learning rate at the end, as a share of the highest."""
 WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.9995
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class VGGTMiniModule(pl.LightningModule):
@@ -160,6 +161,45 @@ class VGGTMiniModule(pl.LightningModule):
     def _uses_bf16(self) -> bool:
         precision = self.config.run.network_precision
         return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
+
+
+def jitter_colours(
+    images: Float[Tensor, "batch view 3 height width"],
+    generator: torch.Generator,
+    *,
+    brightness: float = 0.25,
+    contrast: float = 0.25,
+    saturation: float = 0.4,
+    white_balance: float = 0.08,
+    grey_share: float = 0.05,
+) -> Float[Tensor, "batch view 3 height width"]:
+    """Change the colours of every view on its own.
+
+    Args:
+        images: RGB in [0, 1].
+        generator: On the device of the images.
+        brightness: Largest relative change; likewise ``contrast`` and ``saturation``.
+        contrast: About the mean of the view.
+        saturation: About the grey of the pixel.
+        white_balance: Largest relative change of a single colour channel.
+        grey_share: Share of views that lose all colour.
+    """
+    leading = images.shape[:2]
+
+    def draw(spread: float, channels: int = 1) -> Tensor:
+        noise = torch.rand(*leading, channels, 1, 1, generator=generator, device=images.device)
+        return 1 + spread * (2 * noise - 1)
+
+    brighter, contrasted, saturated = draw(brightness), draw(contrast), draw(saturation)
+    balance = draw(white_balance, channels=3)
+    colourless = torch.rand(*leading, 1, 1, 1, generator=generator, device=images.device)
+    saturated = torch.where(colourless < grey_share, 0.0, saturated)
+    images = images * brighter * balance
+    weights = images.new_tensor(LUMINANCE)[:, None, None]
+    grey = (images * weights).sum(2, keepdim=True)
+    images = grey + saturated * (images - grey)
+    mean = grey.mean((-2, -1), keepdim=True)
+    return (mean + contrasted * (images - mean)).clamp(0, 1)
 
 
 @torch.no_grad()

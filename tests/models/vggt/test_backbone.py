@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.vggt.frozen import FrozenVGGT, fingerprint, network_size, resize_images
+from models.vggt.backbone import FrozenVGGT, fingerprint, network_size, resize_images
 from models.vggt.network import random_vggt
 
 
