@@ -46,11 +46,7 @@ class DinoTransformer(nn.Module):
     def forward(
         self, images: Float[Tensor, "image 3 height width"]
     ) -> Float[Tensor, "image token channel"]:
-        """Return the normalised class, register and patch tokens, in this order.
-
-        Args:
-            images: Normalised by ImageNet's mean and deviation, sides multiples of the patch.
-        """
+        """Return the class, register and patch tokens of images in ImageNet's normalisation."""
         height, width = images.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
         patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)

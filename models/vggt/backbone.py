@@ -43,10 +43,7 @@ class BackboneFeatures:
 
 
 class FrozenVGGT(nn.Module):
-    """A backbone that its parent module can move between devices, but neither train nor save.
-
-    What a parent can train and save are low-rank additions, if there are any.
-    """
+    """A backbone that its parent can move between devices; only low-rank additions are trained."""
 
     network: VGGT
 
@@ -57,13 +54,9 @@ class FrozenVGGT(nn.Module):
         tuned_blocks: int = 0,
         tuned_rank: int = 8,
     ) -> None:
-        """Wrap a network, which is frozen in place.
+        """Freeze a network in place; by default its input is as large as in its training.
 
-        Args:
-            network: The backbone.
-            long_side: Of the network's input, in pixels; ``None``: at which it was trained.
-            tuned_blocks: How many of the last pairs of attention blocks get low-rank additions.
-            tuned_rank: Their rank.
+        The last ``tuned_blocks`` pairs of attention blocks get additions of rank ``tuned_rank``.
         """
         super().__init__()
         # Past nn.Module's registration, which would show the weights to the parent's
@@ -95,12 +88,7 @@ class FrozenVGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ("depth",),
     ) -> BackboneFeatures:
-        """Return the features of a scene's views; gradients reach low-rank additions alone.
-
-        Args:
-            images: RGB in [0, 1] of any size; the full picture is resized for the network.
-            heads: Heads to run on the tokens.
-        """
+        """Return the features of views of any size; gradients reach low-rank additions alone."""
         patch = self.network.config.patch_size
         size = network_size(images.shape[-2], images.shape[-1], self.long_side, patch)
         resized = resize_images(images.detach(), size)
@@ -153,11 +141,7 @@ def resize_images(
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Return a short string that differs between networks of different weights or shapes.
-
-    Hashes names, shapes and a few evenly spread values of every tensor, so it is cheap also for
-    a billion parameters.
-    """
+    """Hash names, shapes and a few evenly spread values of every tensor: cheap also for VGGT-1B."""
     digest = hashlib.sha256()
     samples = []
     for name, tensor in sorted(network.state_dict().items()):
@@ -189,10 +173,8 @@ class LowRankTuning(nn.Module):
         """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
         super().__init__()
         depth = len(aggregator.global_blocks)
-        if not 1 <= blocks <= depth or rank < 1:
-            raise ValueError(
-                f"tuned_blocks={blocks} must lie in 0..{depth} and tuned_rank={rank} be positive"
-            )
+        if blocks > depth:
+            raise UserError(f"tuned_blocks={blocks}: the backbone has {depth} pairs of blocks")
         tuned = [*aggregator.frame_blocks[-blocks:], *aggregator.global_blocks[-blocks:]]
         layers = [
             layer for block in tuned for layer in block.modules() if isinstance(layer, nn.Linear)
@@ -202,14 +184,12 @@ class LowRankTuning(nn.Module):
             layer.register_forward_hook(partial(_add, addition))
 
 
-def _add(
-    addition: nn.Module, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
-) -> Tensor:
+def _add(addition: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return output + addition(inputs[0])
 
 
 class NullBackbone(nn.Module):
-    """Null backbone for the ablation."""
+    """No tokens and no geometry, for an ablation."""
 
     fingerprint = "none"
     token_channels = 0
@@ -234,27 +214,19 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     check_backbone_size(config.backbone_size, config.vggt_path)
     if config.random_backbone:
         logger.warning(
-            "RANDOM BACKBONE: %s is used without its weights. Its features carry no geometry; "
-            "results say nothing about VGGT. Set random_backbone = false once the weights are "
-            "there.",
+            "RANDOM BACKBONE: %s is used without its weights; its features carry no geometry",
             config.vggt_path,
         )
         network = random_vggt(read_config(config.vggt_path), seed=0)
     else:
         network = VGGT.from_pretrained(config.vggt_path)
-    if config.tuned_blocks > network.config.depth:
-        raise UserError(
-            f"tuned_blocks={config.tuned_blocks}: {config.vggt_path} has {network.config.depth}"
-        )
     return FrozenVGGT(network, config.backbone_size, config.tuned_blocks, config.tuned_rank)
 
 
 def check_backbone_size(size: int, *folders: str) -> None:
-    """Refuse a size that is no multiple of the backbone's patch, without reading its weights.
+    """Refuse an input size that is no multiple of the backbone's patch, without its weights.
 
-    Args:
-        size: Longer side, in pixels, of the backbone's input.
-        folders: Where it may lie; if it lies in none of them, VGGT's patch is assumed.
+    If the backbone lies in none of the folders, VGGT's patch is assumed.
     """
     there = [folder for folder in folders if (Path(folder) / "config.json").is_file()]
     patch = read_config(there[0]).patch_size if there else VGGTConfig.patch_size

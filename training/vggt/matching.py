@@ -21,7 +21,7 @@ from torch.nn import functional
 from datasets.views import Views
 from models.vggt.aggregator import Aggregator
 from models.vggt.attention import Attention, Rotations, rotate
-from utils.cameras import Cameras, project, unproject
+from utils.cameras import project, unproject
 from utils.rays import pixel_grid
 
 NO_MATCH = -1
@@ -68,11 +68,9 @@ class MatchingHeads(nn.Module):
         layers: Sequence[Float[Tensor, "batch view patch channel"]],
         matches: Int[Tensor, "batch view patch"],
     ) -> MatchingResult:
-        """Match each view's patches with those of the next view (the first follows the last).
+        """Match each view's patches with the next view's, as ``find_matches`` found them.
 
-        Args:
-            layers: Patch tokens of the layers that the heads read.
-            matches: As ``find_matches`` returns them for ``next_views``.
+        ``layers`` are the patch tokens of the layers that the heads read.
         """
         results = []
         for index, projection in zip(FEATURE_LAYERS, self.projections, strict=True):
@@ -97,21 +95,18 @@ class MatchingHeads(nn.Module):
 
 
 class AttentionSupervision:
-    """Computes the attention of the first heads of some blocks, from recorded inputs.
+    """Cross-entropy of the attention of a few heads, computed again from recorded tokens.
 
-    The network's own attention never exists as a matrix; that of the supervised heads is computed
-    again here, from the tokens that a forward hook has recorded.
+    Without supervision, heads whose queries find the matching patch are slow to emerge.
     """
 
     def __init__(
         self, aggregator: Aggregator, blocks: Sequence[int] | None = None, heads: int = 1
     ) -> None:
-        """Begin to record.
+        """Begin to record; copies of the aggregator that are made later record too, so make none.
 
-        Args:
-            aggregator: Of the network in training; copies made later record too, so make none.
-            blocks: Of attention between views; by default those a quarter and a half way through.
-            heads: How many heads of each block are supervised.
+        The first ``heads`` of each block are supervised. By default these are the blocks of
+        attention between views a quarter and a half way through.
         """
         depth = len(aggregator.global_blocks)
         self._heads = heads
@@ -124,12 +119,7 @@ class AttentionSupervision:
     def loss(
         self, matches: Int[Tensor, "batch view patch"], others: Sequence[int]
     ) -> MatchingResult:
-        """Compare the attention in the last forward pass with true correspondences.
-
-        Args:
-            matches: The patch of view ``others[v]`` that matches each patch of view v.
-            others: One view for each view.
-        """
+        """Compare the attention in the last forward pass with ``find_matches`` for ``others``."""
         views, patches = matches.shape[1:]
         per_view = self._patch_start + patches
         offsets = matches.new_tensor(others)[:, None] * per_view + self._patch_start
@@ -164,9 +154,8 @@ def attention_logits(
     per_head = channels // attention.heads
     rows = torch.arange(heads * per_head, device=tokens.device)
     rows = torch.cat([rows, rows + channels])
-    projected = functional.linear(
-        tokens.float(), attention.qkv.weight[rows], attention.qkv.bias[rows]
-    )
+    weight, bias = attention.qkv.weight[rows], attention.qkv.bias[rows]
+    projected = functional.linear(tokens.float(), weight, bias)
     queries, keys = projected.unflatten(-1, (2, heads, per_head)).permute(2, 0, 3, 1, 4).unbind(0)
     queries = rotate(attention.q_norm(queries), rotations)
     keys = rotate(attention.k_norm(keys), rotations)
@@ -196,9 +185,8 @@ def mean_result(results: Sequence[MatchingResult]) -> MatchingResult:
 def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
     """Find for each patch of view v where view ``others[v]`` shows the same surface.
 
-    The surface point is the one under the patch's central pixel. ``NO_MATCH`` stands where it has
-    no known depth, leaves the other view, or is hidden there: its depth differs from the other
-    view's own by more than ``TOLERANCE``, relatively.
+    The point under the patch's central pixel counts. ``NO_MATCH`` stands where its depth is
+    unknown, and where it leaves the other view or is hidden there.
     """
     height, width = views.size
     rows, columns = height // patch, width // patch
@@ -208,10 +196,7 @@ def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
     depths = torch.where(views.masks, views.depths, 0.0)
     own = depths[..., middle, middle].flatten(2)
     points = unproject(centers, own, views.cameras)
-    cameras = views.cameras
-    pixels, expected = project(
-        points, Cameras(cameras.intrinsics[:, others], cameras.c2w[:, others])
-    )
+    pixels, expected = project(points, views.cameras[:, list(others)])
     size = pixels.new_tensor([width, height])
     inside = ((pixels >= 0) & (pixels < size)).all(-1) & (expected > 0)
     x, y = torch.where(inside[..., None], pixels, 0.0).long().unbind(-1)

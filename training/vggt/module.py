@@ -45,9 +45,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 class VGGTMiniModule(pl.LightningModule):
     """Wire scenes, network, losses, averaging and logging.
 
-    Everything random in a step is drawn from (seed, step, rank), and the scenes that the loader
-    plans are numbered by step and rank: a resumed run goes on exactly. The trainer must not add
-    autocast of its own, since cameras and points need full precision; the network's is chosen here.
+    Everything random in a step is drawn from (seed, step, rank): a resumed run goes on exactly. The
+    trainer must not add autocast of its own, since cameras and points need full precision.
     """
 
     def __init__(
@@ -104,17 +103,17 @@ class VGGTMiniModule(pl.LightningModule):
         """Evaluate the averaged weights on held-out scenes."""
         views = self.render(batch)
         metrics = geometry_metrics(*predict_geometry(self.average, views), views)
-        for name, value in metrics.means().items():
+        for name, value in metrics.items():
             on_bar = name in ("abs_rel", "auc_30")
             self.log(f"val/{name}", value, on_bar, sync_dist=True, batch_size=len(views.images))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on network and matching heads, scheduled per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
-        optimizer, scheduler = build_optimizer(trained, self.config.optimizer)
+        optimizer, schedule = build_optimizer(trained, self.config.optimizer)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -173,16 +172,10 @@ def jitter_colours(
     white_balance: float = 0.08,
     grey_share: float = 0.05,
 ) -> Float[Tensor, "batch view 3 height width"]:
-    """Change the colours of every view on its own.
+    """Change the colours of every view on its own, as between real photographs.
 
-    Args:
-        images: RGB in [0, 1].
-        generator: On the device of the images.
-        brightness: Largest relative change; likewise ``contrast`` and ``saturation``.
-        contrast: About the mean of the view.
-        saturation: About the grey of the pixel.
-        white_balance: Largest relative change of a single colour channel.
-        grey_share: Share of views that lose all colour.
+    Images are RGB in [0, 1]. Changes are relative, those of ``white_balance`` of single channels;
+    ``grey_share`` of the views lose all colour.
     """
     leading = images.shape[:2]
 
@@ -204,10 +197,7 @@ def jitter_colours(
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
-    """Move the exponential moving average of the parameters towards the network's.
-
-    The decay rises from 0.1 at step 0, so that the first random weights are soon forgotten.
-    """
+    """Update the exponential moving average, whose decay rises from 0.1 at step 0."""
     update = get_ema_multi_avg_fn(min(EMA_DECAY, (1 + step) / (10 + step)))
     update(list(average.parameters()), list(network.parameters()), step)
 
@@ -217,8 +207,7 @@ def build_optimizer(
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
     """Return AdamW over the trainable parameters, and its schedule per step.
 
-    Vectors (biases, norms, layer scales) and tokens are exempt from weight decay. The warm-up
-    begins with its first step, not with a rate of 0.
+    Vectors and tokens are exempt from weight decay. The warm-up does not begin with a rate of 0.
     """
     decayed, exempt = [], []
     for name, parameter in parameters:
