@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -127,15 +126,8 @@ class VGGTMiniModule(pl.LightningModule):
         checkpoint["vggt_mini"] = asdict(self.config)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Bring the schedule of a run of an earlier version to where that run stopped."""
-        (state,) = checkpoint["lr_schedulers"]
-        if "after_scheduler" not in state:
-            parameter = nn.Parameter(torch.zeros(1))
-            _, schedule = build_optimizer([("weight", parameter)], self.config.optimizer)
-            advance(schedule, state["last_epoch"])
-            resumed = schedule.state_dict()
-            resumed["base_lrs"] = resumed["after_scheduler"]["base_lrs"] = state["base_lrs"]
-            checkpoint["lr_schedulers"] = [resumed]
+        """Set the schedule by the step, since earlier versions counted otherwise."""
+        checkpoint["lr_schedulers"] = [{"last_epoch": checkpoint["global_step"]}]
 
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
         weight = loss_weight(self.global_step, self.config.optimizer.matching_until)
@@ -220,21 +212,7 @@ def build_optimizer(
     ]
     on_gpu = any(parameter.is_cuda for parameter in decayed)
     optimizer = torch.optim.AdamW(groups, lr=config.lrate, betas=(0.9, 0.95), fused=on_gpu)
-    schedule = warmup_cosine(
-        optimizer,
-        warmup_steps=min(config.warmup_steps, max(config.max_steps // 2, 1)),
-        total_steps=config.max_steps,
-        end_share=LRATE_END,
-        first=0,
-        hold=1,
-    )
-    advance(schedule, 1)
-    return optimizer, schedule
-
-
-def advance(schedule: ResumableSchedule, steps: int) -> None:
-    """Move a schedule on without the optimiser's steps, which PyTorch would warn of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        for _ in range(steps):
-            schedule.step()
+    # Step 0 is the first of the warm-up.
+    warmup = min(config.warmup_steps, max(config.max_steps // 2, 1)) - 1
+    steps = {"warmup_steps": warmup, "total_steps": config.max_steps - 1, "first": 1, "hold": 1}
+    return optimizer, warmup_cosine(optimizer, end_share=LRATE_END, **steps)
