@@ -1,8 +1,6 @@
 """Average the weights of backbones that were trained from the same start.
 
-Runs that went on from the same weights lie in one basin of the loss, and the mean of their weights
-is often better than any of them, also on other kinds of pictures ("Model soups", Wortsman et al.,
-2022).
+The mean is often better than any of them ("Model soups", Wortsman et al., 2022).
 """
 
 from __future__ import annotations

@@ -56,8 +56,7 @@ def run_estimation(config: PhotoConfig) -> str:
     """Estimate cameras, write them, and say what to do with them."""
     from apps.photo_cameras import estimate_cameras, reconstruct_cameras, write_transforms
     from datasets.photo_folder import collect_photos, estimates_folder
-    from models.vggt.backbone import check_backbone_size
-    from models.vggt.frozen import FrozenVGGT
+    from models.vggt.backbone import FrozenVGGT, check_backbone_size
     from models.vggt.network import VGGT
     from utils.devices import choose_devices
     from utils.errors import UserError

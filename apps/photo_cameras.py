@@ -21,7 +21,7 @@ from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import UprightPhoto, fit_photos
-from models.vggt.frozen import BackboneFeatures, FrozenVGGT
+from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import decode_pose
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 from utils.errors import UserError
@@ -62,20 +62,19 @@ def estimate_cameras(photos: Sequence[UprightPhoto], backbone: FrozenVGGT) -> Ph
     height, width = features.network_size
     seen = decode_pose(features.pose_enc[0].float().cpu(), height, width)
     # From the network's image to the photo that it is a part of.
-    intrinsics = [
-        crop_intrinsics(
-            resize_intrinsics(own, columns / width, rows / height), float(-left), float(-top)
-        )
-        for own, (top, left, rows, columns) in zip(seen.intrinsics, fitted.crops, strict=True)
-    ]
+    intrinsics = []
+    for own, (top, left, rows, columns) in zip(seen.intrinsics, fitted.crops, strict=True):
+        resized = resize_intrinsics(own, columns / width, rows / height)
+        intrinsics.append(crop_intrinsics(resized, float(-left), float(-top)))
     return PhotoCameras(Cameras(torch.stack(intrinsics), seen.c2w), _depth_range(features))
 
 
-def reconstruct_cameras(
-    photos: Sequence[UprightPhoto],
-) -> tuple[list[UprightPhoto], PhotoCameras]:
+def reconstruct_cameras(photos: Sequence[UprightPhoto]) -> tuple[list[UprightPhoto], PhotoCameras]:
     """Match all photos by COLMAP, on the CPU; return those that it could place."""
-    pycolmap = _import_pycolmap()
+    try:
+        import pycolmap  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("--method colmap needs pycolmap: pip install pycolmap") from error
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         (root / "images").mkdir()
@@ -91,9 +90,7 @@ def reconstruct_cameras(
         placed = [originals[view] for view in scene.view_names]
         lenses = tuple(photo.lens for photo in reader.photos if photo.lens is not None)
     if len(placed) < len(photos):
-        _LOG.warning(
-            "COLMAP placed %d of %d photos; the others are left out", len(placed), len(photos)
-        )
+        _LOG.warning("COLMAP placed %d of %d photos; others are left out", len(placed), len(photos))
     intrinsics = torch.stack([lens.intrinsics for lens in lenses]).float()
     near, far = scene.near_far.tolist()
     return placed, PhotoCameras(Cameras(intrinsics, scene.cameras.c2w), (near, far), lenses)
@@ -101,9 +98,8 @@ def reconstruct_cameras(
 
 def write_transforms(path: Path, photos: Sequence[UprightPhoto], estimated: PhotoCameras) -> None:
     """Write ``transforms.json``; photos are named relative to its folder."""
-    frames = [
-        _frame(photo, estimated.cameras[place], path.parent) for place, photo in enumerate(photos)
-    ]
+    cameras = estimated.cameras
+    frames = [_frame(photo, cameras[place], path.parent) for place, photo in enumerate(photos)]
     for frame, lens in zip(frames, estimated.lenses, strict=False):
         model, names = _DISTORTION[lens.model]
         frame |= {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
@@ -158,13 +154,3 @@ def _solve(pycolmap: Any, root: Path, one_camera: bool) -> None:  # noqa: ANN401
     best = max(models.values(), key=lambda model: model.num_reg_images())
     (root / "sparse" / "0").mkdir(parents=True)
     best.write_binary(str(root / "sparse" / "0"))
-
-
-def _import_pycolmap() -> Any:  # noqa: ANN401
-    try:
-        import pycolmap  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "--method colmap needs the package pycolmap: pip install pycolmap"
-        ) from error
-    return pycolmap

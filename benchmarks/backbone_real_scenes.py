@@ -117,14 +117,7 @@ def split_spec(spec: str) -> tuple[Path, list[str]]:
 def plan_groups(
     scene: PosedScene, num_views: int, targets: Sequence[int] = (), pool: Sequence[int] = ()
 ) -> tuple[tuple[int, ...], ...]:
-    """Join every target and the views nearest to it.
-
-    Args:
-        scene: What is evaluated.
-        num_views: Views of a group.
-        targets: One group each; a few that are spread evenly if none are named.
-        pool: What the others are chosen from; all views if none are named.
-    """
+    """Join every target, by default a few, and the views of the pool nearest to it."""
     targets = targets or spread_evenly(scene.view_ids, GROUPS)
     pool = pool or scene.view_ids
     return tuple((target, *scene.nearest(target, pool, num_views - 1)) for target in targets)
@@ -137,19 +130,16 @@ def _colmap_points(folder: Path, scene: PosedScene) -> Points:
         return {}
     points = read_colmap_points(model)
     if len(points.seen) != len(scene.view_ids):
-        logger.warning(
-            "%s: not used, it has %d images and the scene %d",
-            *(model, len(points.seen), len(scene.view_ids)),
-        )
+        counts = len(points.seen), len(scene.view_ids)
+        logger.warning("%s: not used, it has %d images and the scene %d", model, *counts)
         return {}
     # Both count in the order of the pictures' names.
-    return {
-        view: points.positions[seen] for view, seen in zip(scene.view_ids, points.seen, strict=True)
-    }
+    views = zip(scene.view_ids, points.seen, strict=True)
+    return {view: points.positions[seen] for view, seen in views}
 
 
 def evaluate(arguments: argparse.Namespace) -> str:
-    """Evaluate the weights on all scenes, write everything, and return a table."""
+    """Evaluate the weights on all scenes, write the results, and return a table."""
     start = time.perf_counter()
     scenes = read_scenes(arguments)
     out = check_output_folder(arguments.out, "--out")
@@ -168,9 +158,8 @@ def evaluate(arguments: argparse.Namespace) -> str:
         groups = list(evaluate_scene(predict, real, side, patch, device))
         rows[real.scene.name] = scene_report(groups)
         save_image(out / f"{real.scene.name}.png", picture(groups[0]))
-    means = {
-        who: mean_summary([row[who] for row in rows.values()]) for who in ("network", "trivial")
-    }
+    both = ("network", "trivial")
+    means = {who: mean_summary([row[who] for row in rows.values()]) for who in both}
     settings = {**vars(arguments), "device": str(device), "torch": torch.__version__}
     report = {"settings": settings, "scenes": rows, "mean": means}
     write_text(out / "real_scenes.json", json.dumps(report, indent=1) + "\n")
@@ -185,10 +174,7 @@ def scene_report(groups: Sequence[GroupResult]) -> dict:
         "trivial": summarize([group.trivial for group in groups]),
         "depth_reference": sorted({group.reference for group in groups}),
         "depth_points": sum(len(group.errors.depth_ratios) for group in groups),
-        "groups": [
-            {"views": list(group.view_ids), "network": summarize([group.errors])}
-            for group in groups
-        ],
+        "groups": [{"views": [*g.view_ids], "network": summarize([g.errors])} for g in groups],
     }
 
 
@@ -197,7 +183,9 @@ def table(rows: dict[str, dict]) -> Iterator[str]:
     width = max(len(name) for name in rows)
     yield f"{'':{width}}         " + "".join(f"{heading:>9}" for _, heading, _ in COLUMNS)
     for name, row in rows.items():
-        yield f"{name:{width}} network {_cells(row['network'])}  {_reference(row)}".rstrip()
+        points = row.get("depth_points")
+        reference = f"  {points} points: {', '.join(row['depth_reference'])}" if points else ""
+        yield f"{name:{width}} network {_cells(row['network'])}{reference}"
         yield f"{'':{width}} trivial {_cells(row['trivial'])}"
 
 
@@ -225,12 +213,6 @@ def _cells(summary: Summary) -> str:
         f"{'-':>9}" if value is None else f"{value * factor:9.{3 if factor == 1 else 1}f}"
         for value, factor in values
     )
-
-
-def _reference(row: dict) -> str:
-    if not row.get("depth_points"):
-        return ""
-    return f"{row['depth_points']} points: {', '.join(row['depth_reference'])}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,9 +1,7 @@
 """Evaluation of a backbone on photographs with known cameras.
 
-Cameras are compared by the relative poses of all pairs of a group of views, focal lengths and depth
-as they are. Depth is compared where it is known: at every pixel where the scene has depth maps,
-else at triangulated points, in the views that see them, after one factor per group has made the
-medians equal.
+Cameras are compared by the relative poses of all pairs of a group of views. Depth is compared at
+every pixel of depth maps, else at triangulated points, after median scaling of each group.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from torch.nn import functional
 from datasets.matching import triangulate_views
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from models.vggt.frozen import network_size
+from models.vggt.backbone import network_size
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import decode_pose
 from training.vggt.evaluation import area_under_curve, depth_ratios, pair_errors, trivial_prediction
@@ -83,15 +81,7 @@ def evaluate_scene(
     patch: int,
     device: torch.device | str = "cpu",
 ) -> Iterator[GroupResult]:
-    """Yield the result for every group of a scene.
-
-    Args:
-        predict: Returns depth, its confidence and pose encodings of views with one batch axis.
-        real: The scene.
-        side: Of the network's input, in pixels: the longer one, a multiple of the patch.
-        patch: Side of the network's patch.
-        device: Where to predict.
-    """
+    """Yield the result for every group of a scene; the input's longer side has ``side`` pixels."""
     for view_ids in real.groups:
         native = real.scene.load_views(view_ids)
         points, reference = _reference_points(real, view_ids, native)
@@ -110,10 +100,7 @@ def evaluate_scene(
 
 
 def network_views(views: Views, side: int, patch: int) -> Views:
-    """Shrink whole pictures to the network's input, cameras and depth with them.
-
-    The result has a batch axis of length 1.
-    """
+    """Shrink pictures, cameras and depth to the network's input; add a batch axis."""
     height, width = network_size(*views.size, side, patch)
     scale_x, scale_y = width / views.size[1], height / views.size[0]
     images = functional.interpolate(
@@ -168,18 +155,15 @@ def summarize(groups: Sequence[GroupErrors]) -> Summary:
     )
     errors = torch.maximum(rotations, directions)[None]
     factors = torch.maximum(ratios, 1 / ratios)
-    depth = {
-        "abs_rel": (ratios - 1).abs().mean(),
-        "within_103": (factors < 1.03).float().mean(),
-        "within_125": (factors < 1.25).float().mean(),
-    }
+    depth = {"abs_rel": (ratios - 1).abs()}
+    depth |= {"within_103": (factors < 1.03).float(), "within_125": (factors < 1.25).float()}
     return {
         "auc_5": float(area_under_curve(errors, 5)),
         "auc_30": float(area_under_curve(errors, 30)),
         "rotation_median": float(rotations.median()),
         "direction_median": float(directions.median()),
         "focal_median": float(focals.median()),
-        **{name: float(value) if len(ratios) else None for name, value in depth.items()},
+        **{name: float(each.mean()) if len(ratios) else None for name, each in depth.items()},
     }
 
 
@@ -208,8 +192,7 @@ def _reference_points(
         if inside > MIN_INSIDE * expected:
             return points, "COLMAP points"
         logger.warning(
-            "%s: COLMAP's points are not used, only %d of %d fall into the pictures that are "
-            "said to see them",
+            "%s: COLMAP's points are not used, only %d of %d fall into their pictures",
             *(real.scene.name, inside, expected),
         )
     return triangulate_views(views), "triangulated matches"

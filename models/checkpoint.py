@@ -1,8 +1,7 @@
 """A model or a fine-tuned scene from its file alone.
 
-A checkpoint of general training holds the weights of a model, and the settings to build it. A
-scene file, of fine-tuning, holds all that rendering the scene needs: neither the general
-checkpoint, nor the backbone, nor the photographs have to be there.
+A checkpoint of general training holds a model's weights and settings. A scene file, of fine-tuning,
+holds all that rendering needs: no general checkpoint, backbone or photographs have to be there.
 """
 
 from __future__ import annotations
@@ -78,12 +77,11 @@ def read_checkpoint(path: str) -> Checkpoint:
     content = general_content(file)
     header = content["vggt_nerf"]
     settings = header["settings"]
+    backbone = settings_from_plain(BackboneConfig, settings["backbone"], f"{file}: backbone")
     return Checkpoint(
         path=file,
         model_config=settings_from_plain(ModelConfig, settings["model"], f"{file}: model"),
-        backbone_config=settings_from_plain(
-            BackboneConfig, settings["backbone"], f"{file}: backbone"
-        ),
+        backbone_config=backbone,
         backbone_fingerprint=header["backbone_fingerprint"],
         weights=model_weights(content),
         step=content.get("global_step"),
@@ -111,19 +109,13 @@ def model_weights(content: dict[str, Any]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class FinetunedScene:
-    """A fine-tuned scene, ready to render."""
+    """A fine-tuned scene, ready to render; other fields as in ``SceneHeader``."""
 
     scene: SceneModel
     name: str
     train_ids: tuple[int, ...]
     test_ids: tuple[int, ...]
     settings: dict[str, Any]
-    """All settings of the run."""
-
-    @property
-    def cameras(self) -> Cameras:
-        """Cameras of the training views, ``(view,)``."""
-        return self.scene.cameras
 
     def render(
         self,
@@ -132,10 +124,7 @@ class FinetunedScene:
         near_far: Float[Tensor, " 2"] | None = None,
         chunk: int = 16384,
     ) -> RenderedImages:
-        """Render cameras ``(target,)``, in bfloat16 on a GPU.
-
-        Size (that of the intrinsics) and depth range are by default those of the training views.
-        """
+        """Render in bfloat16 on a GPU; by default in size and range of the training views."""
         device = self.scene.images.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             return self.scene.render_images(cameras, size or self.scene.size, chunk, near_far)

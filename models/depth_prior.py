@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from models.depth_scale import PredictedGeometry, fit_scale
-from models.vggt.frozen import BackboneFeatures
+from models.vggt.backbone import BackboneFeatures
 from models.vggt.pose_encoding import decode_pose
 from utils.cameras import Cameras, cell_grid, full_precision, reproject
 
@@ -65,15 +65,8 @@ def build_depth_prior(
 ) -> DepthPrior:
     """Scale the backbone's depth to the given cameras and weigh it by multi-view consistency.
 
-    Finite whatever the backbone predicts; no synchronisation with the device.
-
-    Args:
-        backbone: With depth and, if there are any, cameras.
-        images: Source images.
-        cameras: Their given cameras.
-        near_far: Depth range, in the unit of the cameras.
-        view_mask: Views that exist, at least one of each scene; all unless given. Others get no
-            confidence and do not vote.
+    Finite whatever the backbone predicts; no synchronisation with the device. Views outside of
+    ``view_mask`` get no confidence and do not vote.
     """
     if backbone.depth is None or backbone.depth_conf is None:
         return empty_depth_prior(images, near_far)
@@ -84,23 +77,22 @@ def build_depth_prior(
         if view_mask is None:
             view_mask = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
         geometry = _predicted(backbone, cells, view_mask)
-        fit = fit_scale(geometry, images, cameras, near_far)
+        scale, reliability = fit_scale(geometry, images, cameras, near_far)
         near, far = (near_far[:, i, None, None, None] for i in (0, 1))
-        scaled = geometry.depth * fit.scale[:, None, None, None]
+        scaled = geometry.depth * scale[:, None, None, None]
         depth = scaled.maximum(near).minimum(far)
         agreed = multiview_consistency(depth, geometry.confidence, cameras, size, view_mask)
         # A depth that had to be clamped is no measurement.
         inside = (scaled >= near * 0.9) & (scaled <= far * 1.1)
         confidence = geometry.confidence * agreed * inside * view_mask[:, :, None, None]
-        return DepthPrior(depth, confidence, torch.nan_to_num(fit.reliability))
+        return DepthPrior(depth, confidence, torch.nan_to_num(reliability))
 
 
 def _predicted(
     backbone: BackboneFeatures, size: tuple[int, int], view_mask: Bool[Tensor, "batch view"]
 ) -> PredictedGeometry:
     """Bring the maps to one size and make everything finite."""
-    if backbone.depth is None or backbone.depth_conf is None:
-        raise ValueError("the backbone was not asked for depth")
+    assert backbone.depth is not None and backbone.depth_conf is not None
     depth, raw = backbone.depth.float(), backbone.depth_conf.float()
     usable = depth.isfinite() & (depth > 1e-6) & (depth < 1e6) & ~raw.isnan()
     depth = torch.where(usable, depth, 1.0)
@@ -125,12 +117,7 @@ def multiview_consistency(
 ) -> Float[Tensor, "batch view rows columns"]:
     """Return how far the other views confirm each depth, in [0, 1]; 0.5 where none sees it.
 
-    Args:
-        depth: z-depths of every view.
-        confidence: Per-pixel confidence in [0, 1].
-        cameras: Of the views.
-        size: Height and width of their images.
-        view_mask: Views that exist.
+    Pixels vote by their confidence in [0, 1]; ``size`` is the images' height and width.
     """
     views, (rows, columns) = depth.shape[1], depth.shape[-2:]
     pixels = cell_grid((rows, columns), size, depth.device)

@@ -30,10 +30,6 @@ def refine_depth_prior(build_volume: VolumeBuilder, scene: SceneFeatures) -> Dep
     """Replace the depth of every source by that of a cost volume in front of it.
 
     Not differentiable: the volume is trained on targets, whose images it does not see.
-
-    Args:
-        build_volume: The model's, which reads the prior that there is.
-        scene: The encoded sources.
     """
     with _no_cached_casts(scene.images):
         found = [

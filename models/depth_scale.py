@@ -2,9 +2,7 @@
 
 Two scores are added up. First, every pair of camera centres has a predicted and a given distance.
 Second, at the right scale the views agree: a pixel that is lifted by its scaled depth and the
-*given* cameras meets, in another view, the same scaled depth and the same texture. The second
-alone finds the scale when the predicted cameras are useless; the first breaks ties where nothing
-has texture or relief.
+*given* cameras meets, in another view, the same scaled depth and the same texture.
 """
 
 from __future__ import annotations
@@ -31,16 +29,6 @@ CENTER_BONUS, CENTER_TOLERANCE = 0.1, 0.05
 """Score of a perfect fit of the camera centres, and the relative width of its peak."""
 DISTINCT = 0.1
 """Lead of the best score over the average candidate that counts as unmistakable."""
-
-
-@dataclass(frozen=True)
-class ScaleFit:
-    """Scale per scene, with its reliability."""
-
-    scale: Float[Tensor, " batch"]
-    """Given unit per predicted unit."""
-    reliability: Float[Tensor, " batch"]
-    """In [0, 1]; 0 for a single view."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +64,11 @@ def fit_scale(
     images: Float[Tensor, "batch view 3 height width"],
     cameras: Cameras,
     near_far: Float[Tensor, "batch 2"],
-) -> ScaleFit:
-    """Search the scales that put the scene's middle between near and far.
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Search the scales (given per predicted unit) that put the scene's middle in the depth range.
 
-    Not differentiable; no synchronisation with the device.
+    Returned with it is its reliability in [0, 1], 0 for a single view. Not differentiable; no
+    synchronisation with the device.
     """
     evidence = _gather_evidence(geometry, images, cameras)
     from_centers, quality = center_scale(geometry.centers, cameras.centers, geometry.view_mask)
@@ -89,15 +78,15 @@ def fit_scale(
     low, high = (near_far[:, 0] * 0.8 / middle).log(), (near_far[:, 1] * 1.25 / middle).log()
     anchor = from_centers.log().clamp(low, high)
     steps = torch.linspace(0, 1, COARSE_CANDIDATES, device=low.device)
-    candidates = low[:, None] + steps * (high - low)[:, None]
+    candidates = torch.cat([low[:, None] + steps * (high - low)[:, None], anchor[:, None]], 1)
     step = (high - low) / (COARSE_CANDIDATES - 1)
 
     def score(logs: Tensor, step: Tensor) -> Tensor:
         bonus = torch.exp(-((logs - anchor[:, None]) / CENTER_TOLERANCE).square() / 2)
         return _consistency(evidence, logs, step) + CENTER_BONUS * quality[:, None] * bonus
 
-    scores = score(torch.cat([candidates, anchor[:, None]], 1), step)
-    best = _best(torch.cat([candidates, anchor[:, None]], 1), scores)
+    scores = score(candidates, step)
+    best = _best(candidates, scores)
     offsets = torch.linspace(-FINE_REACH, FINE_REACH, FINE_CANDIDATES, device=low.device)
     for _ in range(2):
         candidates = best[:, None] + offsets * step[:, None]
@@ -105,7 +94,7 @@ def fit_scale(
         best = _best(candidates, score(candidates, step))
     peak = score(best[:, None], step)[:, 0]
     lead = ((peak - scores.mean(1)) / DISTINCT).clamp(0, 1)
-    return ScaleFit(best.exp(), lead * _agreeing_share(evidence, best))
+    return best.exp(), lead * _agreeing_share(evidence, best)
 
 
 def center_scale(
@@ -115,8 +104,8 @@ def center_scale(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Return the median ratio of given to predicted distances between centres, and its quality.
 
-    Only views of the mask count. Quality is in [0, 1]: low when the ratios scatter or are
-    few, 0 when all centres coincide. The ratio is then 1.
+    Quality is in [0, 1]: low when the ratios scatter or are few; 0, with a ratio of 1, when all
+    centres coincide.
     """
     count = given.shape[1]
     first, second = torch.triu_indices(count, count, 1, device=given.device)
@@ -142,14 +131,11 @@ def _gather_evidence(
     cameras: Cameras,
 ) -> _Evidence:
     size = (images.shape[-2], images.shape[-1])
-    rows, columns = _fit_side(size, MAP_SIDE)
-    depth = F.interpolate(geometry.depth, (rows, columns), mode="nearest-exact")
-    descriptors = patch_descriptors(
-        F.interpolate(images.float().mean(2), (rows, columns), mode="area")
-    )
+    map_size = _fit_side(size, MAP_SIDE)
+    depth = F.interpolate(geometry.depth, map_size, mode="nearest-exact")
+    descriptors = patch_descriptors(F.interpolate(images.float().mean(2), map_size, mode="area"))
     maps = torch.cat([depth.log()[:, :, None], descriptors], 2)
-    rows, columns = _fit_side(size, QUERY_SIDE)
-    pixels = cell_grid((rows, columns), size, depth.device)
+    pixels = cell_grid(_fit_side(size, QUERY_SIDE), size, depth.device)
     grid = view_grid(pixels, size).expand(maps.shape[0] * maps.shape[1], 1, -1, -1)
     weights = geometry.confidence.flatten(0, 1)[:, None]
     with_weights = F.interpolate(weights, maps.shape[-2:], mode="nearest-exact")

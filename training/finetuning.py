@@ -21,8 +21,7 @@ from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.scores import PerceptualDistance, find_perceptual_weights
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
-from models.scene_model import SceneModel, encode_views
-from models.source_selection import Frames, choose_sources
+from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO

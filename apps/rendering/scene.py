@@ -238,7 +238,7 @@ def open_tuned(
     scene = TunedScene(
         name=tuned.name,
         model=tuned.scene.model,
-        cameras=tuned.cameras.to("cpu"),
+        cameras=tuned.scene.cameras.to("cpu"),
         view_names=tuple(str(view) for view in tuned.train_ids),
         image_size=tuned.scene.size,
         near_far=tuned.scene.near_far.cpu(),

@@ -41,8 +41,7 @@ def grid_rotations(
     """Return the rotations of one view's tokens.
 
     Special tokens come first, at position (0, 0); the patch in row r and column c is at
-    (r + 1, c + 1). The tables are a few kilobytes and made afresh in every pass: that costs
-    less than it would to guard a cache against devices, compilation and autograd modes.
+    (r + 1, c + 1). Made afresh in every pass: this is cheaper than a cache is complicated.
     """
     rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
     columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)

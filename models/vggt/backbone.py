@@ -1,26 +1,195 @@
-"""The backbone that the settings choose: a VGGT, random weights of its sizes, or none."""
+"""The backbone as the radiance field uses it: fixed weights, any image size, low-rank tuning."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.config import BackboneConfig
+from models.vggt.aggregator import Aggregator
 from models.vggt.config import VGGTConfig
-from models.vggt.frozen import BackboneFeatures, FrozenVGGT, network_size
 from models.vggt.network import VGGT, Head, random_vggt
 from models.vggt.weights import read_config
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+FINGERPRINT_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class BackboneFeatures:
+    """Tokens and geometry at the network's resolution; None where a head did not run."""
+
+    tokens: tuple[Float[Tensor, "batch view channels rows columns"], ...]
+    """One map per layer that the heads read, channels last in memory."""
+    network_size: tuple[int, int]
+    """Height and width of the image that the network saw: the full picture, resized."""
+    depth: Float[Tensor, "batch view height width"] | None = None
+    """z-depth in the network's own unit."""
+    depth_conf: Float[Tensor, "batch view height width"] | None = None
+    """Confidence, from 1 up."""
+    pose_enc: Float[Tensor, "batch view 9"] | None = None
+    """Predicted cameras; see ``pose_encoding``."""
+
+
+class FrozenVGGT(nn.Module):
+    """A backbone that its parent can move between devices; only low-rank additions are trained."""
+
+    network: VGGT
+
+    def __init__(
+        self,
+        network: VGGT,
+        long_side: int | None = None,
+        tuned_blocks: int = 0,
+        tuned_rank: int = 8,
+    ) -> None:
+        """Freeze a network in place; by default its input is as large as in its training.
+
+        The last ``tuned_blocks`` pairs of attention blocks get additions of rank ``tuned_rank``.
+        """
+        super().__init__()
+        # Past nn.Module's registration, which would show the weights to the parent's
+        # parameters(), state_dict() and train().
+        object.__setattr__(self, "network", network.requires_grad_(False).eval())
+        self.long_side = network.config.img_size if long_side is None else long_side
+        self.fingerprint = fingerprint(network)
+        self.tuning: LowRankTuning | None = None
+        if tuned_blocks:
+            self.tuning = LowRankTuning(network.aggregator, tuned_blocks, tuned_rank)
+
+    @property
+    def token_channels(self) -> int:
+        """Channels of the token maps."""
+        return self.network.config.token_dim
+
+    @property
+    def num_layers(self) -> int:
+        """Number of the token maps."""
+        return len(self.network.config.intermediate_layer_idx)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenVGGT:
+        super()._apply(fn, recurse)
+        self.network._apply(fn, recurse)
+        return self
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch view 3 height width"],
+        heads: Collection[Head] = ("depth",),
+    ) -> BackboneFeatures:
+        """Return the features of views of any size; gradients reach low-rank additions alone."""
+        patch = self.network.config.patch_size
+        size = network_size(images.shape[-2], images.shape[-1], self.long_side, patch)
+        resized = resize_images(images.detach(), size)
+        # Normalisation layers and the residual stream stay in float32 under autocast.
+        on_gpu = images.device.type == "cuda"
+        learning = self.tuning is not None and torch.is_grad_enabled()
+        precision = torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu)
+        with torch.set_grad_enabled(learning), precision:
+            layers, patch_start = self.network.aggregator(resized)
+        with torch.no_grad():
+            prediction = self.network.predict(layers, size, heads)
+        grid = (size[0] // patch, size[1] // patch)
+        maps = [layer[:, :, patch_start:].unflatten(2, grid) for layer in layers]
+        return BackboneFeatures(
+            tokens=tuple(tokens.permute(0, 1, 4, 2, 3) for tokens in maps),
+            network_size=size,
+            depth=None if prediction.depth is None else prediction.depth.squeeze(-1),
+            depth_conf=prediction.depth_conf,
+            pose_enc=prediction.pose_enc,
+        )
+
+
+def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[int, int]:
+    """Return the (height, width) to which a whole picture is resized for the network.
+
+    The long side becomes ``long_side``, a positive multiple of the patch; the other the multiple
+    that is nearest to keeping the aspect ratio, which may change by half a patch.
+    """
+    if long_side < patch or long_side % patch:
+        below = max(1, long_side // patch) * patch
+        raise ValueError(
+            f"backbone_size={long_side} must be a positive multiple of the patch {patch}, for "
+            f"example {below} or {below + patch}"
+        )
+    short_patches = round(min(height, width) * long_side / max(height, width) / patch)
+    short_side = patch * max(1, short_patches)
+    return (short_side, long_side) if width >= height else (long_side, short_side)
+
+
+def resize_images(
+    images: Float[Tensor, "batch view 3 height width"], size: tuple[int, int]
+) -> Float[Tensor, "batch view 3 new_height new_width"]:
+    """Resize as the published preprocessing does: bicubic, antialiased, within [0, 1]."""
+    if images.shape[-2:] == size:
+        return images
+    flat = functional.interpolate(
+        images.flatten(0, 1), size=size, mode="bicubic", antialias=True, align_corners=False
+    )
+    return flat.clamp(0, 1).unflatten(0, images.shape[:2])
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Hash names, shapes and a few evenly spread values of every tensor: cheap also for VGGT-1B."""
+    digest = hashlib.sha256()
+    samples = []
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        flat = tensor.detach().reshape(-1)
+        samples.append(flat[:: max(1, flat.numel() // FINGERPRINT_SAMPLES)].float())
+    digest.update(torch.cat(samples).cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class LowRankAddition(nn.Module):
+    """What is added to the output of one linear layer ("LoRA", Hu et al., 2022); 0 at first."""
+
+    def __init__(self, layer: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(layer.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, layer.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch out"]:
+        """Return the addition for an input of the layer."""
+        return self.up(self.down(x))
+
+
+class LowRankTuning(nn.Module):
+    """Additions to every linear layer in the last blocks of alternating attention."""
+
+    def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
+        """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
+        super().__init__()
+        depth = len(aggregator.global_blocks)
+        if blocks > depth:
+            raise UserError(f"tuned_blocks={blocks}: the backbone has {depth} pairs of blocks")
+        tuned = [*aggregator.frame_blocks[-blocks:], *aggregator.global_blocks[-blocks:]]
+        layers = [
+            layer for block in tuned for layer in block.modules() if isinstance(layer, nn.Linear)
+        ]
+        self.additions = nn.ModuleList(LowRankAddition(layer, rank) for layer in layers)
+        for layer, addition in zip(layers, self.additions, strict=True):
+            layer.register_forward_hook(partial(_add, addition))
+
+
+def _add(addition: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output + addition(inputs[0])
+
 
 class NullBackbone(nn.Module):
-    """Null backbone for the ablation."""
+    """No tokens and no geometry, for an ablation."""
 
     fingerprint = "none"
     token_channels = 0
@@ -45,27 +214,19 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     check_backbone_size(config.backbone_size, config.vggt_path)
     if config.random_backbone:
         logger.warning(
-            "RANDOM BACKBONE: %s is used without its weights. Its features carry no geometry; "
-            "results say nothing about VGGT. Set random_backbone = false once the weights are "
-            "there.",
+            "RANDOM BACKBONE: %s is used without its weights; its features carry no geometry",
             config.vggt_path,
         )
         network = random_vggt(read_config(config.vggt_path), seed=0)
     else:
         network = VGGT.from_pretrained(config.vggt_path)
-    if config.tuned_blocks > network.config.depth:
-        raise UserError(
-            f"tuned_blocks={config.tuned_blocks}: {config.vggt_path} has {network.config.depth}"
-        )
     return FrozenVGGT(network, config.backbone_size, config.tuned_blocks, config.tuned_rank)
 
 
 def check_backbone_size(size: int, *folders: str) -> None:
-    """Refuse a size that is no multiple of the backbone's patch, without reading its weights.
+    """Refuse an input size that is no multiple of the backbone's patch, without its weights.
 
-    Args:
-        size: Longer side, in pixels, of the backbone's input.
-        folders: Where it may lie; if it lies in none of them, VGGT's patch is assumed.
+    If the backbone lies in none of the folders, VGGT's patch is assumed.
     """
     there = [folder for folder in folders if (Path(folder) / "config.json").is_file()]
     patch = read_config(there[0]).patch_size if there else VGGTConfig.patch_size

@@ -114,11 +114,8 @@ class Scratch(nn.Module):
         self.refinenet3 = FusionStage(channels, has_skip=True)
         self.refinenet4 = FusionStage(channels, has_skip=False)
         self.output_conv1 = nn.Conv2d(channels, channels // 2, 3, padding=1)
-        self.output_conv2 = nn.Sequential(
-            nn.Conv2d(channels // 2, HIDDEN_CHANNELS, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(HIDDEN_CHANNELS, out, 1),
-        )
+        hidden = nn.Conv2d(channels // 2, HIDDEN_CHANNELS, 3, padding=1)
+        self.output_conv2 = nn.Sequential(hidden, nn.ReLU(), nn.Conv2d(HIDDEN_CHANNELS, out, 1))
 
     def forward(
         self, layers: Sequence[Float[Tensor, "view _ _ _"]]
@@ -144,19 +141,14 @@ class DptHead(nn.Module):
         self.projects = nn.ModuleList(
             nn.Conv2d(config.token_dim, channels, 1) for channels in config.out_channels
         )
-        resize = [
-            nn.ConvTranspose2d(first, first, 4, stride=4),
-            nn.ConvTranspose2d(second, second, 2, stride=2),
-            nn.Identity(),
-            nn.Conv2d(fourth, fourth, 3, stride=2, padding=1),
-        ]
-        self.resize_layers = nn.ModuleList(resize)
+        enlarge4 = nn.ConvTranspose2d(first, first, 4, stride=4)
+        enlarge2 = nn.ConvTranspose2d(second, second, 2, stride=2)
+        halve = nn.Conv2d(fourth, fourth, 3, stride=2, padding=1)
+        self.resize_layers = nn.ModuleList([enlarge4, enlarge2, nn.Identity(), halve])
         self.scratch = Scratch(config, out)
 
     def forward(
-        self,
-        layers: Sequence[Float[Tensor, "batch view patch channel"]],
-        size: tuple[int, int],
+        self, layers: Sequence[Float[Tensor, "batch view patch channel"]], size: tuple[int, int]
     ) -> Float[Tensor, "batch view height width out"]:
         """Predict at the network's input ``size`` (height, width) from patch tokens alone.
 
@@ -182,9 +174,7 @@ class DptHead(nn.Module):
 def add_positions(features: Maps, image_size: tuple[int, int]) -> Maps:
     """Add sines and cosines of the position in the image, in units of its half diagonal.
 
-    Args:
-        features: Half of the channels receives the column's embedding, the other half the row's.
-        image_size: Height and width in pixels, which set the aspect ratio.
+    Half of the channels receives the column's embedding, the other half the row's.
     """
     _, channels, height, width = features.shape
     aspect = image_size[1] / image_size[0]

@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.vggt.aggregator import Aggregator
+from models.vggt.aggregator import Aggregator, DinoTransformer
 from models.vggt.attention import LayerScale
 from models.vggt.config import VGGTConfig
-from models.vggt.dino import DinoTransformer
 from models.vggt.heads import CameraHead, DptHead
 from models.vggt.weights import load_weights, read_config, save_weights
 
@@ -61,10 +60,7 @@ class VGGT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VGGT:
-        """Load ``config.json`` and the weights of a folder, in evaluation mode and float32.
-
-        ``UserError`` names what is missing, damaged, or not of this network.
-        """
+        """Load ``config.json`` and the weights of a folder, in evaluation mode and float32."""
         config = read_config(Path(folder))
         with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
             vggt = cls(config)
@@ -92,13 +88,9 @@ class VGGT(nn.Module):
         heads: Collection[Head] = ALL_HEADS,
         full_precision: bool = True,
     ) -> VGGTPrediction:
-        """Run heads on the aggregator's layers.
+        """Run heads on the aggregator's layers for images of a (height, width).
 
-        Args:
-            layers: First result of ``aggregator(images)``.
-            size: Height and width of those images.
-            heads: Which heads to run.
-            full_precision: Suspend any autocast, as the published network does.
+        In ``full_precision``, as the published network does, any autocast is suspended.
         """
         results: dict[str, Tensor | tuple[Tensor, ...]] = {}
         patches = [layer[:, :, self.config.patch_start :] for layer in layers]
@@ -118,10 +110,7 @@ class VGGT(nn.Module):
 
 
 def check_images(images: Tensor, patch_size: int) -> None:
-    """Refuse images of wrong axes, type, size or range.
-
-    The range is checked on the CPU only, where reading a value does not stall anything.
-    """
+    """Refuse images of wrong axes, type, size or, on the CPU, range: elsewhere reading stalls."""
     if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
         raise ValueError(
             "expected floating-point images (batch, view, 3, height, width), got "
@@ -146,8 +135,7 @@ def _confidence(logits: Tensor) -> Tensor:
 def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGGT:
     """Build a network with random weights that depend on the seed alone.
 
-    PyTorch's global generator is left as it is. ``layer_scale`` is the initial factor of the
-    residual branches outside the patch embedding.
+    ``layer_scale`` is the initial factor of the residual branches outside the patch embedding.
     """
     with torch.device("meta"):
         vggt = VGGT(config)

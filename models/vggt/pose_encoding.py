@@ -2,12 +2,8 @@
 
 Entries 0-2 are the translation of the world-to-camera transform, 3-6 its rotation as a quaternion
 with the scalar last (x, y, z, w; any norm), 7 and 8 the vertical and the horizontal field of view
-in radians. Lens centres off the middle of the image cannot be expressed.
-
-Half pixels: in this project's convention the image's edges are 0 and the width, so its middle, and
-the principal point here, is width / 2. The published code has the same number, but unprojects with
-integer coordinates for pixel centres; its rays therefore lie half a pixel up and to the left of
-ours. To reproduce its points, pass integer coordinates to ``utils.cameras.unproject``.
+in radians. The principal point is the middle of the image. The published code has the same, but
+unprojects integer coordinates for pixel centres: its rays lie half a pixel up and left of ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Folders of weights: reading them, or saying exactly why that cannot be done, and writing them."""
+"""Folders of weights."""
 
 from __future__ import annotations
 
@@ -69,11 +69,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
-    """Write ``config.json`` and, in half precision, ``model.safetensors``; return the latter.
-
-    The folder is then one that ``VGGT.from_pretrained`` reads. Files are replaced whole, the
-    weights last.
-    """
+    """Write ``config.json`` and, in half precision, ``model.safetensors``; return the latter."""
     path = folder / "model.safetensors"
     weights = {
         key: value.detach().to("cpu", torch.float16).contiguous()
@@ -81,9 +77,7 @@ def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
     }
     for key, value in weights.items():
         if not value.isfinite().all():
-            raise UserError(
-                f"tensor {key} has values that half precision cannot hold; not exported"
-            )
+            raise UserError(f"tensor {key} has values beyond half precision; not exported")
     write_text(path.with_name("config.json"), json.dumps(asdict(config), indent=2) + "\n")
     with written_whole(path) as partial:
         save_file(weights, partial, metadata={"format": "pt"})

@@ -18,7 +18,7 @@ from datasets.formats.lenses import Lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos, estimates_folder
-from models.vggt.frozen import BackboneFeatures, FrozenVGGT
+from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras
 from utils.errors import UserError

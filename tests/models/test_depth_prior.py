@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from datasets.views import Views
 from models.depth_prior import build_depth_prior
 from models.depth_scale import center_scale, patch_descriptors
-from models.vggt.frozen import BackboneFeatures
+from models.vggt.backbone import BackboneFeatures
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras
 

@@ -1,12 +1,8 @@
-"""Depth and camera errors, and the evaluation on procedural scenes that training never sees.
-
-The trivial prediction that all tables compare with is one depth everywhere and identical cameras.
-"""
+"""Depth and camera errors, and the evaluation on procedural scenes that training never sees."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -29,40 +25,25 @@ Prediction = tuple[Maps, Poses]
 """Depth and pose encodings."""
 
 
-@dataclass(frozen=True)
-class GeometryMetrics:
-    """One value per scene."""
-
-    abs_rel: Float[Tensor, " scene"]
-    """Mean of |depth - true depth| / true depth, after median scaling."""
-    within_103: Float[Tensor, " scene"]
-    """Share of pixels whose depth is right up to a factor of 1.03, after median scaling."""
-    within_125: Float[Tensor, " scene"]
-    """Share of pixels whose depth is right up to a factor of 1.25, after median scaling."""
-    auc_5: Float[Tensor, " scene"]
-    """Area under the curve of camera accuracy up to 5 degrees."""
-    auc_30: Float[Tensor, " scene"]
-    """Area under the curve of camera accuracy up to 30 degrees."""
-
-    def means(self) -> dict[str, Tensor]:
-        """Return the mean over the scenes, by name."""
-        return {field.name: getattr(self, field.name).mean() for field in fields(self)}
-
-
 @torch.no_grad()
-def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> GeometryMetrics:
-    """Compare predicted depth and cameras of a batch of scenes with the truth."""
+def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> dict[str, Float[Tensor, ""]]:
+    """Compare predicted depth and cameras with the truth; return means over the scenes.
+
+    Depth, after median scaling: its mean relative error, and the shares of pixels that are right up
+    to a factor of 1.03 and 1.25. Cameras: area under the accuracy curve up to 5 and 30 degrees.
+    """
     valid = (truth.masks & (truth.depths > 0) & truth.depths.isfinite()).flatten(1)
     ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid)
     cameras = decode_pose(pose_enc, *truth.size)
     errors = torch.maximum(*pair_errors(cameras, truth.cameras))
-    return GeometryMetrics(
-        abs_rel=_masked_mean((ratios - 1).abs(), valid),
-        within_103=_masked_mean(_within(ratios, 1.03), valid),
-        within_125=_masked_mean(_within(ratios, 1.25), valid),
-        auc_5=area_under_curve(errors, 5),
-        auc_30=area_under_curve(errors, 30),
-    )
+    metrics = {
+        "abs_rel": _masked_mean((ratios - 1).abs(), valid),
+        "within_103": _masked_mean(_within(ratios, 1.03), valid),
+        "within_125": _masked_mean(_within(ratios, 1.25), valid),
+        "auc_5": area_under_curve(errors, 5),
+        "auc_30": area_under_curve(errors, 30),
+    }
+    return {name: values.mean() for name, values in metrics.items()}
 
 
 def depth_ratios(depth: Pixels, truth: Pixels, valid: Bool[Tensor, "scene pixel"]) -> Pixels:
@@ -80,9 +61,8 @@ def depth_ratios(depth: Pixels, truth: Pixels, valid: Bool[Tensor, "scene pixel"
 def pair_errors(predicted: Cameras, truth: Cameras) -> tuple[Pairs, Pairs]:
     """Return rotation and translation-direction errors of all pairs of views, in degrees.
 
-    As Wang et al. ("PoseDiffusion", 2023, and "VGGT", 2025) measure it: relative poses of all
-    pairs of views, so that neither frame nor scale matter. Like theirs, the translation error
-    ignores the sign of the direction. No predicted translation counts as 90 degrees.
+    As in "PoseDiffusion" (Wang et al., 2023) and "VGGT", relative poses are compared, and the
+    sign of a translation's direction is ignored. No predicted translation counts as 90 degrees.
     """
     rotations, translations = _relative_poses(predicted)
     true_rotations, true_translations = _relative_poses(truth)
@@ -115,7 +95,7 @@ def evaluate_held_out(
     for request in held_out_requests(config):
         views = sample(request)
         metrics = geometry_metrics(*predict(views), views)
-        rows.append({name: mean * len(request.scene_ids) for name, mean in metrics.means().items()})
+        rows.append({name: mean * len(request.scene_ids) for name, mean in metrics.items()})
     return {name: float(sum(row[name] for row in rows)) / config.val_scenes for name in rows[0]}
 
 

@@ -4,10 +4,9 @@ Wang et al., "VGGT", 2025, section 3.3: a Huber loss on the pose encoding, and f
 maps ``|c * e| + |c * grad e| - alpha * log c`` with the predicted confidence c. Departures, beside
 that of ``camera_loss``:
 
-* Errors are relative to the true depth. In the unit of the mean distance, the objects in front of
-  a far background would hardly count, and depth is judged by its relative error anyway.
-* Errors grow logarithmically beyond ``ERROR_LIMIT``. The heads predict through an exponential, so
-  the gradient of a linear error would grow without bound; this one stays below ``ERROR_LIMIT``.
+* Errors are relative to the true depth: objects before a far background would hardly count.
+* Errors grow logarithmically beyond ``ERROR_LIMIT``, which bounds their gradient: the heads predict
+  through an exponential.
 * ``ALPHA / MAX_CONFIDENCE`` is added to the error. The best confidence for an error e is then
   ``ALPHA / (e + ALPHA / MAX_CONFIDENCE)``, which never exceeds ``MAX_CONFIDENCE``.
 """
@@ -75,10 +74,9 @@ class GeometryLosses:
 
 @torch.no_grad()
 def geometry_targets(views: Views) -> GeometryTargets:
-    """Bring a batch of scenes to the first camera's frame and a mean point distance of one.
+    """Bring scenes to the first camera's frame and a mean distance of all points from it of one.
 
-    The unit is the mean distance of all valid points from the first camera ("VGGT", section 3.4).
-    The network's own predictions are not normalised: it has to learn the unit.
+    Predictions are not normalised so: the network learns the unit ("VGGT", section 3.4).
     """
     height, width = views.size
     valid = views.masks & (views.depths > 0) & views.depths.isfinite()
@@ -116,9 +114,8 @@ def geometry_losses(prediction: VGGTPrediction, targets: GeometryTargets) -> Geo
 def camera_loss(pose_encodings: Sequence[Poses], truth: Poses) -> Float[Tensor, ""]:
     """Huber loss, with slope 1, of every iteration; the last one has weight 1.
 
-    Translations count relative to the cameras' distances from each other. In the unit of the mean
-    point distance, cameras that stand close together before a far background would have nothing
-    to learn from.
+    Translations count relative to the cameras' distances from each other, so that cameras that
+    stand close together before a far background have something to learn from.
     """
     baseline = truth[..., :3].norm(dim=-1).mean(1).clamp_min(LEAST_BASELINE)
     weights = truth.new_ones(len(truth), 1, 9)
@@ -137,14 +134,7 @@ def dense_loss(
     valid: Mask,
     gradient_strides: Sequence[int] = GRADIENT_STRIDES,
 ) -> Float[Tensor, ""]:
-    """Weight the size and the spatial gradient of the error by the predicted confidence.
-
-    Args:
-        errors: Prediction minus truth, in relative units.
-        confidence: From 1 up.
-        valid: Pixels that count; zero is returned if there are none.
-        gradient_strides: Distances in pixels over which the gradient is taken.
-    """
+    """Weight the size and the spatial gradient of relative errors by the predicted confidence."""
     errors = torch.where(valid[..., None], errors, 0.0)
     size = bounded(torch.linalg.vector_norm(errors, dim=-1))
     value = confidence * (size + ALPHA / MAX_CONFIDENCE) - ALPHA * confidence.log()

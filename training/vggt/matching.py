@@ -1,17 +1,17 @@
 """Auxiliary losses that teach correspondence between views early in training.
 
-Which patches of two views show the same surface is known exactly from depth and cameras. Three
-losses build on each other: features of corresponding patches are pulled together and all others of
-the same view pushed apart (InfoNCE, van den Oord et al., 2018); ``attention.py`` teaches attention
-heads to attend to the corresponding patch; and patch tokens have to tell how far their surface is
-shifted in the frame of reference, from which cameras follow. Parameters of these losses are
-dropped after training; the network's state stays that of VGGT.
+Which patches of two views show the same surface is known from depth and cameras. Features of
+corresponding patches are pulled together and all others of the same view pushed apart (InfoNCE, van
+den Oord et al., 2018); attention heads are taught to attend to the corresponding patch; and patch
+tokens predict how far their surface is shifted in the frame of reference, from which cameras
+follow. Parameters of these losses are dropped after training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datasets.views import Views
-from utils.cameras import Cameras, pixel_grid, project, unproject
+from models.vggt.aggregator import Aggregator
+from models.vggt.attention import Attention, Rotations, rotate
+from utils.cameras import pixel_grid, project, unproject
 
 NO_MATCH = -1
 FEATURE_DIM = 64
@@ -65,11 +67,9 @@ class MatchingHeads(nn.Module):
         layers: Sequence[Float[Tensor, "batch view patch channel"]],
         matches: Int[Tensor, "batch view patch"],
     ) -> MatchingResult:
-        """Match each view's patches with those of the next view (the first follows the last).
+        """Match each view's patches with the next view's, as ``find_matches`` found them.
 
-        Args:
-            layers: Patch tokens of the layers that the heads read.
-            matches: As ``find_matches`` returns them for ``next_views``.
+        ``layers`` are the patch tokens of the layers that the heads read.
         """
         results = []
         for index, projection in zip(FEATURE_LAYERS, self.projections, strict=True):
@@ -91,6 +91,74 @@ class MatchingHeads(nn.Module):
             )
             total = total + (errors * matched).sum() / matched.sum().clamp_min(1)
         return total / len(SHIFT_LAYERS)
+
+
+class AttentionSupervision:
+    """Cross-entropy of the attention of a few heads, computed again from recorded tokens.
+
+    Without supervision, heads whose queries find the matching patch are slow to emerge.
+    """
+
+    def __init__(
+        self, aggregator: Aggregator, blocks: Sequence[int] | None = None, heads: int = 1
+    ) -> None:
+        """Begin to record; copies of the aggregator that are made later record too, so make none.
+
+        The first ``heads`` of each block are supervised. By default these are the blocks of
+        attention between views a quarter and a half way through.
+        """
+        depth = len(aggregator.global_blocks)
+        self._heads = heads
+        self._patch_start = aggregator.patch_start
+        self._recorded: dict[Attention, tuple[Tensor, Rotations]] = {}
+        for index in sorted({depth // 4, depth // 2}) if blocks is None else blocks:
+            block: nn.Module = aggregator.global_blocks[index]
+            block.attn.register_forward_pre_hook(self._record)  # pyright: ignore
+
+    def loss(
+        self, matches: Int[Tensor, "batch view patch"], others: Sequence[int]
+    ) -> MatchingResult:
+        """Compare the attention in the last forward pass with ``find_matches`` for ``others``."""
+        views, patches = matches.shape[1:]
+        per_view = self._patch_start + patches
+        offsets = matches.new_tensor(others)[:, None] * per_view + self._patch_start
+        targets = torch.where(matches == NO_MATCH, NO_MATCH, matches + offsets)
+        targets = targets[:, None].expand(-1, self._heads, -1, -1)
+        results = []
+        for attention, (tokens, rotations) in self._recorded.items():
+            logits = attention_logits(attention, tokens, rotations, self._heads)
+            logits = logits.unflatten(2, (views, per_view))[:, :, :, self._patch_start :]
+            results.append(classify_matches(logits, targets))
+        self.clear()
+        return mean_result(results)
+
+    def clear(self) -> None:
+        """Drop what was recorded, in steps without this loss."""
+        self._recorded.clear()
+
+    def _record(self, attention: nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(attention, Attention)
+        tokens, rotations = arguments
+        self._recorded[attention] = (tokens, rotations)
+
+
+def attention_logits(
+    attention: Attention,
+    tokens: Float[Tensor, "batch token channel"],
+    rotations: Rotations,
+    heads: int,
+) -> Float[Tensor, "batch head token token"]:
+    """Return the scaled products of queries and keys of the first heads."""
+    channels = tokens.shape[-1]
+    per_head = channels // attention.heads
+    rows = torch.arange(heads * per_head, device=tokens.device)
+    rows = torch.cat([rows, rows + channels])
+    weight, bias = attention.qkv.weight[rows], attention.qkv.bias[rows]
+    projected = functional.linear(tokens.float(), weight, bias)
+    queries, keys = projected.unflatten(-1, (2, heads, per_head)).permute(2, 0, 3, 1, 4).unbind(0)
+    queries = rotate(attention.q_norm(queries), rotations)
+    keys = rotate(attention.k_norm(keys), rotations)
+    return queries @ keys.transpose(-1, -2) / per_head**0.5
 
 
 def classify_matches(
@@ -116,9 +184,8 @@ def mean_result(results: Sequence[MatchingResult]) -> MatchingResult:
 def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
     """Find for each patch of view v where view ``others[v]`` shows the same surface.
 
-    The surface point is the one under the patch's central pixel. ``NO_MATCH`` stands where it has
-    no known depth, leaves the other view, or is hidden there: its depth differs from the other
-    view's own by more than ``TOLERANCE``, relatively.
+    The point under the patch's central pixel counts. ``NO_MATCH`` stands where its depth is
+    unknown, and where it leaves the other view or is hidden there.
     """
     height, width = views.size
     rows, columns = height // patch, width // patch
@@ -128,10 +195,7 @@ def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
     depths = torch.where(views.masks, views.depths, 0.0)
     own = depths[..., middle, middle].flatten(2)
     points = unproject(centers, own, views.cameras)
-    cameras = views.cameras
-    pixels, expected = project(
-        points, Cameras(cameras.intrinsics[:, others], cameras.c2w[:, others])
-    )
+    pixels, expected = project(points, views.cameras[:, list(others)])
     size = pixels.new_tensor([width, height])
     inside = ((pixels >= 0) & (pixels < size)).all(-1) & (expected > 0)
     x, y = torch.where(inside[..., None], pixels, 0.0).long().unbind(-1)

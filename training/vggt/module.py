@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -17,12 +18,11 @@ from datasets.replay import RenderedBatches, StepPlans
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
 from training.optimization import ResumableSchedule, warmup_cosine
-from training.vggt.attention import AttentionSupervision
-from training.vggt.augmentation import jitter_colours
 from training.vggt.config import MiniTrainingConfig, OptimizerConfig
 from training.vggt.evaluation import geometry_metrics, predict_geometry
 from training.vggt.losses import geometry_losses, geometry_targets
 from training.vggt.matching import (
+    AttentionSupervision,
     MatchingHeads,
     find_matches,
     loss_weight,
@@ -38,14 +38,14 @@ LRATE_END = 0.01
 """Learning rate at the end, as a share of the highest."""
 WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.9995
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class VGGTMiniModule(pl.LightningModule):
     """Wire scenes, network, losses, averaging and logging.
 
-    Everything random in a step is drawn from (seed, step, rank), and the scenes that the loader
-    plans are numbered by step and rank: a resumed run goes on exactly. The trainer must not add
-    autocast of its own, since cameras and points need full precision; the network's is chosen here.
+    Everything random in a step is drawn from (seed, step, rank): a resumed run goes on exactly. The
+    trainer must not add autocast of its own, since cameras and points need full precision.
     """
 
     def __init__(
@@ -102,17 +102,17 @@ class VGGTMiniModule(pl.LightningModule):
         """Evaluate the averaged weights on held-out scenes."""
         views = self.render(batch)
         metrics = geometry_metrics(*predict_geometry(self.average, views), views)
-        for name, value in metrics.means().items():
+        for name, value in metrics.items():
             on_bar = name in ("abs_rel", "auc_30")
             self.log(f"val/{name}", value, on_bar, sync_dist=True, batch_size=len(views.images))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on network and matching heads, scheduled per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
-        optimizer, scheduler = build_optimizer(trained, self.config.optimizer)
+        optimizer, schedule = build_optimizer(trained, self.config.optimizer)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -150,12 +150,42 @@ class VGGTMiniModule(pl.LightningModule):
         return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
 
 
+def jitter_colours(
+    images: Float[Tensor, "batch view 3 height width"],
+    generator: torch.Generator,
+    *,
+    brightness: float = 0.25,
+    contrast: float = 0.25,
+    saturation: float = 0.4,
+    white_balance: float = 0.08,
+    grey_share: float = 0.05,
+) -> Float[Tensor, "batch view 3 height width"]:
+    """Change the colours of every view on its own, as between real photographs.
+
+    Images are RGB in [0, 1]. Changes are relative, those of ``white_balance`` of single channels;
+    ``grey_share`` of the views lose all colour.
+    """
+    leading = images.shape[:2]
+
+    def draw(spread: float, channels: int = 1) -> Tensor:
+        noise = torch.rand(*leading, channels, 1, 1, generator=generator, device=images.device)
+        return 1 + spread * (2 * noise - 1)
+
+    brighter, contrasted, saturated = draw(brightness), draw(contrast), draw(saturation)
+    balance = draw(white_balance, channels=3)
+    colourless = torch.rand(*leading, 1, 1, 1, generator=generator, device=images.device)
+    saturated = torch.where(colourless < grey_share, 0.0, saturated)
+    images = images * brighter * balance
+    weights = images.new_tensor(LUMINANCE)[:, None, None]
+    grey = (images * weights).sum(2, keepdim=True)
+    images = grey + saturated * (images - grey)
+    mean = grey.mean((-2, -1), keepdim=True)
+    return (mean + contrasted * (images - mean)).clamp(0, 1)
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
-    """Move the exponential moving average of the parameters towards the network's.
-
-    The decay rises from 0.1 at step 0, so that the first random weights are soon forgotten.
-    """
+    """Update the exponential moving average, whose decay rises from 0.1 at step 0."""
     update = get_ema_multi_avg_fn(min(EMA_DECAY, (1 + step) / (10 + step)))
     update(list(average.parameters()), list(network.parameters()), step)
 
@@ -165,8 +195,7 @@ def build_optimizer(
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
     """Return AdamW over the trainable parameters, and its schedule per step.
 
-    Vectors (biases, norms, layer scales) and tokens are exempt from weight decay. The warm-up
-    begins with its first step, not with a rate of 0.
+    Vectors and tokens are exempt from weight decay. The warm-up does not begin with a rate of 0.
     """
     decayed, exempt = [], []
     for name, parameter in parameters:

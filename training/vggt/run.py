@@ -31,12 +31,7 @@ scratch it halves the speed at which matching is learnt."""
 
 
 def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = None) -> Path:
-    """Train, and return the folder of the averaged weights.
-
-    Args:
-        config: All settings.
-        source: Of the scenes; the procedural generator if ``None``.
-    """
+    """Train, by default on procedural scenes, and return the folder of the averaged weights."""
     run = config.run
     folder = check_output_folder(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config, run.ckpt) if run.ckpt else None
@@ -118,12 +113,6 @@ def _checked_resume(config: MiniTrainingConfig, ckpt: str) -> Path:
     if "vggt_mini" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of the small backbone's training")
     theirs = asdict(settings_from_plain(MiniTrainingConfig, checkpoint["vggt_mini"], str(path)))
-    check_resumed_settings(
-        path,
-        asdict(config),
-        theirs,
-        structural=("network.",),
-        ignored=("run.",),
-        restart="--init_weights",
-    )
+    groups = ("network.",), ("run.",)
+    check_resumed_settings(path, asdict(config), theirs, *groups, restart="--init_weights")
     return path

@@ -1,7 +1,6 @@
 """Which procedural scenes a training step sees: few near views first, many wide ones later.
 
-What a step trains on is a function of the step alone, so that a resumed run goes on as if it had
-never stopped and all devices agree on shapes without communication.
+This is a function of the step alone, so that resumed runs go on exactly and devices agree.
 """
 
 from __future__ import annotations

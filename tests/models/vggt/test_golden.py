@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from models.vggt.backbone import network_size, resize_images
 from models.vggt.config import VGGTConfig
-from models.vggt.frozen import network_size, resize_images
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose, encode_pose
 from utils.cameras import unproject

@@ -14,7 +14,7 @@ from evaluation.rendering import TestViews
 from evaluation.scores import ViewImages
 from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
 from models.depth_refinement import expected_surface
-from models.source_selection import Frames, choose_sources
+from models.scene_model import Frames, choose_sources
 from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
 from training.finetuning_module import FineTuningModule, draw_sources

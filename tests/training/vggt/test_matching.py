@@ -8,11 +8,12 @@ from datasets.views import Views
 from models.vggt.attention import Attention, grid_rotations
 from models.vggt.network import random_vggt
 from training.vggt import matching
-from training.vggt.attention import AttentionSupervision, attention_logits
 from training.vggt.matching import (
     NO_MATCH,
+    AttentionSupervision,
     Matches,
     MatchingHeads,
+    attention_logits,
     find_matches,
     loss_weight,
     next_views,

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from training.vggt import module
-from training.vggt.augmentation import jitter_colours
 from training.vggt.config import OptimizerConfig
-from training.vggt.module import build_optimizer, update_average
+from training.vggt.module import build_optimizer, jitter_colours, update_average
 
 
 def test_average_follows_slowly_and_forgets_its_start(monkeypatch):

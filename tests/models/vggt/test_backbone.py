@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.vggt.frozen import FrozenVGGT, fingerprint, network_size, resize_images
+from models.vggt.backbone import FrozenVGGT, fingerprint, network_size, resize_images
 from models.vggt.network import random_vggt
+from utils.errors import UserError
 
 
 class Parent(nn.Module):
@@ -151,5 +152,5 @@ def test_gradients_reach_additions_and_not_the_network(tiny_vggt, images):
 
 
 def test_more_tuned_blocks_than_there_are(tiny_vggt):
-    with pytest.raises(ValueError, match="tuned_blocks=99"):
+    with pytest.raises(UserError, match="tuned_blocks=99"):
         FrozenVGGT(tiny_vggt, 28, tuned_blocks=99)
