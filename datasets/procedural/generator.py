@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.rendering import Quality, render_views
-from datasets.procedural.renderer.sensor import develop
+from datasets.procedural.renderer.rendering import Quality, develop, render_views
 from datasets.procedural.renderer.textures import load_photos
 from datasets.procedural.worlds.planning import PreparedBatch, join, plan_scene
 from datasets.views import Views

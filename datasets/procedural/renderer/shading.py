@@ -11,17 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datasets.procedural.renderer.intersection import dot
-from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.noise import octaves
-from datasets.procedural.renderer.scene_tensors import (
+from datasets.procedural.renderer.geometry import (
     Flags,
     Numbers,
     SceneTensors,
     Values,
     Vectors,
+    dot,
     pick,
 )
+from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
+from datasets.procedural.renderer.patterns import octaves
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import COLUMN, surface_colour
 from datasets.procedural.renderer.tracing import Hits, lamp_visible

@@ -9,9 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.intersection import FAR, Rays, enter_box, to_local
+from datasets.procedural.renderer.geometry import (
+    FAR,
+    Flags,
+    Rays,
+    SceneTensors,
+    Values,
+    Vectors,
+    enter_box,
+    to_local,
+)
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors
 
 _BLOBS_IN_KERNEL = 5
 """Blobs that one kernel takes on an accelerator."""

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from datasets.formats.images import read_image
 from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.noise import octaves
-from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place
-from datasets.procedural.renderer.scene_tensors import Numbers, Values, Vectors
+from datasets.procedural.renderer.geometry import Numbers, Values, Vectors
+from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place, octaves
 from utils.errors import UserError
 
 SIDE = 256

@@ -10,17 +10,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.intersection import (
+from datasets.procedural.renderer.geometry import (
     FAR,
+    Numbers,
     Rays,
+    SceneTensors,
+    Values,
+    Vectors,
     dot,
     hit_cards,
     hit_convex,
     hit_shell,
+    pick,
     quadric_value,
 )
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
 from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
 
 STEPS, SHADOW_STEPS = 40, 18

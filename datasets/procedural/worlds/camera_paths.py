@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets.procedural.renderer.textures import Number
-from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import Vector
+from datasets.procedural.worlds.scene import Rng, Vector
 
 Pose = Float[np.ndarray, "4 4"]
 

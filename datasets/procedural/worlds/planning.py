@@ -13,15 +13,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.intersection import dot, hit_cards, hit_convex, quadric_value
-from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer.geometry import (
+    SceneTensors,
+    dot,
+    hit_cards,
+    hit_convex,
+    quadric_value,
+)
 from datasets.procedural.renderer.shading import LAMPS
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import Material, Number
 from datasets.procedural.worlds.camera_paths import DTU_FIELD_OF_VIEW, CameraPath, dtu_poses
-from datasets.procedural.worlds.interpreter import Interpreter
-from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, SceneBuilder, Vector
+from datasets.procedural.worlds.language import Interpreter
+from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, Rng, SceneBuilder, Vector
 from utils.cameras import Cameras
 
 _ATTEMPTS = 6

@@ -12,9 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.renderer import kernels, tracing
-from datasets.procedural.renderer.intersection import Rays
+from datasets.procedural.renderer.geometry import Rays, SceneTensors
 from datasets.procedural.renderer.rendering import Quality, render_views
-from datasets.procedural.renderer.scene_tensors import SceneTensors
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.tracing import nearest_closed_form
 from datasets.procedural.worlds import scene
