@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -85,16 +86,11 @@ Affine = Float[Tensor, "scene slot 3 4"]
 Box = Float[Tensor, "scene 2 3"]
 
 
-@dataclass(frozen=True)
-class Rays:
+class Rays(NamedTuple):
     """Half lines; directions of any length, in whose units ray parameters count."""
 
     origins: Vectors
     directions: Vectors
-
-    def at(self, t: Values) -> Vectors:
-        """Return the points at ray parameters."""
-        return self.origins + t[..., None] * self.directions
 
 
 def dot(first: Float[Tensor, "*#batch 3"], second: Float[Tensor, "*#batch 3"]) -> Tensor:
@@ -109,14 +105,12 @@ def to_local(affine: Affine, vectors: Vectors, points: bool) -> list[PerSlot]:
     Written out rather than as a matrix product: that would lose bits under TF32.
     """
     x, y, z = (component[:, :, None] for component in vectors.unbind(-1))
-    rows = affine[:, None].unbind(-2)
-    first = [
-        torch.addcmul(row[..., 3], row[..., 0], x) if points else row[..., 0] * x for row in rows
-    ]
-    return [
-        torch.addcmul(torch.addcmul(value, row[..., 1], y), row[..., 2], z)
-        for value, row in zip(first, rows, strict=True)
-    ]
+    local = []
+    for row in affine[:, None].unbind(-2):
+        a, b, c, d = row.unbind(-1)
+        first = torch.addcmul(d, a, x) if points else a * x
+        local.append(torch.addcmul(torch.addcmul(first, b, y), c, z))
+    return local
 
 
 def quadric_value(quadric: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
