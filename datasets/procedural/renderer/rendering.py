@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.geometry import Rays, SceneTensors
 from datasets.procedural.renderer.patterns import hashed
@@ -24,15 +24,9 @@ _TILE = 32
 _PIXELS_ON_CPU = 20480
 """Pixels that are rendered at once on the CPU."""
 
+_WHITE = 2.2
+"""Light that becomes white."""
 Photos = Float[Tensor, "photo texel 3"]
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How carefully to render."""
-
-    samples: int
-    rays_per_chunk: int
 
 
 def render_views(
@@ -41,7 +35,7 @@ def render_views(
     lamps: Float[Tensor, "scene view lamp 8"],
     seeds: Int[Tensor, "scene view"],
     size: tuple[int, int],
-    quality: Quality,
+    quality: ProceduralConfig,
     photos: Photos | None = None,
 ) -> Float[Tensor, "scene view height width 4"]:
     """Render linear light and z-depth (0 where there is no surface) at (height, width)."""
@@ -56,7 +50,7 @@ def render_views(
     def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
         view = flat[images], lamps[images], seeds[images]
         return torch.cat(
-            [_render_pixels(tensors, *view, pixels, quality, photos) for pixels in chunks], 1
+            [_render_pixels(tensors, *view, few, quality.samples, photos) for few in chunks], 1
         )
 
     def render_one(image: int) -> Float[Tensor, "1 pixel 4"]:
@@ -107,10 +101,7 @@ def _sample_positions(
     angles = torch.arange(count - 1, device=pixels.device) / max(count - 1, 1)
     angles = 2 * math.pi * (angles + pixel_hash[..., None])
     ring = 0.42 * torch.stack([angles.cos(), angles.sin()], -1)
-    offsets = torch.cat(
-        [torch.zeros_like(pixel_hash)[..., None, None].expand(-1, -1, 1, 2), ring], 2
-    )
-    return (pixels[:, None] + offsets).flatten(1, 2)
+    return (pixels[:, None] + F.pad(ring, (0, 0, 1, 0))).flatten(1, 2)
 
 
 def _render_pixels(
@@ -119,22 +110,22 @@ def _render_pixels(
     lamps: Float[Tensor, "scene lamp 8"],
     seeds: Int[Tensor, " scene"],
     pixels: Float[Tensor, "pixel 2"],
-    quality: Quality,
+    samples: int,
     photos: Photos | None,
 ) -> Float[Tensor, "scene pixel 4"]:
     """Render one view of each scene at pixel centres."""
     column, row = pixels.to(torch.int32).unbind(-1)
     pixel_hash = hashed(column[None], row[None], seeds[:, None])
-    positions = _sample_positions(pixels, pixel_hash, quality.samples)
+    positions = _sample_positions(pixels, pixel_hash, samples)
     # Directions have camera-z 1, so that ray parameters are z-depths.
     directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras).contiguous()
     origins = cameras.centers[:, None].expand_as(directions).contiguous()
     hits = trace(scene, Rays(origins, directions))
-    lamp_samples = lamps, lamp_disc(pixel_hash, quality.samples)
+    lamp_samples = lamps, lamp_disc(pixel_hash, samples)
     light = shade(scene, hits, directions, 1 / cameras.intrinsics[:, :1, 0], lamp_samples, photos)
-    light = light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2)
+    light = light.clamp(0, 4).unflatten(1, (-1, samples)).mean(2)
     # The centre ray alone decides on the depth.
-    t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]
+    t, slot = hits.t[:, ::samples], hits.slot[:, ::samples]
     depth = torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)
     return torch.cat([light, depth[..., None]], -1)
 
@@ -154,14 +145,10 @@ def develop(
     gain, blur, noise, vignette, contrast = sensors.split([3, 1, 1, 1, 1], -1)
     light = _blurred(light, blur[:, 0]) * gain[..., None, None]
     light = light * (1 - vignette[..., None, None] * _squared_radius(light))
-    image = contrasted(tone_curve(light).clamp(0, 1) ** (1 / 2.2), contrast[..., None, None])
+    # Highlights are compressed smoothly (Reinhard et al., 2002, eq. 4).
+    toned = light * (1 + light / _WHITE**2) / (1 + 0.55 * light)
+    image = contrasted(toned.clamp(0, 1) ** (1 / 2.2), contrast[..., None, None])
     return (image + noise[..., None, None] * _normal_noise(image, seeds)).clamp(0, 1)
-
-
-def tone_curve(light: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Compress highlights smoothly; identity for small values (Reinhard et al., 2002, eq. 4)."""
-    white = 2.2
-    return light * (1 + light / white**2) / (1 + 0.55 * light)
 
 
 def contrasted(image: Images, slope: Float[Tensor, "image 1 1 1"]) -> Images:

@@ -31,16 +31,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from datasets.procedural.renderer.textures import Colour, Material, Number, linear
-from datasets.procedural.worlds.scene import (
-    QUADRICS,
-    Frame,
-    Lamp,
-    Rng,
-    SceneBuilder,
-    Vector,
-    frustum,
-)
+from datasets.procedural.renderer.textures import Material, Number, linear
+from datasets.procedural.worlds.scene import QUADRICS, Frame, Lamp, Rng, SceneBuilder, frustum
 
 _HEAD = re.compile(r"(material|object|part|scene|choice|constants)\b *(\w*)([ \d]*)(?:: *(.*))?")
 _ASSIGNMENT = re.compile(r"(\w+(?:, *\w+)*) *=(?!=) *(.+)")
@@ -161,19 +153,15 @@ def _bind(values: Values, names: Sequence[str], value: Any) -> None:  # noqa: AN
     values.update(zip(names, value if len(names) > 1 else [value], strict=True))
 
 
-def _scaled(colour: Colour, factor: Number) -> Colour:
-    return colour[0] * factor, colour[1] * factor, colour[2] * factor
-
-
-def _polar(away: Number, angle: Number, height: Number) -> Colour:
-    return away * math.cos(angle), away * math.sin(angle), height
-
-
 _FUNCTIONS: Values = {
-    function.__name__.lstrip("_"): function
-    for function in (dict, len, max, min, range, round, sum, _scaled, _polar)
-} | {name: getattr(math, name) for name in ("cos", "sin", "exp", "pi", "radians", "tau")}
-_FUNCTIONS |= {"grid": itertools.product, "linear": linear, "__builtins__": {}}
+    "scaled": lambda colour, factor: tuple(channel * factor for channel in colour),
+    "polar": lambda away, angle, z: (away * math.cos(angle), away * math.sin(angle), z),
+    "grid": itertools.product,
+    "linear": linear,
+    "__builtins__": {},
+}
+_FUNCTIONS |= {kind.__name__: kind for kind in (dict, len, max, min, range, round, sum)}
+_FUNCTIONS |= {name: getattr(math, name) for name in "cos sin exp pi radians tau".split()}
 _DRAWS = "uniform log_uniform normal integer chance pick colour shifted".split()
 
 
@@ -244,13 +232,9 @@ class Interpreter:
             if statement.when and not eval(statement.when, values):
                 continue
             drawn = {name: eval(code, values) for name, code in statement.clauses.items()}
-            turn = drawn.pop("turn", ())
-            x, y, z = drawn.pop("at", (0.0, 0.0, 0.0))
-            spot = frame.moved(
-                (x, y, z + top),
-                turn if isinstance(turn, tuple) else (turn,),
-                drawn.pop("scale", 1.0),
-            )
+            turn, (x, y, z) = drawn.pop("turn", ()), drawn.pop("at", (0.0, 0.0, 0.0))
+            turn = turn if isinstance(turn, tuple) else (turn,)
+            spot = frame.moved((x, y, z + top), turn, drawn.pop("scale", 1.0))
             height = self._row(statement, spot, values, drawn)
             if statement.stacked:
                 top += height
@@ -261,8 +245,7 @@ class Interpreter:
         if statement.verb == "scatter":
             self._scatter(str(statement.subject), spot, **drawn)
         elif statement.verb in SHAPES:
-            subject = eval(statement.subject, values)
-            self._add(statement.verb, subject, spot, drawn)
+            self._add(statement.verb, eval(statement.subject, values), spot, drawn)
         else:
             found = self.place(statement.verb, spot, drawn.get("with", {}), values)
             return found.get("height", 0.0)
@@ -291,7 +274,7 @@ class Interpreter:
                 quadric = frustum(drawn["taper"]) if verb == "frustum" else QUADRICS[verb]
                 scene.add_convex(spot, quadric, drawn["half"], subject)
 
-    def _scatter(self, name: str, frame: Frame, within: Vector, count: int) -> None:
+    def _scatter(self, name: str, frame: Frame, within: Sequence[Number], count: int) -> None:
         """Place objects on a surface, apart from each other."""
         taken: list[tuple[Number, Number, Number]] = []
         for _ in range(6 * count):
