@@ -8,16 +8,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
 from utils.config import parse_config
 from utils.errors import run_and_report
+from utils.settings import Length, Settings
 
 
 @dataclass(frozen=True)
-class DatasetConfig:
+class DatasetConfig(Settings):
     """What to write and where."""
 
     out: str
@@ -28,7 +30,7 @@ class DatasetConfig:
     """number of the first scene"""
     seed: int = 0
     """seed of all scenes"""
-    size: tuple[int, ...] = DtuSettings.size
+    size: Annotated[tuple[int, ...], Length((2,))] = DtuSettings.size
     """height and width of the images"""
     views: int = DtuSettings.num_views
     """views per scene, at most 49"""
@@ -41,24 +43,14 @@ class DatasetConfig:
     device: str = "cpu"
     """where to render, such as cpu or cuda"""
 
-    def __post_init__(self) -> None:
-        """Refuse sizes that are no height and width."""
-        if len(self.size) != 2:
-            raise ValueError(f"size={self.size}: give height and width")
-
 
 def write(config: DatasetConfig) -> str:
     """Write the data set and say where it is."""
-    generator = ProceduralGenerator(
-        ProceduralConfig(seed=config.seed, rig="dtu", samples=config.samples), config.device
-    )
-    settings = DtuSettings(
-        scene_ids=tuple(range(config.first_scene, config.first_scene + config.scenes)),
-        size=(config.size[0], config.size[1]),
-        num_views=config.views,
-        lights=config.lights,
-        held_out=config.held_out,
-    )
+    worlds = ProceduralConfig(seed=config.seed, rig="dtu", samples=config.samples)
+    generator = ProceduralGenerator(worlds, config.device)
+    scene_ids = tuple(range(config.first_scene, config.first_scene + config.scenes))
+    height, width = config.size
+    settings = DtuSettings(scene_ids, (height, width), config.views, config.lights, config.held_out)
     return f"{write_dtu(generator, config.out, settings)}: {config.scenes} scenes in DTU layout"
 
 

@@ -1,9 +1,8 @@
 """Make textures for procedural worlds: python -m apps.make_textures --out textures.
 
-Overlapping shapes of all sizes, each with a shade and a grain of its own, have much of the
-statistics of photographs (dead leaves: Lee, Mumford and Huang, "Occlusion models for natural
-images", 2001). Give the folder to training as texture_folder or world_photos; photographs of your
-own may lie beside them.
+Overlapping shapes of all sizes have much of the statistics of photographs (dead leaves: Lee, Mumford
+and Huang, "Occlusion models for natural images", 2001). Give the folder to training as
+texture_folder or world_photos; photographs of your own may lie beside them.
 """
 
 from __future__ import annotations
@@ -12,51 +11,43 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.random import Generator
 from torch import Tensor
 
 from utils.config import parse_config
 from utils.errors import UserError, run_and_report
 from utils.files import check_output_folder
 from utils.images import save_image
+from utils.settings import Count, Settings, Within
 
-_LARGEST = 0.4
-"""Radius of the largest shapes, in sides of the image."""
-_SMALLEST = (0.01, 0.06)
-"""Range of the radius of an image's smallest shapes."""
+_LARGEST, _SMALLEST = 0.4, (0.01, 0.06)
+"""Radius of the largest shapes, and range of that of the smallest, in sides of the image."""
 _COVERED = 4.0
 """So many times the shapes cover the image."""
 
 
 @dataclass(frozen=True)
-class TextureConfig:
+class TextureConfig(Settings):
     """What to make and where."""
 
     out: str = "textures"
     """folder for the images"""
-    count: int = 160
+    count: Count = 160
     """number of images"""
-    side: int = 256
+    side: Annotated[int, Within(16)] = 256
     """their width and height in pixels"""
     seed: int = 0
     """seed of the first image"""
 
-    def __post_init__(self) -> None:
-        """Refuse empty images."""
-        if self.count < 1 or self.side < 16:
-            raise ValueError(f"count={self.count} must be positive, side={self.side} at least 16")
-
 
 def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
-    """Make one image of areas that hide each other.
-
-    Radii follow a power law with exponent -3, which makes the image look alike at every scale.
-    Every area has a colour from the image's palette, a shading and a grain.
-    """
+    """Make one image of areas that hide each other, each with a colour, a shading and a grain."""
     rng = np.random.default_rng(seed)
     palette, grains = _palette(rng), [_grain(side, rng) for _ in range(4)]
     roundness = rng.uniform(0.2, 1.0)
@@ -64,7 +55,8 @@ def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
     smallest = np.exp(rng.uniform(*np.log(_SMALLEST)))
     covered = 0.0
     while covered < _COVERED:
-        # Drawn from a density that falls with the third power, by inverting its integral.
+        # Drawn from a density that falls with the third power (alike at every scale), by inverting
+        # its integral.
         radius = (_LARGEST**-2 + rng.uniform() * (smallest**-2 - _LARGEST**-2)) ** -0.5
         covered += 2 * radius**2
         outline = _outline(rng.uniform(-0.1, 1.1, 2) * side, radius * side, roundness, rng)
@@ -81,19 +73,17 @@ def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
     return torch.from_numpy(image.clip(0, 1)).permute(2, 0, 1).contiguous()
 
 
-def _palette(rng: np.random.Generator) -> np.ndarray:
+def _palette(rng: Generator) -> np.ndarray:
     """Draw a few colours that share a tint, from dark to bright."""
-    count = rng.integers(3, 9)
-    tint = rng.uniform(-0.12, 0.12, 3)
+    count, tint = rng.integers(3, 9), rng.uniform(-0.12, 0.12, 3)
     grey = np.linspace(0.05, 0.95, count) + rng.normal(0, 0.06, count)
     spread = rng.uniform(0.03, 0.2)
     return (grey[:, None] + tint + rng.normal(0, spread, (count, 3))).clip(0.02, 0.98)
 
 
-def _grain(side: int, rng: np.random.Generator) -> np.ndarray:
+def _grain(side: int, rng: Generator) -> np.ndarray:
     """Return noise whose amplitude falls with a power of the frequency, of unit deviation."""
-    slope = rng.uniform(0.6, 1.6)
-    stretch = np.exp(rng.normal(0, 0.5, 2))
+    slope, stretch = rng.uniform(0.6, 1.6), np.exp(rng.normal(0, 0.5, 2))
     y, x = np.meshgrid(*[np.fft.fftfreq(side) * factor for factor in stretch], indexing="ij")
     amplitude = 1 / np.maximum(np.hypot(x, y), 1 / side) ** slope
     amplitude[0, 0] = 0
@@ -102,16 +92,11 @@ def _grain(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _area(
-    region: tuple[slice, slice],
-    palette: np.ndarray,
-    grains: list[np.ndarray],
-    rng: np.random.Generator,
+    region: tuple[slice, slice], palette: np.ndarray, grains: list[np.ndarray], rng: Generator
 ) -> np.ndarray:
     """Return a region of the image in one colour with its shading and grain."""
-    color = palette[rng.integers(len(palette))]
-    grain = grains[rng.integers(len(grains))]
-    if rng.uniform() < 0.5:
-        grain = grain.T
+    color, grain = palette[rng.integers(len(palette))], grains[rng.integers(len(grains))]
+    grain = grain.T if rng.uniform() < 0.5 else grain
     rows, columns = (np.linspace(-0.5, 0.5, part.stop - part.start) for part in region)
     slope = rng.normal(0, 0.15, 2)
     shade = 1 + slope[0] * rows[:, None] + slope[1] * columns
@@ -119,9 +104,7 @@ def _area(
     return ((shade + strength * grain[region])[..., None] * color).astype(np.float32)
 
 
-def _outline(
-    center: np.ndarray, radius: float, roundness: float, rng: np.random.Generator
-) -> np.ndarray:
+def _outline(center: np.ndarray, radius: float, roundness: float, rng: Generator) -> np.ndarray:
     """Return the corners of an ellipse or of a polygon."""
     corners = 24 if rng.uniform() < roundness else rng.integers(3, 7)
     angles = 2 * np.pi * (np.arange(corners) + rng.uniform(0, 0.4, corners)) / corners

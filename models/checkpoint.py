@@ -117,6 +117,11 @@ class FinetunedScene:
     test_ids: tuple[int, ...]
     settings: dict[str, Any]
 
+    @property
+    def cameras(self) -> Cameras:
+        """Cameras of the training views, ``(view,)``."""
+        return self.scene.cameras
+
     def render(
         self,
         cameras: Cameras,

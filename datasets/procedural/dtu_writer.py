@@ -1,9 +1,4 @@
-"""Procedural scenes on disk, in the layout in which users have DTU.
-
-``Cameras/pair.txt``, ``Cameras/train/00000000_cam.txt``, ``Rectified/scan1_train/
-rect_001_3_r5000.png``, ``Depths/scan1_train/depth_map_0000.pfm`` with ``depth_visual_0000.png``,
-``lists/{train,val,test}.txt``. Scenes are numbered from scan1. Lengths are millimetres.
-"""
+"""Procedural scenes on disk, in the layout in which users have DTU, numbered from scan1."""
 
 from __future__ import annotations
 
@@ -23,14 +18,15 @@ from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.camera_paths import DTU_VIEWS
 from utils.cameras import Cameras
 from utils.errors import UserError
+from utils.files import write_text
 
 _LOG = logging.getLogger(__name__)
 
 MILLIMETRES = 200.0
 """Millimetres per world unit: brings the rig to DTU's 608 mm."""
-DEPTH_MIN, DEPTH_INTERVAL = 425.0, 2.5
 COMPLETE, PARTIAL = "procedural.json", "procedural.partial.json"
 """The marker: written first under the second name, renamed when all is on disk."""
+_DEPTH_MIN, _DEPTH_INTERVAL = 425.0, 2.5
 _PAIRS = 10
 
 
@@ -61,15 +57,16 @@ def write_dtu(generator: ProceduralGenerator, folder: Path | str, settings: DtuS
     if _is_complete(folder, marker):
         _LOG.info("%s: already complete, left as it is", folder)
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / COMPLETE).unlink(missing_ok=True)
-    (folder / PARTIAL).write_text(marker, encoding="utf-8")
+    write_text(folder / PARTIAL, marker)
     for number, scene in enumerate(settings.scene_ids, start=1):
         cameras = _write_scene(generator, folder, settings, f"scan{number}_train", scene)
         if number == 1:
             _write_cameras(folder / "Cameras", cameras)
         _LOG.info("%s: %d views of scene %d", folder, settings.num_views, scene)
-    _write_lists(folder / "lists", settings)
+    names = [f"scan{number}" for number in range(1, len(settings.scene_ids) + 1)]
+    kept = max(len(names) - settings.held_out, 1)
+    for split, listed in {"train": names[:kept], "val": names[kept:], "test": names[kept:]}.items():
+        write_text(folder / "lists" / f"{split}.txt", "\n".join(listed or names) + "\n")
     (folder / PARTIAL).replace(folder / COMPLETE)
     return folder
 
@@ -77,14 +74,9 @@ def write_dtu(generator: ProceduralGenerator, folder: Path | str, settings: DtuS
 def _check(rig: str, settings: DtuSettings) -> None:
     (height, width), scenes, views = settings.size, len(settings.scene_ids), settings.num_views
     if rig != "dtu":
-        raise UserError(
-            f"rig {rig!r}: all scans of a DTU folder share their cameras; choose 'dtu'."
-        )
+        raise UserError(f"rig {rig!r}: the scans of a DTU folder share cameras; choose 'dtu'.")
     if not scenes or not 1 <= views <= DTU_VIEWS:
-        raise UserError(
-            f"{scenes} scenes with {views} views: at least one scene and 1 to {DTU_VIEWS} views "
-            "are needed."
-        )
+        raise UserError(f"{scenes} scenes, {views} views: give 1 or more, and 1 to {DTU_VIEWS}.")
     if height % 4 or width % 4 or min(height, width) < 16:
         raise UserError(f"image size {width}x{height}: both sides must be multiples of 4, from 16.")
     if not settings.lights or not set(settings.lights) <= set(range(7)):
@@ -96,10 +88,7 @@ def _is_complete(folder: Path, marker: str) -> bool:
     if complete.is_file():
         if complete.read_text(encoding="utf-8") == marker:
             return True
-        raise UserError(
-            f"{complete}: the folder holds procedural scenes of other settings; delete it or "
-            "choose another folder."
-        )
+        raise UserError(f"{complete}: is of other settings; delete the folder or choose another.")
     if (folder / PARTIAL).is_file():
         _LOG.info("%s: was interrupted, writing it anew", folder)
     elif folder.is_dir() and any(folder.iterdir()):
@@ -114,7 +103,6 @@ def _write_scene(
     images, depths = folder / "Rectified" / name, folder / "Depths" / name
     images.mkdir(parents=True, exist_ok=True)
     depths.mkdir(parents=True, exist_ok=True)
-    views = None
     for light in settings.lights:
         # Light 3 is DTU's own choice for testing: it is the scene as it was designed.
         prepared = generator.prepare(
@@ -124,7 +112,6 @@ def _write_scene(
         pixels = (views.images[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
         for view, image in enumerate(pixels, start=1):
             Image.fromarray(image).save(images / f"rect_{view:03d}_{light}_r5000.png")
-    assert views is not None
     for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):
         write_pfm(depths / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
         mask = Image.fromarray(np.where(depth > 0, 255, 0).astype(np.uint8))
@@ -134,7 +121,6 @@ def _write_scene(
 
 def _write_cameras(folder: Path, cameras: Cameras) -> None:
     """Write camera files at a quarter of the image size, integer pixel centres, as MVSNet has."""
-    (folder / "train").mkdir(parents=True, exist_ok=True)
     scaled = Cameras(cameras.intrinsics.double(), cameras.c2w.double()).scaled_world(MILLIMETRES)
     for view, (intrinsics, w2c) in enumerate(zip(scaled.intrinsics, scaled.w2c, strict=True)):
         matrix = intrinsics.clone()
@@ -142,9 +128,9 @@ def _write_cameras(folder: Path, cameras: Cameras) -> None:
         matrix[:2, 2] -= 0.25
         matrix[:2] /= 4
         text = f"extrinsic\n{_rows(w2c)}\n\nintrinsic\n{_rows(matrix)}\n"
-        text += f"\n{DEPTH_MIN} {DEPTH_INTERVAL}\n"
-        (folder / "train" / f"{view:08d}_cam.txt").write_text(text, encoding="utf-8")
-    (folder / "pair.txt").write_text(_pairs(scaled), encoding="utf-8")
+        text += f"\n{_DEPTH_MIN} {_DEPTH_INTERVAL}\n"
+        write_text(folder / "train" / f"{view:08d}_cam.txt", text)
+    write_text(folder / "pair.txt", _pairs(scaled))
 
 
 def _rows(matrix: Float[Tensor, "row column"]) -> str:
@@ -160,17 +146,8 @@ def _pairs(cameras: Cameras) -> str:
     scores.fill_diagonal_(-1)
     count = min(_PAIRS, len(scores) - 1)
     best, index = torch.sort(scores, dim=-1, descending=True, stable=True)
-    lines = [str(len(scores))]
+    text = f"{len(scores)}\n"
     for view in range(len(scores)):
         listed = [f"{index[view, k]} {best[view, k]:.6g}" for k in range(count)]
-        lines += [str(view), " ".join([str(count), *listed])]
-    return "\n".join(lines) + "\n"
-
-
-def _write_lists(folder: Path, settings: DtuSettings) -> None:
-    names = [f"scan{number + 1}" for number in range(len(settings.scene_ids))]
-    kept = max(len(names) - settings.held_out, 1)
-    folder.mkdir(exist_ok=True)
-    for split, listed in {"train": names[:kept], "val": names[kept:], "test": names[kept:]}.items():
-        text = "\n".join(listed or names) + "\n"
-        (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+        text += f"{view}\n{' '.join([str(count), *listed])}\n"
+    return text

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.rendering import Quality, render_views
-from datasets.procedural.renderer.sensor import develop
+from datasets.procedural.renderer.rendering import develop, render_views
 from datasets.procedural.renderer.textures import load_photos
 from datasets.procedural.worlds.planning import PreparedBatch, join, plan_scene
 from datasets.views import Views
@@ -38,7 +37,6 @@ class ProceduralGenerator:
     def __init__(self, config: ProceduralConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        self.quality = Quality(config.samples, config.rays_per_chunk)
         self._photos = None
         if config.texture_folder is not None:
             self._photos = load_photos(config.texture_folder).to(self.device)
@@ -77,21 +75,12 @@ class ProceduralGenerator:
         """Render planned scenes on the generator's device."""
         device = self.device
         cameras, seeds = prepared.cameras.to(device), prepared.seeds.to(device)
-        rendered = render_views(
-            prepared.scenes.map(lambda tensor: tensor.to(device, non_blocking=True)),
-            cameras,
-            prepared.lamps.to(device),
-            seeds,
-            prepared.size,
-            self.quality,
-            self._photos,
-        )
+        scenes = prepared.scenes.map(lambda tensor: tensor.to(device, non_blocking=True))
+        lamps, quality = prepared.lamps.to(device), (self.config, self._photos)
+        rendered = render_views(scenes, cameras, lamps, seeds, prepared.size, *quality)
         light, depth = rendered[..., :3], rendered[..., 3]
-        images = develop(
-            light.flatten(0, 1).permute(0, 3, 1, 2),
-            prepared.sensors.to(device).flatten(0, 1),
-            seeds.flatten(),
-        ).unflatten(0, seeds.shape)
+        light, sensors = light.flatten(0, 1).permute(0, 3, 1, 2), prepared.sensors.to(device)
+        images = develop(light, sensors.flatten(0, 1), seeds.flatten()).unflatten(0, seeds.shape)
         views = Views(images, cameras, depth, torch.ones_like(depth, dtype=torch.bool))
         return ProceduralBatch(views, _depth_bounds(depth.flatten(1)))
 

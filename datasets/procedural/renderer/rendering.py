@@ -1,20 +1,20 @@
-"""From worlds and cameras to images: rays in chunks, light, depth and ids of every pixel."""
+"""From worlds and cameras to images: rays in chunks, light, depth and the sensor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.intersection import Rays
-from datasets.procedural.renderer.noise import hashed
-from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer.geometry import Rays, SceneTensors
+from datasets.procedural.renderer.patterns import hashed
 from datasets.procedural.renderer.shading import lamp_disc, shade
 from datasets.procedural.renderer.tracing import trace
 from utils.cameras import Cameras, pixel_directions, rotate
@@ -24,15 +24,9 @@ _TILE = 32
 _PIXELS_ON_CPU = 20480
 """Pixels that are rendered at once on the CPU."""
 
+_WHITE = 2.2
+"""Light that becomes white."""
 Photos = Float[Tensor, "photo texel 3"]
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How carefully to render."""
-
-    samples: int
-    rays_per_chunk: int
 
 
 def render_views(
@@ -41,7 +35,7 @@ def render_views(
     lamps: Float[Tensor, "scene view lamp 8"],
     seeds: Int[Tensor, "scene view"],
     size: tuple[int, int],
-    quality: Quality,
+    quality: ProceduralConfig,
     photos: Photos | None = None,
 ) -> Float[Tensor, "scene view height width 4"]:
     """Render linear light and z-depth (0 where there is no surface) at (height, width)."""
@@ -56,7 +50,7 @@ def render_views(
     def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
         view = flat[images], lamps[images], seeds[images]
         return torch.cat(
-            [_render_pixels(tensors, *view, pixels, quality, photos) for pixels in chunks], 1
+            [_render_pixels(tensors, *view, few, quality.samples, photos) for few in chunks], 1
         )
 
     def render_one(image: int) -> Float[Tensor, "1 pixel 4"]:
@@ -107,10 +101,7 @@ def _sample_positions(
     angles = torch.arange(count - 1, device=pixels.device) / max(count - 1, 1)
     angles = 2 * math.pi * (angles + pixel_hash[..., None])
     ring = 0.42 * torch.stack([angles.cos(), angles.sin()], -1)
-    offsets = torch.cat(
-        [torch.zeros_like(pixel_hash)[..., None, None].expand(-1, -1, 1, 2), ring], 2
-    )
-    return (pixels[:, None] + offsets).flatten(1, 2)
+    return (pixels[:, None] + F.pad(ring, (0, 0, 1, 0))).flatten(1, 2)
 
 
 def _render_pixels(
@@ -119,21 +110,75 @@ def _render_pixels(
     lamps: Float[Tensor, "scene lamp 8"],
     seeds: Int[Tensor, " scene"],
     pixels: Float[Tensor, "pixel 2"],
-    quality: Quality,
+    samples: int,
     photos: Photos | None,
 ) -> Float[Tensor, "scene pixel 4"]:
     """Render one view of each scene at pixel centres."""
     column, row = pixels.to(torch.int32).unbind(-1)
     pixel_hash = hashed(column[None], row[None], seeds[:, None])
-    positions = _sample_positions(pixels, pixel_hash, quality.samples)
+    positions = _sample_positions(pixels, pixel_hash, samples)
     # Directions have camera-z 1, so that ray parameters are z-depths.
     directions = rotate(pixel_directions(positions, cameras.intrinsics), cameras).contiguous()
     origins = cameras.centers[:, None].expand_as(directions).contiguous()
     hits = trace(scene, Rays(origins, directions))
-    lamp_samples = lamps, lamp_disc(pixel_hash, quality.samples)
+    lamp_samples = lamps, lamp_disc(pixel_hash, samples)
     light = shade(scene, hits, directions, 1 / cameras.intrinsics[:, :1, 0], lamp_samples, photos)
-    light = light.clamp(0, 4).unflatten(1, (-1, quality.samples)).mean(2)
+    light = light.clamp(0, 4).unflatten(1, (-1, samples)).mean(2)
     # The centre ray alone decides on the depth.
-    t, slot = hits.t[:, :: quality.samples], hits.slot[:, :: quality.samples]
+    t, slot = hits.t[:, ::samples], hits.slot[:, ::samples]
     depth = torch.where(torch.gather(scene.slot_material, 1, slot) >= 0, t, 0.0)
     return torch.cat([light, depth[..., None]], -1)
+
+
+Images = Float[Tensor, "image 3 height width"]
+
+
+def develop(
+    light: Images, sensors: Float[Tensor, "image 7"], seeds: Int[Tensor, " image"]
+) -> Images:
+    """Turn linear light into images in [0, 1].
+
+    ``sensors``: gain of each channel (exposure times white balance), blur (deviation in pixels),
+    noise (deviation of a mid grey), vignette (loss of light in the corners), contrast (slope of the
+    tone curve at a mid grey, relative to the natural one).
+    """
+    gain, blur, noise, vignette, contrast = sensors.split([3, 1, 1, 1, 1], -1)
+    light = _blurred(light, blur[:, 0]) * gain[..., None, None]
+    light = light * (1 - vignette[..., None, None] * _squared_radius(light))
+    # Highlights are compressed smoothly (Reinhard et al., 2002, eq. 4).
+    toned = light * (1 + light / _WHITE**2) / (1 + 0.55 * light)
+    image = contrasted(toned.clamp(0, 1) ** (1 / 2.2), contrast[..., None, None])
+    return (image + noise[..., None, None] * _normal_noise(image, seeds)).clamp(0, 1)
+
+
+def contrasted(image: Images, slope: Float[Tensor, "image 1 1 1"]) -> Images:
+    """Part dark from bright by an S-shaped curve that keeps 0, 1/2 and 1."""
+    bright, dark = image**slope, (1 - image) ** slope
+    return bright / (bright + dark)
+
+
+def _blurred(light: Images, sigma: Float[Tensor, " image"]) -> Images:
+    """Blur each image with its own 3-tap kernel."""
+    side = torch.exp(-0.5 / sigma.clamp_min(0.1) ** 2)[:, None, None, None]
+    side, middle = side / (1 + 2 * side), 1 / (1 + 2 * side)
+    padded = F.pad(light, (1, 1, 1, 1), mode="replicate")
+    wide = side * (padded[..., :-2] + padded[..., 2:]) + middle * padded[..., 1:-1]
+    return side * (wide[..., :-2, :] + wide[..., 2:, :]) + middle * wide[..., 1:-1, :]
+
+
+def _squared_radius(light: Images) -> Float[Tensor, "height width"]:
+    y = torch.linspace(-1, 1, light.shape[-2], device=light.device)
+    x = torch.linspace(-1, 1, light.shape[-1], device=light.device)
+    return 0.5 * (y[:, None] ** 2 + x**2)
+
+
+def _normal_noise(image: Images, seeds: Int[Tensor, " image"]) -> Images:
+    """Noise as a function of image seed, channel and pixel (Box and Muller, 1958)."""
+    count, channels, height, width = image.shape
+    index = torch.arange(height * width, dtype=torch.int32, device=image.device)
+    channel = torch.arange(channels, dtype=torch.int32, device=image.device)[:, None]
+    seed = seeds[:, None, None]
+    first = hashed(index, channel, seed).clamp_min(1e-6)
+    second = hashed(index, channel + 8, seed)
+    noise = (-2 * first.log()).sqrt() * (2 * math.pi * second).cos()
+    return noise.reshape(count, channels, height, width)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
-from datasets.procedural.renderer.intersection import dot
+from datasets.procedural.renderer import geometry
+from datasets.procedural.renderer.geometry import Flags, Numbers, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.noise import octaves
-from datasets.procedural.renderer.scene_tensors import (
-    Flags,
-    Numbers,
-    SceneTensors,
-    Values,
-    Vectors,
-    pick,
-)
+from datasets.procedural.renderer.patterns import octaves
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import COLUMN, surface_colour
 from datasets.procedural.renderer.tracing import Hits, lamp_visible
@@ -32,14 +25,9 @@ SHADOW_LAMPS = 2
 """The first lamps cast shadows."""
 _SHAPES_IN_KERNEL = 8
 """Convex shapes that one kernel takes on an accelerator."""
-
-
-Lamps = Float[Tensor, "scene lamp 8"]
-"""Position, radius, colour, squared distance at which the colour holds."""
-
-
-LampSamples = tuple[Lamps, Float[Tensor, "scene ray 2"]]
-"""The lamps of one view, and which point of a lamp's unit disc every ray tests."""
+LampSamples = tuple[Float[Tensor, "scene lamp 8"], Float[Tensor, "scene ray 2"]]
+"""The lamps of one view (position, radius, colour, squared distance at which the colour holds), and
+which point of a lamp's unit disc every ray tests."""
 
 
 def lamp_disc(pixel_hash: Float[Tensor, "scene pixel"], count: int) -> Float[Tensor, "scene ray 2"]:
@@ -51,13 +39,11 @@ def lamp_disc(pixel_hash: Float[Tensor, "scene pixel"], count: int) -> Float[Ten
     return torch.stack([ring * angle.cos(), ring * angle.sin()], -1).flatten(1, 2)
 
 
-@dataclass(frozen=True)
-class _Surface:
-    """What lamps shine on."""
+class _Surface(NamedTuple):
+    """What lamps shine on; its normals are those of the material's relief."""
 
     hits: Hits
     normals: Vectors
-    """With the relief of the material."""
     viewdirs: Vectors
     sharpness: Values
     gloss: Values
@@ -76,17 +62,17 @@ def shade(
     """Return the light that comes back along each ray, linear."""
     speed = directions.norm(dim=-1)
     viewdirs = directions / speed[..., None]
-    frame = pick(scene.slot_frame.flatten(2), hits.slot).unflatten(-1, (3, 4))
-    solid = dot(frame[..., :3], hits.points[..., None, :]) + frame[..., 3]
-    inner_normal = dot(frame[..., :3], hits.normals[..., None, :])
+    frame = geometry.pick(scene.slot_frame.flatten(2), hits.slot).unflatten(-1, (3, 4))
+    solid = geometry.dot(frame[..., :3], hits.points[..., None, :]) + frame[..., 3]
+    inner_normal = geometry.dot(frame[..., :3], hits.normals[..., None, :])
     number = torch.gather(scene.slot_material, 1, hits.slot)
-    material = pick(scene.materials, number.clamp_min(0))
+    material = geometry.pick(scene.materials, number.clamp_min(0))
     wrap = torch.gather(scene.slot_wrap, 1, hits.slot)
-    slanted = -dot(viewdirs, hits.normals)
+    slanted = -geometry.dot(viewdirs, hits.normals)
     footprint = hits.t * speed * pixel_angle / slanted.clamp_min(0.15).sqrt()
     albedo, relief = surface_colour(solid, inner_normal, wrap, footprint, material, photos)
     slope = (relief[..., None] * frame[..., :3]).sum(-2)
-    slope = slope - dot(slope, hits.normals)[..., None] * hits.normals
+    slope = slope - geometry.dot(slope, hits.normals)[..., None] * hits.normals
     sharpness = material[..., COLUMN["sharpness"]].clamp_min(1)
     first_card, first_blob, _ = scene.slot_starts
     surface = _Surface(
@@ -116,11 +102,11 @@ def _with_reflection(
     shine: Vectors,
 ) -> Vectors:
     """Add what the surface mirrors and emits to what it scatters."""
-    facing = -dot(surface.viewdirs, surface.normals)[..., None]
+    facing = -geometry.dot(surface.viewdirs, surface.normals)[..., None]
     mirrored = surface.viewdirs + 2 * facing * surface.normals
     reflection = material[..., COLUMN["reflection"], None]
-    grazing = (1 + dot(surface.viewdirs, surface.hits.normals).clamp(-1, 0))[..., None] ** 5
-    share = reflection + (reflection > 0) * 0.4 * (1 - reflection) * grazing
+    towards = geometry.dot(surface.viewdirs, surface.hits.normals)[..., None].clamp(-1, 0)
+    share = reflection + (reflection > 0) * 0.4 * (1 - reflection) * (1 + towards) ** 5
     around = scene.backdrop[:, None]
     mirror_image = backdrop_colour(around, mirrored) + around[..., 4, :] * 0.3
     # Metals tint what they mirror, everything else does not.
@@ -166,13 +152,13 @@ def _received(surface: _Surface, lamp: Float[Tensor, "scene 1 8"]) -> tuple[Valu
     gap = to_lamp.norm(dim=-1).clamp_min(1e-3)
     unit = to_lamp / gap[..., None]
     falloff = (lamp[..., 7] / gap.square()).clamp_max(4)
-    facing = dot(surface.normals, unit)
-    lit = (dot(surface.hits.normals, unit) > 0) | surface.on_card
+    facing = geometry.dot(surface.normals, unit)
+    lit = (geometry.dot(surface.hits.normals, unit) > 0) | surface.on_card
     # Thin sheets let a third of the light through.
     received = torch.where(
         surface.on_card & (facing < 0), -0.35 * facing, facing.clamp_min(0) * lit
     )
-    half = dot(surface.normals, normalize(unit - surface.viewdirs, dim=-1)).clamp_min(0)
+    half = geometry.dot(surface.normals, normalize(unit - surface.viewdirs, dim=-1)).clamp_min(0)
     highlight = surface.gloss * half**surface.sharpness * (received > 0)
     return received * falloff, highlight * falloff
 
@@ -186,10 +172,10 @@ def _lamp_seen(
 ) -> Values:
     """Tell which hits see a lamp: one ray to a point of its disc, where it matters."""
     center = lamp[:, None, :3]
-    target = center + lamp[:, None, 3:4] * torch.nn.functional.pad(disc, (0, 1))
+    target = center + lamp[:, None, 3:4] * pad(disc, (0, 1))
     lift = 2e-3 * (1 + 0.2 * hits.t)
     # A sheet that is lit from behind is left on the lamp's side.
-    lift = torch.where(dot(hits.normals, center - hits.points) < 0, -lift, lift)
+    lift = torch.where(geometry.dot(hits.normals, center - hits.points) < 0, -lift, lift)
     start = hits.points + lift[..., None] * hits.normals
     visible = partial(lamp_visible, scene, lamp[:, :4])
     return where_needed(needed, visible, (start, target - start), torch.ones_like(hits.t))
@@ -197,16 +183,11 @@ def _lamp_seen(
 
 def _ambient_light(scene: SceneTensors, surface: _Surface) -> Vectors:
     """Light from all around, less near other surfaces."""
-    ambient = scene.backdrop[:, None, 4]
+    ambient, hits = scene.backdrop[:, None, 4], surface.hits
     upward = 0.5 + 0.5 * surface.normals[..., 2:]
     bounced = torch.where(scene.backdrop[:, None, 2] > 0, 0.65, 0.45)
-    light = ambient * (bounced + (1 - bounced) * upward)
-    return light * ambient_visibility(scene, surface.hits)[..., None]
-
-
-def ambient_visibility(scene: SceneTensors, hits: Hits) -> Values:
-    """Share of the light from all around that reaches each hit."""
-    return _past_convex(scene, hits) * _past_blobs(scene, hits) * _past_corners(scene, hits)
+    visible = _past_convex(scene, hits) * _past_blobs(scene, hits) * _past_corners(scene, hits)
+    return ambient * (bounced + (1 - bounced) * upward) * visible[..., None]
 
 
 def _past_convex(scene: SceneTensors, hits: Hits) -> Values:
@@ -223,11 +204,7 @@ def _past_convex(scene: SceneTensors, hits: Hits) -> Values:
 
 @fused
 def _taken_by_spheres(
-    spheres: Float[Tensor, "scene 1 few value"],
-    points: Vectors,
-    normals: Vectors,
-    slot: Numbers,
-    taken: Values,
+    spheres: Tensor, points: Vectors, normals: Vectors, slot: Numbers, taken: Values
 ) -> Values:
     """Add the light that a few spheres take away; rows are centre, radius, slot."""
     offset = [spheres[..., axis] - points[..., None, axis] for axis in range(3)]
@@ -242,15 +219,14 @@ def _past_blobs(scene: SceneTensors, hits: Hits) -> Values:
     """Measure how soon blobs come near along the normal."""
     low, high = scene.blob_box[:, None].unbind(-2)
     near = ((hits.points > low - 0.2) & (hits.points < high + 0.2)).all(-1)
-    share, points = partial(_past_blobs_nearby, scene), (hits.points, hits.normals)
-    return where_needed(near, share, points, torch.ones_like(hits.t))
 
+    def share(points: Vectors, normals: Vectors) -> Values:
+        distance, taken = DistanceField(scene, points), torch.zeros_like(points[..., 0])
+        for reach, weight in ((0.05, 3.0), (0.16, 1.6)):
+            taken = taken + weight * (reach - distance(points + reach * normals)).clamp_min(0)
+        return (1 - taken).clamp(0.25, 1)
 
-def _past_blobs_nearby(scene: SceneTensors, points: Vectors, normals: Vectors) -> Values:
-    distance, taken = DistanceField(scene, points), torch.zeros_like(points[..., 0])
-    for reach, weight in ((0.05, 3.0), (0.16, 1.6)):
-        taken = taken + weight * (reach - distance(points + reach * normals)).clamp_min(0)
-    return (1 - taken).clamp(0.25, 1)
+    return where_needed(near, share, (hits.points, hits.normals), torch.ones_like(hits.t))
 
 
 def _past_corners(scene: SceneTensors, hits: Hits) -> Values:

@@ -8,10 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.intersection import FAR, Rays, enter_box, to_local
+from datasets.procedural.renderer import geometry, kernels
+from datasets.procedural.renderer.geometry import FAR, Flags, Rays, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.scene_tensors import Flags, SceneTensors, Values, Vectors
 
 _BLOBS_IN_KERNEL = 5
 """Blobs that one kernel takes on an accelerator."""
@@ -27,7 +26,7 @@ def blob_distances(
     affine: Float[Tensor, "scene blob 3 4"], shape: Float[Tensor, "scene blob 5"], points: Vectors
 ) -> Float[Tensor, "scene ray blob"]:
     """Signed distances to rounded boxes (balls and capsules among them) and rings."""
-    x, y, z = to_local(affine, points, points=True)
+    x, y, z = geometry.to_local(affine, points, points=True)
     half_x, half_y, half_z, radius, ring = shape[:, None].unbind(-1)
     around = (x * x + y * y).sqrt() - ring
     x, y = torch.where(ring > 0, around, x), torch.where(ring > 0, 0.0, y)
@@ -38,10 +37,7 @@ def blob_distances(
 
 
 class DistanceField:
-    """Signed distance to the union of a scene's blobs.
-
-    They blend by an exponential smooth minimum: the same for any order of the blobs.
-    """
+    """Signed distance to a scene's blobs, blended by a smooth minimum of exponentials."""
 
     def __init__(self, scene: SceneTensors, rays: Vectors) -> None:
         """Lay the blobs out for no more points than ``rays``."""
@@ -68,11 +64,7 @@ class DistanceField:
 
 @fused
 def _blend_in(
-    blobs: Float[Tensor, "scene 1 few value"],
-    blend: PerScene,
-    points: Vectors,
-    nearest: Values,
-    total: Values,
+    blobs: Tensor, blend: PerScene, points: Vectors, nearest: Values, total: Values
 ) -> tuple[Values, Values]:
     """Add blobs to a running minimum and to the sum of exponentials relative to it."""
     affine, shape = blobs[:, 0, :, :12].unflatten(-1, (3, 4)), blobs[:, 0, :, 12:17]
@@ -95,17 +87,13 @@ def _point_at(origins: Vectors, directions: Vectors, t: Values) -> Vectors:
 def sphere_trace(
     scene: SceneTensors, rays: Rays, steps: int, needed: Flags | None = None, end: float = FAR
 ) -> Values:
-    """Return where rays meet blobs: the ray parameter, ``FAR`` for a miss.
-
-    ``needed``: rays that count at all; ``end``: parameter beyond which no hit counts.
-    """
-    entry, leave = enter_box(scene.blob_box, rays)
+    """Return where ``needed`` rays meet blobs before ``end``: the ray parameter, or ``FAR``."""
+    entry, leave = geometry.enter_box(scene.blob_box, rays)
     leave = leave.clamp_max(end)
     enters = entry < leave if needed is None else (entry < leave) & needed
     arguments = (rays.origins, rays.directions, entry, leave)
-    return where_needed(
-        enters, partial(_trace, scene, steps), arguments, torch.full_like(entry, FAR)
-    )
+    missed = torch.full_like(entry, FAR)
+    return where_needed(enters, partial(_trace, scene, steps), arguments, missed)
 
 
 def _trace(
@@ -168,7 +156,6 @@ def nearest_blob(scene: SceneTensors, points: Vectors) -> Values:
 def blob_normal(scene: SceneTensors, points: Vectors) -> Vectors:
     """Gradient of the distance by differences along the corners of a tetrahedron."""
     normal, distance = torch.zeros_like(points), DistanceField(scene, points)
-    for corner in ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1)):
-        corner = torch.tensor(corner, dtype=points.dtype, device=points.device)
+    for corner in points.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]]):
         normal = normal + distance(points + 2e-3 * corner)[..., None] * corner
     return torch.nn.functional.normalize(normal, dim=-1)

@@ -12,16 +12,13 @@ from torch import Tensor
 
 from datasets.formats.images import read_image
 from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.noise import octaves
-from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place
-from datasets.procedural.renderer.scene_tensors import Numbers, Values, Vectors
+from datasets.procedural.renderer.geometry import Numbers, Values, Vectors
+from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place, octaves
 from utils.errors import UserError
 
-SIDE = 256
-"""Photographs are cut square and brought to this side."""
-LEVELS = 5
-"""Copies of each, every one half as wide as the one before."""
-MOST = 256
+SIDE, LEVELS = 256, 5
+"""Side to which photographs are brought, cut square, and copies, each half as wide as the last."""
+_MOST = 256
 """So many photographs are read at most."""
 
 Number = float | int
@@ -115,16 +112,8 @@ def surface_colour(
     u, v = surface_coordinates(solid, normal, wrap, value["turn"])
     scale, frequency = value["noise_frequency"], value["frequency"]
     cloud, slope = octaves(solid * scale[..., None], seed, footprint * scale)
-    place = Place(
-        u=u * frequency,
-        v=v * frequency,
-        height=solid[..., 2] * frequency,
-        footprint=footprint * frequency,
-        cloud=cloud,
-        seed=seed,
-        aspect=value["aspect"].clamp_min(0.1),
-        detail=value["detail"],
-    )
+    periods = (frequency * length for length in (u, v, solid[..., 2], footprint))
+    place = Place(*periods, cloud, seed, value["aspect"].clamp_min(0.1), value["detail"])
     blend, accent = _pick_pattern(place, value["pattern"])
     first, second, third = material[..., 0:3], material[..., 3:6], material[..., 6:9]
     albedo = first + blend[..., None] * (second - first)
@@ -157,7 +146,7 @@ def load_photos(folder: Path | str) -> Float[Tensor, "photo texel 3"]:
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in kinds]
     if not files:
         raise UserError(f"{folder}: no JPEG or PNG photographs here (texture_folder).")
-    return torch.stack([_levels(path) for path in files[:MOST]])
+    return torch.stack([_levels(path) for path in files[:_MOST]])
 
 
 def _levels(path: Path) -> Float[Tensor, "texel 3"]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.procedural.renderer import kernels
-from datasets.procedural.renderer.intersection import (
-    FAR,
-    Rays,
-    dot,
-    hit_cards,
-    hit_convex,
-    hit_shell,
-    quadric_value,
-)
+from datasets.procedural.renderer import geometry, kernels
+from datasets.procedural.renderer.geometry import FAR, Numbers, Rays, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
-from datasets.procedural.renderer.scene_tensors import Numbers, SceneTensors, Values, Vectors, pick
 from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
 
 STEPS, SHADOW_STEPS = 40, 18
@@ -34,45 +26,45 @@ Table = Float[Tensor, "scene _slot _value"]
 Flags = Bool[Tensor, "scene _slot"]
 
 
-@dataclass(frozen=True)
-class Hits:
-    """Where rays ended."""
+class Hits(NamedTuple):
+    """Where rays ended; normals have unit length and point towards the viewer."""
 
     t: Values
     slot: Numbers
     points: Vectors
     normals: Vectors
-    """Unit length, towards the viewer."""
 
 
 def trace(scene: SceneTensors, rays: Rays) -> Hits:
     """Find the nearest surface and its normal. The rays of a scene share their origin."""
     _, first_blob, first_face = scene.slot_starts
-    t, face = hit_shell(scene.shell_box, rays)
+    t, face = geometry.hit_shell(scene.shell_box, rays)
     slot = face + first_face
     nearest, index = nearest_closed_form(scene, rays, rays.origins[:, 0], 0.0)
     t, slot = torch.minimum(nearest, t), torch.where(nearest < t, index, slot)
     traced = sphere_trace(scene, rays, STEPS)
     closer, t = traced < t, torch.minimum(traced, t)
-    points = rays.at(t)
+    points = rays.origins + t[..., None] * rays.directions
     blob = where_needed(closer, partial(nearest_blob, scene), (points,), torch.zeros_like(t))
     slot = torch.where(closer, blob.long() + first_blob, slot)
     normals = _normals(scene, points, slot)
-    towards_viewer = dot(normals, rays.directions) <= 0
+    towards_viewer = geometry.dot(normals, rays.directions) <= 0
     return Hits(t, slot, points, torch.where(towards_viewer[..., None], normals, -normals))
 
 
 def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
     first_card, first_blob, first_face = scene.slot_starts
-    convex = slot.clamp_max(first_card - 1)
-    card = (slot - first_card).clamp(0, first_blob - first_card - 1)
-    normal = _convex_normal(
-        pick(scene.convex_affine.flatten(2), convex), pick(scene.convex_shape, convex), points
-    )
-    card_normal = _card_normal(
-        pick(scene.card_affine.flatten(2), card), pick(scene.card_shape, card), points
-    )
-    normal = torch.where((slot >= first_card)[..., None], card_normal, normal)
+    normals = []
+    for gradient, affine, shape, own in (
+        (_convex_gradient, scene.convex_affine, scene.convex_shape, slot),
+        (_card_gradient, scene.card_affine, scene.card_shape, slot - first_card),
+    ):
+        own = own.clamp(0, affine.shape[1] - 1)
+        rows = geometry.pick(affine.flatten(2), own).unflatten(-1, (3, 4))
+        local = geometry.dot(rows[..., :3], points[..., None, :]) + rows[..., 3]
+        inner = gradient(geometry.pick(shape, own), local)
+        normals.append((inner[..., None] * rows[..., :3]).sum(-2))
+    normal = torch.where((slot >= first_card)[..., None], normals[1], normals[0])
     on_blob = (slot >= first_blob) & (slot < first_face)
     normal = where_needed(on_blob, partial(blob_normal, scene), (points,), normal)
     face = slot - first_face
@@ -82,40 +74,27 @@ def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
     return torch.nn.functional.normalize(normal, dim=-1)
 
 
-Affine = Float[Tensor, "scene ray 12"]
-
-
-def _convex_normal(
-    affine: Affine, quadric: Float[Tensor, "scene ray 5"], points: Vectors
-) -> Vectors:
+def _convex_gradient(quadric: Float[Tensor, "scene ray 5"], local: Vectors) -> Vectors:
     """Normal of whichever bound of the shape the point lies on."""
-    rows = affine.unflatten(-1, (3, 4))
-    local = dot(rows[..., :3], points[..., None, :]) + rows[..., 3]
     x, y, z = local.unbind(-1)
     ax, ay, az, b, _ = quadric.unbind(-1)
     gradient = torch.stack([ax * x, ay * y, az * z + 0.5 * b], -1)
     gap, axis = (local.abs() - 1).max(-1)
-    value = quadric_value(quadric, x, y, z)
+    value = geometry.quadric_value(quadric, x, y, z)
     on_quadric = value / (2 * gradient.norm(dim=-1)).clamp_min(1e-6) > gap
     flat = torch.zeros_like(local).scatter(
         -1, axis[..., None], torch.gather(local, -1, axis[..., None]).sign()
     )
-    inner = torch.where(on_quadric[..., None], gradient, flat)
-    return (inner[..., None] * rows[..., :3]).sum(-2)
+    return torch.where(on_quadric[..., None], gradient, flat)
 
 
-def _card_normal(affine: Affine, shape: Float[Tensor, "scene ray 9"], points: Vectors) -> Vectors:
-    rows = affine.unflatten(-1, (3, 4))
-    u, v, _ = (dot(rows[..., :3], points[..., None, :]) + rows[..., 3]).unbind(-1)
-    inner = torch.stack([-2 * shape[..., 0] * u, -2 * shape[..., 1] * v, torch.ones_like(u)], -1)
-    return (inner[..., None] * rows[..., :3]).sum(-2)
+def _card_gradient(shape: Float[Tensor, "scene ray 9"], local: Vectors) -> Vectors:
+    bends = -2 * shape[..., :2] * local[..., :2]
+    return torch.cat([bends, torch.ones_like(bends[..., :1])], -1)
 
 
 def lamp_visible(
-    scene: SceneTensors,
-    lamp: Float[Tensor, "scene 4"],
-    origins: Vectors,
-    to_lamp: Vectors,
+    scene: SceneTensors, lamp: Float[Tensor, "scene 4"], origins: Vectors, to_lamp: Vectors
 ) -> Values:
     """Return 1 where nothing stands before a lamp (centre, radius), on which the rays end."""
     rays, slack = Rays(origins, to_lamp), float(lamp[0, 3]) + 1e-3 if kernels.on_host(lamp) else 0.0
@@ -155,12 +134,12 @@ def _touched(
     """Find the convex shapes and cards that reach into the cone from an apex around all points."""
     unit = torch.nn.functional.normalize(points - apex, dim=-1)
     axis = torch.nn.functional.normalize(unit.mean(0), dim=-1)
-    half_angle = dot(unit, axis).min().clamp(-1, 1).acos()
+    half_angle = geometry.dot(unit, axis).min().clamp(-1, 1).acos()
     spheres = torch.cat([scene.convex_sphere[0], scene.card_sphere[0]])
     offset = spheres[:, :3] - apex
     gap = offset.norm(dim=-1).clamp_min(1e-6)
     size = spheres[:, 3] + slack
-    angle = (dot(offset, axis) / gap).clamp(-1, 1).acos()
+    angle = (geometry.dot(offset, axis) / gap).clamp(-1, 1).acos()
     reach = torch.where(gap > size, (size / gap).clamp(max=1).asin(), 4.0)
     touched = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
     convex = scene.convex_sphere.shape[1]
@@ -183,25 +162,25 @@ Group = Float[Tensor, "scene 1 few value"]
 
 
 @fused
-def _closer_convex(
-    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
-) -> tuple[Values, Values]:
-    """Replace the nearest hits so far by those with a few slots that are nearer."""
-    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:18]
-    return _closer(hit_convex(affine, shape, origins, directions), slots, t, slot)
+def _closer_convex(slots: Group, *rays: Tensor) -> tuple[Values, Values]:
+    return _closer(geometry.hit_convex, slots[:, 0, :, :18], *rays)
 
 
 @fused
-def _closer_card(
-    slots: Group, origins: Vectors, directions: Vectors, t: Values, slot: Values
-) -> tuple[Values, Values]:
-    affine, shape = slots[:, 0, :, 1:13].unflatten(-1, (3, 4)), slots[:, 0, :, 13:22]
-    return _closer(hit_cards(affine, shape, origins, directions), slots, t, slot)
+def _closer_card(slots: Group, *rays: Tensor) -> tuple[Values, Values]:
+    return _closer(geometry.hit_cards, slots[:, 0, :, :22], *rays)
 
 
 def _closer(
-    found: Float[Tensor, "scene ray few"], slots: Group, t: Values, slot: Values
+    hit: Callable[..., Tensor],
+    slots: Table,
+    origins: Vectors,
+    directions: Vectors,
+    t: Values,
+    slot: Values,
 ) -> tuple[Values, Values]:
-    nearest, index = found.min(-1)
-    number = torch.gather(slots[:, 0, :, 0], 1, index)
+    """Replace the nearest hits so far by those with a few slots that are nearer."""
+    affine, shape = slots[..., 1:13].unflatten(-1, (3, 4)), slots[..., 13:]
+    nearest, index = hit(affine, shape, origins, directions).min(-1)
+    number = torch.gather(slots[..., 0], 1, index)
     return torch.minimum(nearest, t), torch.where(nearest < t, number, slot)

@@ -1,8 +1,7 @@
 """Where cameras stand: caps, grids and walks around a subject.
 
-View v of a scene is a function of (seed, scene, v) alone: it does not depend on how many views
-are asked for. Positions follow a low-discrepancy sequence, so that any few views spread well and
-most lie within the hull of the others.
+Positions follow a low-discrepancy sequence: any few views spread well, and most lie within the hull
+of the others.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from datasets.procedural.renderer.textures import Number
-from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import Vector
+from datasets.procedural.worlds.scene import Rng, Vector
 
 Pose = Float[np.ndarray, "4 4"]
 
@@ -32,8 +30,8 @@ class CameraPath:
     subject: Vector
     distance: Number
     azimuth: Number
-    """Direction from the subject to the middle of the path."""
     elevation: Number
+    """Azimuth and elevation of the path's middle, seen from the subject."""
     spread: tuple[Number, Number]
     """Half range: of azimuth and elevation, or of steps aside and up in units of distance."""
     field_of_view: Number
@@ -60,10 +58,8 @@ class CameraPath:
 
         ``offset`` shifts the low-discrepancy sequence: one value per scene.
         """
-        across, up = (
-            2 * math.modf(start + view * step)[0] - 1
-            for start, step in zip(offset, _GOLDEN, strict=True)
-        )
+        steps = zip(offset, _GOLDEN, strict=True)
+        across, up = (2 * math.modf(start + view * step)[0] - 1 for start, step in steps)
         across, up = shrink * (across + rng.uniform(-0.08, 0.08)), shrink * up
         distance = self.distance * (1 + _DEPTH_SPREAD * rng.uniform(-1, 1))
         azimuth, elevation = self.azimuth, self.elevation
@@ -73,9 +69,8 @@ class CameraPath:
             across, up = 0.0, 0.0
         elif self.motion == "walk":
             distance *= 1 - 0.35 * (0.5 + 0.5 * across) * min(self.spread[0] * 2, 1)
-        shift = self.distance * (
-            self.spread[0] * across * side + self.spread[1] * up * np.array([0.0, 0.0, 1.0])
-        )
+        aside, above = self.spread[0] * across, self.spread[1] * up
+        shift = self.distance * (aside * side + above * np.array([0.0, 0.0, 1.0]))
         position = np.array(self.subject) + distance * towards(azimuth, elevation) + shift
         wander = [rng.normal(self.aim * self.distance) for _ in range(3)]
         target = np.array(self.subject) + (1 - self.converge) * shift + wander
@@ -97,20 +92,15 @@ def look_at(position: np.ndarray, target: np.ndarray, roll: Number = 0.0) -> Pos
     right = right / norm if norm > 1e-6 else np.array([1.0, 0.0, 0.0])
     down = np.cross(forward, right)
     cosine, sine = math.cos(roll), math.sin(roll)
-    c2w = np.eye(4)
-    c2w[:3, :3] = np.column_stack(
-        [cosine * right + sine * down, cosine * down - sine * right, forward]
-    )
-    c2w[:3, 3] = position
-    return c2w
+    x, y = cosine * right + sine * down, cosine * down - sine * right
+    return np.vstack([np.column_stack([x, y, forward, position]), [0.0, 0.0, 0.0, 1.0]])
 
 
 _DTU_ROWS = (5, 6, 8, 9, 10, 11)
 """The robot's rows from top to bottom; each runs against the one before."""
 DTU_VIEWS = sum(_DTU_ROWS)
-DTU_DISTANCE = 3.04
-"""Distance from the subject's centre; times 200 it is DTU's 608 mm."""
-DTU_SUBJECT = (0.0, 0.0, 0.32)
+_DTU_DISTANCE, _DTU_SUBJECT = 3.04, np.array([0.0, 0.0, 0.32])
+"""The cameras' distance from the subject's centre; times 200 it is DTU's 608 mm."""
 DTU_FIELD_OF_VIEW = 2 * math.atan(0.5 / 2.26)
 """The focal length of DTU's cropped images is 1446 pixels for a width of 640."""
 
@@ -123,6 +113,6 @@ def dtu_poses(num_views: int) -> Float[np.ndarray, "view 4 4"]:
         step = math.radians(10.5) / max(math.cos(elevation), 0.55) * (-1 if row % 2 else 1)
         for place in range(count):
             azimuth = step * (place - (count - 1) / 2) - math.pi / 2
-            position = np.array(DTU_SUBJECT) + DTU_DISTANCE * towards(azimuth, elevation)
-            poses.append(look_at(position, np.array(DTU_SUBJECT)))
+            position = _DTU_SUBJECT + _DTU_DISTANCE * towards(azimuth, elevation)
+            poses.append(look_at(position, _DTU_SUBJECT))
     return np.stack(poses[:num_views])

@@ -13,15 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.renderer.intersection import dot, hit_cards, hit_convex, quadric_value
-from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer import geometry
+from datasets.procedural.renderer.geometry import SceneTensors
 from datasets.procedural.renderer.shading import LAMPS
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.textures import Material, Number
 from datasets.procedural.worlds.camera_paths import DTU_FIELD_OF_VIEW, CameraPath, dtu_poses
-from datasets.procedural.worlds.interpreter import Interpreter
-from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, SceneBuilder, Vector
+from datasets.procedural.worlds.language import Interpreter
+from datasets.procedural.worlds.scene import NO_SURFACE, Frame, Lamp, Rng, SceneBuilder, Vector
 from utils.cameras import Cameras
 
 _ATTEMPTS = 6
@@ -80,14 +79,9 @@ def plan_scene(
         changed = [_relit(lamp, own, 0.12 * difficulty**2) for lamp in lamps]
         rows.append(_lamp_rows(changed, path.subject))
     seeds = [rng.child("pixels", light, view).integer(0, 2**30) for view in range(num_views)]
-    return PreparedBatch(
-        tensors,
-        Cameras(_tensor([path.intrinsics(size)] * num_views), _tensor(c2w)),
-        _tensor(rows),
-        _tensor(sensors),
-        torch.tensor([seeds], dtype=torch.int32),
-        size,
-    )
+    cameras = Cameras(_tensor([path.intrinsics(size)] * num_views), _tensor(c2w))
+    numbers = torch.tensor([seeds], dtype=torch.int32)
+    return PreparedBatch(tensors, cameras, _tensor(rows), _tensor(sensors), numbers, size)
 
 
 def _tensor(values: Any) -> Float[Tensor, "1 view ..."]:  # noqa: ANN401
@@ -115,13 +109,9 @@ def _retextured(materials: list[Material], config: ProceduralConfig, rng: Rng) -
         if plain:
             material = replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
         elif config.texture_folder is not None and photos.chance(config.photo_share):
-            material = replace(
-                material,
-                pattern="photo",
-                frequency=photos.log_uniform(0.3, 2.5),
-                noise=min(material.noise, 0.1),
-                seed=photos.integer(0, 9999),
-            )
+            frequency, noise = photos.log_uniform(0.3, 2.5), min(material.noise, 0.1)
+            shown = {"pattern": "photo", "seed": photos.integer(0, 9999)}
+            material = replace(material, frequency=frequency, noise=noise, **shown)
         materials[number] = material
     return materials
 
@@ -177,25 +167,21 @@ def has_clear_view(
     """Tell which cameras stand free, inside the world, with little right before the lens."""
     centers = c2w[:, :3, 3]
     steps = torch.linspace(-0.8, 0.8, 5) * np.tan(0.5 * path.field_of_view)
-    grid = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
+    grid = torch.cartesian_prod(steps, steps)
     local = torch.cat([grid, torch.ones(len(grid), 1)], -1)
     directions = (local @ c2w[:, :3, :3].transpose(1, 2)).reshape(1, -1, 3)
     rays = (centers.repeat_interleave(len(grid), 0)[None], directions)
-    convex = hit_convex(scene.convex_affine, scene.convex_shape, *rays)
-    cards = hit_cards(scene.card_affine, scene.card_shape, *rays)
+    convex = geometry.hit_convex(scene.convex_affine, scene.convex_shape, *rays)
+    cards = geometry.hit_cards(scene.card_affine, scene.card_shape, *rays)
     nearest = torch.minimum(convex.amin(-1), cards.amin(-1)).reshape(len(c2w), -1)
     crowded = (nearest < 0.3 * path.distance).float().mean(1)
     free = DistanceField(scene, centers[None])(centers[None])[0] > 0.12 * path.distance
     low, high = scene.shell_box[0]
     inside_world = ((centers > low + 0.1) & (centers < high - 0.1)).all(-1)
     blocked = nearest[:, len(grid) // 2] < 0.5 * path.distance
-    allowed = 0.05 + 0.15 * difficulty
-    return (crowded <= allowed) & free & inside_world & ~blocked & ~_inside_convex(scene, centers)
-
-
-def _inside_convex(scene: SceneTensors, points: Float[Tensor, "view 3"]) -> Bool[Tensor, " view"]:
-    """Tell which points are in (or very near) a convex shape."""
     affine = scene.convex_affine[0]
-    local = dot(affine[None, ..., :3], points[:, None, None, :]) + affine[None, ..., 3]
-    in_cube = (local.abs() < 1.05).all(-1)
-    return (in_cube & (quadric_value(scene.convex_shape[0], *local.unbind(-1)) < 0.05)).any(-1)
+    local = geometry.dot(affine[None, ..., :3], centers[:, None, None, :]) + affine[None, ..., 3]
+    inside = geometry.quadric_value(scene.convex_shape[0], *local.unbind(-1)) < 0.05
+    enclosed = (inside & (local.abs() < 1.05).all(-1)).any(-1)
+    allowed = 0.05 + 0.15 * difficulty
+    return (crowded <= allowed) & free & inside_world & ~blocked & ~enclosed

@@ -1,8 +1,10 @@
-"""A world as a list of surfaces, while it is being built, and as tensors afterwards."""
+"""Random choices, and a world as a list of surfaces while it is built, as tensors afterwards."""
 
 from __future__ import annotations
 
+import colorsys
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +13,76 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from datasets.procedural.renderer.scene_tensors import SHELL_FACES, SceneTensors
-from datasets.procedural.renderer.textures import MATERIAL_VALUES, Material, Number
+from datasets.procedural.renderer.geometry import SHELL_FACES, SceneTensors
+from datasets.procedural.renderer.textures import MATERIAL_VALUES, Colour, Material, Number
+
+
+class Rng:
+    """A stream of random choices. Equal keys give equal streams, on any machine."""
+
+    def __init__(self, *key: int | str) -> None:
+        self._key = key
+        # Only ``random`` is used: Python guarantees its sequence across versions.
+        self._random = random.Random("/".join(map(str, key))).random
+
+    def child(self, *key: int | str) -> Rng:
+        """Return an unrelated stream that does not depend on what was drawn from this one."""
+        return Rng(*self._key, *key)
+
+    def uniform(self, low: Number, high: Number) -> float:
+        """Draw a number between two bounds."""
+        return low + (high - low) * self._random()
+
+    def log_uniform(self, low: Number, high: Number) -> float:
+        """Draw a positive number whose logarithm is uniform."""
+        return math.exp(self.uniform(math.log(low), math.log(high)))
+
+    def normal(self, spread: Number) -> float:
+        """Draw from a normal distribution around 0."""
+        radius = math.sqrt(-2 * math.log(1 - self._random()))
+        return spread * radius * math.cos(2 * math.pi * self._random())
+
+    def integer(self, low: int, high: int) -> int:
+        """Draw an integer; both bounds are included."""
+        return low + int(self._random() * (high - low + 1))
+
+    def chance(self, probability: Number) -> bool:
+        """Return true with a probability."""
+        return self._random() < probability
+
+    def pick(self, *options: Any) -> Any:  # noqa: ANN401
+        """Pick one of several options; a single one is a sequence, or words of a text."""
+        several = options[0] if len(options) == 1 else options
+        several = several.split() if isinstance(several, str) else several
+        return several[int(self._random() * len(several))]
+
+    def weighted(self, options: list[tuple[Number, str]]) -> str:
+        """Pick one of several (weight, option) pairs."""
+        mark = self._random() * sum(weight for weight, _ in options)
+        for weight, option in options:
+            mark -= weight
+            if mark < 0:
+                return option
+        return options[-1][1]
+
+    def colour(self) -> Colour:
+        """Draw a screen colour: mostly muted, now and then vivid."""
+        saturation = self.uniform(0.5, 0.9) if self.chance(0.22) else self.uniform(0.0, 0.5)
+        return colorsys.hsv_to_rgb(self.uniform(0, 1), saturation, self.uniform(0.15, 0.95))
+
+    def shifted(self, colour: Colour, amount: Number = 0.06) -> Colour:
+        """Vary a colour: its brightness more than its hue."""
+        scale = 1 + self.uniform(-2.5 * amount, 2.5 * amount)
+        varied = (channel * scale + self.uniform(-amount, amount) * 0.6 for channel in colour)
+        red, green, blue = (min(max(channel, 0.02), 0.97) for channel in varied)
+        return red, green, blue
+
 
 Vector = Sequence[Number] | np.ndarray
 Row = dict[str, Any]
 
-QUADRICS: dict[str, tuple[Number, Number, Number, Number, Number]] = {
+Quadric = tuple[Number, Number, Number, Number, Number]
+QUADRICS: dict[str, Quadric] = {
     "box": (0.0, 0.0, 0.0, 0.0, -1e6),
     "cylinder": (1.0, 1.0, 0.0, 0.0, -1.0),
     "ellipsoid": (1.0, 1.0, 1.0, 0.0, -1.0),
@@ -36,11 +101,8 @@ NO_SURFACE = -1
 _AWAY, _IDENTITY = np.full((3, 4), [0, 0, 0, 1e3]), np.eye(3, 4)
 
 
-def frustum(taper: Number) -> tuple[Number, Number, Number, Number, Number]:
-    """Return the quadric of a cut cone whose top is ``taper`` times as wide as its bottom.
-
-    The wider end has radius 1.
-    """
+def frustum(taper: Number) -> Quadric:
+    """Return a cut cone of radius 1 at the wider end; the top is ``taper`` times the bottom."""
     narrow = min(taper, 1 / taper, 0.999)
     middle, slope = (1 + narrow) / 2, (narrow - 1) / 2
     upwards = 1 if taper < 1 else -1
@@ -71,10 +133,6 @@ class Frame:
         rotation = self.rotation @ turned(*turn) if turn else self.rotation
         return Frame(origin, rotation, self.scale * scale)
 
-    def inverse(self) -> Float[np.ndarray, "3 4"]:
-        """Return the rigid map from the world into this frame."""
-        return np.column_stack([self.rotation.T, -self.rotation.T @ self.origin])
-
 
 @dataclass(frozen=True)
 class Lamp:
@@ -90,12 +148,11 @@ def _row(
     affine: np.ndarray = _AWAY,
     frame: np.ndarray = _IDENTITY,
     sphere: Vector = (0.0, 0.0, -1e3, 0.0),
-    shade: Number = 0.0,
     **label: Number,
 ) -> Row:
     """Return one surface, its values named as in ``SceneTensors``; by default too far to be met."""
-    row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "shade": shade, "frame": frame}
-    return row | {"wrap": 0.0, "material": NO_SURFACE} | label
+    row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "frame": frame}
+    return row | {"shade": 0.0, "wrap": 0.0, "material": NO_SURFACE} | label
 
 
 @dataclass
@@ -131,17 +188,14 @@ class SceneBuilder:
         wrap = (sides[0] + sides[1]) / 2 if rounded else 0.0
         shade = min(sorted(sides)[1], 2.5 * min(sides))
         reach = float(np.linalg.norm(sides))
-        self._add("convex", frame, sides, quadric, reach, material, shade=shade, wrap=wrap)
+        label = {"material": material, "shade": shade, "wrap": wrap}
+        self._add("convex", frame, sides, quadric, reach, **label)
 
     def add_card(self, frame: Frame, shape: Sequence[Number], half: Vector, material: int) -> None:
-        """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for shapes.
-
-        ``shape[0:2]`` bend it: its height over the sheet's plane is ``bend * (local / half)^2``,
-        in units of ``half[0]``.
-        """
+        """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for shapes."""
         sides = np.array([half[0], half[1], half[0]]) * frame.scale
         reach = math.hypot(sides[0], sides[1], sides[2] * (abs(shape[0]) + abs(shape[1])))
-        self._add("card", frame, sides, shape, reach, material)
+        self._add("card", frame, sides, shape, reach, material=material)
 
     def add_blob(
         self, frame: Frame, core: Vector, radius: Number, material: int, ring: Number = 0.0
@@ -149,65 +203,51 @@ class SceneBuilder:
         """Add a rounded box, capsule, ball or ring that blends into its neighbours."""
         shape = np.array([*core, radius, ring]) * frame.scale
         reach = float(np.linalg.norm(shape[:3]) + shape[3] + shape[4])
-        self._add("blob", frame, np.ones(3), shape, reach, material)
+        self._add("blob", frame, np.ones(3), shape, reach, material=material)
 
     def tensors(self) -> SceneTensors:
         """Lay the world out for the renderer, on the CPU; the scene axis has length 1."""
-        arrays = _arrays(self)
+        spheres = np.array([row["sphere"] for row in self.rows["blob"]]).reshape(-1, 4)
+        reach = spheres[:, 3:] + 2 * self.blend
+        low, high = spheres[:, :3] - reach, spheres[:, :3] + reach
+        materials = [material.row() for material in self.materials]
+        arrays: dict[str, Any] = {
+            "blob_blend": self.blend,
+            "blob_box": [low.min(0, initial=1e4), high.max(0, initial=-1e4)],
+            "shell_box": self.shell_box,
+            "materials": _padded(materials, MAX_MATERIALS, [0.0] * MATERIAL_VALUES),
+            "backdrop": self.backdrop,
+        }
+        every: list[Row] = []
+        for kind, rows in self.rows.items():
+            slots = _padded(rows, LIMITS[kind], _row([0.0] * (9 if kind == "card" else 5)))
+            every += slots
+            for name in ("affine", "shape", "sphere", "shade"):
+                arrays[f"{kind}_{name}"] = [row[name] for row in slots]
+        every += [_row(material=material) for material in self.shell_materials]
+        for name in ("frame", "wrap", "material"):
+            arrays[f"slot_{name}"] = [row[name] for row in every]
         tensors = {}
         for name in SceneTensors.__dataclass_fields__:
             kind = np.int64 if name == "slot_material" else np.float32
             tensors[name] = torch.from_numpy(np.asarray(arrays[name], kind)[None])
         return SceneTensors(**tensors)
 
-    def _add(  # noqa: PLR0913
+    def _add(
         self,
         kind: str,
         frame: Frame,
         sides: np.ndarray,
         shape: Vector,
         reach: Number,
-        material: int,
-        **values: Number,
+        **label: Number,
     ) -> None:
-        if self.room_left(*(int(kind == other) for other in self.rows)):
-            rigid, sphere = frame.inverse(), (*frame.origin, reach)
-            row = _row(shape, rigid / sides[:, None], rigid, sphere, material=material, **values)
-            self.rows[kind].append(row)
+        if len(self.rows[kind]) < LIMITS[kind]:
+            # The rigid map from the world into the frame.
+            rigid = np.column_stack([frame.rotation.T, -frame.rotation.T @ frame.origin])
+            sphere = (*frame.origin, reach)
+            self.rows[kind].append(_row(shape, rigid / sides[:, None], rigid, sphere, **label))
 
 
 def _padded(rows: list[Any], count: int, filler: Any) -> list[Any]:  # noqa: ANN401
     return rows + [filler] * (count - len(rows))
-
-
-def _arrays(scene: SceneBuilder) -> dict[str, Any]:
-    """Lay one world out as padded arrays, named as in ``SceneTensors``."""
-    slots = {
-        kind: _padded(rows, LIMITS[kind], _row([0.0] * (9 if kind == "card" else 5)))
-        for kind, rows in scene.rows.items()
-    }
-    arrays: dict[str, Any] = {
-        f"{kind}_{name}": [row[name] for row in rows]
-        for kind, rows in slots.items()
-        for name in ("affine", "shape", "sphere", "shade")
-    }
-    every = [row for rows in slots.values() for row in rows]
-    every += [_row(material=material) for material in scene.shell_materials]
-    for name in ("frame", "wrap", "material"):
-        arrays[f"slot_{name}"] = [row[name] for row in every]
-    materials = [material.row() for material in scene.materials]
-    return arrays | {
-        "blob_blend": scene.blend,
-        "blob_box": _blob_box(scene),
-        "shell_box": scene.shell_box,
-        "materials": _padded(materials, MAX_MATERIALS, [0.0] * MATERIAL_VALUES),
-        "backdrop": scene.backdrop,
-    }
-
-
-def _blob_box(scene: SceneBuilder) -> list[np.ndarray]:
-    """Bound the blobs."""
-    spheres = np.array([row["sphere"] for row in scene.rows["blob"]]).reshape(-1, 4)
-    reach = spheres[:, 3:] + 2 * scene.blend
-    low, high = spheres[:, :3] - reach, spheres[:, :3] + reach
-    return [low.min(0, initial=1e4), high.max(0, initial=-1e4)]

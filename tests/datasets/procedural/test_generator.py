@@ -30,10 +30,7 @@ def part(batch: ProceduralBatch, scene: int, views: int) -> ProceduralBatch:
     one = (slice(scene, scene + 1), slice(0, views))
     return ProceduralBatch(
         type(views_of)(
-            views_of.images[one],
-            views_of.cameras[one],
-            views_of.depths[one],
-            views_of.masks[one],
+            views_of.images[one], views_of.cameras[one], views_of.depths[one], views_of.masks[one]
         ),
         batch.near_far[scene : scene + 1],
     )

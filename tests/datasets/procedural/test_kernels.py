@@ -12,15 +12,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.renderer import kernels, tracing
-from datasets.procedural.renderer.intersection import Rays
-from datasets.procedural.renderer.rendering import Quality, render_views
-from datasets.procedural.renderer.scene_tensors import SceneTensors
+from datasets.procedural.renderer.geometry import Rays, SceneTensors
+from datasets.procedural.renderer.rendering import render_views
 from datasets.procedural.renderer.sphere_tracing import DistanceField
 from datasets.procedural.renderer.tracing import nearest_closed_form
 from datasets.procedural.worlds import scene
 from datasets.procedural.worlds.planning import PreparedBatch
 
-QUALITY = Quality(samples=2, rays_per_chunk=1500)
+QUALITY = ProceduralConfig(samples=2, rays_per_chunk=1500)
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from datasets.procedural.config import SCENE_TYPES
-from datasets.procedural.worlds.interpreter import Interpreter
-from datasets.procedural.worlds.language import BLOCKS, parse
-from datasets.procedural.worlds.rng import Rng
-from datasets.procedural.worlds.scene import Frame, SceneBuilder
+from datasets.procedural.worlds.language import BLOCKS, Interpreter, parse
+from datasets.procedural.worlds.scene import Frame, Rng, SceneBuilder
 
 TEXT = """
 object tower 2  # a comment
@@ -26,7 +24,7 @@ object hut 1000: box 0 half 1,1,1
 def blocks(tmp_path, monkeypatch):
     path = tmp_path / "blocks.txt"
     path.write_text(TEXT)
-    monkeypatch.setattr("datasets.procedural.worlds.interpreter.BLOCKS", BLOCKS | parse(path))
+    monkeypatch.setattr("datasets.procedural.worlds.language.BLOCKS", BLOCKS | parse(path))
     return path
 
 

@@ -4,7 +4,7 @@ import torch
 
 from apps.make_textures import dead_leaves, main
 from datasets.formats.images import read_image
-from datasets.procedural.renderer.sensor import contrasted
+from datasets.procedural.renderer.rendering import contrasted
 
 
 def test_a_picture_is_a_function_of_its_seed():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.procedural.renderer.intersection import Rays, quadric_value
+from datasets.procedural.renderer.geometry import Rays, quadric_value
 from datasets.procedural.renderer.textures import Material
 from datasets.procedural.renderer.tracing import trace
 from datasets.procedural.worlds.camera_paths import look_at

@@ -1,19 +1,79 @@
-"""Where rays meet convex shapes, cards and the shell, in closed form.
+"""Worlds as padded tensors, and where rays meet convex shapes, cards and the shell.
 
-Everything is elementwise over (scene, ray, slot), followed by one reduction over the slots: a
-compiler fuses that into one kernel, and nothing waits for the host.
+Every surface fills a slot. Slots are numbered through: convex shapes, cards, blobs, the six faces
+of the shell (the box that is floor, walls and ceiling). Intersections are in closed form and
+elementwise over (scene, ray, slot), followed by one reduction over the slots: a compiler fuses that
+into one kernel, and nothing waits for the host.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from datasets.procedural.renderer.scene_tensors import Numbers, Values, Vectors
+Values = Float[Tensor, "scene ray"]
+Vectors = Float[Tensor, "scene ray 3"]
+Numbers = Int[Tensor, "scene ray"]
+Flags = Bool[Tensor, "scene ray"]
+
+SHELL_FACES = 6
+
+
+@dataclass(frozen=True)
+class SceneTensors:
+    """Worlds as padded tensors, ready for the device."""
+
+    convex_affine: Float[Tensor, "scene convex 3 4"]
+    """World to the shape's unit cube."""
+    convex_shape: Float[Tensor, "scene convex 5"]
+    convex_sphere: Float[Tensor, "scene convex 4"]
+    """Centre and radius of a sphere around the shape; radius 0 for a free slot."""
+    convex_shade: Float[Tensor, "scene convex"]
+    """Radius of the sphere that stands for the shape in ambient occlusion."""
+    card_affine: Float[Tensor, "scene card 3 4"]
+    card_shape: Float[Tensor, "scene card 9"]
+    card_sphere: Float[Tensor, "scene card 4"]
+    blob_affine: Float[Tensor, "scene blob 3 4"]
+    """World to the blob's own frame: rigid, so that distances stay."""
+    blob_shape: Float[Tensor, "scene blob 5"]
+    """Half sides of the core box, rounding radius, ring radius (0 if it is no ring)."""
+    blob_blend: Float[Tensor, " scene"]
+    """Width over which blobs blend into one another."""
+    blob_box: Float[Tensor, "scene 2 3"]
+    """Bounds of all blobs."""
+    shell_box: Float[Tensor, "scene 2 3"]
+    slot_frame: Float[Tensor, "scene slot 3 4"]
+    """World to the coordinates in which a surface's texture lives: rigid."""
+    slot_wrap: Float[Tensor, "scene slot"]
+    """Radius about which a texture is rolled; 0 for flat mapping."""
+    slot_material: Int[Tensor, "scene slot"]
+    """Row of ``materials``; negative where there is no surface."""
+    materials: Float[Tensor, "scene material value"]
+    backdrop: Float[Tensor, "scene 5 3"]
+    """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SceneTensors:
+        """Apply a function to every tensor."""
+        return SceneTensors(**{name: change(tensor) for name, tensor in vars(self).items()})
+
+    @property
+    def slot_starts(self) -> tuple[int, int, int]:
+        """First slots of the cards, the blobs and the shell."""
+        cards = self.convex_affine.shape[1]
+        blobs = cards + self.card_affine.shape[1]
+        return cards, blobs, blobs + self.blob_affine.shape[1]
+
+
+def pick(table: Float[Tensor, "scene slot value"], slot: Numbers) -> Tensor:
+    """Look up each ray's row of a table."""
+    return torch.gather(table, 1, slot[..., None].expand(-1, -1, table.shape[-1]))
+
 
 EPSILON = 1e-4
 """Hits nearer than this along the ray do not count."""
@@ -26,16 +86,11 @@ Affine = Float[Tensor, "scene slot 3 4"]
 Box = Float[Tensor, "scene 2 3"]
 
 
-@dataclass(frozen=True)
-class Rays:
+class Rays(NamedTuple):
     """Half lines; directions of any length, in whose units ray parameters count."""
 
     origins: Vectors
     directions: Vectors
-
-    def at(self, t: Values) -> Vectors:
-        """Return the points at ray parameters."""
-        return self.origins + t[..., None] * self.directions
 
 
 def dot(first: Float[Tensor, "*#batch 3"], second: Float[Tensor, "*#batch 3"]) -> Tensor:
@@ -50,14 +105,12 @@ def to_local(affine: Affine, vectors: Vectors, points: bool) -> list[PerSlot]:
     Written out rather than as a matrix product: that would lose bits under TF32.
     """
     x, y, z = (component[:, :, None] for component in vectors.unbind(-1))
-    rows = affine[:, None].unbind(-2)
-    first = [
-        torch.addcmul(row[..., 3], row[..., 0], x) if points else row[..., 0] * x for row in rows
-    ]
-    return [
-        torch.addcmul(torch.addcmul(value, row[..., 1], y), row[..., 2], z)
-        for value, row in zip(first, rows, strict=True)
-    ]
+    local = []
+    for row in affine[:, None].unbind(-2):
+        a, b, c, d = row.unbind(-1)
+        first = torch.addcmul(d, a, x) if points else a * x
+        local.append(torch.addcmul(torch.addcmul(first, b, y), c, z))
+    return local
 
 
 def quadric_value(quadric: Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images per second of the procedural generator: python -m benchmarks.procedural_speed.
+"""Images per second of the procedural generator: python -m benchmarks.procedural.
 
 On an accelerator: --device cuda --scenes 16 --views 4.
 """
@@ -15,21 +15,16 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 
 
-def wait(device: str) -> None:
-    """Let the device finish what it was given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
 def measure(generator: ProceduralGenerator, scenes: int, views: int, size: tuple[int, int]) -> None:
     """Print planning and rendering time; the first batch warms up (and compiles)."""
-    device, plan_seconds, render_seconds = generator.device.type, [], []
+    plan_seconds, render_seconds = [], []
     for batch in range(4):
         start = time.perf_counter()
         prepared = generator.prepare(range(batch * scenes, (batch + 1) * scenes), views, size, 0.5)
         planned = time.perf_counter()
         generator.render(prepared)
-        wait(device)
+        if generator.device.type == "cuda":
+            torch.cuda.synchronize()
         plan_seconds.append(planned - start)
         render_seconds.append(time.perf_counter() - planned)
     render = statistics.median(render_seconds[1:])
@@ -49,10 +44,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--rays_per_chunk", type=int, default=ProceduralConfig.rays_per_chunk)
     arguments = parser.parse_args()
-    config = ProceduralConfig(
-        samples=arguments.samples,
-        rays_per_chunk=arguments.rays_per_chunk,
-    )
+    config = ProceduralConfig(samples=arguments.samples, rays_per_chunk=arguments.rays_per_chunk)
     generator = ProceduralGenerator(config, arguments.device)
     for size in ((128, 160), (256, 320)):
         measure(generator, arguments.scenes, arguments.views, size)
