@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from datasets.config import DataConfig
+from datasets.formats.registry import Split
 from datasets.sampling import ResumableDataLoader, SampleLoader, SamplingRules, SceneBatchSampler
 from datasets.scene_dataset import MixedDataset, PixelCache, SceneDataset
-from datasets.scene_lists import Split
 from datasets.views import SampleRequest
 
 

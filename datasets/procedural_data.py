@@ -1,13 +1,13 @@
-"""Procedural worlds as the data of a general training run, for Lightning.
+"""Procedural worlds as data: of a general training run, for Lightning, and for evaluation.
 
-Workers plan, the training device renders, and every visit to a rendered batch draws other targets
-and sources from its views.
+In training, workers plan and the training device renders; every visit to a rendered batch draws
+other targets and sources from its views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,10 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datasets.config import DataConfig, ProceduralDataConfig, ReplayConfig
-from datasets.procedural.config import ProceduralConfig
+from datasets.config import DataChoice, DataConfig, HeldOutScenes
+from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.procedural.config import ProceduralConfig, ProceduralDataConfig, ReplayConfig
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 from datasets.procedural.worlds.planning import PreparedBatch
+from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
@@ -36,6 +38,9 @@ from utils.errors import UserError
 from utils.seeding import generator_for
 
 SIZE_STREAM, VIEW_STREAM = 11, 12
+TEXTURED, TEXTURELESS = "textured", "textureless"
+WORLD_SIZE = (192, 256)
+_REGION = Region(depth_is_complete=True)
 
 
 class HeldOutPlan(NamedTuple):
@@ -213,4 +218,59 @@ def generator_config(config: ProceduralDataConfig) -> ProceduralConfig:
         samples=config.world_rays,
         texture_folder=config.world_photos,
         rays_per_chunk=config.rays_per_chunk,
+    )
+
+
+@dataclass(frozen=True)
+class _RenderedPixels:
+    """Reads views of one world that is already rendered."""
+
+    views: Views
+    """One axis: view."""
+
+    def __call__(self, view: int) -> ViewPixels:
+        return ViewPixels(
+            image=self.views.images[view].permute(1, 2, 0).numpy(),
+            depth=self.views.depths[view].numpy(),
+            mask=self.views.masks[view].numpy(),
+        )
+
+
+def world_tasks(
+    held_out: HeldOutScenes, choice: DataChoice, device: torch.device | str = "cpu"
+) -> Iterator[SceneTask]:
+    """Yield every world twice: textured, then with nearly every surface plain.
+
+    Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
+    A world is rendered, on the given device, when its turn comes.
+    """
+    size = choice.size or WORLD_SIZE
+    views = range(held_out.world_views)
+    protocol = Protocol(views[: held_out.world_targets], views, _REGION)
+    generators = {
+        subset: ProceduralGenerator(
+            ProceduralConfig(seed=held_out.world_seed, textureless=share), device
+        )
+        for subset, share in ((TEXTURED, 0.0), (TEXTURELESS, 1.0))
+    }
+    for world in range(held_out.num_worlds):
+        for subset, generator in generators.items():
+            batch = generator.sample([world], held_out.world_views, size, held_out.world_difficulty)
+            scene = posed_world(batch, f"world{world:04d}_{subset}")
+            yield plan_task(scene, protocol, choice, subset)
+
+
+def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
+    """Turn the only scene of a rendered batch into a posed scene."""
+    batched = batch.views.to("cpu")
+    views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
+    ids = tuple(range(len(views.images)))
+    return PosedScene(
+        name=name,
+        view_ids=ids,
+        view_names=tuple(f"{view:03d}" for view in ids),
+        cameras=views.cameras,
+        near_far=batch.near_far[0].cpu(),
+        image_size=views.size,
+        read_view=_RenderedPixels(views),
     )

@@ -16,10 +16,9 @@ import torch
 
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
-from datasets.formats.registry import open_scene
+from datasets.formats.registry import Split, open_scene
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
-from datasets.scene_lists import Split
 from datasets.views import Views
 from utils.errors import UserError
 
@@ -212,7 +211,7 @@ def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
     # Sources are counted for one target at a time; all that matters here is that there are some.
     reading = replace(choice, n_views=1)
     if choice.dataset_name == "procedural":
-        from datasets.held_out_worlds import world_tasks
+        from datasets.procedural_data import world_tasks
 
         held_out = HeldOutScenes(num_worlds=1, world_views=20)
         tasks = list(islice(world_tasks(held_out, reading), 1))

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig
 from utils.seeding import generator_for
 
 BatchT = TypeVar("BatchT")

@@ -14,12 +14,11 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.config import DataSource
-from datasets.formats.registry import is_listed, open_scene
+from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.protocols import ViewRoles, assign_roles
 from datasets.sampling import ItemGroup, SamplingRules
 from datasets.scene_index import SceneEntry, list_entries
-from datasets.scene_lists import Split
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 

@@ -16,8 +16,13 @@ from pathlib import Path
 import torch
 
 from datasets.formats.checks import check_pinhole
-from datasets.formats.depth_maps import DepthFile
-from datasets.formats.mvsnet_files import files_by_view, find_camera_files, read_camera_file
+from datasets.formats.images import DepthFile
+from datasets.formats.mvsnet_files import (
+    files_by_view,
+    find_camera_files,
+    read_camera_file,
+    read_pairs,
+)
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
@@ -28,7 +33,6 @@ from datasets.formats.photo_files import (
     warn_once,
 )
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import read_pairs
 from utils.cameras import crop_intrinsics, invert_rigid
 from utils.errors import UserError
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader, by_number, describe_folder, photo_scene
-from datasets.formats.transforms_file import TransformsFile, frame_photos, read_transforms_file
+from datasets.formats.registry import SPLITS, Split
+from datasets.formats.transforms import TransformsFile, frame_photos, read_transforms_file
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import SPLITS, Split
 from utils.errors import UserError
 
 _SPHERE_RADIUS = (3.5, 4.6)

@@ -19,7 +19,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from datasets.formats.checks import rigid_c2w
-from datasets.formats.colmap_lenses import image_lens
 from datasets.formats.colmap_model import (
     ColmapCamera,
     ColmapImage,
@@ -30,6 +29,7 @@ from datasets.formats.colmap_model import (
     read_points,
 )
 from datasets.formats.images import read_image_size
+from datasets.formats.lenses import image_lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
@@ -44,8 +44,7 @@ from datasets.formats.photo_files import (
     warn_of_unused,
     warn_once,
 )
-from datasets.posed_scene import PosedScene
-from datasets.view_selection import rank_by_common_points
+from datasets.posed_scene import PosedScene, rank_by_common_points
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 

@@ -24,11 +24,11 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from datasets.formats.checks import center_deviation, given_near_far
-from datasets.formats.depth_maps import read_pfm
 from datasets.formats.images import (
     read_image,
     read_image_size,
     read_mask,
+    read_pfm,
     resize_nearest,
     resize_smooth,
 )
@@ -38,13 +38,12 @@ from datasets.formats.mvsnet_files import (
     find_camera_files,
     matching_files,
     read_camera_file,
+    read_pairs,
 )
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import describe_folder, shortened, warn_once
-from datasets.formats.registry import LAYOUT_HELP
-from datasets.posed_scene import PosedScene, ViewPixels
-from datasets.scene_lists import DEFAULT_LISTS, read_pairs
-from datasets.view_selection import rank_by_distance
+from datasets.formats.registry import DEFAULT_LISTS, LAYOUT_HELP
+from datasets.posed_scene import PosedScene, ViewPixels, rank_by_distance
 from utils.cameras import Cameras, LengthUnit, crop_intrinsics, invert_rigid, resize_intrinsics
 from utils.errors import UserError
 

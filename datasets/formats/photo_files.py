@@ -18,8 +18,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import choose_near_far
-from datasets.formats.depth_maps import DepthFile, read_depth
 from datasets.formats.images import (
+    DepthFile,
+    read_depth,
     read_image,
     read_image_size,
     read_mask,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,12 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datasets.formats.options import ReadOptions
-from datasets.scene_lists import DEFAULT_LISTS, Split, find_scene_list, read_scene_list
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
 
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+DEFAULT_LISTS = Path(__file__).resolve().parents[2] / "configs" / "lists"
+_LIST_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("lists/train.txt", "training_list.txt", "BlendedMVS_training.txt"),
+    "val": ("lists/val.txt", "lists/test.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
+    "test": ("lists/test.txt", "lists/val.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
+}
+_SCAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MAX_BYTES = 1 << 24
+_MAX_NAME = 200
 PoseConvention = Literal["opengl", "llff", "opencv"]
 
 ESTIMATED = "estimated"
@@ -233,3 +244,42 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
 def _nearest(wanted: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or sorted(names)[:3]
     return f"; the nearest names there: {', '.join(close)}" if close else "; the folder has none"
+
+
+def find_scene_list(root: Path, split: Split) -> Path | None:
+    """Return the list of a split's scenes that a data folder has of its own."""
+    paths = [root / name for name in _LIST_NAMES[split]]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
+    """Read names of scene folders, one a line; ``#`` begins a comment.
+
+    Args:
+        path: The list.
+        plain_names: Whether only names such as scan1 are allowed, as DTU has them.
+    """
+    lines = content_lines(path)
+    for number, line in lines:
+        inside = len(line) <= _MAX_NAME and not Path(line).is_absolute()
+        if not inside or ".." in Path(line).parts:
+            raise UserError(f"{path}, line {number}: expected a folder, found {line[:80]!r}.")
+        if plain_names and not _SCAN_NAME.fullmatch(line):
+            raise UserError(
+                f"{path}, line {number}: expected a scan such as 'scan1': {line[:80]!r}."
+            )
+    if not lines:
+        raise UserError(f"{path}: the list names no scene.")
+    return list(dict.fromkeys(line for _, line in lines))
+
+
+def content_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines that hold more than a comment, each with its number."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any list ({_MAX_BYTES} bytes at most).")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the list ({error}).") from error
+    lines = enumerate((line.split("#")[0].strip() for line in text.splitlines()), start=1)
+    return [(number, line) for number, line in lines if line]

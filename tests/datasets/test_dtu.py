@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from datasets.config import DataSource
-from datasets.formats.depth_maps import read_pfm, write_pfm
 from datasets.formats.dtu import UNIT
+from datasets.formats.images import read_pfm, write_pfm
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.sampling import SamplingRules

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from datasets.config import DataChoice
-from datasets.formats.registry import choose_scenes, find_scenes, split_scenes
+from datasets.formats.mvsnet_files import read_pairs
+from datasets.formats.registry import (
+    DEFAULT_LISTS,
+    choose_scenes,
+    find_scene_list,
+    find_scenes,
+    read_scene_list,
+    split_scenes,
+)
+from datasets.posed_scene import rank_by_distance
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,
@@ -20,8 +29,6 @@ from datasets.protocols import (
     scene_tasks,
 )
 from datasets.scene_index import SceneEntry
-from datasets.scene_lists import DEFAULT_LISTS, find_scene_list, read_pairs, read_scene_list
-from datasets.view_selection import rank_by_distance
 from evaluation.rendering import task_sample
 from utils.errors import UserError
 
