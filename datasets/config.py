@@ -118,7 +118,7 @@ class DataConfig(SceneConfig):
     """Memory for decoded images in MiB, on each device, shared evenly by its processes"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and what settings mean together, before anything is read."""
+        """Check the bounds, and what settings mean together."""
         super().__post_init__()
         if self.max_sources < self.min_sources:
             raise ValueError(
@@ -133,10 +133,7 @@ class DataConfig(SceneConfig):
         if self.mix and self.dataset_name == "procedural":
             raise ValueError("mix takes data sets on disk; leave dataset_name = procedural out")
         if self.near_far and (self.mix or self.dataset_name == "procedural"):
-            raise ValueError(
-                "near_far cannot be chosen for a mix or for procedural worlds, whose units differ; "
-                "give near and far in the files of the data sets"
-            )
+            raise ValueError("near_far cannot be chosen for a mix or for procedural worlds")
         for text in self.mix:
             parse_source(text)
 
@@ -201,13 +198,10 @@ class DataSource:
     """One data set of a training."""
 
     name: str
-    """A format of ``datasets.formats.registry``."""
     folder: Path
     weight: float = 1.0
-    """Share of the batches, relative to the other sources."""
     options: ReadOptions = field(default_factory=ReadOptions)
     scan: str = ""
-    """Names of scenes, separated by commas, in place of the lists of the splits."""
 
 
 def parse_source(text: str) -> DataSource:

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 
 from datasets.config import DataConfig
 from datasets.formats.registry import Split
+from datasets.replay import place_among_ranks
 from datasets.sampling import ResumableDataLoader, SampleLoader, SamplingRules, SceneBatchSampler
 from datasets.scene_dataset import MixedDataset, PixelCache, SceneDataset
 from datasets.views import SampleRequest
@@ -70,14 +71,13 @@ class SceneDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
         """Let the next training loader begin where the checkpoint was taken.
 
-        Lightning restores loaders too, but where it counts epochs instead of steps it does not do
-        so from a checkpoint taken at the end of an epoch.
+        Lightning does not restore loaders from a checkpoint taken at the end of an epoch.
         """
         self._place_in_data = state_dict.get("train")
 
     def val_dataloader(self) -> SampleLoader:
         """Return the loader of this rank's part of the validation views, one at a time."""
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         return SampleLoader(
             self.val_dataset,
             sampler=self._val_requests()[rank::world_size],
@@ -86,7 +86,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     def _train_sampler(self) -> SceneBatchSampler:
         config = self._config
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         return SceneBatchSampler(
             self.train_dataset.groups,
             scenes_per_batch=config.scenes_per_batch,
@@ -98,23 +98,14 @@ class SceneDataModule(pl.LightningDataModule):
         )
 
     def _val_requests(self) -> list[SampleRequest]:
-        """Spread the views to validate on evenly, and repeat the first until all ranks have some.
-
-        Ranks with fewer batches than others would leave those waiting.
-        """
+        """Spread the views evenly, and repeat the first until all ranks have equally many."""
         total = len(self.val_dataset)
         count = min(self._config.val_views or total, total)
         indices = [number * total // count for number in range(count)]
-        missing = -count % self._place()[1]
+        missing = -count % place_among_ranks(self)[1]
         repeated = [indices[number % count] for number in range(missing)]
         sources = self._config.num_source_views
         return [SampleRequest(index, num_sources=sources) for index in indices + repeated]
-
-    def _place(self) -> tuple[int, int]:
-        """Return rank and number of ranks; outside a trainer there is one."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
 
 
 def build_dataset(config: DataConfig, split: Split, rules: SamplingRules) -> MixedDataset:

@@ -72,12 +72,7 @@ class PosedScene:
     """The unit of the scene's files, in which users see and give depths."""
 
     def load_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
-        """Read chosen views, in the order given.
-
-        Args:
-            ids: The views.
-            read_view: One of ``lights``, if it is not to be the first.
-        """
+        """Read chosen views, in the order given; ``read_view`` is one of ``lights``."""
         places = [self._place(view) for view in ids]
         pixels = [(read_view or self.read_view)(view) for view in ids]
         images = torch.from_numpy(np.stack([view.image for view in pixels]))
@@ -139,10 +134,6 @@ class PosedScene:
             target_ids=(target,),
         )
 
-    def renamed(self, name: str) -> PosedScene:
-        """Return the scene under another name."""
-        return replace(self, name=name)
-
     def _place(self, view: int) -> int:
         if view not in self.view_ids:
             raise UserError(
@@ -164,11 +155,7 @@ def rank_by_pose(cameras: Cameras, target: int) -> list[int]:
     """Sort all other cameras by how near they stand to one and how alike they look.
 
     The cost is the distance of the centres, in units of their spread, plus the angle between the
-    optical axes in radians: whoever stands beside the target but looks elsewhere sees little of it.
-
-    Args:
-        cameras: All views; one batch axis.
-        target: Its place in them.
+    optical axes in radians.
     """
     centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
     spread = (centers - centers.mean(0)).norm(dim=-1).mean().clamp_min(1e-12)
@@ -187,11 +174,7 @@ def rank_by_common_points(
 
     Every common point counts by the angle under which the two views see it, as in MVSNet's view
     selection (Yao et al., ECCV 2018, supplement): fully at 5 degrees, less below and above.
-
-    Args:
-        positions: Triangulated points.
-        seen: For each view the points that it saw.
-        centers: Camera centres.
+    ``seen`` holds for each view the points that it saw.
     """
     views = np.repeat(np.arange(len(seen)), [len(points) for points in seen])
     points = np.concatenate([np.zeros(0, np.int64), *seen])

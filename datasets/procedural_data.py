@@ -30,6 +30,7 @@ from datasets.replay import (
     SceneRequest,
     StepPlans,
     StepSampler,
+    place_among_ranks,
     scene_loader,
 )
 from datasets.views import Sample, Views
@@ -89,17 +90,12 @@ class ProceduralDataModule(PlannedData):
 
     def val_dataloader(self) -> DataLoader[HeldOutPlan]:
         """Return this rank's share of the held-out worlds, one at a time."""
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         count = -(-self._worlds.val_worlds // world_size)
         size, views = self._worlds.sizes[0], self._data.num_source_views + 1
+        ids = [(rank + place * world_size) % self._worlds.val_worlds for place in range(count)]
         requests = [
-            SceneRequest(
-                [(rank + place * world_size) % self._worlds.val_worlds],
-                views,
-                size,
-                self._worlds.val_difficulty,
-            )
-            for place in range(count)
+            SceneRequest([number], views, size, self._worlds.val_difficulty) for number in ids
         ]
         scenes = PreparedScenes(requests, self._prepare_held_out)
         return scene_loader(scenes, range(count), min(1, self._data.num_workers))
@@ -111,7 +107,7 @@ class ProceduralDataModule(PlannedData):
         if isinstance(batch, HeldOutPlan):
             return held_out_sample(self._render(batch.prepared), batch.scene_ids)
         rendered = self._rendered.take(batch.step, self._seed, batch.batches, self._render)
-        data, rank = self._data, self._place()[0]
+        data, rank = self._data, place_among_ranks(self)[0]
         # The number of sources must be the same on all ranks; what they are need not.
         shared = generator_for("cpu", self._seed, SIZE_STREAM, batch.step)
         span = data.max_sources - data.min_sources + 1
@@ -128,7 +124,7 @@ class ProceduralDataModule(PlannedData):
 
     def _request(self, batch: int) -> SceneRequest:
         data, worlds = self._data, self._worlds
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
         drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
         size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
@@ -149,12 +145,6 @@ class ProceduralDataModule(PlannedData):
             self._renderer = ProceduralGenerator(generator_config(self._worlds), device)
         return self._renderer.render(prepared)
 
-    def _place(self) -> tuple[int, int]:
-        """Return rank and number of ranks; outside a trainer there is one."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
 
 def draw_views(
     centers: Float[Tensor, "scene view 3"],
@@ -164,7 +154,7 @@ def draw_views(
 ) -> tuple[Int[Tensor, "scene target"], Int[Tensor, "scene source"]]:
     """Draw targets at random, and for each scene sources near its first target.
 
-    ``counts``: of targets and sources; ``noise``: deviation of the log of a factor on distances.
+    ``counts`` are those of targets and sources; ``noise`` is that of the log of distances.
     """
     shape, device = centers.shape[:2], centers.device
     order = torch.rand(shape, generator=generator, device=device).argsort(1)
@@ -223,10 +213,7 @@ def generator_config(config: ProceduralDataConfig) -> ProceduralConfig:
 
 @dataclass(frozen=True)
 class _RenderedPixels:
-    """Reads views of one world that is already rendered."""
-
     views: Views
-    """One axis: view."""
 
     def __call__(self, view: int) -> ViewPixels:
         return ViewPixels(
@@ -239,10 +226,9 @@ class _RenderedPixels:
 def world_tasks(
     held_out: HeldOutScenes, choice: DataChoice, device: torch.device | str = "cpu"
 ) -> Iterator[SceneTask]:
-    """Yield every world twice: textured, then with nearly every surface plain.
+    """Yield every world twice, when its turn comes: textured, then with nearly all surfaces plain.
 
     Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
-    A world is rendered, on the given device, when its turn comes.
     """
     size = choice.size or WORLD_SIZE
     views = range(held_out.world_views)

@@ -204,9 +204,7 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
 def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
     """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
 
-    DTU and LLFF's fern are divided as MVSNeRF divides them (16 training views, 4 test views),
-    other photographs by NeRF's rule: every eighth view is for testing. ``choice.targets`` and
-    ``choice.sources`` choose otherwise.
+    The test views are those of the protocol (for the fox every eighth), unless the choice has some.
     """
     # Sources are counted for one target at a time; all that matters here is that there are some.
     reading = replace(choice, n_views=1)
@@ -242,14 +240,12 @@ def check_split(split: SceneSplit, num_sources: int) -> None:
         )
     if num_sources < MIN_SOURCES:
         raise UserError(
-            f"--n_views {num_sources}: the depth of a view is what other views agree on; "
-            f"fine-tuning renders from at least {MIN_SOURCES}."
+            f"--n_views {num_sources}: fine-tuning renders from at least {MIN_SOURCES} views."
         )
     if count < MIN_TRAINING_VIEWS:
         raise UserError(
             f"Scene {scene!r}: {count} training views are left beside {len(split.test_ids)} test "
-            f"views; a view is trained from others, so at least {MIN_TRAINING_VIEWS} are needed. "
-            "Choose fewer --targets or more --sources."
+            f"views; {MIN_TRAINING_VIEWS} are needed. Choose fewer --targets or more --sources."
         )
 
 
@@ -258,7 +254,6 @@ def _is_fox(name: str, scene: str) -> bool:
 
 
 def _options(name: str, scene: str, choice: DataChoice) -> ReadOptions:
-    """Return how a scene is read: at the size and range of its protocol unless chosen."""
     options = choice.options
     size: Size | None = None
     if name == "llff" or (name == "colmap" and scene == "fern"):

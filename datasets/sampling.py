@@ -41,11 +41,9 @@ class ItemGroup:
 class SceneBatchSampler(Sampler[list[SampleRequest]]):
     """Batches of requests for training: every rank its own items, all ranks equally many batches.
 
-    An epoch runs through a permutation of the items (through several, where it is longer than the
-    data). The ranks take turns along it, so that no two get the same item before all have been
-    seen. The number of sources is drawn once for each step, the same on all ranks. Where items
-    fall into groups, as those of mixed data sets do, the group of each step is drawn by weight,
-    the same on all ranks, and each group has a permutation of its own.
+    An epoch runs through permutations of the items. The ranks take turns along them, so that no two
+    get the same item before all have been seen. The number of sources of a step is the same on all
+    ranks, as is its group, which is drawn by weight; each group has a permutation of its own.
     """
 
     def __init__(
@@ -62,8 +60,7 @@ class SceneBatchSampler(Sampler[list[SampleRequest]]):
         """Set up the first epoch.
 
         Args:
-            items: Length of the dataset; or, where not all items can be in one batch, the runs
-                of those that can.
+            items: Length of the dataset, or the groups of items that can be in one batch.
             scenes_per_batch: Requests in a batch of one rank.
             seed: Seed of the run.
             rank: Which of the ranks this is.
@@ -112,7 +109,6 @@ class SceneBatchSampler(Sampler[list[SampleRequest]]):
     def _draw_items(
         self, random: np.random.Generator, shape: tuple[int, int, int]
     ) -> Int64[np.ndarray, "batch rank place"]:
-        """Draw the group of each batch, and go through each group by permutations."""
         weights = np.array([group.weight for group in self._groups])
         chosen = np.zeros(shape[0], np.int64)
         if len(self._groups) > 1:
@@ -149,11 +145,9 @@ class SampleLoader(DataLoader[Sample]):
 class ResumableDataLoader(SampleLoader):
     """A training loader that knows its place, and goes on from it after ``load_state_dict``.
 
-    Lightning saves and restores the state of training loaders that have these two methods, but it
-    tells neither a batch sampler nor a loader which epoch it is, and it asks for an iterator more
-    often than it uses one. So the loader counts epochs itself, and an iterator decides where it
-    begins only when its first batch is asked for. What counts is batches handed out: those that
-    workers have prepared in advance are prepared again after a resume.
+    Lightning does not tell a loader which epoch it is, and asks for more iterators than it uses. So
+    the loader counts epochs itself, and an iterator decides where it begins when its first batch is
+    asked for. Batches that workers have prepared in advance are prepared again after a resume.
     """
 
     def __init__(
@@ -195,7 +189,7 @@ class ResumableDataLoader(SampleLoader):
                 raise UserError(
                     f"The checkpoint's place in the data has {name} {state_dict.get(name)}, but "
                     f"this run has {here[name]}. Resume with the same data, seed, batch size and "
-                    "number of devices, or begin a new run from the weights with --init_ckpt."
+                    "number of devices, or start from the weights with --init_ckpt."
                 )
         self._epoch, self._batches_given = state_dict["epoch"], state_dict["batches_given"]
         self._continues = True

@@ -18,7 +18,7 @@ from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.protocols import ViewRoles, assign_roles
 from datasets.sampling import ItemGroup, SamplingRules
-from datasets.scene_index import SceneEntry, list_entries
+from datasets.scene_index import REWRITE, SceneEntry, list_entries
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 
@@ -33,13 +33,8 @@ class PixelCache:
     def __init__(self, max_bytes: int) -> None:
         """Keep at most so many bytes of pixels; 0 keeps nothing."""
         self._max_bytes = max_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._held: OrderedDict[Hashable, ViewPixels] = OrderedDict()
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of pixels that are kept."""
-        return self._held_bytes
 
     def get(self, key: Hashable, read: Callable[[], ViewPixels]) -> ViewPixels:
         """Return the pixels of a key, reading them unless they are kept. They are not to change."""
@@ -50,17 +45,15 @@ class PixelCache:
         size = _bytes_of(pixels)
         if size > self._max_bytes:
             return pixels
-        while self._held_bytes + size > self._max_bytes:
-            self._held_bytes -= _bytes_of(self._held.popitem(last=False)[1])
+        while self.held_bytes + size > self._max_bytes:
+            self.held_bytes -= _bytes_of(self._held.popitem(last=False)[1])
         self._held[key] = pixels
-        self._held_bytes += size
+        self.held_bytes += size
         return pixels
 
 
 @dataclass(frozen=True)
 class _CachedReader:
-    """Reads the views of a scene, under one light, through a cache."""
-
     scene: Hashable
     read_view: ReadView
     cache: PixelCache
@@ -78,10 +71,9 @@ class _PlannedScene:
 class SceneDataset(Dataset[Sample]):
     """Samples of one split of a data set; one item for each scene and target view.
 
-    For training the light of the photographs, where there are several, and the sources are drawn by
-    ``request.seed``; the sources among the neighbours of the target: by pair list or common points
-    where the scene has them, else by camera pose. For validation they are the nearest of the views
-    that may be sources. A scene is opened when it is needed first.
+    For training, ``request.seed`` draws one of the lights of the photographs and the sources, among
+    the nearest neighbours of the target. For validation these are the nearest of the views that may
+    be sources. A scene is opened when it is needed first.
     """
 
     def __init__(
@@ -193,8 +185,7 @@ class SceneDataset(Dataset[Sample]):
         if (scene.view_ids, scene.image_size) != (views, entry.size):
             raise UserError(
                 f"{folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the index "
-                f"says {len(views)} of {entry.size}. Write it again with python -m "
-                "apps.inspect_data --write_index."
+                f"says {len(views)} of {entry.size}. {REWRITE}"
             )
         self._open[number] = replace(
             scene,
@@ -213,12 +204,7 @@ class MixedDataset(Dataset[Sample]):
     """Data sets one after the other. Their units of length need not agree: each has its own."""
 
     def __init__(self, parts: Sequence[SceneDataset], weights: Sequence[float]) -> None:
-        """Join data sets.
-
-        Args:
-            parts: At least one.
-            weights: Share of the batches that come from each, relative to the others.
-        """
+        """Join data sets; ``weights`` are their shares of the batches."""
         self._parts, self._weights = parts, weights
         self._starts = [0, *accumulate(len(part) for part in parts)]
 

@@ -1,8 +1,7 @@
 """What a large data set holds, written down once, so that a training starts without looking.
 
 ``python -m apps.inspect_data --write_index`` makes ``scenes.json`` in the data folder: for each
-scene its views, the size of its images and, where the scene has some, its own splits. A scene is
-then opened when one of its views is needed first.
+scene its views, the size of its images and its own splits, if any.
 """
 
 from __future__ import annotations
@@ -32,14 +31,11 @@ from utils.errors import UserError
 from utils.files import write_text
 
 INDEX_NAME = "scenes.json"
-_REWRITE = "Write it again with python -m apps.inspect_data --write_index."
+REWRITE = "Write it again with python -m apps.inspect_data --write_index."
 _MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 24
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
-_INDEX_ERRORS = (
-    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-    RecursionError,
-)
+_INDEX_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What JSON that is no index raises; infinity for a count, for one."""
 
 
@@ -71,7 +67,7 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
         if absent:
             raise UserError(
                 f"{root / INDEX_NAME}: lacks {absent[0]!r}, which the list of {split} scenes "
-                f"names. {_REWRITE}"
+                f"names. {REWRITE}"
             )
         return [index[folder.name] for folder in folders]
     entries = []
@@ -121,9 +117,9 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
-    except _INDEX_ERRORS as error:
+    except (*_INDEX_ERRORS, RecursionError) as error:
         raise UserError(
-            f"{path}: not a readable index ({str(error)[:120]}). Remove it. {_REWRITE}"
+            f"{path}: not a readable index ({str(error)[:120]}). Remove it. {REWRITE}"
         ) from error
 
 

@@ -44,12 +44,7 @@ _MIN_VIEWS = 2
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read a scene of BlendedMVS; pixels and depth are read when asked for.
-
-    Args:
-        folder: Holds ``blended_images`` and ``cams``; depth maps may be missing.
-        options: The range is in the scene's own unit; transparency plays no part.
-    """
+    """Read a scene of BlendedMVS, whose depth maps may be missing."""
     root = find_scene(folder)
     images = files_by_view(root / IMAGES, _IMAGE_NAME)
     cameras = find_camera_files(root / CAMERAS)
@@ -95,7 +90,6 @@ def find_scene(folder: Path) -> Path:
 
 
 def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]) -> list[int]:
-    """Return the views that have image and camera; say what lacks the other."""
     both = sorted(images.keys() & cameras.keys())
     for what, lone in (
         ("images without a camera", images.keys() - cameras.keys()),

@@ -57,12 +57,9 @@ def read_image_size(path: Path) -> Size:
 def read_image(
     path: Path, background: float | None = None
 ) -> Float32[np.ndarray, "height width 3"]:
-    """Read an 8-bit image as RGB in [0, 1].
+    """Read an 8-bit image as RGB in [0, 1], over a grey ``background`` where it is transparent.
 
-    Args:
-        path: The file.
-        background: Grey that shows through where the image is transparent; None: its alpha, if
-            it has any, is left aside.
+    Without a background, alpha is left aside.
     """
     with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
@@ -102,11 +99,8 @@ def resize_nearest(
 ) -> Shaped[np.ndarray, "new_height new_width"]:
     """Resize a map that must not be averaged, such as depth, by the old pixel at the new centre.
 
-    Args:
-        values: The map.
-        size: Wanted height and width.
-        whole_centers: Whether pixel centres lie at whole numbers, so that new pixel ``i`` takes
-            the old one nearest to ``i * old / new``: so DTU's maps were shrunk in the first place.
+    With ``whole_centers``, pixel centres lie at whole numbers, so that new pixel ``i`` takes the
+    old one nearest to ``i * old / new``: so DTU's maps were shrunk in the first place.
     """
     if values.shape == size:
         return values
@@ -145,10 +139,7 @@ def read_depth(file: DepthFile) -> Float32[np.ndarray, "height width"]:
 
 
 def read_pfm(path: Path) -> Float32[np.ndarray, "height width"]:
-    """Read a one-channel PFM with its first row on top, values as they stand in the file.
-
-    The promised size is compared with the size of the file before anything is allocated.
-    """
+    """Read a one-channel PFM with its first row on top, values as they stand in the file."""
     try:
         with path.open("rb") as file:
             width, height, byte_order = _read_header(file, path)
@@ -161,9 +152,7 @@ def read_pfm(path: Path) -> Float32[np.ndarray, "height width"]:
                 )
             values = np.frombuffer(file.read(promised), dtype=f"{byte_order}f4")
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the depth map ({error.strerror or error})."
-        ) from error
+        raise UserError(f"{path}: cannot read the depth map ({error}).") from error
     return np.flipud(values.reshape(height, width)).astype(np.float32)
 
 
@@ -175,7 +164,6 @@ def write_pfm(path: Path, values: Float32[np.ndarray, "height width"]) -> None:
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, str]:
-    """Return width, height and numpy's mark of the byte order; leave the file at the data."""
     magic, size, scale = (
         file.readline(_MAX_HEADER_LINE).decode("ascii", "replace").strip() for _ in range(3)
     )

@@ -1,4 +1,4 @@
-"""Lenses that do not draw straight lines, and images without that distortion."""
+"""Lenses that do not draw straight lines, COLMAP's among them, and undoing their distortion."""
 
 from __future__ import annotations
 
@@ -115,15 +115,12 @@ def _shown(
 def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
     """Return the lens of a photo, which may be a shrunk copy of what COLMAP saw.
 
-    Args:
-        camera: As the model has it.
-        size: Height and width of the photo.
-        source: The file and camera, to begin error messages.
+    ``source``, the file and camera, begins error messages.
     """
     if camera.model in _UNSUPPORTED:
         raise UserError(
             f"{source}: camera model {camera.model} is not supported. Undistort the photos with "
-            "COLMAP's image_undistorter and use its result."
+            "COLMAP's image_undistorter."
         )
     _check_shape(camera, size, source)
     scale = size[1] / camera.width, size[0] / camera.height

@@ -17,7 +17,7 @@ class ReadOptions:
     """What can be chosen about a scene, whatever its format."""
 
     size: Size | None = None
-    """Height and width to resize to, whatever the aspect; None: as the other options say."""
+    """To resize to, whatever the aspect; None: as the other options say."""
     near_far: tuple[float, float] | None = None
     """Nearest and farthest z-depth in the unit of the files; None: what the files say."""
     background: float = 1.0

@@ -145,12 +145,7 @@ def find_image(folder: Path, name: str) -> Path | None:
 
 
 def find_image_folders(root: Path, pattern: str) -> list[Path]:
-    """Return the folders inside ``root`` whose name matches, such as images, images_4.
-
-    Args:
-        root: The folder of a scene.
-        pattern: Regular expression of the name, without the number of a shrunk copy.
-    """
+    """Return the folders whose name matches, with or without a number as in images_4."""
     name = re.compile(rf"({pattern})(_\d+)?")
     return [entry for entry in list_folder(root) if name.fullmatch(entry.name) and entry.is_dir()]
 
@@ -158,14 +153,9 @@ def find_image_folders(root: Path, pattern: str) -> list[Path]:
 def choose_image_folder(
     folders: Mapping[Path, Size], options: ReadOptions
 ) -> tuple[Path, ReadOptions]:
-    """Choose the smallest images that need not be enlarged, else the largest.
+    """Choose the smallest images that need not be enlarged, else the largest; and how to read them.
 
-    Args:
-        folders: With the size of the images in each.
-        options: How large the images are wanted.
-
-    Returns:
-        The folder, and how its images are read.
+    ``folders`` come with the size of their images.
     """
     ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
     height, width = options.target_size(folders[ordered[-1]])
@@ -176,7 +166,7 @@ def choose_image_folder(
 
 
 def read_sizes(paths: Iterable[Path]) -> list[Size]:
-    """Read the headers of images; a damaged or empty file fails here, before any long work."""
+    """Read the headers of images, so that a damaged file fails before any long work."""
     return [read_image_size(path) for path in paths]
 
 
@@ -210,7 +200,7 @@ def photo_scene(
         photos: In the order of the views.
         c2w: Their poses.
         options: What was chosen.
-        near_far: What the files say; None: nothing, so that it is estimated unless chosen.
+        near_far: What the files say; None: it is estimated unless chosen.
         known: Further fields of ``PosedScene``.
     """
     paths, sizes = [photo.path for photo in photos], [photo.size for photo in photos]

@@ -1,8 +1,7 @@
 """All formats of scenes by name: how a folder is recognised, listed and read.
 
-Whoever takes a ``dataset_name`` from a user opens scenes here. A format is one row of ``FORMATS``
-and one module with ``read_scene(folder, options)``, imported when a scene is opened: this module
-does not import torch, so that settings can refer to it.
+A format is a row of ``FORMATS`` and a module with ``read_scene(folder, options)``, imported when a
+scene is opened: this module does not import torch, so that settings can refer to it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -104,7 +103,7 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
                 f"python -m apps.estimate_cameras --photos {folder}"
             )
     scene = import_module(f"datasets.formats.{FORMATS[name].module}").read_scene(place, options)
-    return scene if place == folder else scene.renamed(folder.resolve().name)
+    return scene if place == folder else replace(scene, name=folder.resolve().name)
 
 
 def find_scenes(name: str, folder: Path) -> list[Path]:
@@ -171,8 +170,7 @@ def recognise_format(folder: Path) -> str:
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
     """Return the scenes of a split: those of the folder's list, or all that are there.
 
-    A list is believed without a look at the folders, so that a large data set opens at once; only
-    scans that share their cameras are looked for, and counted.
+    Of a list only scans that share their cameras are looked for: a large data set opens at once.
     """
     row = FORMATS[name]
     if is_part_of_folder(name, folder):
@@ -217,7 +215,6 @@ def _scan_names(root: Path) -> list[str]:
 
 
 def _present(root: Path, names: Sequence[str]) -> list[str]:
-    """Return the scans of a list that are there, and count the others."""
     there = set(_scan_names(root))
     found = [name for name in names if name in there]
     missing = [name for name in names if name not in there]
@@ -253,12 +250,7 @@ def find_scene_list(root: Path, split: Split) -> Path | None:
 
 
 def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
-    """Read names of scene folders, one a line; ``#`` begins a comment.
-
-    Args:
-        path: The list.
-        plain_names: Whether only names such as scan1 are allowed, as DTU has them.
-    """
+    """Read names of scene folders, one a line; with ``plain_names`` only such as scan1."""
     lines = content_lines(path)
     for number, line in lines:
         inside = len(line) <= _MAX_NAME and not Path(line).is_absolute()

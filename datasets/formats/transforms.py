@@ -56,14 +56,12 @@ class Frame:
     source: str
     """The file and the frame's place in it, to begin error messages."""
     file: Path
-    """Whose folder paths start from."""
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
     depth_path: str | None
     depth_scale: float
     c2w: Float64[Tensor, "4 4"]
-    """House convention."""
     numbers: Mapping[str, float]
     """The frame's own, else the file's. Only what is there."""
     model: LensModel
@@ -79,15 +77,10 @@ class TransformsFile:
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read a scene with a ``transforms.json``; pixels are read when asked for.
+    """Read a scene from its JSON file, or from the folder that holds ``transforms.json``.
 
     Lens distortion is undone on reading, with the same focal length and principal point; pixels
     that a photo does not show then, or that its ``mask_path`` blackens, leave the mask.
-
-    Args:
-        folder: The JSON file, or the folder that holds ``transforms.json``.
-        options: The range is in units of the camera positions, and goes before the file's ``near``
-            and ``far``; without either it is estimated.
     """
     path = _find_file(folder)
     file = read_transforms_file(path)
@@ -124,17 +117,14 @@ def read_transforms_file(path: Path) -> TransformsFile:
 
 def frame_lens(frame: Frame, size: Size) -> Lens:
     """Return the camera model of a frame whose image is of ``size``."""
-    numbers = frame.numbers
-    height, width = size
+    numbers, (height, width) = frame.numbers, size
     stated = numbers.get("w", width), numbers.get("h", height)
     if stated != (width, height):
         raise UserError(
             f"{frame.source}: speaks of images of {stated[0]:g}x{stated[1]:g}, but "
-            f"{frame.file_path!r} is {width}x{height}. Use the images that the file was made for, "
-            "or scale w, h, fl_x, fl_y, cx and cy to these."
+            f"{frame.file_path!r} is {width}x{height}; scale w, h, fl_x, fl_y, cx and cy to it."
         )
-    focal_x = _focal(frame, "x", width)
-    focal_y = _focal(frame, "y", height)
+    focal_x, focal_y = _focal(frame, "x", width), _focal(frame, "y", height)
     if focal_x is None and focal_y is None:
         raise UserError(f"{frame.source}: gives neither fl_x nor camera_angle_x.")
     focal = (focal_x or focal_y or 0.0, focal_y or focal_x or 0.0)
@@ -172,9 +162,8 @@ def _find_file(given: Path) -> Path:
     if (given / _FILE_NAME).is_file():
         return given / _FILE_NAME
     others = [entry.name for entry in list_folder(given) if entry.suffix == ".json"]
-    advice = "it holds no JSON at all"
-    if others:
-        advice = f"give the path of one of {shortened(others)}"
+    some = f"give the path of one of {shortened(others)}"
+    advice = some if others else "it holds no JSON at all"
     raise UserError(f"{given}: the folder holds no {_FILE_NAME}; {advice}.")
 
 
@@ -185,8 +174,7 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
         names = shortened([repr(frame.file_path[:80]) for frame in missing])
         raise UserError(
             f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
-            f"({names}), looked for from {missing[0].file.parent}. Restore them, or remove their "
-            "frames from the file."
+            f"({names}). Restore them, or remove their frames from the file."
         )
     images: dict[Path, Path] = {}
     for frame, image in found:
@@ -199,10 +187,7 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
 
 def _require(frame: Frame, what: str, name: str, path: Path | None) -> Path:
     if path is None or not os.path.isfile(path):
-        raise UserError(
-            f"{frame.source}: the {what} {name[:80]!r} is missing. Restore it, or remove its name "
-            "from the file."
-        )
+        raise UserError(f"{frame.source}: the {what} {name[:80]!r} is missing.")
     return path
 
 
@@ -229,8 +214,7 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
     for key, value in (("mask_path", mask_path), ("depth_file_path", depth_path)):
         if value is not None and not isinstance(value, str):
             raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
-    source = f"{source} ({file_path[:80]!r})"
-    merged = {**shared, **entry}
+    source, merged = f"{source} ({file_path[:80]!r})", {**shared, **entry}
     numbers = _parse_numbers(merged, (*_NUMBERS, *_COEFFICIENTS, _DEPTH_SCALE), source)
     # Depths are in thousandths unless the file says otherwise.
     depth_scale = numbers.pop(_DEPTH_SCALE, 1e-3)
@@ -274,9 +258,8 @@ def _parse_numbers(
 
 
 def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < 1e30
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 1e30
 
 
 def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
@@ -292,7 +275,6 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
 
 
 def _focal(frame: Frame, axis: str, side: int) -> float | None:
-    """Return the focal length along an axis, if the file says anything of it."""
     if f"fl_{axis}" in frame.numbers:
         return frame.numbers[f"fl_{axis}"]
     angle = frame.numbers.get(f"camera_angle_{axis}")

@@ -50,9 +50,9 @@ def test_scenes_are_never_seen_twice():
     ("change", "words"),
     [
         ({"world_heights": (64, 128)}, "equally many"),
-        ({"world_heights": (8,)}, "16 or more"),
+        ({"world_heights": (8,)}, "at least 16"),
         ({"world_seed": HELD_OUT_SEED}, "kept for evaluation"),
-        ({"val_worlds": 0}, "positive"),
+        ({"val_worlds": 0}, "at least 1"),
     ],
 )
 def test_refuses_worlds_that_prove_or_make_nothing(change: dict, words: str):

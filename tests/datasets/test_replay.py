@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from datasets.procedural.config import ReplayConfig
-from datasets.replay import RenderedBatches
+from datasets.replay import RenderedBatches, batch_of
 
 
 def visited(config: ReplayConfig, steps: int, seed: int = 0) -> list[int]:
-    return [config.batch_of(step, seed) for step in range(steps)]
+    return [batch_of(config, step, seed) for step in range(steps)]
 
 
 def test_every_batch_is_new_once_and_visited_often():
@@ -58,5 +58,5 @@ def test_resuming_anywhere_takes_the_same_batches():
 
 @pytest.mark.parametrize("change", [{"visits": 0}, {"replay_batches": 0}])
 def test_refuses_a_supply_without_scenes(change: dict):
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be at least 1"):
         ReplayConfig(**change)
