@@ -57,7 +57,6 @@ class ProceduralDataModule(PlannedData):
     def __init__(
         self, data: DataConfig, worlds: ProceduralDataConfig, replay: ReplayConfig, seed: int = 0
     ) -> None:
-        """Refuse worlds with fewer views than a sample needs."""
         super().__init__()
         needed = max(data.max_sources + data.num_targets, data.num_source_views + 1)
         if worlds.world_views < needed:
@@ -66,7 +65,13 @@ class ProceduralDataModule(PlannedData):
                 "(max_sources and num_targets, or num_source_views and a target)"
             )
         self._data, self._worlds, self._replay, self._seed = data, worlds, replay, seed
-        self._planner = ProceduralGenerator(generator_config(worlds), "cpu")
+        self._generator_config = ProceduralConfig(
+            seed=worlds.world_seed,
+            samples=worlds.world_rays,
+            texture_folder=worlds.world_photos,
+            rays_per_chunk=worlds.rays_per_chunk,
+        )
+        self._planner = ProceduralGenerator(self._generator_config, "cpu")
         self._renderer: ProceduralGenerator | None = None
         self._rendered: RenderedBatches[ProceduralBatch] = RenderedBatches(replay)
 
@@ -142,7 +147,7 @@ class ProceduralDataModule(PlannedData):
         if self._renderer is None:
             assert self.trainer is not None
             device = self.trainer.strategy.root_device
-            self._renderer = ProceduralGenerator(generator_config(self._worlds), device)
+            self._renderer = ProceduralGenerator(self._generator_config, device)
         return self._renderer.render(prepared)
 
 
@@ -201,16 +206,6 @@ def _gather(views: Views, chosen: Int[Tensor, "scene n"]) -> Views:
     )
 
 
-def generator_config(config: ProceduralDataConfig) -> ProceduralConfig:
-    """Return the settings of the generator."""
-    return ProceduralConfig(
-        seed=config.world_seed,
-        samples=config.world_rays,
-        texture_folder=config.world_photos,
-        rays_per_chunk=config.rays_per_chunk,
-    )
-
-
 @dataclass(frozen=True)
 class _RenderedPixels:
     views: Views
@@ -231,7 +226,7 @@ def world_tasks(
     Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
     """
     size = choice.size or WORLD_SIZE
-    views = range(held_out.world_views)
+    views = tuple(range(held_out.world_views))
     protocol = Protocol(views[: held_out.world_targets], views, _REGION)
     generators = {
         subset: ProceduralGenerator(

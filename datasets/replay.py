@@ -22,7 +22,7 @@ BatchT = TypeVar("BatchT")
 # Apart from the streams of the training modules.
 BATCH_STREAM = 2
 FIRST_TRAINING_SCENE = 1_000_000
-"""Held-out scenes have the numbers below this one, training scenes those above."""
+"""Held-out scenes have smaller numbers."""
 
 
 def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
@@ -148,7 +148,7 @@ class PlannedData(pl.LightningDataModule):
         device: torch.device,
         dataloader_idx: int,
     ) -> Any:  # noqa: ANN401
-        """Leave plans on the CPU; the renderer moves what it needs."""
+        """Leave plans on the CPU."""
         return batch
 
 

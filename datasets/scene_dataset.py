@@ -16,8 +16,7 @@ from torch.utils.data import Dataset
 from datasets.config import DataSource
 from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
-from datasets.protocols import ViewRoles, assign_roles
-from datasets.sampling import ItemGroup, SamplingRules
+from datasets.protocols import Protocol, assign_roles
 from datasets.scene_index import REWRITE, SceneEntry, list_entries
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
@@ -27,11 +26,30 @@ _OPEN_SCENES = 256
 """Scenes whose cameras a process keeps."""
 
 
+@dataclass(frozen=True)
+class SamplingRules:
+    """How samples are drawn."""
+
+    num_nearest: int
+    """Neighbours of a target that its training sources are drawn among."""
+    num_targets: int
+    max_sources: int
+
+
+@dataclass(frozen=True)
+class ItemGroup:
+    """A run of items whose samples can be in one batch."""
+
+    first: int
+    count: int
+    weight: float = 1.0
+    """Share of the batches that come from it, relative to the other groups."""
+
+
 class PixelCache:
     """Keeps what was read last. Every worker process has its own; nothing is shared."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes of pixels; 0 keeps nothing."""
         self._max_bytes = max_bytes
         self.held_bytes = 0
         self._held: OrderedDict[Hashable, ViewPixels] = OrderedDict()
@@ -65,7 +83,7 @@ class _CachedReader:
 @dataclass(frozen=True)
 class _PlannedScene:
     entry: SceneEntry
-    roles: ViewRoles
+    roles: Protocol
 
 
 class SceneDataset(Dataset[Sample]):
@@ -79,7 +97,6 @@ class SceneDataset(Dataset[Sample]):
     def __init__(
         self, source: DataSource, split: Split, rules: SamplingRules, cache: PixelCache
     ) -> None:
-        """Plan the items."""
         self._source, self._rules, self._cache = source, rules, cache
         self._train = split == "train"
         listed = is_listed(source.name, source.folder) and not source.scan
@@ -138,7 +155,7 @@ class SceneDataset(Dataset[Sample]):
         self,
         scene: PosedScene,
         target: int,
-        roles: ViewRoles,
+        roles: Protocol,
         num_sources: int,
         generator: torch.Generator,
     ) -> tuple[list[int], list[int]]:

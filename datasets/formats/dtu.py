@@ -58,7 +58,7 @@ CROPPED_SIZE: Size = (512, 640)
 """What MVSNet made of them: halved, then cropped about the centre."""
 _CROP_TOP, _CROP_LEFT = 44, 80
 _TEST_LIGHT = 3
-"""The one of DTU's seven lights under which every published figure is measured."""
+"""Under which every published figure is measured."""
 _MILLIMETRE = 1 / UNIT.factor
 _MAX_CENTER_DEVIATION = 0.25
 
@@ -75,7 +75,6 @@ class ScanReader:
     depths: Mapping[int, Path]
     masks: Mapping[int, Path]
     native: Size
-    """Of the images before they are resized."""
     size: Size
 
     def __call__(self, view: int) -> ViewPixels:
@@ -121,8 +120,7 @@ class ScanReader:
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scan, named by the data folder and its own name as in ``data/dtu/scan2``."""
     root, scan = folder.parent, folder.name
-    files = _camera_files(root)
-    cameras = {view: read_camera_file(path) for view, path in files.items()}
+    cameras = {view: read_camera_file(path) for view, path in _camera_files(root).items()}
     image_dir, images = _find_images(root, scan)
     views, lights = _choose_views(image_dir, images, cameras.keys())
     native = _native_size(read_image_size(images[lights[0]][views[0]]))

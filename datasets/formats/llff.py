@@ -52,7 +52,11 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     rows = _read_rows(path)
     image_folder, options = _choose_images(folder, options)
     images = sorted(list_images(image_folder))
-    _check_count(images, len(rows), path)
+    if len(images) != len(rows):
+        raise UserError(
+            f"{image_folder}: holds {len(images)} images ({images[0].name} to {images[-1].name}), "
+            f"but {path} has cameras for {len(rows)}; both go by file names."
+        )
     photos = []
     for image, size, row in zip(images, read_sizes(images), rows, strict=True):
         _check_aspect(image, size, row, path)
@@ -139,14 +143,6 @@ def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]
         )
     firsts = read_sizes(images[0] for images in folders.values())
     return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
-
-
-def _check_count(images: list[Path], count: int, path: Path) -> None:
-    if len(images) != count:
-        raise UserError(
-            f"{images[0].parent}: holds {len(images)} images ({images[0].name} to "
-            f"{images[-1].name}), but {path} has cameras for {count}; both go by file names."
-        )
 
 
 def _check_aspect(image: Path, size: Size, row: Float64[np.ndarray, " 17"], path: Path) -> None:

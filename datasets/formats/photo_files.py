@@ -48,11 +48,8 @@ class Photo:
 
     path: Path
     size: Size
-    """Of the file."""
     intrinsics: Float64[Tensor, "3 3"]
-    """At that size."""
     lens: Lens | None = None
-    """Whose distortion is to be undone."""
     mask_path: Path | None = None
     depth: DepthFile | None = None
 
@@ -194,14 +191,8 @@ def photo_scene(
 ) -> PosedScene:
     """Put a scene of photos together, all read at one size.
 
-    Args:
-        name: Of the scene.
-        source: File or folder that says near and far, for messages.
-        photos: In the order of the views.
-        c2w: Their poses.
-        options: What was chosen.
-        near_far: What the files say; None: it is estimated unless chosen.
-        known: Further fields of ``PosedScene``.
+    Without ``near_far`` of the files, which ``source`` stands for in messages, it is estimated
+    unless chosen. ``known`` holds further fields of ``PosedScene``.
     """
     paths, sizes = [photo.path for photo in photos], [photo.size for photo in photos]
     if not options.allows_several_sizes:

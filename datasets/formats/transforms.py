@@ -54,7 +54,7 @@ class Frame:
     """One frame of the file, checked."""
 
     source: str
-    """The file and the frame's place in it, to begin error messages."""
+    """Begins error messages."""
     file: Path
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
@@ -174,7 +174,7 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
         names = shortened([repr(frame.file_path[:80]) for frame in missing])
         raise UserError(
             f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
-            f"({names}). Restore them, or remove their frames from the file."
+            f"({names}), looked for from {missing[0].file.parent}."
         )
     images: dict[Path, Path] = {}
     for frame, image in found:

@@ -21,7 +21,6 @@ from datasets.protocols import (
     DTU_TARGETS,
     Protocol,
     Region,
-    ViewRoles,
     assign_roles,
     choose_held_out,
     held_out_views,
@@ -101,9 +100,9 @@ def test_every_eighth_view_is_held_out():
 
 
 def test_protocol_of_dtu_where_its_views_are_there():
-    assert choose_held_out(range(49), 3) == ViewRoles(DTU_TARGETS, DTU_POOL)
+    assert choose_held_out(range(49), 3) == Protocol(DTU_TARGETS, DTU_POOL)
     few = [*DTU_TARGETS, *DTU_POOL[:3]]
-    assert choose_held_out(few, 3) == ViewRoles(DTU_TARGETS, DTU_POOL[:3])
+    assert choose_held_out(few, 3) == Protocol(DTU_TARGETS, DTU_POOL[:3])
     # Too small a pool: no target may be in it.
     roles = choose_held_out([*DTU_TARGETS, *DTU_POOL[:2], 1, 2], 3)
     assert len(roles.targets) == 1 and not set(roles.targets) & set(roles.pool)
