@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import FORMATS, choose_scenes, recognise_format
-from datasets.scene_lists import Split
+from datasets.formats.registry import FORMATS, Split, choose_scenes, recognise_format
+from datasets.procedural.config import HELD_OUT_SEED
 from utils.errors import UserError
 from utils.settings import (
     Alias,
     Count,
-    NonNegative,
     NonNegativeInt,
     OptionalRange,
     OptionalSize,
@@ -29,9 +27,6 @@ DatasetName = Literal[
     "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
 ]
 ConfigT = TypeVar("ConfigT", bound="SceneConfig")
-WorldSides = Annotated[tuple[int, ...], Within(16)]
-HELD_OUT_SEED = 90210
-"""Seed of the procedural worlds that general models are evaluated on."""
 _OPTION = re.compile(r",(\w+)=([^,=]*)$")
 _KEYS = ("weight", "height", "width")
 
@@ -123,7 +118,7 @@ class DataConfig(SceneConfig):
     """Memory for decoded images in MiB, on each device, shared evenly by its processes"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and what settings mean together, before anything is read."""
+        """Check the bounds, and what settings mean together."""
         super().__post_init__()
         if self.max_sources < self.min_sources:
             raise ValueError(
@@ -138,10 +133,7 @@ class DataConfig(SceneConfig):
         if self.mix and self.dataset_name == "procedural":
             raise ValueError("mix takes data sets on disk; leave dataset_name = procedural out")
         if self.near_far and (self.mix or self.dataset_name == "procedural"):
-            raise ValueError(
-                "near_far cannot be chosen for a mix or for procedural worlds, whose units differ; "
-                "give near and far in the files of the data sets"
-            )
+            raise ValueError("near_far cannot be chosen for a mix or for procedural worlds")
         for text in self.mix:
             parse_source(text)
 
@@ -202,90 +194,14 @@ class HeldOutScenes(Settings):
 
 
 @dataclass(frozen=True)
-class ProceduralDataConfig(Settings):
-    """Procedural worlds, rendered on the training device; with ``dataset_name = procedural``."""
-
-    world_seed: int = 1
-    """seed of the worlds to train on"""
-    world_heights: WorldSides = (256,)
-    """heights of the images in pixels; each batch draws one of them, with its width"""
-    world_widths: WorldSides = (320,)
-    """widths, as many as heights"""
-    world_views: Count = 8
-    """views that are rendered of a world; each visit draws targets and sources among them"""
-    world_rays: Count = 4
-    """rays for each pixel"""
-    world_photos: str | None = None
-    """folder of photographs (JPEG or PNG) that texture some surfaces; none: patterns only"""
-    rays_per_chunk: Count = 2_000_000
-    """rays that are traced at once; bounds the memory on a GPU"""
-    start_difficulty: Share = 0.2
-    """difficulty of the worlds at the start: 0 means near views and little clutter"""
-    end_difficulty: Share = 1.0
-    """difficulty at the end of the ramp: 1 means wide baselines, clutter and changing light"""
-    difficulty_ramp: Count = 10_000
-    """steps over which the difficulty rises"""
-    source_noise: NonNegative = 0.4
-    """deviation of the factor e^x on distances, by which the sources of a target are drawn: 0
-    always takes the nearest"""
-    val_worlds: Count = 8
-    """worlds to validate on; their numbers are kept from training"""
-    val_difficulty: Share = 0.5
-    """their difficulty"""
-
-    def __post_init__(self) -> None:
-        """Check the bounds, that sizes pair up, and that no evaluated world is trained on."""
-        super().__post_init__()
-        if len(self.world_heights) != len(self.world_widths):
-            raise ValueError(
-                f"world_heights={self.world_heights} and world_widths={self.world_widths} must be "
-                "equally many"
-            )
-        if self.world_seed == HELD_OUT_SEED:
-            raise ValueError(f"world_seed={HELD_OUT_SEED} is kept for evaluation; take another")
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Heights and widths, in pairs."""
-        return list(zip(self.world_heights, self.world_widths, strict=True))
-
-    def difficulty_at(self, step: int) -> float:
-        """Return the difficulty of the worlds that come in at a step."""
-        progress = min(1.0, step / self.difficulty_ramp)
-        return self.start_difficulty + progress * (self.end_difficulty - self.start_difficulty)
-
-
-@dataclass(frozen=True)
-class ReplayConfig(Settings):
-    """How often rendered scenes are trained on; see ``datasets.replay``."""
-
-    visits: Count = 4
-    """steps for each rendered batch of scenes"""
-    replay_batches: Count = 16
-    """rendered batches that are kept to go back to"""
-
-    def kept_batches(self, step: int) -> range:
-        """Return the numbers of the batches that a step or a later one may go back to."""
-        newest = step // self.visits
-        return range(max(0, newest - self.replay_batches + 1), newest + 1)
-
-    def missing_batches(self, step: int, held: Collection[int]) -> tuple[int, ...]:
-        """Return which batches have to be rendered at a step, given those that are held."""
-        return tuple(number for number in self.kept_batches(step) if number not in held)
-
-
-@dataclass(frozen=True)
 class DataSource:
     """One data set of a training."""
 
     name: str
-    """A format of ``datasets.formats.registry``."""
     folder: Path
     weight: float = 1.0
-    """Share of the batches, relative to the other sources."""
     options: ReadOptions = field(default_factory=ReadOptions)
     scan: str = ""
-    """Names of scenes, separated by commas, in place of the lists of the splits."""
 
 
 def parse_source(text: str) -> DataSource:

@@ -57,11 +57,7 @@ def match_features(first: LocalFeatures, second: LocalFeatures) -> Float[Tensor,
 
 
 def triangulate_views(views: Views) -> tuple[Float[Tensor, "_ 3"], ...]:
-    """Return for each view the points of the world that it and another view see.
-
-    Args:
-        views: Without a batch axis, on the CPU. All pairs are matched.
-    """
+    """Return for each view, on the CPU, the points of the world that it and another view see."""
     features = [detect_features(image, MAX_FEATURES) for image in views.images]
     seen: list[list[Tensor]] = [[torch.empty(0, 3)] for _ in features]
     for first, second in combinations(range(len(features)), 2):
@@ -86,11 +82,9 @@ def triangulate_pair(
 def halfway_points(
     pixels: Float[Tensor, "2 match 2"], cameras: Cameras
 ) -> tuple[Float[Tensor, "match 3"], Float[Tensor, " match"]]:
-    """Return the points of the world halfway between the rays of matched pixels of two views.
+    """Return the points halfway between the rays of two views, and the rays' angles in degrees.
 
-    Returns:
-        Points, and the rays' angles in degrees: where they are nearly parallel, the point is finite
-        but meaningless.
+    Where rays are nearly parallel, the point is finite but meaningless.
     """
     directions = rotate(pixel_directions(pixels, cameras.intrinsics), cameras)
     first, second = torch.nn.functional.normalize(directions, dim=-1)

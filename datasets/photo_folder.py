@@ -56,12 +56,9 @@ def estimates_folder(source: Path) -> Path:
 
 
 def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto]:
-    """Find the pictures; photos that EXIF says are turned, and frames, are written upright.
+    """Find the pictures of a folder or video, upright, and at most so many, spread evenly.
 
-    Args:
-        source: A folder of photos, or a video.
-        out: Folder for whatever has to be written.
-        max_views: Of more pictures so many are taken, spread evenly.
+    Photos that EXIF says are turned, and frames of a video, are written to ``out``.
     """
     if source.is_dir():
         paths = list_images(source)
@@ -122,7 +119,6 @@ def _upright(path: Path, out: Path) -> UprightPhoto:
 
 
 def _write_frames(video: Path, out: Path, count: int) -> list[Path]:
-    """Write frames that are spread evenly over a video."""
     total = _count_frames(video)
     if not total:
         raise UserError(f"{video}: cannot read the video; it is damaged or of an unknown kind.")

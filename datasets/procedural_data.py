@@ -1,13 +1,13 @@
-"""Procedural worlds as the data of a general training run, for Lightning.
+"""Procedural worlds as data: of a general training run, for Lightning, and for evaluation.
 
-Workers plan, the training device renders, and every visit to a rendered batch draws other targets
-and sources from its views.
+In training, workers plan and the training device renders; every visit to a rendered batch draws
+other targets and sources from its views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,10 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datasets.config import DataConfig, ProceduralDataConfig, ReplayConfig
-from datasets.procedural.config import ProceduralConfig
+from datasets.config import DataChoice, DataConfig, HeldOutScenes
+from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.procedural.config import ProceduralConfig, ProceduralDataConfig, ReplayConfig
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 from datasets.procedural.worlds.planning import PreparedBatch
+from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
@@ -28,6 +30,7 @@ from datasets.replay import (
     SceneRequest,
     StepPlans,
     StepSampler,
+    place_among_ranks,
     scene_loader,
 )
 from datasets.views import Sample, Views
@@ -36,6 +39,9 @@ from utils.devices import generator_for
 from utils.errors import UserError
 
 SIZE_STREAM, VIEW_STREAM = 11, 12
+TEXTURED, TEXTURELESS = "textured", "textureless"
+WORLD_SIZE = (192, 256)
+_REGION = Region(depth_is_complete=True)
 
 
 class HeldOutPlan(NamedTuple):
@@ -51,7 +57,6 @@ class ProceduralDataModule(PlannedData):
     def __init__(
         self, data: DataConfig, worlds: ProceduralDataConfig, replay: ReplayConfig, seed: int = 0
     ) -> None:
-        """Refuse worlds with fewer views than a sample needs."""
         super().__init__()
         needed = max(data.max_sources + data.num_targets, data.num_source_views + 1)
         if worlds.world_views < needed:
@@ -60,7 +65,13 @@ class ProceduralDataModule(PlannedData):
                 "(max_sources and num_targets, or num_source_views and a target)"
             )
         self._data, self._worlds, self._replay, self._seed = data, worlds, replay, seed
-        self._planner = ProceduralGenerator(generator_config(worlds), "cpu")
+        self._generator_config = ProceduralConfig(
+            seed=worlds.world_seed,
+            samples=worlds.world_rays,
+            texture_folder=worlds.world_photos,
+            rays_per_chunk=worlds.rays_per_chunk,
+        )
+        self._planner = ProceduralGenerator(self._generator_config, "cpu")
         self._renderer: ProceduralGenerator | None = None
         self._rendered: RenderedBatches[ProceduralBatch] = RenderedBatches(replay)
 
@@ -84,17 +95,12 @@ class ProceduralDataModule(PlannedData):
 
     def val_dataloader(self) -> DataLoader[HeldOutPlan]:
         """Return this rank's share of the held-out worlds, one at a time."""
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         count = -(-self._worlds.val_worlds // world_size)
         size, views = self._worlds.sizes[0], self._data.num_source_views + 1
+        ids = [(rank + place * world_size) % self._worlds.val_worlds for place in range(count)]
         requests = [
-            SceneRequest(
-                [(rank + place * world_size) % self._worlds.val_worlds],
-                views,
-                size,
-                self._worlds.val_difficulty,
-            )
-            for place in range(count)
+            SceneRequest([number], views, size, self._worlds.val_difficulty) for number in ids
         ]
         scenes = PreparedScenes(requests, self._prepare_held_out)
         return scene_loader(scenes, range(count), min(1, self._data.num_workers))
@@ -106,7 +112,7 @@ class ProceduralDataModule(PlannedData):
         if isinstance(batch, HeldOutPlan):
             return held_out_sample(self._render(batch.prepared), batch.scene_ids)
         rendered = self._rendered.take(batch.step, self._seed, batch.batches, self._render)
-        data, rank = self._data, self._place()[0]
+        data, rank = self._data, place_among_ranks(self)[0]
         # The number of sources must be the same on all ranks; what they are need not.
         shared = generator_for("cpu", self._seed, SIZE_STREAM, batch.step)
         span = data.max_sources - data.min_sources + 1
@@ -123,7 +129,7 @@ class ProceduralDataModule(PlannedData):
 
     def _request(self, batch: int) -> SceneRequest:
         data, worlds = self._data, self._worlds
-        rank, world_size = self._place()
+        rank, world_size = place_among_ranks(self)
         first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
         drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
         size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
@@ -141,14 +147,8 @@ class ProceduralDataModule(PlannedData):
         if self._renderer is None:
             assert self.trainer is not None
             device = self.trainer.strategy.root_device
-            self._renderer = ProceduralGenerator(generator_config(self._worlds), device)
+            self._renderer = ProceduralGenerator(self._generator_config, device)
         return self._renderer.render(prepared)
-
-    def _place(self) -> tuple[int, int]:
-        """Return rank and number of ranks; outside a trainer there is one."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
 
 
 def draw_views(
@@ -159,7 +159,7 @@ def draw_views(
 ) -> tuple[Int[Tensor, "scene target"], Int[Tensor, "scene source"]]:
     """Draw targets at random, and for each scene sources near its first target.
 
-    ``counts``: of targets and sources; ``noise``: deviation of the log of a factor on distances.
+    ``counts`` are those of targets and sources; ``noise`` is that of the log of distances.
     """
     shape, device = centers.shape[:2], centers.device
     order = torch.rand(shape, generator=generator, device=device).argsort(1)
@@ -206,11 +206,52 @@ def _gather(views: Views, chosen: Int[Tensor, "scene n"]) -> Views:
     )
 
 
-def generator_config(config: ProceduralDataConfig) -> ProceduralConfig:
-    """Return the settings of the generator."""
-    return ProceduralConfig(
-        seed=config.world_seed,
-        samples=config.world_rays,
-        texture_folder=config.world_photos,
-        rays_per_chunk=config.rays_per_chunk,
+@dataclass(frozen=True)
+class _RenderedPixels:
+    views: Views
+
+    def __call__(self, view: int) -> ViewPixels:
+        return ViewPixels(
+            image=self.views.images[view].permute(1, 2, 0).numpy(),
+            depth=self.views.depths[view].numpy(),
+            mask=self.views.masks[view].numpy(),
+        )
+
+
+def world_tasks(
+    held_out: HeldOutScenes, choice: DataChoice, device: torch.device | str = "cpu"
+) -> Iterator[SceneTask]:
+    """Yield every world twice, when its turn comes: textured, then with nearly all surfaces plain.
+
+    Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
+    """
+    size = choice.size or WORLD_SIZE
+    views = tuple(range(held_out.world_views))
+    protocol = Protocol(views[: held_out.world_targets], views, _REGION)
+    generators = {
+        subset: ProceduralGenerator(
+            ProceduralConfig(seed=held_out.world_seed, textureless=share), device
+        )
+        for subset, share in ((TEXTURED, 0.0), (TEXTURELESS, 1.0))
+    }
+    for world in range(held_out.num_worlds):
+        for subset, generator in generators.items():
+            batch = generator.sample([world], held_out.world_views, size, held_out.world_difficulty)
+            scene = posed_world(batch, f"world{world:04d}_{subset}")
+            yield plan_task(scene, protocol, choice, subset)
+
+
+def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
+    """Turn the only scene of a rendered batch into a posed scene."""
+    batched = batch.views.to("cpu")
+    views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
+    ids = tuple(range(len(views.images)))
+    return PosedScene(
+        name=name,
+        view_ids=ids,
+        view_names=tuple(f"{view:03d}" for view in ids),
+        cameras=views.cameras,
+        near_far=batch.near_far[0].cpu(),
+        image_size=views.size,
+        read_view=_RenderedPixels(views),
     )

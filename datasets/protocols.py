@@ -16,10 +16,9 @@ import torch
 
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
-from datasets.formats.registry import open_scene
+from datasets.formats.registry import Split, open_scene
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
-from datasets.scene_lists import Split
 from datasets.views import Views
 from utils.errors import UserError
 
@@ -58,22 +57,13 @@ _REGIONS = {"dtu": Region(known_depth_only=True), "blender": _WHOLE, "blendedmvs
 
 
 @dataclass(frozen=True)
-class ViewRoles:
-    """What the views of a scene are for, in one split."""
+class Protocol:
+    """Which views of a scene are rendered, from which, and which pixels count."""
 
     targets: tuple[int, ...]
     pool: tuple[int, ...]
     """Views that sources are taken from."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a data set's tables render, unless somebody chooses otherwise."""
-
-    targets: Sequence[int]
-    pool: Sequence[int]
-    """Views that sources are taken from; targets are never among them."""
-    region: Region
+    region: Region = Region()
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class SceneTask:
     subset: str | None = None
     """Scenes of one subset are also averaged on their own."""
     pool: tuple[int, ...] = ()
-    """Views that are no targets: what sources are taken from, and what fine-tuning trains on."""
+    """Views that are no targets, which fine-tuning trains on."""
 
 
 @dataclass(frozen=True)
@@ -116,54 +106,53 @@ def held_out_views(views: Sequence[int], every: int = _HOLD_OUT_EVERY) -> tuple[
     return tuple(views[::every])
 
 
-def choose_held_out(views: Sequence[int], num_sources: int) -> ViewRoles:
-    """Choose what is rendered of a scan of DTU and what it may be rendered from.
+def choose_held_out(views: Sequence[int], num_sources: int) -> Protocol:
+    """Choose targets and pool of a scan of DTU.
 
-    MVSNeRF's protocol where all its targets and enough of its pool are there; otherwise the fifth
-    of every eight views is a target (of fewer than five views the middle one), the rest the pool.
+    MVSNeRF's where all its targets and enough of its pool are there; otherwise the fifth of every
+    eight views is a target (of fewer than five views the middle one), the rest the pool.
     """
     pool = tuple(view for view in DTU_POOL if view in views)
     if set(DTU_TARGETS) <= set(views) and len(pool) >= num_sources:
-        return ViewRoles(DTU_TARGETS, pool)
+        return Protocol(DTU_TARGETS, pool)
     ordered = sorted(views)
     targets = tuple(ordered[min(_HOLD_OUT_EVERY // 2, len(ordered) // 2) :: _HOLD_OUT_EVERY])
-    return ViewRoles(targets, tuple(view for view in ordered if view not in targets))
+    return Protocol(targets, tuple(view for view in ordered if view not in targets))
 
 
 def assign_roles(
     name: str, scene: SceneEntry, split: Split, listed: bool, num_sources: int
-) -> ViewRoles:
+) -> Protocol:
     """Decide which views of a scene general training renders and which may be sources.
 
-    A scene's own splits count. Else, where the data set lists scenes by split (``listed``), a
-    training scene gives all its views, and of any other those of the tests are rendered from the
-    rest. Where it does not, these are kept from training, and validated on.
+    A scene's own splits count. Else the views of the tests are kept from training, and validated
+    on; but where the data set lists scenes by split (``listed``), a training scene gives all views.
     """
     splits = scene.splits
     if train := splits.get("train"):
         held = splits.get(split) or splits.get("val") or splits.get("test") or train[::8]
-        return ViewRoles(train, train) if split == "train" else ViewRoles(held, train)
+        return Protocol(train, train) if split == "train" else Protocol(held, train)
     return _plain_roles(name, scene.views, split == "train", listed, num_sources)
 
 
 @lru_cache
 def _plain_roles(
     name: str, views: tuple[int, ...], train: bool, listed: bool, num_sources: int
-) -> ViewRoles:
+) -> Protocol:
     if train and listed:
-        return ViewRoles(views, views)
+        return Protocol(views, views)
     held = held_out_views(views)
-    roles = ViewRoles(held, tuple(sorted(set(views).difference(held))))
+    roles = Protocol(held, tuple(sorted(set(views).difference(held))))
     if name == "dtu":
         roles = choose_held_out(views, num_sources)
-    return ViewRoles(roles.pool, roles.pool) if train else roles
+    return Protocol(roles.pool, roles.pool) if train else roles
 
 
 def plan_task(
     scene: PosedScene, protocol: Protocol, choice: DataChoice, subset: str | None = None
 ) -> SceneTask:
     """Choose targets and their sources."""
-    targets = choice.targets or tuple(protocol.targets)
+    targets = choice.targets or protocol.targets
     pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
     return SceneTask(
         scene=scene,
@@ -188,8 +177,7 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
     """Return the protocol of a scene, by its format and its name."""
     region = _REGIONS.get(name, _FORWARD_FACING)
     if name == "dtu":
-        roles = choose_held_out(scene.view_ids, num_sources)
-        return Protocol(roles.targets, roles.pool, region)
+        return replace(choose_held_out(scene.view_ids, num_sources), region=region)
     if name in ("llff", "colmap") and scene.name == "fern":
         return Protocol(FERN_TARGETS, FERN_POOL, region)
     if _is_fox(name, scene.name):
@@ -197,22 +185,20 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
     tested = scene.splits.get("test") or scene.splits.get("val")
     if tested:
         count = min(_BLENDER_TARGETS, len(tested))
-        targets = [tested[(2 * place + 1) * len(tested) // (2 * count)] for place in range(count)]
-        return Protocol(targets, scene.splits["train"], region)
+        places = [(2 * place + 1) * len(tested) // (2 * count) for place in range(count)]
+        return Protocol(tuple(tested[place] for place in places), scene.splits["train"], region)
     return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
 
 
 def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
     """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
 
-    DTU and LLFF's fern are divided as MVSNeRF divides them (16 training views, 4 test views),
-    other photographs by NeRF's rule: every eighth view is for testing. ``choice.targets`` and
-    ``choice.sources`` choose otherwise.
+    The test views are those of the protocol (for the fox every eighth), unless the choice has some.
     """
     # Sources are counted for one target at a time; all that matters here is that there are some.
     reading = replace(choice, n_views=1)
     if choice.dataset_name == "procedural":
-        from datasets.held_out_worlds import world_tasks
+        from datasets.procedural_data import world_tasks
 
         held_out = HeldOutScenes(num_worlds=1, world_views=20)
         tasks = list(islice(world_tasks(held_out, reading), 1))
@@ -243,14 +229,12 @@ def check_split(split: SceneSplit, num_sources: int) -> None:
         )
     if num_sources < MIN_SOURCES:
         raise UserError(
-            f"--n_views {num_sources}: the depth of a view is what other views agree on; "
-            f"fine-tuning renders from at least {MIN_SOURCES}."
+            f"--n_views {num_sources}: fine-tuning renders from at least {MIN_SOURCES} views."
         )
     if count < MIN_TRAINING_VIEWS:
         raise UserError(
             f"Scene {scene!r}: {count} training views are left beside {len(split.test_ids)} test "
-            f"views; a view is trained from others, so at least {MIN_TRAINING_VIEWS} are needed. "
-            "Choose fewer --targets or more --sources."
+            f"views; {MIN_TRAINING_VIEWS} are needed. Choose fewer --targets or more --sources."
         )
 
 
@@ -259,7 +243,6 @@ def _is_fox(name: str, scene: str) -> bool:
 
 
 def _options(name: str, scene: str, choice: DataChoice) -> ReadOptions:
-    """Return how a scene is read: at the size and range of its protocol unless chosen."""
     options = choice.options
     size: Size | None = None
     if name == "llff" or (name == "colmap" and scene == "fern"):

@@ -1,10 +1,8 @@
 """Procedural scenes on their way to a training step: planned, rendered, used several times.
 
-Workers plan, the training device renders: a plan is small, and rendered images never travel between
-processes. Planning and rendering cost more than a step, so that several steps use each rendered
-batch. What a step trains on stays a function of the step alone: every ``visits`` steps a new batch
-comes in; the steps between go back to one of the last ``replay_batches``, and draw other views and
-colours of it.
+Workers plan, the training device renders, and several steps use each rendered batch: every
+``visits`` steps a new batch comes in; the steps between go back to one of the last
+``replay_batches``. What a step trains on is a function of the step alone.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datasets.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig
 from utils.devices import generator_for
 
 BatchT = TypeVar("BatchT")
@@ -24,7 +22,7 @@ BatchT = TypeVar("BatchT")
 # Apart from the streams of the training modules.
 BATCH_STREAM = 2
 FIRST_TRAINING_SCENE = 1_000_000
-"""Held-out scenes have the numbers below this one, training scenes those above."""
+"""Held-out scenes have smaller numbers."""
 
 
 def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
@@ -60,12 +58,11 @@ class RenderedBatches(Generic[BatchT]):
 
 
 class SceneRequest(NamedTuple):
-    """Numbered scenes, seen in some way: the same request always gives the same images."""
+    """Numbered scenes: the same request always gives the same images."""
 
     scene_ids: Sequence[int]
     num_views: int
     size: tuple[int, int]
-    """Height and width."""
     difficulty: float
 
 
@@ -107,11 +104,7 @@ class PreparedBatches(Dataset[StepPlans]):
 
 
 class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
-    """The next steps of a run, as many as an epoch has, and the batches each has to render.
-
-    It starts at the run's present step with the missing ones of the batches in use, so that a
-    resumed run goes on where it stopped.
-    """
+    """The next steps of a run, as many as an epoch has, and the batches each has to render."""
 
     def __init__(
         self,
@@ -139,6 +132,13 @@ class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
             yield step, missing
 
 
+def place_among_ranks(data: pl.LightningDataModule) -> tuple[int, int]:
+    """Return rank and number of ranks; outside a trainer there is one."""
+    if data.trainer is None:
+        return 0, 1
+    return data.trainer.global_rank, data.trainer.world_size
+
+
 class PlannedData(pl.LightningDataModule):
     """Data whose batches are plans."""
 
@@ -148,7 +148,7 @@ class PlannedData(pl.LightningDataModule):
         device: torch.device,
         dataloader_idx: int,
     ) -> Any:  # noqa: ANN401
-        """Leave plans on the CPU; the renderer moves what it needs."""
+        """Leave plans on the CPU."""
         return batch
 
 

@@ -14,12 +14,10 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.config import DataSource
-from datasets.formats.registry import is_listed, open_scene
+from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
-from datasets.protocols import ViewRoles, assign_roles
-from datasets.sampling import ItemGroup, SamplingRules
-from datasets.scene_index import SceneEntry, list_entries
-from datasets.scene_lists import Split
+from datasets.protocols import Protocol, assign_roles
+from datasets.scene_index import REWRITE, SceneEntry, list_entries
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 
@@ -28,19 +26,33 @@ _OPEN_SCENES = 256
 """Scenes whose cameras a process keeps."""
 
 
+@dataclass(frozen=True)
+class SamplingRules:
+    """How samples are drawn."""
+
+    num_nearest: int
+    """Neighbours of a target that its training sources are drawn among."""
+    num_targets: int
+    max_sources: int
+
+
+@dataclass(frozen=True)
+class ItemGroup:
+    """A run of items whose samples can be in one batch."""
+
+    first: int
+    count: int
+    weight: float = 1.0
+    """Share of the batches that come from it, relative to the other groups."""
+
+
 class PixelCache:
     """Keeps what was read last. Every worker process has its own; nothing is shared."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes of pixels; 0 keeps nothing."""
         self._max_bytes = max_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._held: OrderedDict[Hashable, ViewPixels] = OrderedDict()
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of pixels that are kept."""
-        return self._held_bytes
 
     def get(self, key: Hashable, read: Callable[[], ViewPixels]) -> ViewPixels:
         """Return the pixels of a key, reading them unless they are kept. They are not to change."""
@@ -51,17 +63,15 @@ class PixelCache:
         size = _bytes_of(pixels)
         if size > self._max_bytes:
             return pixels
-        while self._held_bytes + size > self._max_bytes:
-            self._held_bytes -= _bytes_of(self._held.popitem(last=False)[1])
+        while self.held_bytes + size > self._max_bytes:
+            self.held_bytes -= _bytes_of(self._held.popitem(last=False)[1])
         self._held[key] = pixels
-        self._held_bytes += size
+        self.held_bytes += size
         return pixels
 
 
 @dataclass(frozen=True)
 class _CachedReader:
-    """Reads the views of a scene, under one light, through a cache."""
-
     scene: Hashable
     read_view: ReadView
     cache: PixelCache
@@ -73,22 +83,20 @@ class _CachedReader:
 @dataclass(frozen=True)
 class _PlannedScene:
     entry: SceneEntry
-    roles: ViewRoles
+    roles: Protocol
 
 
 class SceneDataset(Dataset[Sample]):
     """Samples of one split of a data set; one item for each scene and target view.
 
-    For training the light of the photographs, where there are several, and the sources are drawn by
-    ``request.seed``; the sources among the neighbours of the target: by pair list or common points
-    where the scene has them, else by camera pose. For validation they are the nearest of the views
-    that may be sources. A scene is opened when it is needed first.
+    For training, ``request.seed`` draws one of the lights of the photographs and the sources, among
+    the nearest neighbours of the target. For validation these are the nearest of the views that may
+    be sources. A scene is opened when it is needed first.
     """
 
     def __init__(
         self, source: DataSource, split: Split, rules: SamplingRules, cache: PixelCache
     ) -> None:
-        """Plan the items."""
         self._source, self._rules, self._cache = source, rules, cache
         self._train = split == "train"
         listed = is_listed(source.name, source.folder) and not source.scan
@@ -147,7 +155,7 @@ class SceneDataset(Dataset[Sample]):
         self,
         scene: PosedScene,
         target: int,
-        roles: ViewRoles,
+        roles: Protocol,
         num_sources: int,
         generator: torch.Generator,
     ) -> tuple[list[int], list[int]]:
@@ -194,8 +202,7 @@ class SceneDataset(Dataset[Sample]):
         if (scene.view_ids, scene.image_size) != (views, entry.size):
             raise UserError(
                 f"{folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the index "
-                f"says {len(views)} of {entry.size}. Write it again with python -m "
-                "apps.inspect_data --write_index."
+                f"says {len(views)} of {entry.size}. {REWRITE}"
             )
         self._open[number] = replace(
             scene,
@@ -214,12 +221,7 @@ class MixedDataset(Dataset[Sample]):
     """Data sets one after the other. Their units of length need not agree: each has its own."""
 
     def __init__(self, parts: Sequence[SceneDataset], weights: Sequence[float]) -> None:
-        """Join data sets.
-
-        Args:
-            parts: At least one.
-            weights: Share of the batches that come from each, relative to the others.
-        """
+        """Join data sets; ``weights`` are their shares of the batches."""
         self._parts, self._weights = parts, weights
         self._starts = [0, *accumulate(len(part) for part in parts)]
 

@@ -1,8 +1,7 @@
 """What a large data set holds, written down once, so that a training starts without looking.
 
 ``python -m apps.inspect_data --write_index`` makes ``scenes.json`` in the data folder: for each
-scene its views, the size of its images and, where the scene has some, its own splits. A scene is
-then opened when one of its views is needed first.
+scene its views, the size of its images and its own splits, if any.
 """
 
 from __future__ import annotations
@@ -19,21 +18,24 @@ from typing import Any
 from datasets.config import DataSource
 from datasets.formats.options import Size
 from datasets.formats.photo_files import common_size
-from datasets.formats.registry import FORMATS, choose_scenes, open_scene
+from datasets.formats.registry import (
+    FORMATS,
+    SPLITS,
+    Split,
+    choose_scenes,
+    find_scene_list,
+    open_scene,
+)
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import SPLITS, Split, find_scene_list
 from utils.errors import UserError
 from utils.files import write_text
 
 INDEX_NAME = "scenes.json"
-_REWRITE = "Write it again with python -m apps.inspect_data --write_index."
+REWRITE = "Write it again with python -m apps.inspect_data --write_index."
 _MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 24
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
-_INDEX_ERRORS = (
-    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-    RecursionError,
-)
+_INDEX_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What JSON that is no index raises; infinity for a count, for one."""
 
 
@@ -65,7 +67,7 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
         if absent:
             raise UserError(
                 f"{root / INDEX_NAME}: lacks {absent[0]!r}, which the list of {split} scenes "
-                f"names. {_REWRITE}"
+                f"names. {REWRITE}"
             )
         return [index[folder.name] for folder in folders]
     entries = []
@@ -115,9 +117,9 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
-    except _INDEX_ERRORS as error:
+    except (*_INDEX_ERRORS, RecursionError) as error:
         raise UserError(
-            f"{path}: not a readable index ({str(error)[:120]}). Remove it. {_REWRITE}"
+            f"{path}: not a readable index ({str(error)[:120]}). Remove it. {REWRITE}"
         ) from error
 
 

@@ -33,24 +33,14 @@ class Views:
 
     def take(self, order: Sequence[int]) -> Views:
         """Return chosen views, in the order given."""
-        cameras = Cameras(
-            self.cameras.intrinsics[..., order, :, :], self.cameras.c2w[..., order, :, :]
-        )
-        return Views(
-            self.images[..., order, :, :, :],
-            cameras,
-            self.depths[..., order, :, :],
-            self.masks[..., order, :, :],
-        )
+        at = (..., order, slice(None), slice(None))
+        cameras = Cameras(self.cameras.intrinsics[at], self.cameras.c2w[at])
+        return Views(self.images[..., order, :, :, :], cameras, self.depths[at], self.masks[at])
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""
-        return Views(
-            self.images.to(device),
-            self.cameras.to(device),
-            self.depths.to(device),
-            self.masks.to(device),
-        )
+        parts = (self.images, self.cameras, self.depths, self.masks)
+        return Views(*(part.to(device) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -68,12 +58,10 @@ class Sample:
 
     def to(self, device: torch.device | str) -> Sample:
         """Return the sample on another device."""
-        return replace(
-            self,
-            sources=self.sources.to(device),
-            targets=self.targets.to(device),
-            near_far=self.near_far.to(device),
-        )
+        moved = {
+            name: getattr(self, name).to(device) for name in ("sources", "targets", "near_far")
+        }
+        return replace(self, **moved)
 
 
 class SampleRequest(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from datasets.config import DataChoice, HeldOutScenes
-from datasets.held_out_worlds import world_tasks
+from datasets.procedural_data import world_tasks
 from datasets.protocols import SceneTask, scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures

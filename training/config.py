@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from datasets.config import DataChoice, DataConfig, ProceduralDataConfig, ReplayConfig
+from datasets.config import DataChoice, DataConfig
+from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,

@@ -11,11 +11,10 @@ from pathlib import Path
 from apps.inspect_data import InspectionConfig
 from apps.inspection.checks import SceneChecks, check_scene
 from apps.inspection.picture import draw_scene
-from datasets.formats.registry import FORMATS, is_listed, open_scene
+from datasets.formats.registry import FORMATS, SPLITS, Split, find_scene_list, is_listed, open_scene
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
-from datasets.scene_lists import SPLITS, Split, find_scene_list
 from utils.errors import UserError
 
 MAX_SIDE = 1000

@@ -19,10 +19,10 @@ from apps.rendering.scene import (
 from datasets.formats.options import Size
 from datasets.formats.registry import find_scenes
 from datasets.formats.registry import open_scene as read_scene
-from datasets.held_out_worlds import posed_world
 from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
+from datasets.procedural_data import posed_world
 from models.checkpoint import read_checkpoint
 from utils.devices import choose_devices
 from utils.errors import UserError

@@ -16,8 +16,13 @@ from pathlib import Path
 import torch
 
 from datasets.formats.checks import check_pinhole
-from datasets.formats.depth_maps import DepthFile
-from datasets.formats.mvsnet_files import files_by_view, find_camera_files, read_camera_file
+from datasets.formats.images import DepthFile
+from datasets.formats.mvsnet_files import (
+    files_by_view,
+    find_camera_files,
+    read_camera_file,
+    read_pairs,
+)
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
@@ -28,7 +33,6 @@ from datasets.formats.photo_files import (
     warn_once,
 )
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import read_pairs
 from utils.cameras import crop_intrinsics, invert_rigid
 from utils.errors import UserError
 
@@ -40,12 +44,7 @@ _MIN_VIEWS = 2
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read a scene of BlendedMVS; pixels and depth are read when asked for.
-
-    Args:
-        folder: Holds ``blended_images`` and ``cams``; depth maps may be missing.
-        options: The range is in the scene's own unit; transparency plays no part.
-    """
+    """Read a scene of BlendedMVS, whose depth maps may be missing."""
     root = find_scene(folder)
     images = files_by_view(root / IMAGES, _IMAGE_NAME)
     cameras = find_camera_files(root / CAMERAS)
@@ -91,7 +90,6 @@ def find_scene(folder: Path) -> Path:
 
 
 def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]) -> list[int]:
-    """Return the views that have image and camera; say what lacks the other."""
     both = sorted(images.keys() & cameras.keys())
     for what, lone in (
         ("images without a camera", images.keys() - cameras.keys()),

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader, by_number, describe_folder, photo_scene
-from datasets.formats.transforms_file import TransformsFile, frame_photos, read_transforms_file
+from datasets.formats.registry import SPLITS, Split
+from datasets.formats.transforms import TransformsFile, frame_photos, read_transforms_file
 from datasets.posed_scene import PosedScene
-from datasets.scene_lists import SPLITS, Split
 from utils.errors import UserError
 
 _SPHERE_RADIUS = (3.5, 4.6)
@@ -31,12 +31,8 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene of NeRF's synthetic kind; pixels are read when asked for.
 
     Views count through training, validation and test images, each in the order of their numbers;
-    ``splits`` of the result says which are which.
-
-    Args:
-        folder: Holds ``transforms_train.json``; the other two may be missing.
-        options: Without a range it is 2 and 6 for NeRF's own scenes, else the file's ``near`` and
-            ``far``, else an estimate.
+    ``splits`` of the result says which are which; all but ``transforms_train.json`` may be missing.
+    Near and far are the file's, else 2 and 6 for NeRF's own scenes, else an estimate.
     """
     files = {split: file for split in SPLITS if (file := _read_split(folder, split))}
     frames, splits = [], {}

@@ -50,10 +50,7 @@ def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4
             if orthonormal
             else f"its columns are not orthonormal (by {deviation:.3g})"
         )
-        raise UserError(
-            f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
-            "without scaling or mirroring."
-        )
+        raise UserError(f"{source}: the rotation of the pose is none: {problem}.")
     left, _, right = torch.linalg.svd(rotation)
     c2w = torch.eye(4, dtype=torch.float64)
     c2w[:3, :3] = left @ right
@@ -118,11 +115,10 @@ def choose_near_far(
 def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     """Estimate near and far from the cameras alone.
 
-    Whoever photographs a scene points the camera at it. The point closest to all optical axes is
-    where they look; near is 0.3 times its smallest z-depth in any view, far 2.5 times its largest.
-    That is wide on purpose: what lies outside the range cannot be rendered, what is empty inside
-    it costs only samples. It contains the known ranges of DTU (2.8 times as long as those), LLFF's
-    fern (1.2) and instant-ngp's fox (1.9). A landscape far behind the subject is cut off.
+    The point closest to all optical axes is where they look; near is 0.3 times its smallest z-depth
+    in any view, far 2.5 times its largest. That is wide on purpose: what lies outside cannot be
+    rendered. It contains the known ranges of DTU (2.8 times as long as those), LLFF's fern (1.2)
+    and instant-ngp's fox (1.9). A landscape far behind the subject is cut off.
     """
     centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
     # The largest eigenvalue is 1 where all axes are parallel.
@@ -134,8 +130,7 @@ def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     if closest <= _MIN_DEPTH_RATIO * farthest:
         raise UserError(
             f"{source}: gives no near and far, and its cameras do not look at a common place from "
-            "which they could be estimated. Give near and far in the file, or with --near_far, in "
-            "the units of the camera positions."
+            "which they could be estimated. Give near and far in the file, or --near_far."
         )
     near, far = _NEAR_OF_FOCUS * closest, _FAR_OF_FOCUS * farthest
     _LOG.info("%s gives no near and far; estimated %.3g and %.3g", source, near, far)

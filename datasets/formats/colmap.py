@@ -19,7 +19,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from datasets.formats.checks import rigid_c2w
-from datasets.formats.colmap_lenses import image_lens
 from datasets.formats.colmap_model import (
     ColmapCamera,
     ColmapImage,
@@ -30,6 +29,7 @@ from datasets.formats.colmap_model import (
     read_points,
 )
 from datasets.formats.images import read_image_size
+from datasets.formats.lenses import image_lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
@@ -44,8 +44,7 @@ from datasets.formats.photo_files import (
     warn_of_unused,
     warn_once,
 )
-from datasets.posed_scene import PosedScene
-from datasets.view_selection import rank_by_common_points
+from datasets.posed_scene import PosedScene, rank_by_common_points
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 
@@ -71,10 +70,6 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
     Distortion is undone on reading, with the same focal length and principal point. Views are the
     registered images in the order of their names; those whose photo is missing are left out.
-
-    Args:
-        folder: Holds the model and the photos.
-        options: The range is in COLMAP's units; without one it comes from the points.
     """
     model = find_model(folder)
     cameras_path = find_model_file(model, "cameras") or model / "cameras.bin"
@@ -132,11 +127,7 @@ def find_model(root: Path) -> Path:
 
 
 def read_colmap_points(folder: Path) -> SparsePoints:
-    """Read the points of a model.
-
-    A folder may lack ``images.bin``, as those of the LLFF scenes do; images are then numbered in
-    the order of their names.
-    """
+    """Read the points of a model, which may lack ``images.bin`` as those of the LLFF scenes do."""
     points = read_points(find_model_file(folder, "points3D") or folder / "points3D.bin")
     images_path = find_model_file(folder, "images")
     names = {} if images_path is None else read_images(images_path)
@@ -170,7 +161,7 @@ def _check_model(
     lenses: Mapping[int, ColmapCamera], images: Mapping[int, ColmapImage], path: Path
 ) -> None:
     if not images:
-        raise UserError(f"{path}: no image was registered. COLMAP found no solution.")
+        raise UserError(f"{path}: no image was registered.")
     names = [image.name for image in images.values()]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -181,19 +172,13 @@ def _check_model(
             raise UserError(f"{path}: the COLMAP model has an image named {image.name[:80]!r}.")
         if image.camera not in lenses:
             raise UserError(
-                f"{path}: {image.name!r} was taken by camera {image.camera}, which the model does "
-                "not have. Do its files belong together?"
+                f"{path}: {image.name!r} was taken by camera {image.camera}, which is not there."
             )
 
 
 def _find_photos(
     root: Path, names: Mapping[int, str], options: ReadOptions
 ) -> tuple[dict[int, Path], ReadOptions]:
-    """Return the photo of every registered image, and how they are read.
-
-    A shrunk copy may have another suffix. Where a folder has none of the names but as many photos
-    as there are images, they go together in the order of names, as LLFF numbers them.
-    """
     folders = find_image_folders(root, "images|input") or [root]
     matched = {folder: found for folder in folders if (found := _match(folder, names))}
     if not matched:
@@ -222,6 +207,7 @@ def _find_photos(
 
 
 def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
+    """Find photos by name; where none is found but as many are there, by order as in LLFF."""
     found = {number: path for number, name in names.items() if (path := find_image(folder, name))}
     photos = [] if found else list_images(folder)
     if len(photos) != len(names):

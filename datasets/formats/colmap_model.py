@@ -2,9 +2,7 @@
 
 Both formats as COLMAP's documentation describes them ("Output Format"; Schoenberger and Frahm,
 Structure-from-Motion Revisited, CVPR 2016). Poses are world-to-camera, axes are OpenCV's and the
-centre of the first pixel is at 0.5: only the direction of the map differs from the house
-convention. Files are read whole, so sizes are bounded; no count is believed before as many bytes
-are seen to be there.
+centre of the first pixel is at 0.5. No count is believed before as many bytes are seen to be there.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from jaxtyping import Float64
 from utils.errors import UserError
 
 _MAX_BYTES = 1 << 33
-"""Of one file: a city has less."""
 MODEL_PARAMETERS = {
     "SIMPLE_PINHOLE": 3,
     "PINHOLE": 4,
@@ -106,8 +103,6 @@ class _Malformed(Exception):
 
 
 class _Cursor:
-    """Goes through a little-endian binary file."""
-
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._offset = 0
@@ -144,11 +139,6 @@ class _Cursor:
         self._offset = end + 1
         return text
 
-    def skip(self, count: int) -> None:
-        if count > self.bytes_left:
-            raise self._ends_early()
-        self._offset += count
-
     def _ends_early(self) -> _Malformed:
         return _Malformed(f"it ends early, at byte {len(self._content)}")
 
@@ -158,14 +148,13 @@ def _read(
     parse_binary: Callable[[_Cursor], Iterator[tuple[int, Entry]]],
     parse_text: Callable[[str], Iterator[tuple[int, Entry]]],
 ) -> dict[int, Entry]:
-    """Return the entries of a file by their numbers."""
     entries: dict[int, Entry] = {}
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise UserError(f"{path}: larger than any sparse model ({_MAX_BYTES} bytes at most).")
         content = path.read_bytes()
-        cursor = _Cursor(b"" if path.suffix == ".txt" else content)
         text = path.suffix == ".txt"
+        cursor = _Cursor(b"" if text else content)
         parsed = parse_text(content.decode("utf-8")) if text else parse_binary(cursor)
         for number, entry in parsed:
             if number in entries:
@@ -198,14 +187,13 @@ def _binary_images(cursor: _Cursor) -> Iterator[tuple[int, ColmapImage]]:
     for _ in range(cursor.count(least_bytes=73)):
         number, *pose, camera = cursor.take("I7dI")
         name = cursor.string()
-        cursor.skip(24 * cursor.count(least_bytes=24))
+        cursor.take(f"{24 * cursor.count(least_bytes=24)}x")  # Features.
         yield number, ColmapImage(name, camera, tuple(pose[:4]), tuple(pose[4:]))
 
 
 def _binary_points(cursor: _Cursor) -> Iterator[tuple[int, _Point]]:
     for number in range(cursor.count(least_bytes=51)):
-        _, *position = cursor.take("Q3d")
-        cursor.skip(11)  # Colour and error.
+        _, *position = cursor.take("Q3d11x")  # The rest is colour and error.
         # Pairs of the image's number and the number of a feature in it.
         track = cursor.take(f"{2 * cursor.count(least_bytes=8)}I")
         yield number, (tuple(position), track[::2])

@@ -24,11 +24,11 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from datasets.formats.checks import center_deviation, given_near_far
-from datasets.formats.depth_maps import read_pfm
 from datasets.formats.images import (
     read_image,
     read_image_size,
     read_mask,
+    read_pfm,
     resize_nearest,
     resize_smooth,
 )
@@ -38,13 +38,12 @@ from datasets.formats.mvsnet_files import (
     find_camera_files,
     matching_files,
     read_camera_file,
+    read_pairs,
 )
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import describe_folder, shortened, warn_once
-from datasets.formats.registry import LAYOUT_HELP
-from datasets.posed_scene import PosedScene, ViewPixels
-from datasets.scene_lists import DEFAULT_LISTS, read_pairs
-from datasets.view_selection import rank_by_distance
+from datasets.formats.registry import DEFAULT_LISTS, LAYOUT_HELP
+from datasets.posed_scene import PosedScene, ViewPixels, rank_by_distance
 from utils.cameras import Cameras, LengthUnit, crop_intrinsics, invert_rigid, resize_intrinsics
 from utils.errors import UserError
 
@@ -59,7 +58,7 @@ CROPPED_SIZE: Size = (512, 640)
 """What MVSNet made of them: halved, then cropped about the centre."""
 _CROP_TOP, _CROP_LEFT = 44, 80
 _TEST_LIGHT = 3
-"""The one of DTU's seven lights under which every published figure is measured."""
+"""Under which every published figure is measured."""
 _MILLIMETRE = 1 / UNIT.factor
 _MAX_CENTER_DEVIATION = 0.25
 
@@ -76,14 +75,10 @@ class ScanReader:
     depths: Mapping[int, Path]
     masks: Mapping[int, Path]
     native: Size
-    """Of the images before they are resized."""
     size: Size
 
     def __call__(self, view: int) -> ViewPixels:
-        """Read one view; its mask counts the pixels that MVSNeRF's protocol counts.
-
-        That is where there is true depth, if there is any.
-        """
+        """Read one view; its mask counts where there is true depth, as in MVSNeRF's protocol."""
         depth = np.zeros(self.size, np.float32)
         if view in self.depths:
             path = self.depths[view]
@@ -125,16 +120,14 @@ class ScanReader:
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scan, named by the data folder and its own name as in ``data/dtu/scan2``."""
     root, scan = folder.parent, folder.name
-    files = _camera_files(root)
-    cameras = {view: read_camera_file(path) for view, path in files.items()}
+    cameras = {view: read_camera_file(path) for view, path in _camera_files(root).items()}
     image_dir, images = _find_images(root, scan)
     views, lights = _choose_views(image_dir, images, cameras.keys())
     native = _native_size(read_image_size(images[lights[0]][views[0]]))
     size = options.target_size(native)
     depth_dir = _find_depth_dir(root, scan)
     depths, masks = (files_by_view(depth_dir, name) for name in (_DEPTH_NAME, _MASK_NAME))
-    # Training counts every pixel: a model that never had to render the black background would be
-    # free to fill it with anything. So masks are not read for it.
+    # Training counts every pixel, or the model would be free to fill the black background.
     readers = tuple(ScanReader(images[light], depths, {}, native, size) for light in lights)
     c2w = {view: invert_rigid(cameras[view].w2c) for view in views}
     return PosedScene(
@@ -155,7 +148,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
     """Bring intrinsics to an image of ``size``, in the convention of ``utils.cameras``.
 
-    Which size the file speaks of is told by its principal point: a quarter of the image, the image
+    The principal point tells which size the file speaks of: a quarter of the image, the image
     itself or, for 640x512 images, the photograph that they were cut from.
     """
     height, width = size
@@ -169,8 +162,7 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
         tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
         raise UserError(
             f"{camera.path}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
-            f"centre of an image of {tried}, the sizes that go with {width}x{height} images. Do "
-            "cameras and images belong together?"
+            f"centre of an image of {tried}, the sizes that go with {width}x{height} images."
         )
     if kind == "quarter":
         return crop_intrinsics(resize_intrinsics(camera.intrinsics, 4.0, 4.0), -0.25, -0.25)
@@ -192,7 +184,6 @@ def _camera_files(root: Path) -> dict[int, Path]:
 
 
 def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]]]:
-    """Return the folder of a scan's images, and these by light and view."""
     for folder in (root / "Rectified" / f"{scan}_train", root / "Rectified" / scan):
         images: dict[int, dict[int, Path]] = {}
         for match, path in matching_files(folder, _IMAGE_NAME):
@@ -206,7 +197,6 @@ def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]
 
 
 def _find_depth_dir(root: Path, scan: str) -> Path:
-    """Return the first folder that holds depth maps, those of the highest resolution first."""
     names = (f"Depths_raw/{scan}", f"Depths/{scan}", f"Depths/{scan}_train")
     folders = [root / name for name in names]
     return next((folder for folder in folders if files_by_view(folder, _DEPTH_NAME)), folders[0])
@@ -215,10 +205,7 @@ def _find_depth_dir(root: Path, scan: str) -> Path:
 def _choose_views(
     image_dir: Path, images: Mapping[int, Mapping[int, Path]], cameras: Collection[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the views that have image and camera, and the lights that show all of these.
-
-    The light of the tests decides, and comes first; what is left out is reported.
-    """
+    """Return the views with image and camera, and the lights that show all, the tests' first."""
     views_of = {light: set(found) & set(cameras) for light, found in images.items()}
     reference = max(sorted(views_of), key=lambda light: len(views_of[light]))
     if views_of.get(_TEST_LIGHT):
@@ -248,7 +235,6 @@ def _choose_views(
 def _neighbours(
     root: Path, centers: Mapping[int, Float64[Tensor, " 3"]]
 ) -> dict[int, Sequence[int]]:
-    """Rank for each view all others: first as the pair list has them, then by distance."""
     own = root / "Cameras" / "pair.txt"
     pairs = read_pairs(own if own.is_file() else DEFAULT_LISTS / "dtu_pairs.txt")
     ranked = {}
@@ -276,7 +262,6 @@ def _cameras(files: Sequence[CameraFile], native: Size, size: Size) -> Cameras:
 
 
 def _native_size(file_size: Size) -> Size:
-    """Return the size at which a file is used before it is resized."""
     return CROPPED_SIZE if file_size == PHOTO_SIZE else file_size
 
 

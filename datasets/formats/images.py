@@ -1,17 +1,20 @@
-"""Reading and resizing of images and of maps that belong to them."""
+"""Reading and resizing of images, masks and depth maps (PFM, PNG, TIFF, NumPy arrays)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 from PIL import Image
 
+from datasets.formats.checks import ARRAY_ERRORS
 from datasets.formats.options import Size
 from utils.errors import UserError
 
@@ -22,6 +25,12 @@ DECODE_ERRORS = (
 _EIGHT_BIT_MODES = ("RGB", "RGBA", "L", "P")
 _MASK_THRESHOLD = 10
 """Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
+
+DEPTH_SUFFIXES = (".pfm", ".png", ".tif", ".tiff", ".npy")
+_IMAGE_MODES = ("I;16", "I;16B", "I", "F", "L")
+_MAX_VALUES = 1 << 28
+_MAX_HEADER_LINE = 64
+"""No sane header line of a PFM is longer; bounds what is read of a file that is none."""
 
 
 @contextmanager
@@ -48,12 +57,9 @@ def read_image_size(path: Path) -> Size:
 def read_image(
     path: Path, background: float | None = None
 ) -> Float32[np.ndarray, "height width 3"]:
-    """Read an 8-bit image as RGB in [0, 1].
+    """Read an 8-bit image as RGB in [0, 1], over a grey ``background`` where it is transparent.
 
-    Args:
-        path: The file.
-        background: Grey that shows through where the image is transparent; None: its alpha, if
-            it has any, is left aside.
+    Without a background, alpha is left aside.
     """
     with opened_image(path) as image:
         if image.mode not in _EIGHT_BIT_MODES:
@@ -93,11 +99,8 @@ def resize_nearest(
 ) -> Shaped[np.ndarray, "new_height new_width"]:
     """Resize a map that must not be averaged, such as depth, by the old pixel at the new centre.
 
-    Args:
-        values: The map.
-        size: Wanted height and width.
-        whole_centers: Whether pixel centres lie at whole numbers, so that new pixel ``i`` takes
-            the old one nearest to ``i * old / new``: so DTU's maps were shrunk in the first place.
+    With ``whole_centers``, pixel centres lie at whole numbers, so that new pixel ``i`` takes the
+    old one nearest to ``i * old / new``: so DTU's maps were shrunk in the first place.
     """
     if values.shape == size:
         return values
@@ -108,3 +111,100 @@ def resize_nearest(
         for old, new in zip(values.shape, size, strict=True)
     )
     return values[np.ix_(rows, columns)]
+
+
+@dataclass(frozen=True)
+class DepthFile:
+    """A map of z-depths, and what its values are to be multiplied with."""
+
+    path: Path
+    scale: float = 1.0
+
+
+def read_depth(file: DepthFile) -> Float32[np.ndarray, "height width"]:
+    """Read a depth map; whatever is not a positive finite number becomes 0, which is unknown."""
+    path = file.path
+    suffix = path.suffix.lower()
+    if suffix == ".pfm":
+        values = read_pfm(path)
+    elif suffix == ".npy":
+        values = _read_array(path)
+    elif suffix in DEPTH_SUFFIXES:
+        values = _read_image(path)
+    else:
+        raise UserError(f"{path}: depth is read from {', '.join(DEPTH_SUFFIXES)} alone.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        depth = values.astype(np.float32) * np.float32(file.scale)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def read_pfm(path: Path) -> Float32[np.ndarray, "height width"]:
+    """Read a one-channel PFM with its first row on top, values as they stand in the file."""
+    try:
+        with path.open("rb") as file:
+            width, height, byte_order = _read_header(file, path)
+            promised = width * height * 4
+            held = path.stat().st_size - file.tell()
+            if held != promised:
+                raise UserError(
+                    f"{path}: the header promises {width}x{height} values ({promised} bytes), "
+                    f"but {held} bytes follow it. Copy or convert the file again."
+                )
+            values = np.frombuffer(file.read(promised), dtype=f"{byte_order}f4")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the depth map ({error}).") from error
+    return np.flipud(values.reshape(height, width)).astype(np.float32)
+
+
+def write_pfm(path: Path, values: Float32[np.ndarray, "height width"]) -> None:
+    """Write a one-channel little-endian PFM, rows from bottom to top."""
+    height, width = values.shape
+    header = f"Pf\n{width} {height}\n-1.0\n".encode()
+    path.write_bytes(header + np.flipud(values).astype("<f4").tobytes())
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, int, str]:
+    magic, size, scale = (
+        file.readline(_MAX_HEADER_LINE).decode("ascii", "replace").strip() for _ in range(3)
+    )
+    if magic != "Pf":
+        kind = "a colour PFM, not a depth map" if magic == "PF" else "no PFM file"
+        raise UserError(f"{path}: this is {kind}: its first line is {magic!r} instead of 'Pf'.")
+    try:
+        width, height = (int(word) for word in size.split())
+        sign = float(scale)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: malformed PFM header: expected 'width height' and a scale, "
+            f"found {size!r} and {scale!r}."
+        ) from error
+    if width < 1 or height < 1 or not np.isfinite(sign) or sign == 0:
+        raise UserError(f"{path}: impossible PFM header: size {size!r}, scale {scale!r}.")
+    return width, height, "<" if sign < 0 else ">"
+
+
+def _read_array(path: Path) -> Shaped[np.ndarray, "height width"]:
+    try:
+        # Mapping compares the promised shape with the file's size before any memory is taken.
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ARRAY_ERRORS as error:
+        raise UserError(f"{path}: cannot read the depth map ({str(error)[:120]}).") from error
+    if isinstance(values, np.ndarray) and values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    usable = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "fiu"
+    if not usable or not 0 < values.size <= _MAX_VALUES:
+        raise UserError(f"{path}: expected an array (height, width) of numbers.")
+    return np.asarray(values)
+
+
+def _read_image(path: Path) -> Shaped[np.ndarray, "height width"]:
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _IMAGE_MODES:
+                raise UserError(
+                    f"{path}: the depth map has mode {image.mode!r}; expected one channel of 16 "
+                    "bits or of float."
+                )
+            return np.asarray(image)
+    except DECODE_ERRORS as error:
+        raise UserError(f"{path}: cannot read the depth map ({error}).") from error

@@ -43,10 +43,6 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
     Near and far are 0.8 times the nearest and 1.2 times the farthest bound of the scene. Images
     come from the smallest of ``images``, ``images_4``, ... that is at least as large as wanted.
-
-    Args:
-        folder: Holds ``poses_bounds.npy`` and the folders of images.
-        options: Of which transparency plays no part.
     """
     if not folder.is_dir():
         raise UserError(
@@ -56,7 +52,11 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     rows = _read_rows(path)
     image_folder, options = _choose_images(folder, options)
     images = sorted(list_images(image_folder))
-    _check_count(images, len(rows), path)
+    if len(images) != len(rows):
+        raise UserError(
+            f"{image_folder}: holds {len(images)} images ({images[0].name} to {images[-1].name}), "
+            f"but {path} has cameras for {len(rows)}; both go by file names."
+        )
     photos = []
     for image, size, row in zip(images, read_sizes(images), rows, strict=True):
         _check_aspect(image, size, row, path)
@@ -76,18 +76,14 @@ def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, 
 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
-    """Read the array and check every number of it but the poses and bounds."""
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise UserError(
-                f"{path}: larger than any list of cameras ({_MAX_BYTES} bytes at most)."
-            )
+            raise UserError(f"{path}: larger than any list of cameras ({_MAX_BYTES} bytes).")
         # Mapping compares the promised shape with the file's size before any memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: the file is missing. LLFF's cameras come with the data set, or from LLFF's "
-            "imgs2poses.py."
+            f"{path}: the file is missing; the data set or LLFF's imgs2poses.py has it."
         ) from error
     except ARRAY_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -147,16 +143,6 @@ def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]
         )
     firsts = read_sizes(images[0] for images in folders.values())
     return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
-
-
-def _check_count(images: list[Path], count: int, path: Path) -> None:
-    if len(images) != count:
-        raise UserError(
-            f"{images[0].parent}: holds {len(images)} images ({images[0].name} to "
-            f"{images[-1].name}), but {path} has cameras for {count}. They go together in the "
-            "order of file names, so every image needs its camera: remove or restore files until "
-            "the numbers agree."
-        )
 
 
 def _check_aspect(image: Path, size: Size, row: Float64[np.ndarray, " 17"], path: Path) -> None:

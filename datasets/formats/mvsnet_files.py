@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from datasets.formats.registry import content_lines
 from utils.errors import UserError
 
 _CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
@@ -65,6 +66,29 @@ def read_camera_file(path: Path) -> CameraFile:
         raise UserError(f"{path}: cannot read the camera file ({error}).") from error
 
 
+def read_pairs(path: Path) -> dict[int, list[int]]:
+    """Read MVSNet's ``pair.txt``: for each view its neighbours, best first."""
+    lines = content_lines(path)
+    pairs: dict[int, list[int]] = {}
+    for (id_number, id_line), (number, line) in zip(lines[1::2], lines[2::2], strict=False):
+        try:
+            view = int(id_line)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {id_number}: expected a view: {id_line[:80]!r}."
+            ) from error
+        try:
+            pairs[view] = _parse_neighbours(line.split())
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number}: expected a count, then as many pairs of view and score: "
+                f"{line[:80]!r}."
+            ) from error
+    if not lines or lines[0][1] != str(len(pairs)) or len(lines) != 1 + 2 * len(pairs):
+        raise UserError(f"{path}: the first line must count the views; {len(pairs)} follow it.")
+    return pairs
+
+
 @lru_cache(maxsize=1024)
 def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
     """Parse a file once for all scans that share it, unless it changes."""
@@ -110,3 +134,11 @@ def _expect(holds: bool, path: Path, line: tuple[int, str], problem: str) -> Non
     if not holds:
         number, text = line
         raise UserError(f"{path}, line {number}: {problem}, found {text[:80]!r}.")
+
+
+def _parse_neighbours(words: Sequence[str]) -> list[int]:
+    neighbours = [int(word) for word in words[1::2]]
+    scores = [float(word) for word in words[2::2]]
+    if not len(neighbours) == len(scores) == int(words[0]):
+        raise ValueError("count and content differ")
+    return neighbours

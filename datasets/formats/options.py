@@ -17,7 +17,7 @@ class ReadOptions:
     """What can be chosen about a scene, whatever its format."""
 
     size: Size | None = None
-    """Height and width to resize to, whatever the aspect; None: as the other options say."""
+    """Whatever the aspect; None: as the other options say."""
     near_far: tuple[float, float] | None = None
     """Nearest and farthest z-depth in the unit of the files; None: what the files say."""
     background: float = 1.0
@@ -50,10 +50,8 @@ class ReadOptions:
     def check_size(self) -> None:
         """Refuse a size that no image can be brought to."""
         if self.size is not None and not all(1 <= side <= _MAX_SIDE for side in self.size):
-            raise UserError(
-                f"Images cannot be resized to {self.size[1]}x{self.size[0]}; sides must be 1 to "
-                f"{_MAX_SIDE}."
-            )
+            size = f"{self.size[1]}x{self.size[0]}"
+            raise UserError(f"Images cannot be resized to {size}; sides must be 1 to {_MAX_SIDE}.")
 
 
 def scaled_size(size: Size, scale: float) -> Size:

@@ -18,8 +18,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import choose_near_far
-from datasets.formats.depth_maps import DepthFile, read_depth
 from datasets.formats.images import (
+    DepthFile,
+    read_depth,
     read_image,
     read_image_size,
     read_mask,
@@ -47,11 +48,8 @@ class Photo:
 
     path: Path
     size: Size
-    """Of the file."""
     intrinsics: Float64[Tensor, "3 3"]
-    """At that size."""
     lens: Lens | None = None
-    """Whose distortion is to be undone."""
     mask_path: Path | None = None
     depth: DepthFile | None = None
 
@@ -144,12 +142,7 @@ def find_image(folder: Path, name: str) -> Path | None:
 
 
 def find_image_folders(root: Path, pattern: str) -> list[Path]:
-    """Return the folders inside ``root`` whose name matches, such as images, images_4.
-
-    Args:
-        root: The folder of a scene.
-        pattern: Regular expression of the name, without the number of a shrunk copy.
-    """
+    """Return the folders whose name matches, with or without a number as in images_4."""
     name = re.compile(rf"({pattern})(_\d+)?")
     return [entry for entry in list_folder(root) if name.fullmatch(entry.name) and entry.is_dir()]
 
@@ -157,14 +150,9 @@ def find_image_folders(root: Path, pattern: str) -> list[Path]:
 def choose_image_folder(
     folders: Mapping[Path, Size], options: ReadOptions
 ) -> tuple[Path, ReadOptions]:
-    """Choose the smallest images that need not be enlarged, else the largest.
+    """Choose the smallest images that need not be enlarged, else the largest; and how to read them.
 
-    Args:
-        folders: With the size of the images in each.
-        options: How large the images are wanted.
-
-    Returns:
-        The folder, and how its images are read.
+    ``folders`` come with the size of their images.
     """
     ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
     height, width = options.target_size(folders[ordered[-1]])
@@ -175,7 +163,7 @@ def choose_image_folder(
 
 
 def read_sizes(paths: Iterable[Path]) -> list[Size]:
-    """Read the headers of images; a damaged or empty file fails here, before any long work."""
+    """Read the headers of images, so that a damaged file fails before any long work."""
     return [read_image_size(path) for path in paths]
 
 
@@ -203,14 +191,8 @@ def photo_scene(
 ) -> PosedScene:
     """Put a scene of photos together, all read at one size.
 
-    Args:
-        name: Of the scene.
-        source: File or folder that says near and far, for messages.
-        photos: In the order of the views.
-        c2w: Their poses.
-        options: What was chosen.
-        near_far: What the files say; None: nothing, so that it is estimated unless chosen.
-        known: Further fields of ``PosedScene``.
+    Without ``near_far`` of the files, which ``source`` stands for in messages, it is estimated
+    unless chosen. ``known`` holds further fields of ``PosedScene``.
     """
     paths, sizes = [photo.path for photo in photos], [photo.size for photo in photos]
     if not options.allows_several_sizes:

@@ -1,8 +1,7 @@
 """All formats of scenes by name: how a folder is recognised, listed and read.
 
-Whoever takes a ``dataset_name`` from a user opens scenes here. A format is one row of ``FORMATS``
-and one module with ``read_scene(folder, options)``, imported when a scene is opened: this module
-does not import torch, so that settings can refer to it.
+A format is a row of ``FORMATS`` and a module with ``read_scene(folder, options)``, imported when a
+scene is opened: this module does not import torch, so that settings can refer to it.
 """
 
 from __future__ import annotations
@@ -10,19 +9,30 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datasets.formats.options import ReadOptions
-from datasets.scene_lists import DEFAULT_LISTS, Split, find_scene_list, read_scene_list
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
 
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+DEFAULT_LISTS = Path(__file__).resolve().parents[2] / "configs" / "lists"
+_LIST_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("lists/train.txt", "training_list.txt", "BlendedMVS_training.txt"),
+    "val": ("lists/val.txt", "lists/test.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
+    "test": ("lists/test.txt", "lists/val.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
+}
+_SCAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_MAX_BYTES = 1 << 24
+_MAX_NAME = 200
 PoseConvention = Literal["opengl", "llff", "opencv"]
 
 ESTIMATED = "estimated"
@@ -93,7 +103,7 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
                 f"python -m apps.estimate_cameras --photos {folder}"
             )
     scene = import_module(f"datasets.formats.{FORMATS[name].module}").read_scene(place, options)
-    return scene if place == folder else scene.renamed(folder.resolve().name)
+    return scene if place == folder else replace(scene, name=folder.resolve().name)
 
 
 def find_scenes(name: str, folder: Path) -> list[Path]:
@@ -160,8 +170,7 @@ def recognise_format(folder: Path) -> str:
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
     """Return the scenes of a split: those of the folder's list, or all that are there.
 
-    A list is believed without a look at the folders, so that a large data set opens at once; only
-    scans that share their cameras are looked for, and counted.
+    Of a list only scans that share their cameras are looked for: a large data set opens at once.
     """
     row = FORMATS[name]
     if is_part_of_folder(name, folder):
@@ -206,7 +215,6 @@ def _scan_names(root: Path) -> list[str]:
 
 
 def _present(root: Path, names: Sequence[str]) -> list[str]:
-    """Return the scans of a list that are there, and count the others."""
     there = set(_scan_names(root))
     found = [name for name in names if name in there]
     missing = [name for name in names if name not in there]
@@ -233,3 +241,37 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
 def _nearest(wanted: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or sorted(names)[:3]
     return f"; the nearest names there: {', '.join(close)}" if close else "; the folder has none"
+
+
+def find_scene_list(root: Path, split: Split) -> Path | None:
+    """Return the list of a split's scenes that a data folder has of its own."""
+    paths = [root / name for name in _LIST_NAMES[split]]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
+    """Read names of scene folders, one a line; with ``plain_names`` only such as scan1."""
+    lines = content_lines(path)
+    for number, line in lines:
+        inside = len(line) <= _MAX_NAME and not Path(line).is_absolute()
+        if not inside or ".." in Path(line).parts:
+            raise UserError(f"{path}, line {number}: expected a folder, found {line[:80]!r}.")
+        if plain_names and not _SCAN_NAME.fullmatch(line):
+            raise UserError(
+                f"{path}, line {number}: expected a scan such as 'scan1': {line[:80]!r}."
+            )
+    if not lines:
+        raise UserError(f"{path}: the list names no scene.")
+    return list(dict.fromkeys(line for _, line in lines))
+
+
+def content_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines that hold more than a comment, each with its number."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than any list ({_MAX_BYTES} bytes at most).")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read the list ({error}).") from error
+    lines = enumerate((line.split("#")[0].strip() for line in text.splitlines()), start=1)
+    return [(number, line) for number, line in lines if line]

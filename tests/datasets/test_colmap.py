@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from datasets.formats.colmap import read_colmap_points
-from datasets.formats.colmap_lenses import image_lens
 from datasets.formats.colmap_model import MODEL_PARAMETERS, ColmapCamera, read_images, read_points
+from datasets.formats.lenses import image_lens
 from datasets.formats.registry import open_scene
 from utils.errors import UserError
 

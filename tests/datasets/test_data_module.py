@@ -7,8 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.config import DataConfig
-from datasets.data_module import SceneDataModule
-from datasets.sampling import ResumableDataLoader, SceneBatchSampler
+from datasets.data_module import ResumableDataLoader, SceneBatchSampler, SceneDataModule
 from utils.errors import UserError
 
 
@@ -94,10 +93,8 @@ def test_errors_of_workers_reach_the_user_as_they_are(tmp_path, tiny_dtu):
     assert "Traceback" not in str(error.value)
 
 
-def test_setup_is_needed_once(tiny_dtu):
+def test_data_are_listed_once(tiny_dtu):
     module = SceneDataModule(DataConfig(datadir=str(tiny_dtu)))
-    with pytest.raises(RuntimeError, match="setup"):
-        _ = module.train_dataset
     module.setup()
     dataset = module.train_dataset
     module.setup("fit")

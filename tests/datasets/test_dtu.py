@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from datasets.config import DataSource
-from datasets.formats.depth_maps import read_pfm, write_pfm
 from datasets.formats.dtu import UNIT
+from datasets.formats.images import read_pfm, write_pfm
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
-from datasets.sampling import SamplingRules
-from datasets.scene_dataset import PixelCache, SceneDataset
+from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
 from datasets.views import SampleRequest
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError

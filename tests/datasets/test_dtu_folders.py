@@ -10,8 +10,7 @@ from reference_data import SCENES
 
 from datasets.config import DataSource
 from datasets.formats.registry import choose_scenes
-from datasets.sampling import SamplingRules
-from datasets.scene_dataset import PixelCache, SceneDataset
+from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
 from datasets.views import SampleRequest
 from utils.errors import UserError
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.formats.depth_maps import read_pfm, write_pfm
 from datasets.formats.images import (
     read_image,
     read_image_size,
     read_mask,
+    read_pfm,
     resize_nearest,
     resize_smooth,
+    write_pfm,
 )
 from datasets.formats.photo_files import find_image, list_images
 from utils.errors import UserError

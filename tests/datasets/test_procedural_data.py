@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from datasets.config import HELD_OUT_SEED, DataConfig, ProceduralDataConfig, ReplayConfig
+from datasets.config import DataConfig
+from datasets.procedural.config import HELD_OUT_SEED, ProceduralDataConfig, ReplayConfig
 from datasets.procedural_data import ProceduralDataModule, draw_views
 from utils.errors import UserError
 

@@ -6,13 +6,21 @@ import pytest
 import torch
 
 from datasets.config import DataChoice
-from datasets.formats.registry import choose_scenes, find_scenes, split_scenes
+from datasets.formats.mvsnet_files import read_pairs
+from datasets.formats.registry import (
+    DEFAULT_LISTS,
+    choose_scenes,
+    find_scene_list,
+    find_scenes,
+    read_scene_list,
+    split_scenes,
+)
+from datasets.posed_scene import rank_by_distance
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,
     Protocol,
     Region,
-    ViewRoles,
     assign_roles,
     choose_held_out,
     held_out_views,
@@ -20,8 +28,6 @@ from datasets.protocols import (
     scene_tasks,
 )
 from datasets.scene_index import SceneEntry
-from datasets.scene_lists import DEFAULT_LISTS, find_scene_list, read_pairs, read_scene_list
-from datasets.view_selection import rank_by_distance
 from evaluation.rendering import task_sample
 from utils.errors import UserError
 
@@ -94,9 +100,9 @@ def test_every_eighth_view_is_held_out():
 
 
 def test_protocol_of_dtu_where_its_views_are_there():
-    assert choose_held_out(range(49), 3) == ViewRoles(DTU_TARGETS, DTU_POOL)
+    assert choose_held_out(range(49), 3) == Protocol(DTU_TARGETS, DTU_POOL)
     few = [*DTU_TARGETS, *DTU_POOL[:3]]
-    assert choose_held_out(few, 3) == ViewRoles(DTU_TARGETS, DTU_POOL[:3])
+    assert choose_held_out(few, 3) == Protocol(DTU_TARGETS, DTU_POOL[:3])
     # Too small a pool: no target may be in it.
     roles = choose_held_out([*DTU_TARGETS, *DTU_POOL[:2], 1, 2], 3)
     assert len(roles.targets) == 1 and not set(roles.targets) & set(roles.pool)

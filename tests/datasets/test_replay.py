@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from datasets.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig
 from datasets.replay import RenderedBatches, batch_of
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from datasets.sampling import ItemGroup, SceneBatchSampler
+from datasets.data_module import SceneBatchSampler
+from datasets.scene_dataset import ItemGroup
 
 
 def batches(epoch=0, first_batch=0, num_items=20, **options):

@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from datasets.config import DataConfig, DataSource, parse_source
-from datasets.data_module import SceneDataModule
+from datasets.data_module import SceneBatchSampler, SceneDataModule
 from datasets.formats.options import ReadOptions
 from datasets.posed_scene import ViewPixels
-from datasets.sampling import ItemGroup, SamplingRules, SceneBatchSampler
-from datasets.scene_dataset import PixelCache, SceneDataset
+from datasets.scene_dataset import ItemGroup, PixelCache, SamplingRules, SceneDataset
 from datasets.scene_index import list_entries, read_index, write_index
 from datasets.views import SampleRequest
 from utils.errors import UserError

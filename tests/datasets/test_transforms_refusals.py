@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.formats.registry import open_scene
-from datasets.formats.transforms_file import read_transforms_file
+from datasets.formats.transforms import read_transforms_file
 from utils.errors import UserError
 
 EYE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

@@ -21,7 +21,7 @@ def result(target, psnr, depth=None):
 
 
 def report_of(scene, subset, *results):
-    protocol = Protocol([result.target for result in results], scene.view_ids, Region())
+    protocol = Protocol(tuple(result.target for result in results), scene.view_ids, Region())
     return scene_report(plan_task(scene, protocol, DataChoice(n_views=2), subset), results)
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.config import HELD_OUT_SEED
-from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.config import HELD_OUT_SEED, ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import held_out_sample
 from evaluation.scores import psnr

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from datasets.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig
 from models.vggt.config import VGGTConfig
 from utils.settings import Alias, Count, NonNegativeInt, Positive, Settings, Share, Within
 

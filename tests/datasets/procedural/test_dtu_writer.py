@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.formats.depth_maps import read_pfm
 from datasets.formats.dtu import image_intrinsics
+from datasets.formats.images import read_pfm
 from datasets.formats.mvsnet_files import read_camera_file
 from datasets.formats.registry import choose_scenes, open_scene
 from datasets.procedural.config import ProceduralConfig

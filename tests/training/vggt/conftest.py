@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
-from datasets.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig
 from datasets.views import Views
 from training.vggt.config import (
     CurriculumConfig,
