@@ -25,7 +25,6 @@ from utils.config import settings_from_plain
 from utils.errors import UserError
 
 _PREFIX = "model."
-"""Under which the training module holds the model."""
 _SCENE = "vggt_nerf_scene"
 
 

@@ -60,7 +60,7 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
         (["--llff", "{tmp}/absent"], ["{tmp}/absent"]),
         (["--transforms", "{tmp}/absent"], ["{tmp}/absent"]),
         (["--dtu", "{dtu}:scan9"], ["no scan 'scan9'", "scan9"]),
-        (["--dtu", "{few}"], ["scan1", "3 views", "groups of 4 are wanted"]),
+        (["--dtu", "{few}"], ["scan1", "3 source views are wanted", "there are 2"]),
         (["--dtu", "{dtu}", "{dtu}"], ["two scenes are named 'scan2'"]),
         (["--dtu", "{dtu}", "--views", "9"], ["--n_views 9", "2 to 8"]),
         (["--dtu", "{dtu}", "--side", "50"], ["--backbone_size 50", "patch, 14"]),
