@@ -25,7 +25,6 @@ from utils.errors import UserError
 from utils.files import load_safely, resolve_checkpoint
 
 _PREFIX = "model."
-"""Under which the training module holds the model."""
 _SCENE = "vggt_nerf_scene"
 
 

@@ -97,16 +97,7 @@ class CostVolumeNet(nn.Module):
         pad: float = 0.0,
         cells: int = CELLS,
     ) -> CostVolume:
-        """Build the volume of one target camera per scene.
-
-        Args:
-            scene: The encoded sources, one or more.
-            cameras: Target cameras, ``(batch,)``.
-            planes: Depths of the volume.
-            size: Height and width of the target images.
-            pad: As in ``sample_source_views``.
-            cells: As in ``volume_grid``.
-        """
+        """Build the volume of one target camera ``(batch,)`` per scene; ``size`` is its image's."""
         rows, columns = volume_grid(size, cells)
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
@@ -141,13 +132,7 @@ class UNet3D(nn.Module):
     """Smooth a volume over several resolutions (Ronneberger et al. 2015, in three dimensions)."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int) -> None:
-        """Build the network.
-
-        Args:
-            inputs: Channels of the volume.
-            widths: Channels at full size, half size and so on; multiples of 8.
-            outputs: Channels of the result.
-        """
+        """Build the network; ``widths`` are channels at full size, half size and so on."""
         super().__init__()
         self.inward = nn.Conv3d(inputs, widths[0], 1)
         self.first = _block(widths[0], widths[0])
@@ -175,12 +160,7 @@ class UNet3D(nn.Module):
 
 
 def volume_grid(size: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
-    """Return rows and columns of the volume's rays for an image of (height, width).
-
-    Args:
-        size: Of the image.
-        cells: Rays along the longer side, as far as ``CELL_SIZES`` permit.
-    """
+    """Return the grid of rays: ``cells`` on the longer side, as far as ``CELL_SIZES`` permit."""
     least, most = CELL_SIZES
     cell = min(max(max(size) / cells, least), most)
     return math.ceil(size[0] / cell), math.ceil(size[1] / cell)
@@ -210,13 +190,6 @@ def composite_planes(
     """Render the volume's planes with the mean source colour at each: this trains the volume.
 
     Colours are read at full resolution, so that a sharp image rewards the right depth.
-
-    Args:
-        scene: The encoded sources.
-        volume: The volume that the weights are from.
-        rays: Rays of the target.
-        weights: Weights of the planes on these rays.
-        background: Grey value behind everything.
     """
     t = volume.planes.centers()[:, None].expand_as(weights)
     projected = project_to_sources(scene, rays, t, pad=0.0)

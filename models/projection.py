@@ -104,13 +104,7 @@ def sample_source_views(
 ) -> SourceSamples:
     """Project ray points into every source view and read features, colours and depth there.
 
-    Args:
-        scene: The encoded sources.
-        rays: Rays of the target, ``(batch, ray)``.
-        t: z-depths of the points along the rays.
-        planes: The unit of depth residuals.
-        pad: Points up to this many pixels outside an image still count as seen; they read its
-            border.
+    Points up to ``pad`` pixels outside an image still count as seen; they read its border.
     """
     projected = project_to_sources(scene, rays, t, pad)
     return SourceSamples(

@@ -24,13 +24,7 @@ class RadianceField(nn.Module):
     def __init__(
         self, config: RadianceFieldConfig, feature_channels: int, context_channels: int
     ) -> None:
-        """Build the field.
-
-        Args:
-            config: Sizes.
-            feature_channels: Channels of a view's feature map.
-            context_channels: Channels of the cost volume's context.
-        """
+        """Build the field for so many channels of a feature map and of the volume's context."""
         super().__init__()
         width, narrow = config.field_width, config.view_width
         self.groups = config.similarity_groups
@@ -62,10 +56,7 @@ class RadianceField(nn.Module):
     ) -> tuple[Float[Tensor, "batch ray sample"], Float[Tensor, "batch ray sample 3"]]:
         """Return densities (without unit, not negative) and colours in [0, 1].
 
-        Args:
-            samples: What every source view shows at each point.
-            context: The cost volume's features there.
-            positions: Position of each sample between near (0) and far (1).
+        ``context`` are the cost volume's features; ``positions`` run from near (0) to far (1).
         """
         features, depth = working_precision(samples.features), samples.depth
         residuals = torch.stack([depth.residuals, depth.confidence, depth.visibility], -1)

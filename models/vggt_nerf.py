@@ -96,12 +96,8 @@ class VGGTNeRF(nn.Module):
     ) -> SceneFeatures:
         """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
 
-        Args:
-            sources: One view or more.
-            near_far: Depth range of each scene; the prior lies within it.
-            view_mask: Views that exist, at least one of each scene; all unless given. So scenes of
-                one batch can have different numbers of views.
-            refine: Refine the backbone's depth by cost volumes in front of the sources.
+        ``view_mask`` says which views exist, one or more of each scene; ``refine`` improves the
+        backbone's depth by cost volumes in front of the sources.
         """
         images = sources.images
         if view_mask is not None:
@@ -126,15 +122,7 @@ class VGGTNeRF(nn.Module):
         size: tuple[int, int],
         cells: int = CELLS,
     ) -> CostVolume:
-        """Build the cost volume of one target camera per scene. Once per image.
-
-        Args:
-            scene: The encoded sources.
-            cameras: Target cameras, ``(batch,)``.
-            near_far: Depth range of each scene.
-            size: Height and width of the target images.
-            cells: Rays of the volume along their longer side, as in ``volume_grid``.
-        """
+        """Build the cost volume of one target camera ``(batch,)`` per scene. Once per image."""
         settings = self.config.rendering
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
         return self.volume(scene, cameras, planes, size, settings.pad, cells)
@@ -149,15 +137,8 @@ class VGGTNeRF(nn.Module):
     ) -> Rendering:
         """Render pixel positions of the target cameras.
 
-        Deterministic without a generator. Memory grows with the number of rays; see
-        ``render_images`` for whole images.
-
-        Args:
-            scene: The encoded sources.
-            volume: Of the target cameras.
-            pixels: Positions in the target images.
-            generator: Moves the samples at random.
-            with_coarse: Also composite the volume's planes, which training needs.
+        A generator moves the samples at random. ``with_coarse`` also composites the volume's
+        planes, which training needs. Memory grows with the number of rays; see ``render_images``.
         """
         settings = self.config.rendering
         return self._render_rays(
@@ -174,16 +155,9 @@ class VGGTNeRF(nn.Module):
         chunk: int = 8192,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
-        """Render one whole image per scene, ``chunk`` rays at a time.
+        """Render one image per scene, ``chunk`` rays at a time: on a CPU at most ``CPU_RAYS``.
 
-        Args:
-            scene: The encoded sources.
-            cameras: One target camera per scene, ``(batch,)``.
-            near_far: Depth range of each scene.
-            size: Height and width of the images.
-            chunk: Rays per scene at once; bounds the memory whatever the image's size. On a CPU
-                there are never more than ``CPU_RAYS``.
-            before_chunk: Called before each; an exception that it raises cancels the image.
+        An exception that ``before_chunk`` raises cancels the image.
         """
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
@@ -215,11 +189,8 @@ def render_rays(
 
     A function of its arguments alone, so that ``torch.compile`` turns it into one graph.
     """
-    rays, planes, background = (
-        pixel_rays(volume.cameras, pixels),
-        volume.planes,
-        settings.background,
-    )
+    rays, planes = pixel_rays(volume.cameras, pixels), volume.planes
+    background = settings.background
     # 1. Samples where the cost volume has weight.
     weights = volume.plane_weights(pixels)
     borders = planes.edges()[:, None].expand(-1, weights.shape[1], -1)
