@@ -39,8 +39,12 @@ class Views:
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""
-        parts = (self.images, self.cameras, self.depths, self.masks)
-        return Views(*(part.to(device) for part in parts))
+        return Views(
+            self.images.to(device),
+            self.cameras.to(device),
+            self.depths.to(device),
+            self.masks.to(device),
+        )
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,12 @@ def _write_scene(
         pixels = (views.images[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
         for view, image in enumerate(pixels, start=1):
             Image.fromarray(image).save(images / f"rect_{view:03d}_{light}_r5000.png")
-    for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):
+    # Shapes and cameras are the same in every light.
+    for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):  # pyright: ignore
         write_pfm(depths / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
         mask = Image.fromarray(np.where(depth > 0, 255, 0).astype(np.uint8))
         mask.save(depths / f"depth_visual_{view:04d}.png")
-    return views.cameras[0]
+    return views.cameras[0]  # pyright: ignore
 
 
 def _write_cameras(folder: Path, cameras: Cameras) -> None:

@@ -112,8 +112,9 @@ def surface_colour(
     u, v = surface_coordinates(solid, normal, wrap, value["turn"])
     scale, frequency = value["noise_frequency"], value["frequency"]
     cloud, slope = octaves(solid * scale[..., None], seed, footprint * scale)
-    periods = (frequency * length for length in (u, v, solid[..., 2], footprint))
-    place = Place(*periods, cloud, seed, value["aspect"].clamp_min(0.1), value["detail"])
+    x, y, z, width = (frequency * length for length in (u, v, solid[..., 2], footprint))
+    aspect = value["aspect"].clamp_min(0.1)
+    place = Place(x, y, z, width, cloud, seed, aspect, value["detail"])
     blend, accent = _pick_pattern(place, value["pattern"])
     first, second, third = material[..., 0:3], material[..., 3:6], material[..., 6:9]
     albedo = first + blend[..., None] * (second - first)
