@@ -39,8 +39,8 @@ class Views:
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""
-        parts = (self.images, self.cameras, self.depths, self.masks)
-        return Views(*(part.to(device) for part in parts))
+        images, depths, masks = (x.to(device) for x in (self.images, self.depths, self.masks))
+        return Views(images, self.cameras.to(device), depths, masks)
 
 
 @dataclass(frozen=True)

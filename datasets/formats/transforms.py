@@ -258,8 +258,7 @@ def _parse_numbers(
 
 
 def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < 1e30
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
