@@ -72,8 +72,7 @@ class PreparedScenes(Dataset[Any]):
     def __init__(
         self, requests: Sequence[SceneRequest], prepare: Callable[[SceneRequest], Any]
     ) -> None:
-        self._requests = requests
-        self._prepare = prepare
+        self._requests, self._prepare = requests, prepare
 
     def __getitem__(self, index: int) -> Any:  # noqa: ANN401
         """Plan the scenes of a request."""
@@ -94,8 +93,7 @@ class PreparedBatches(Dataset[StepPlans]):
     def __init__(
         self, request: Callable[[int], SceneRequest], prepare: Callable[[SceneRequest], Any]
     ) -> None:
-        self._request = request
-        self._prepare = prepare
+        self._request, self._prepare = request, prepare
 
     def __getitem__(self, item: tuple[int, tuple[int, ...]]) -> StepPlans:
         """Plan the scenes of the numbered batches."""
@@ -113,10 +111,8 @@ class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
         missing: Callable[[int, Collection[int]], tuple[int, ...]],
         held: Callable[[], Collection[int]],
     ) -> None:
-        self._current_step = current_step
-        self._steps = steps
-        self._missing = missing
-        self._held = held
+        self._current_step, self._steps = current_step, steps
+        self._missing, self._held = missing, held
 
     def __len__(self) -> int:
         """Count the steps of an epoch."""

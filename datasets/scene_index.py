@@ -48,7 +48,6 @@ class SceneEntry:
     size: Size
     """At which images are read; in the index, of the images on disk."""
     splits: Mapping[Split, tuple[int, ...]]
-    """The scene's own."""
 
 
 def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
@@ -91,14 +90,11 @@ def describe(scene: PosedScene, folder: Path) -> SceneEntry:
 
 def write_index(name: str, root: Path, entries: Sequence[SceneEntry]) -> Path:
     """Write the index of a data set, whole or not at all."""
-    scenes = {
-        entry.folder.name: {
-            "views": _count_or_list(entry.views),
-            "size": entry.size,
-            "splits": entry.splits,
-        }
-        for entry in entries
-    }
+    scenes = {}
+    for entry in entries:
+        views, count = entry.views, len(entry.views)
+        listed = count if views == _first_views(count) else views
+        scenes[entry.folder.name] = {"views": listed, "size": entry.size, "splits": entry.splits}
     path = root / INDEX_NAME
     write_text(path, json.dumps({"format": name, "scenes": scenes}))
     return path
@@ -134,10 +130,6 @@ def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401
     if not views or row["splits"].keys() - set(SPLITS) or named - set(views):
         raise ValueError(f"{folder.name}: {len(views)} views with splits that name others")
     return SceneEntry(folder, views, (height, width), splits)
-
-
-def _count_or_list(views: tuple[int, ...]) -> int | tuple[int, ...]:
-    return len(views) if views == _first_views(len(views)) else views
 
 
 @lru_cache

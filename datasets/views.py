@@ -39,12 +39,8 @@ class Views:
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""
-        return Views(
-            self.images.to(device),
-            self.cameras.to(device),
-            self.depths.to(device),
-            self.masks.to(device),
-        )
+        images, depths, masks = (x.to(device) for x in (self.images, self.depths, self.masks))
+        return Views(images, self.cameras.to(device), depths, masks)
 
 
 @dataclass(frozen=True)

@@ -35,21 +35,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:
-    """Complete a pose, with the rounding of its file taken out of the rotation.
-
-    Here and below ``source`` is the file and the place in it, to begin error messages.
-    """
+    """Complete a pose, without rounding in its rotation; ``source`` begins error messages."""
     if not bool(matrix.float().isfinite().all()):
         raise UserError(f"{source}: the pose holds values that are not finite.")
     rotation = matrix[:, :3]
     deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
     orthonormal = deviation <= _MAX_DEVIATION
     if not orthonormal or torch.linalg.det(rotation).item() < 0:
-        problem = (
-            "it is a mirror image (determinant -1); an axis has the wrong sign"
-            if orthonormal
-            else f"its columns are not orthonormal (by {deviation:.3g})"
-        )
+        problem = f"its columns are not orthonormal (by {deviation:.3g})"
+        if orthonormal:
+            problem = "it is a mirror image (determinant -1); an axis has the wrong sign"
         raise UserError(f"{source}: the rotation of the pose is none: {problem}.")
     left, _, right = torch.linalg.svd(rotation)
     c2w = torch.eye(4, dtype=torch.float64)
@@ -70,12 +65,9 @@ def check_pinhole(
                 f"of {width}x{height}."
             )
     if not center_deviation(center, size) <= _MAX_CENTER_DEVIATION:
-        swapped = center_deviation((center[1], center[0]), size) <= _MAX_CENTER_DEVIATION
-        advice = (
-            "cx and cy seem to be swapped: cx goes with the width."
-            if swapped
-            else "Do cameras and images belong together, at this size?"
-        )
+        advice = "Do cameras and images belong together, at this size?"
+        if center_deviation((center[1], center[0]), size) <= _MAX_CENTER_DEVIATION:
+            advice = "cx and cy seem to be swapped: cx goes with the width."
         raise UserError(
             f"{source}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
             f"centre of an image of {width}x{height}. {advice}"

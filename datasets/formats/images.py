@@ -125,14 +125,9 @@ def read_depth(file: DepthFile) -> Float32[np.ndarray, "height width"]:
     """Read a depth map; whatever is not a positive finite number becomes 0, which is unknown."""
     path = file.path
     suffix = path.suffix.lower()
-    if suffix == ".pfm":
-        values = read_pfm(path)
-    elif suffix == ".npy":
-        values = _read_array(path)
-    elif suffix in DEPTH_SUFFIXES:
-        values = _read_image(path)
-    else:
+    if suffix not in DEPTH_SUFFIXES:
         raise UserError(f"{path}: depth is read from {', '.join(DEPTH_SUFFIXES)} alone.")
+    values = {".pfm": read_pfm, ".npy": _read_array}.get(suffix, _read_image)(path)
     with np.errstate(over="ignore", invalid="ignore"):
         depth = values.astype(np.float32) * np.float32(file.scale)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))

@@ -28,7 +28,7 @@ _MAX_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class CameraFile:
-    """One camera file, checked, but still in the file's own convention."""
+    """One camera file, checked, in the file's own convention."""
 
     path: Path
     intrinsics: Float64[Tensor, "3 3"]
@@ -70,20 +70,14 @@ def read_pairs(path: Path) -> dict[int, list[int]]:
     """Read MVSNet's ``pair.txt``: for each view its neighbours, best first."""
     lines = content_lines(path)
     pairs: dict[int, list[int]] = {}
-    for (id_number, id_line), (number, line) in zip(lines[1::2], lines[2::2], strict=False):
+    for head, line in zip(lines[1::2], lines[2::2], strict=False):
+        at, problem = head, "expected a view"
         try:
-            view = int(id_line)
+            view = int(head[1])
+            at, problem = line, "expected a count, then as many pairs of view and score"
+            pairs[view] = _parse_neighbours(line[1].split())
         except ValueError as error:
-            raise UserError(
-                f"{path}, line {id_number}: expected a view: {id_line[:80]!r}."
-            ) from error
-        try:
-            pairs[view] = _parse_neighbours(line.split())
-        except ValueError as error:
-            raise UserError(
-                f"{path}, line {number}: expected a count, then as many pairs of view and score: "
-                f"{line[:80]!r}."
-            ) from error
+            raise UserError(f"{path}, line {at[0]}: {problem}: {at[1][:80]!r}.") from error
     if not lines or lines[0][1] != str(len(pairs)) or len(lines) != 1 + 2 * len(pairs):
         raise UserError(f"{path}: the first line must count the views; {len(pairs)} follow it.")
     return pairs
@@ -100,9 +94,8 @@ def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
     w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
     _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
-    intrinsics = torch.tensor(
-        [_numbers(path, line, (3,)) for line in lines[6:9]], dtype=torch.float64
-    )
+    rows = [_numbers(path, line, (3,)) for line in lines[6:9]]
+    intrinsics = torch.tensor(rows, dtype=torch.float64)
     near, interval, *more = _numbers(path, lines[9], (2, 3, 4))
     _expect(len(lines) == 10, path, lines[-1], "nothing may follow the depth range")
     rotation = w2c[:3, :3]

@@ -32,7 +32,7 @@ def test_many_scans_at_once(refused, tiny_dtu):
 
 
 def test_one_source_view(refused):
-    refused("1 training views", "at least 2", argv=("--sources", 1))
+    refused("1 training views", "2 are needed", argv=("--sources", 1))
     refused("--n_views 1", "at least 2", n_views=1)
 
 
