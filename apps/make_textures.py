@@ -1,7 +1,7 @@
 """Make textures for procedural worlds: python -m apps.make_textures --out textures.
 
-Overlapping shapes of all sizes have much of the statistics of photographs (dead leaves: Lee, Mumford
-and Huang, "Occlusion models for natural images", 2001). Give the folder to training as
+Overlapping shapes of all sizes have much of the statistics of photographs (dead leaves: Lee,
+Mumford and Huang, "Occlusion models for natural images", 2001). Give the folder to training as
 texture_folder or world_photos; photographs of your own may lie beside them.
 """
 
