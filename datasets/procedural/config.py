@@ -38,8 +38,7 @@ class ProceduralConfig:
 
     def __post_init__(self) -> None:
         """Check what the renderer would otherwise fail at."""
-        unknown = set(self.scene_types) - set(SCENE_TYPES)
-        if unknown or not self.scene_types:
+        if not self.scene_types or not set(self.scene_types) <= set(SCENE_TYPES):
             names = ", ".join(SCENE_TYPES)
             raise UserError(f"archetypes {self.archetypes!r}: choose from {names}.")
         if self.rig not in ("natural", "dtu"):

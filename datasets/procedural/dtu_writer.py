@@ -32,11 +32,10 @@ _PAIRS = 10
 
 @dataclass(frozen=True)
 class DtuSettings:
-    """What to write."""
+    """What to write; sizes are height and width."""
 
     scene_ids: tuple[int, ...]
     size: tuple[int, int] = (128, 160)
-    """Height and width of the images; multiples of 4."""
     num_views: int = DTU_VIEWS
     lights: tuple[int, ...] = (3,)
     """Light settings, 0 to 6, as they appear in the names of the images."""
@@ -103,21 +102,20 @@ def _write_scene(
     images, depths = folder / "Rectified" / name, folder / "Depths" / name
     images.mkdir(parents=True, exist_ok=True)
     depths.mkdir(parents=True, exist_ok=True)
+    views = None
     for light in settings.lights:
         # Light 3 is DTU's own choice for testing: it is the scene as it was designed.
-        prepared = generator.prepare(
-            [scene], settings.num_views, settings.size, settings.difficulty, (light + 4) % 7
-        )
-        views = generator.render(prepared).views.to("cpu")
+        what = settings.num_views, settings.size, settings.difficulty, (light + 4) % 7
+        views = generator.render(generator.prepare([scene], *what)).views.to("cpu")
         pixels = (views.images[0].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
         for view, image in enumerate(pixels, start=1):
             Image.fromarray(image).save(images / f"rect_{view:03d}_{light}_r5000.png")
-    # Shapes and cameras are the same in every light.
-    for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):  # pyright: ignore
+    assert views is not None
+    for view, depth in enumerate((views.depths[0] * MILLIMETRES).numpy()):
         write_pfm(depths / f"depth_map_{view:04d}.pfm", depth.astype(np.float32))
-        mask = Image.fromarray(np.where(depth > 0, 255, 0).astype(np.uint8))
-        mask.save(depths / f"depth_visual_{view:04d}.png")
-    return views.cameras[0]  # pyright: ignore
+        mask = np.where(depth > 0, 255, 0).astype(np.uint8)
+        Image.fromarray(mask).save(depths / f"depth_visual_{view:04d}.png")
+    return views.cameras[0]
 
 
 def _write_cameras(folder: Path, cameras: Cameras) -> None:

@@ -27,10 +27,9 @@ SHELL_FACES = 6
 
 @dataclass(frozen=True)
 class SceneTensors:
-    """Worlds as padded tensors, ready for the device."""
+    """Worlds as padded tensors, ready for the device; affine maps go from the world."""
 
     convex_affine: Float[Tensor, "scene convex 3 4"]
-    """World to the shape's unit cube."""
     convex_shape: Float[Tensor, "scene convex 5"]
     convex_sphere: Float[Tensor, "scene convex 4"]
     """Centre and radius of a sphere around the shape; radius 0 for a free slot."""
@@ -40,16 +39,15 @@ class SceneTensors:
     card_shape: Float[Tensor, "scene card 9"]
     card_sphere: Float[Tensor, "scene card 4"]
     blob_affine: Float[Tensor, "scene blob 3 4"]
-    """World to the blob's own frame: rigid, so that distances stay."""
+    """Rigid, so that distances stay."""
     blob_shape: Float[Tensor, "scene blob 5"]
     """Half sides of the core box, rounding radius, ring radius (0 if it is no ring)."""
     blob_blend: Float[Tensor, " scene"]
     """Width over which blobs blend into one another."""
     blob_box: Float[Tensor, "scene 2 3"]
-    """Bounds of all blobs."""
     shell_box: Float[Tensor, "scene 2 3"]
     slot_frame: Float[Tensor, "scene slot 3 4"]
-    """World to the coordinates in which a surface's texture lives: rigid."""
+    """To the coordinates in which a surface's texture lives: rigid."""
     slot_wrap: Float[Tensor, "scene slot"]
     """Radius about which a texture is rolled; 0 for flat mapping."""
     slot_material: Int[Tensor, "scene slot"]
@@ -100,10 +98,7 @@ def dot(first: Float[Tensor, "*#batch 3"], second: Float[Tensor, "*#batch 3"]) -
 
 
 def to_local(affine: Affine, vectors: Vectors, points: bool) -> list[PerSlot]:
-    """Bring vectors (or points) into every slot's frame; returns x, y and z.
-
-    Written out rather than as a matrix product: that would lose bits under TF32.
-    """
+    """Bring vectors (or points) into every slot's frame as x, y, z, exactly also under TF32."""
     x, y, z = (component[:, :, None] for component in vectors.unbind(-1))
     local = []
     for row in affine[:, None].unbind(-2):
@@ -125,18 +120,16 @@ def _away_from_zero(values: Tensor, tiny: float = _TINY) -> Tensor:
 
 def _slab_interval(o: list[PerSlot], d: list[PerSlot]) -> tuple[PerSlot, PerSlot]:
     """Ray parameters between which the ray is inside the cube of half-side 1."""
-    inverse = [1 / _away_from_zero(direction) for direction in d]
-    middle = [-origin * i for origin, i in zip(o, inverse, strict=True)]
-    near = [m - i.abs() for m, i in zip(middle, inverse, strict=True)]
-    far = [m + i.abs() for m, i in zip(middle, inverse, strict=True)]
+    near, far = [], []
+    for origin, direction in zip(o, d, strict=True):
+        inverse = 1 / _away_from_zero(direction)
+        near.append(-origin * inverse - inverse.abs())
+        far.append(-origin * inverse + inverse.abs())
     return reduce(torch.maximum, near), reduce(torch.minimum, far)
 
 
 def _quadratic_roots(a: PerSlot, half_b: PerSlot, c: PerSlot) -> tuple[PerSlot, PerSlot, PerSlot]:
-    """Ordered roots of ``a t^2 + 2 half_b t + c`` and the discriminant, without cancellation.
-
-    ``a`` must not be 0.
-    """
+    """Ordered roots of ``a t^2 + 2 half_b t + c`` and the discriminant, without cancellation."""
     discriminant = half_b * half_b - a * c
     root = discriminant.clamp_min(0).sqrt()
     q = _away_from_zero(-(half_b + torch.where(half_b < 0, -root, root)), 1e-12)

@@ -1,11 +1,9 @@
 """Kernels of the renderer, each compiled on its own when it first runs on an accelerator.
 
-Compiling the whole renderer takes many minutes: sphere tracing unrolls into tens of thousands of
-operations. Its pieces compile in seconds, and what runs between them is small.
-
-The first two axes of a kernel's tensors are (scene, ray), where an axis of size 1 stands for all
-scenes or rays. Their sizes may change from call to call; all other axes are fixed. A kernel is
-compiled twice at most: for one scene and for many.
+Compiling the whole renderer would take many minutes, as sphere tracing unrolls. The first two axes
+of a kernel's tensors are (scene, ray), where an axis of size 1 stands for all scenes or rays. Their
+sizes may change from call to call; all other axes are fixed. A kernel is compiled twice at most:
+for one scene and for many.
 """
 
 from __future__ import annotations
@@ -30,8 +28,7 @@ starts elsewhere."""
 def on_host(tensor: Tensor) -> bool:
     """Tell whether a tensor is on the CPU, where one scene is rendered at a time.
 
-    There, leaving rays out pays. Elsewhere it would make the host wait for the device, and give
-    every batch another shape.
+    Leaving rays out pays there; elsewhere the host would wait, and every batch have another shape.
     """
     return tensor.device.type == "cpu"
 
@@ -44,8 +41,8 @@ def where_needed(
 ) -> Float[Tensor, "scene ray ..."]:
     """Evaluate a function of rays where it is needed, and return other values elsewhere."""
     if not on_host(needed):
-        axes = needed.ndim * [slice(None)] + (otherwise.ndim - needed.ndim) * [None]
-        return torch.where(needed[tuple(axes)], function(*arguments), otherwise)
+        needed = needed.reshape(needed.shape + (1,) * (otherwise.ndim - needed.ndim))
+        return torch.where(needed, function(*arguments), otherwise)
     index = needed[0].nonzero()[:, 0]
     result = otherwise.clone()
     if len(index):

@@ -51,10 +51,8 @@ def noise_and_slope(points: Points, seed: Seeds) -> tuple[Field, Points]:
     x, y, z = cell.to(torch.int32).unbind(-1)
     u, v, w = (fraction * fraction * (3 - 2 * fraction)).unbind(-1)
     du, dv, dw = (6 * fraction * (1 - fraction)).unbind(-1)
-    xs, ys, zs = (
-        (axis, axis + prime)
-        for axis, prime in ((x * _X + seed * _SEED, _X), (y * _Y, _Y), (z * _Z, _Z))
-    )
+    starts = (x * _X + seed * _SEED, _X), (y * _Y, _Y), (z * _Z, _Z)
+    xs, ys, zs = ((axis, axis + prime) for axis, prime in starts)
     corners = [_finish(i + j + k) for k in zs for j in ys for i in xs]
     faces = _lerp(corners, u)
     edges = _lerp(faces, v)
@@ -75,10 +73,7 @@ def _lerp(values: list[Tensor], share: Tensor) -> list[Tensor]:
 
 @fused
 def octaves(points: Points, seed: Seeds, footprint: Field) -> tuple[Field, Points]:
-    """Sum four octaves of noise, each about half as strong and twice as fine; also the gradient.
-
-    Octaves finer than a pixel (``footprint`` is its size in units of the first octave) fade out.
-    """
+    """Sum four octaves of noise and its gradient; those finer than a pixel's footprint fade out."""
     total, slope = torch.zeros_like(footprint), torch.zeros_like(points)
     scale, strength = 1.0, 0.55
     for octave in range(4):
@@ -96,15 +91,14 @@ Layers = tuple[Values, Values]
 
 @dataclass(frozen=True)
 class Place:
-    """The places on surfaces whose colours are asked for."""
+    """The places on surfaces whose colours are asked for; lengths in periods of the pattern."""
 
     u: Values
-    """Across the surface, in periods of the pattern."""
     v: Values
     height: Values
-    """Along the frame's z axis, in periods of the pattern."""
+    """Along the frame's z axis."""
     footprint: Values
-    """Width of a pixel, in periods of the pattern."""
+    """Width of a pixel."""
     cloud: Values
     """Multi-octave noise in about [-1, 1]."""
     seed: Numbers
@@ -217,10 +211,8 @@ def _cells(p: Place) -> Layers:
 
 def _speckle(p: Place) -> Layers:
     fine, coarse = p.hash(p.u * 8, p.v * 8), p.hash(p.u * 3, p.v * 3, 7)
-    return (
-        p.faded((fine < p.detail).float(), p.detail, 8),
-        p.faded((coarse < 0.5 * p.detail).float(), 0.5 * p.detail, 3),
-    )
+    spots = p.faded((coarse < 0.5 * p.detail).float(), 0.5 * p.detail, 3)
+    return p.faded((fine < p.detail).float(), p.detail, 8), spots
 
 
 def _gradient(p: Place) -> Layers:

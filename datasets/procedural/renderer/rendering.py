@@ -23,7 +23,6 @@ _TILE = 32
 """Side of the tiles in whose order pixels are rendered: neighbours see alike."""
 _PIXELS_ON_CPU = 20480
 """Pixels that are rendered at once on the CPU."""
-
 _WHITE = 2.2
 """Light that becomes white."""
 Photos = Float[Tensor, "photo texel 3"]
@@ -48,10 +47,8 @@ def render_views(
 
     @torch.no_grad()
     def render(tensors: SceneTensors, images: slice) -> Float[Tensor, "image pixel 4"]:
-        view = flat[images], lamps[images], seeds[images]
-        return torch.cat(
-            [_render_pixels(tensors, *view, few, quality.samples, photos) for few in chunks], 1
-        )
+        view, rest = (flat[images], lamps[images], seeds[images]), (quality.samples, photos)
+        return torch.cat([_render_pixels(tensors, *view, few, *rest) for few in chunks], 1)
 
     def render_one(image: int) -> Float[Tensor, "1 pixel 4"]:
         scene = scenes.map(lambda tensor: tensor[image // views : image // views + 1])
@@ -86,11 +83,10 @@ def _pixel_chunks(
 ) -> list[Float[Tensor, "_pixel 2"]]:
     """Cut an image into bundles of at most so many pixel centres, tile by tile."""
     height, width = size
-    row, column = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
-    order = torch.argsort((row // _TILE * width + column // _TILE).flatten(), stable=True)
-    centers = torch.stack([column, row], -1).reshape(-1, 2)[order] + 0.5
+    index = torch.arange(height * width, device=device)
+    row, column = index // width, index % width
+    order = torch.argsort(row // _TILE * width + column // _TILE, stable=True)
+    centers = torch.stack([column, row], -1)[order] + 0.5
     return list(centers.tensor_split(math.ceil(len(centers) / most)))
 
 

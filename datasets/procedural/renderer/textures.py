@@ -45,9 +45,8 @@ class Material:
     bump: Number = 0.0
     """Strength of the relief, seen in the shading only."""
     gloss: Number = 0.0
-    """Strength of the highlights."""
     sharpness: Number = 30.0
-    """Exponent of the highlights."""
+    """Strength and exponent of the highlights."""
     reflection: Number = 0.0
     """Share of the backdrop that is mirrored head-on; more at grazing angles."""
     emission: Number = 0.0
@@ -103,18 +102,15 @@ def surface_colour(
     material: Float[Tensor, "scene ray value"],
     photos: Float[Tensor, "photo texel 3"] | None = None,
 ) -> tuple[Vectors, Vectors]:
-    """Evaluate materials at hits: albedo and gradient of the relief.
-
-    ``solid``, ``normal`` and the gradient are in the surface's own frame.
-    """
+    """Evaluate materials at hits: albedo and gradient of the relief, in the surface's frame."""
     value = {name: material[..., index] for name, index in COLUMN.items()}
     seed = value["seed"].to(torch.int32)
     u, v = surface_coordinates(solid, normal, wrap, value["turn"])
     scale, frequency = value["noise_frequency"], value["frequency"]
     cloud, slope = octaves(solid * scale[..., None], seed, footprint * scale)
-    x, y, z, width = (frequency * length for length in (u, v, solid[..., 2], footprint))
-    aspect = value["aspect"].clamp_min(0.1)
-    place = Place(x, y, z, width, cloud, seed, aspect, value["detail"])
+    u, v, height, width = (frequency * length for length in (u, v, solid[..., 2], footprint))
+    aspect, detail = value["aspect"].clamp_min(0.1), value["detail"]
+    place = Place(u, v, height, width, cloud, seed, aspect, detail)
     blend, accent = _pick_pattern(place, value["pattern"])
     first, second, third = material[..., 0:3], material[..., 3:6], material[..., 6:9]
     albedo = first + blend[..., None] * (second - first)
@@ -166,15 +162,13 @@ def _levels(path: Path) -> Float[Tensor, "texel 3"]:
 def photo_colour(
     photos: Float[Tensor, "photo texel 3"], which: Numbers, u: Values, v: Values, footprint: Values
 ) -> Vectors:
-    """Look photographs up, bilinearly in the level that goes with the pixel's footprint.
-
-    One photograph fills one period; every other one is mirrored, so that there is no seam.
-    """
+    """Look photographs up, bilinearly in the level that goes with the pixel's footprint."""
     level = (footprint * SIDE).clamp_min(1).log2().round().clamp(0, LEVELS - 1).long()
     side = SIDE >> level
     # Levels lie one after the other: the geometric series of their areas.
     start = (SIDE * SIDE - side * side) * 4 // 3 + which.remainder(len(photos)) * photos.shape[1]
-    x, y = _mirrored(u) * side - 0.5, _mirrored(v) * side - 0.5
+    # One photograph fills one period; every other one is mirrored, so that there is no seam.
+    x, y = ((1 - (place.remainder(2) - 1).abs()) * side - 0.5 for place in (u, v))
     column, row = x.floor(), y.floor()
     total = torch.zeros(*u.shape, 3, device=u.device)
     flat = photos.flatten(0, 1)
@@ -185,7 +179,3 @@ def photo_colour(
             weight = (1 - (x - column - dx).abs()) * (1 - (y - row - dy).abs())
             total = total + weight[..., None] * flat[start + j * side + i]
     return total
-
-
-def _mirrored(values: Values) -> Values:
-    return 1 - (values.remainder(2) - 1).abs()

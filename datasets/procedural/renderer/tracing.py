@@ -107,8 +107,8 @@ def nearest_closed_form(
 ) -> tuple[Values, Numbers]:
     """Nearest convex shape or card: ray parameter (``FAR`` for a miss) and slot.
 
-    All rays start or end within ``slack`` of the apex. On the CPU, neighbours are tested together,
-    against those surfaces only that reach into their common cone.
+    All rays start or end within ``slack`` of the apex. On the CPU, neighbours are tested together
+    against the surfaces in their common cone.
     """
     convex = _numbered(scene.convex_affine, scene.convex_shape, 0)
     cards = _numbered(scene.card_affine, scene.card_shape, scene.slot_starts[0])

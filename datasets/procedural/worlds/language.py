@@ -93,15 +93,9 @@ def _statement(text: str, place: tuple[str, int]) -> Statement:
         clauses["with"] = f"dict({clauses['with']})"
     names, _, clauses["each"] = clauses.get("each", "").partition(" in ")
     code = {name: _compile(clause, place) for name, clause in clauses.items() if clause}
-    return Statement(
-        verb,
-        _compile(subject, place) if verb in SHAPES else subject,
-        _names(names),
-        rounds=code.pop("each", None),
-        when=code.pop("when", None),
-        stacked=code.pop("stack", None) is not None,
-        clauses=code,
-    )
+    subject = _compile(subject, place) if verb in SHAPES else subject
+    rounds, when, stack = (code.pop(name, None) for name in ("each", "when", "stack"))
+    return Statement(verb, subject, _names(names), code, rounds, when, stack is not None)
 
 
 def parse(path: Path) -> dict[str, Block]:
@@ -170,8 +164,7 @@ class Interpreter:
 
     def __init__(self, scene: SceneBuilder, rng: Rng, **values: Number) -> None:
         """Set ``values`` that every block sees."""
-        self.scene = scene
-        self._rng = rng
+        self.scene, self._rng = scene, rng
         self._base = _FUNCTIONS | {name: getattr(rng, name) for name in _DRAWS}
         self._base |= {"material": self.material, "room_left": scene.room_left, **values}
         for statement in BLOCKS[""].statements:
@@ -242,13 +235,13 @@ class Interpreter:
 
     def _row(self, statement: Statement, spot: Frame, values: Values, drawn: Values) -> Number:
         """Add one shape, place one block or scatter several; returns the block's height."""
-        if statement.verb == "scatter":
-            self._scatter(str(statement.subject), spot, **drawn)
-        elif statement.verb in SHAPES:
-            self._add(statement.verb, eval(statement.subject, values), spot, drawn)
+        verb, subject = statement.verb, statement.subject
+        if verb == "scatter":
+            self._scatter(str(subject), spot, **drawn)
+        elif verb in SHAPES:
+            self._add(verb, eval(subject, values), spot, drawn)
         else:
-            found = self.place(statement.verb, spot, drawn.get("with", {}), values)
-            return found.get("height", 0.0)
+            return self.place(verb, spot, drawn.get("with", {}), values).get("height", 0.0)
         return 0.0
 
     def _add(self, verb: str, subject: Any, spot: Frame, drawn: Values) -> None:  # noqa: ANN401
