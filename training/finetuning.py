@@ -42,7 +42,7 @@ _REMEDY = (
     "with a lower --lrate and --lrate_maps, or with --precision 32-true."
 )
 _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
-"""Settings of a run that a resumed one may have otherwise, if somebody chooses them."""
+"""Settings that a resumed run takes from the command line where they are given there."""
 
 
 def run_finetuning(config: FineTuningConfig) -> str:
@@ -88,7 +88,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
 def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     """Return the settings of the run that is resumed, and name chosen ones that do not count.
 
-    Its folder and its data are where they were, unless somebody chooses otherwise.
+    Folder and data stay as they were unless the command line names others.
     """
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings

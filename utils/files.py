@@ -155,7 +155,7 @@ def _nearby(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         return f" (the folder {folder} does not exist)"
-    # No deeper than a run's own folders: somebody's whole home may lie below.
+    # No deeper than the folders of a run: the folder may hold a whole home directory.
     levels = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
     found = [str(file) for level in levels for file in sorted(folder.glob(level))][:5]
     return f"; found there: {', '.join(found)}" if found else f" (no .ckpt file under {folder})"

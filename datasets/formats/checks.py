@@ -29,7 +29,7 @@ _NEAR_OF_FOCUS, _FAR_OF_FOCUS = 0.3, 2.5
 _MIN_SPREAD = 1e-3
 """Squared sine of the spread of viewing directions (2 degrees) below which they are parallel."""
 _MIN_DEPTH_RATIO = 1e-3
-"""A common place that one camera all but touches is none."""
+"""Smallest ratio of nearest to farthest depth of the common point; below it there is none."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@
 Views count from 0 everywhere but in the names of images. The calibration has pixel centres at
 whole numbers of the 1600x1200 photograph. The files that circulate for 640x512 images (halved, then
 cropped by 80 columns and 44 rows) hold a quarter of that image's size, ``(K / 2 - crop) / 4``
-without any care for half pixels. Both facts are undone here and nowhere else.
+without the shift of half a pixel. Both are corrected here and nowhere else.
 """
 
 from __future__ import annotations

@@ -184,8 +184,8 @@ def mean_result(results: Sequence[MatchingResult]) -> MatchingResult:
 def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
     """Find for each patch of view v where view ``others[v]`` shows the same surface.
 
-    The point under the patch's central pixel counts. ``NO_MATCH`` stands where its depth is
-    unknown, and where it leaves the other view or is hidden there.
+    The point at the patch's central pixel is projected. The entry is ``NO_MATCH`` where its
+    depth is unknown, or where it is outside the other view or hidden there.
     """
     height, width = views.size
     rows, columns = height // patch, width // patch
