@@ -1,4 +1,4 @@
-"""Render a video of a scene from a path of cameras that nobody photographed.
+"""Render a video of a scene along a camera path, between and around its photographs.
 
 For example: python render_video.py --datadir data/nerf_llff_data/fern --path spiral --depth --out
 results/fern.mp4. Without --datadir it shows a procedural world. An interrupted run keeps its

@@ -133,7 +133,10 @@ class DataConfig(SceneConfig):
         if self.mix and self.dataset_name == "procedural":
             raise ValueError("mix takes data sets on disk; leave dataset_name = procedural out")
         if self.near_far and (self.mix or self.dataset_name == "procedural"):
-            raise ValueError("near_far cannot be chosen for a mix or for procedural worlds")
+            raise ValueError(
+                "near_far cannot be chosen for a mix or for procedural worlds; give near and far "
+                "in the files of the data sets"
+            )
         for text in self.mix:
             parse_source(text)
 

@@ -45,7 +45,10 @@ def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4
         problem = f"its columns are not orthonormal (by {deviation:.3g})"
         if orthonormal:
             problem = "it is a mirror image (determinant -1); an axis has the wrong sign"
-        raise UserError(f"{source}: the rotation of the pose is none: {problem}.")
+        raise UserError(
+            f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
+            "without scaling or mirroring."
+        )
     left, _, right = torch.linalg.svd(rotation)
     c2w = torch.eye(4, dtype=torch.float64)
     c2w[:3, :3] = left @ right

@@ -161,7 +161,7 @@ def _check_model(
     lenses: Mapping[int, ColmapCamera], images: Mapping[int, ColmapImage], path: Path
 ) -> None:
     if not images:
-        raise UserError(f"{path}: no image was registered.")
+        raise UserError(f"{path}: no image was registered; run COLMAP again.")
     names = [image.name for image in images.values()]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -172,7 +172,8 @@ def _check_model(
             raise UserError(f"{path}: the COLMAP model has an image named {image.name[:80]!r}.")
         if image.camera not in lenses:
             raise UserError(
-                f"{path}: {image.name!r} was taken by camera {image.camera}, which is not there."
+                f"{path}: {image.name!r} was taken by camera {image.camera}, which the model does "
+                "not have. Copy cameras and images from the same model."
             )
 
 

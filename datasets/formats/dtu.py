@@ -162,7 +162,8 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
         tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
         raise UserError(
             f"{camera.path}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
-            f"centre of an image of {tried}, the sizes that go with {width}x{height} images."
+            f"centre of an image of {tried}, the sizes that go with {width}x{height} images. "
+            "Use the Cameras/ folder that belongs to these images."
         )
     if kind == "quarter":
         return crop_intrinsics(resize_intrinsics(camera.intrinsics, 4.0, 4.0), -0.25, -0.25)

@@ -55,7 +55,8 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     if len(images) != len(rows):
         raise UserError(
             f"{image_folder}: holds {len(images)} images ({images[0].name} to {images[-1].name}), "
-            f"but {path} has cameras for {len(rows)}; both go by file names."
+            f"but {path} has cameras for {len(rows)}; both go by file names. Remove or restore "
+            "images until there is one for each camera."
         )
     photos = []
     for image, size, row in zip(images, read_sizes(images), rows, strict=True):

@@ -174,7 +174,7 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
         names = shortened([repr(frame.file_path[:80]) for frame in missing])
         raise UserError(
             f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
-            f"({names}), looked for from {missing[0].file.parent}."
+            f"({names}), not in {missing[0].file.parent}. Restore them, or remove their frames."
         )
     images: dict[Path, Path] = {}
     for frame, image in found:
@@ -187,7 +187,8 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
 
 def _require(frame: Frame, what: str, name: str, path: Path | None) -> Path:
     if path is None or not os.path.isfile(path):
-        raise UserError(f"{frame.source}: the {what} {name[:80]!r} is missing.")
+        place = f"{frame.source}: the {what} {name[:80]!r}"
+        raise UserError(f"{place} is missing. Restore it, or remove its name.")
     return path
 
 
