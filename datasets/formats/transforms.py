@@ -174,7 +174,7 @@ def _find_images(frames: Sequence[Frame]) -> list[Path]:
         names = shortened([repr(frame.file_path[:80]) for frame in missing])
         raise UserError(
             f"{missing[0].file}: the images of {len(missing)} of {len(found)} frames are missing "
-            f"({names}), not in {missing[0].file.parent}. Restore them, or remove their frames."
+            f"({names}), looked for from {missing[0].file.parent}. Restore or remove them."
         )
     images: dict[Path, Path] = {}
     for frame, image in found:
