@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from datasets.formats.options import Size
@@ -102,11 +103,8 @@ class PosedScene:
                 f"there are {len(others)} to choose from; ask for 1 to {len(others)}."
             )
         centers = self.cameras.centers.double()
-        center = centers[self._place(target)]
-        places = [self._place(view) for view in others]
-        distances = (centers[places] - center).abs().sum(-1).tolist()
-        ranked = sorted(zip(distances, others, strict=True))
-        return tuple(view for _, view in ranked[:count])
+        by_view = {view: centers[self._place(view)] for view in (target, *others)}
+        return tuple(rank_by_distance(target, others, by_view)[:count])
 
     def ranked_neighbours(self, view: int) -> tuple[int, ...]:
         """Return all other views, most useful first: as the files say, then by camera pose."""
@@ -176,17 +174,14 @@ def rank_by_common_points(
     selection (Yao et al., ECCV 2018, supplement): fully at 5 degrees, less below and above.
     ``seen`` holds for each view the points that it saw.
     """
-    views = np.repeat(np.arange(len(seen)), [len(points) for points in seen])
+    viewers = np.repeat(np.arange(len(seen)), [len(points) for points in seen])
     points = np.concatenate([np.zeros(0, np.int64), *seen])
-    by_point = np.argsort(points, kind="stable")
-    viewers = views[by_point]
-    starts = np.searchsorted(points[by_point], np.arange(len(positions) + 1))
+    shape = len(positions), len(seen)
+    sees = csr_array((np.ones(len(points), np.bool_), (points, viewers)), shape=shape)
     ranked = {}
     for view, own in enumerate(seen):
-        counts = starts[own + 1] - starts[own]
-        which = np.repeat(own, counts)
-        offsets = np.arange(len(which)) - np.repeat(counts.cumsum() - counts, counts)
-        others = viewers[np.repeat(starts[own], counts) + offsets]
+        rows, others = sees[own].tocoo().coords
+        which = own[rows]
         scores = np.bincount(
             others,
             _angle_weights(positions[which], centers[view], centers[others]),

@@ -34,7 +34,6 @@ from datasets.replay import (
     scene_loader,
 )
 from datasets.views import Sample, Views
-from utils.cameras import Cameras
 from utils.devices import generator_for
 from utils.errors import UserError
 
@@ -188,21 +187,14 @@ def _sample(
     rendered: ProceduralBatch, targets: Int[Tensor, "scene target"], sources: Int[Tensor, "scene n"]
 ) -> Sample:
     """Take views of rendered scenes; which ones they are is known on the device only."""
+    rows = torch.arange(len(targets), device=targets.device)[:, None]
     return Sample(
-        sources=_gather(rendered.views, sources),
-        targets=_gather(rendered.views, targets),
+        sources=rendered.views[rows, sources],
+        targets=rendered.views[rows, targets],
         near_far=rendered.near_far,
         scene=(),
         source_ids=(),
         target_ids=(),
-    )
-
-
-def _gather(views: Views, chosen: Int[Tensor, "scene n"]) -> Views:
-    rows = torch.arange(len(chosen), device=chosen.device)[:, None]
-    cameras = Cameras(views.cameras.intrinsics[rows, chosen], views.cameras.c2w[rows, chosen])
-    return Views(
-        views.images[rows, chosen], cameras, views.depths[rows, chosen], views.masks[rows, chosen]
     )
 
 
@@ -243,8 +235,7 @@ def world_tasks(
 
 def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
     """Turn the only scene of a rendered batch into a posed scene."""
-    batched = batch.views.to("cpu")
-    views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
+    views = batch.views.to("cpu")[0]
     ids = tuple(range(len(views.images)))
     return PosedScene(
         name=name,

@@ -17,6 +17,7 @@ import torch
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
 from datasets.formats.registry import Split, open_scene
+from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
 from datasets.views import Views
@@ -68,37 +69,22 @@ class Protocol:
 
 @dataclass(frozen=True)
 class SceneTask:
-    """One scene of an evaluation."""
+    """One scene of an evaluation, or to be fine-tuned."""
 
     scene: PosedScene
     targets: tuple[int, ...]
     sources: tuple[tuple[int, ...], ...]
-    """For every target its sources, nearest first."""
+    """For every target its sources, nearest first; none before a fine-tuning chose them."""
     region: Region
     subset: str | None = None
     """Scenes of one subset are also averaged on their own."""
     pool: tuple[int, ...] = ()
     """Views that are no targets, which fine-tuning trains on."""
 
-
-@dataclass(frozen=True)
-class SceneSplit:
-    """A scene, divided for fine-tuning."""
-
-    scene: PosedScene
-    train_ids: tuple[int, ...]
-    test_ids: tuple[int, ...]
-    region: Region
-    """Pixels of the test views that count."""
-
     def training_views(self) -> Views:
-        """Read the training views, without what depth they have."""
-        views = self.scene.training_views(self.train_ids)
+        """Read the pool, without what depth it has."""
+        views = self.scene.training_views(self.pool)
         return replace(views, depths=torch.zeros_like(views.depths))
-
-    def test_views(self) -> Views:
-        """Read the test views."""
-        return self.scene.load_views(self.test_ids)
 
 
 def held_out_views(views: Sequence[int], every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
@@ -184,13 +170,12 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
         return Protocol(FOX_TARGETS, scene.view_ids, region)
     tested = scene.splits.get("test") or scene.splits.get("val")
     if tested:
-        count = min(_BLENDER_TARGETS, len(tested))
-        places = [(2 * place + 1) * len(tested) // (2 * count) for place in range(count)]
-        return Protocol(tuple(tested[place] for place in places), scene.splits["train"], region)
+        targets = tuple(spread_evenly(tested, _BLENDER_TARGETS))
+        return Protocol(targets, scene.splits["train"], region)
     return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
 
 
-def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
+def read_split(choice: DataChoice, num_sources: int) -> SceneTask:
     """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
 
     The test views are those of the protocol (for the fox every eighth), unless the choice has some.
@@ -215,15 +200,15 @@ def read_split(choice: DataChoice, num_sources: int) -> SceneSplit:
     if not choice.targets and _is_fox(choice.format_name, task.scene.name):
         targets = held_out_views(task.scene.view_ids)
         pool = tuple(view for view in choice.sources or task.scene.view_ids if view not in targets)
-    split = SceneSplit(task.scene, pool, targets, task.region)
-    check_split(split, num_sources)
-    return split
+    task = SceneTask(task.scene, targets, (), task.region, pool=pool)
+    check_split(task, num_sources)
+    return task
 
 
-def check_split(split: SceneSplit, num_sources: int) -> None:
+def check_split(task: SceneTask, num_sources: int) -> None:
     """Refuse a division with too few views to train or to test on."""
-    scene, count = split.scene.name, len(split.train_ids)
-    if not split.test_ids:
+    scene, count = task.scene.name, len(task.pool)
+    if not task.targets:
         raise UserError(
             f"Scene {scene!r} has no view to test on; choose some of its {count} with --targets."
         )
@@ -233,7 +218,7 @@ def check_split(split: SceneSplit, num_sources: int) -> None:
         )
     if count < MIN_TRAINING_VIEWS:
         raise UserError(
-            f"Scene {scene!r}: {count} training views are left beside {len(split.test_ids)} test "
+            f"Scene {scene!r}: {count} training views are left beside {len(task.targets)} test "
             f"views; {MIN_TRAINING_VIEWS} are needed. Choose fewer --targets or more --sources."
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,11 @@ class Views:
     def size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self.images.shape[-2], self.images.shape[-1]
+
+    def __getitem__(self, index: Any) -> Views:  # noqa: ANN401
+        """Index the batch axes, and views, as a tensor would be indexed."""
+        images, depths, masks = self.images[index], self.depths[index], self.masks[index]
+        return Views(images, self.cameras[index], depths, masks)
 
     def take(self, order: Sequence[int]) -> Views:
         """Return chosen views, in the order given."""

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.formats.registry import is_part_of_folder
-from datasets.protocols import SceneSplit, SceneTask, read_split
+from datasets.protocols import SceneTask, read_split
 from datasets.views import Views
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
@@ -56,10 +56,11 @@ def run_finetuning(config: FineTuningConfig) -> str:
     folder = check_output_folder(_folder(given, run, split.scene.name))
     device = choose_devices(run.device)[0]
     precision = choose_precision(run.precision, device.type)
-    views, held_out = (part.to(device) for part in (split.training_views(), split.test_views()))
+    views = split.training_views().to(device)
+    held_out = split.scene.load_views(split.targets).to(device)
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
-    tests = TestViews(held_out, split.test_ids, split.region, run.chunk, precision == "bf16-mixed")
+    tests = TestViews(held_out, split.targets, split.region, run.chunk, precision == "bf16-mixed")
     log = SceneLog(folder, run, header, tests, started)
     module = FineTuningModule(scene, views.masks, config)
     trainer = pl.Trainer(
@@ -112,16 +113,16 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
 
 
 def resume_scene(
-    config: FineTuningConfig, split: SceneSplit, views: Views
+    config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[SceneModel, SceneHeader]:
     """Load a run's scene to the device of the training views."""
     path = Path(str(config.run.ckpt))
     content = read_scene_file(path)
     header = header_of(content, path)
-    if (header.scene, header.train_ids) != (split.scene.name, split.train_ids):
+    if (header.scene, header.train_ids) != (split.scene.name, split.pool):
         raise UserError(
             f"{path}: is of scene {header.scene!r} with training views {list(header.train_ids)}; "
-            f"{config.data.datadir} has {split.scene.name!r} with {list(split.train_ids)}. "
+            f"{config.data.datadir} has {split.scene.name!r} with {list(split.pool)}. "
             f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
         )
     if not content["training"]:
@@ -131,7 +132,7 @@ def resume_scene(
 
 
 def encode_scene(
-    config: FineTuningConfig, split: SceneSplit, views: Views
+    config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[SceneModel, SceneHeader]:
     """Encode the training views with the general model, on their device."""
     run = config.run
@@ -152,7 +153,7 @@ def encode_scene(
     scene = scene.eval().to(near_far.device)
     scene.refine_depth_prior()
     return scene, SceneHeader(
-        *(split.scene.name, split.train_ids, split.test_ids, views_per_image),
+        *(split.scene.name, split.pool, split.targets, views_per_image),
         model=checkpoint.model_config,
         backbone_fingerprint=checkpoint.backbone_fingerprint,
         settings=asdict(config),
@@ -174,14 +175,14 @@ def _is_there(datadir: str) -> bool:
 
 
 def _figures(
-    split: SceneSplit, scene: SceneModel, tests: TestViews, folder: Path, step: int
+    split: SceneTask, scene: SceneModel, tests: TestViews, folder: Path, step: int
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     weights = find_perceptual_weights()
     perceptual = PerceptualDistance(weights, scene.images.device) if weights else None
-    results = tests.results(scene, split.train_ids, perceptual)
+    results = tests.results(scene, split.pool, perceptual)
     sources = tuple(result.sources for result in results)
-    task = SceneTask(split.scene, split.test_ids, sources, split.region, pool=split.train_ids)
+    task = dataclasses.replace(split, sources=sources)
     save_pictures(folder / "pictures", task, results)
     report = full_report({split.scene.name: scene_report(task, results)}, {"step": step})
     write_json(report, folder / "metrics.json")

@@ -168,8 +168,7 @@ class GeneralScene(RenderableScene):
     def source_views(self, source_indices: Sequence[int]) -> Views:
         """Read photographs with their cameras as a batch of one scene, on the model's device."""
         ids = [self.view_ids[index] for index in source_indices]
-        views = self.photographs.load_views(ids).to(self.device)
-        return Views(views.images[None], views.cameras[None], views.depths[None], views.masks[None])
+        return self.photographs.load_views(ids).to(self.device)[None]
 
     def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
         """Encode source views; they stay encoded for a while."""

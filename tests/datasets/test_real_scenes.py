@@ -87,7 +87,7 @@ def test_protocols_are_those_of_an_independent_implementation(
 )
 def test_views_of_fine_tuning(folder, train, test):
     split = read_split(DataChoice(datadir=str(folder)), 4)
-    assert sorted(split.train_ids) == sorted(train) and sorted(split.test_ids) == sorted(test)
+    assert sorted(split.pool) == sorted(train) and sorted(split.targets) == sorted(test)
 
 
 def test_full_and_quarter_size_files_give_one_camera():

@@ -38,17 +38,17 @@ def test_one_source_view(refused):
 
 def test_no_test_view(drawn_split):
     with pytest.raises(UserError, match="--targets"):
-        drawn_split(test_ids=())
+        drawn_split(targets=())
 
 
 def test_views_are_divided_and_depth_stays_out(tiny_dtu):
     split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
-    assert not set(split.train_ids) & set(split.test_ids)
-    assert sorted(split.train_ids + split.test_ids) == list(range(8))
+    assert not set(split.pool) & set(split.targets)
+    assert sorted(split.pool + split.targets) == list(range(8))
     views = split.training_views()
     assert not views.depths.any() and views.masks.all()
     chosen = DataChoice(datadir=str(tiny_dtu / "scan2"), targets=(1,), sources=(0, 1, 5))
-    assert read_split(chosen, 2).train_ids == (0, 5)
+    assert read_split(chosen, 2).pool == (0, 5)
 
 
 @pytest.fixture

@@ -40,9 +40,9 @@ def test_a_run_and_what_it_leaves(finetune, tiny_dtu, tmp_path, caplog):
     assert metrics["psnr"] == pytest.approx(curve[-1]["psnr"], abs=1e-3)
     split = read_split(DataChoice(datadir=str(tiny_dtu / "scan2")), 3)
     # Sources are named as the files are; views that come first are not simply counted.
-    assert split.train_ids != tuple(range(len(split.train_ids)))
+    assert split.pool != tuple(range(len(split.pool)))
     named = {source for view in metrics["views"] for source in view["sources"]}
-    assert named <= set(split.train_ids)
+    assert named <= set(split.pool)
     assert "test PSNR" in caplog.text and "latest.tar" in caplog.text
     assert list((folder / "logs").iterdir())
     assert {path.name[:12] for path in (folder / "pictures").glob("*.jpg")} == {
@@ -53,7 +53,7 @@ def test_a_run_and_what_it_leaves(finetune, tiny_dtu, tmp_path, caplog):
     loaded = load_finetuned(folder / "ckpts/latest.tar")
     assert loaded.name == "scan2" and len(loaded.cameras.shape) == 1
     assert not set(loaded.train_ids) & set(loaded.test_ids)
-    tests = TestViews(split.test_views(), split.test_ids, split.region, 999)
+    tests = TestViews(split.scene.load_views(split.targets), split.targets, split.region, 999)
     psnr = tests.mean_psnr(tests.render(loaded.scene))
     assert psnr == pytest.approx(metrics["psnr"], abs=1e-3)
     images = loaded.render(loaded.cameras[:2], size=(16, 20))
