@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from datasets.formats.lenses import Lens
+from datasets.formats.images import Lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene

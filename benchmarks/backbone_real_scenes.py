@@ -129,13 +129,12 @@ def _colmap_points(folder: Path, scene: PosedScene) -> Points:
     if not (model / "points3D.bin").is_file():
         return {}
     points = read_colmap_points(model)
-    if len(points.seen) != len(scene.view_ids):
-        counts = len(points.seen), len(scene.view_ids)
+    if len(points) != len(scene.view_ids):
+        counts = len(points), len(scene.view_ids)
         logger.warning("%s: not used, it has %d images and the scene %d", model, *counts)
         return {}
     # Both count in the order of the pictures' names.
-    views = zip(scene.view_ids, points.seen, strict=True)
-    return {view: points.positions[seen] for view, seen in views}
+    return dict(zip(scene.view_ids, points, strict=True))
 
 
 def evaluate(arguments: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,13 +25,12 @@ from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
-    PreparedBatches,
-    PreparedScenes,
     RenderedBatches,
     SceneRequest,
     StepPlans,
     StepSampler,
     place_among_ranks,
+    plan_step,
     scene_loader,
 )
 from datasets.views import Sample, Views
@@ -89,8 +89,7 @@ class ProceduralDataModule(PlannedData):
             self._replay.missing_batches,
             lambda: self._rendered.numbers,
         )
-        batches = PreparedBatches(self._request, self._prepare)
-        return scene_loader(batches, steps, self._data.num_workers)
+        return scene_loader(partial(plan_step, self._plan), steps, self._data.num_workers)
 
     def val_dataloader(self) -> DataLoader[HeldOutPlan]:
         """Return this rank's share of the held-out worlds, one at a time."""
@@ -101,8 +100,7 @@ class ProceduralDataModule(PlannedData):
         requests = [
             SceneRequest([number], views, size, self._worlds.val_difficulty) for number in ids
         ]
-        scenes = PreparedScenes(requests, self._prepare_held_out)
-        return scene_loader(scenes, range(count), min(1, self._data.num_workers))
+        return scene_loader(self._plan_held_out, requests, min(1, self._data.num_workers))
 
     def on_after_batch_transfer(
         self, batch: StepPlans | HeldOutPlan, dataloader_idx: int
@@ -126,6 +124,9 @@ class ProceduralDataModule(PlannedData):
         )
         return _sample(rendered, targets, sources)
 
+    def _plan(self, batch: int) -> PreparedBatch:
+        return self._planner.prepare(*self._request(batch))
+
     def _request(self, batch: int) -> SceneRequest:
         data, worlds = self._data, self._worlds
         rank, world_size = place_among_ranks(self)
@@ -136,11 +137,8 @@ class ProceduralDataModule(PlannedData):
         ids = range(first, first + data.scenes_per_batch)
         return SceneRequest(ids, worlds.world_views, size, difficulty)
 
-    def _prepare(self, request: SceneRequest) -> PreparedBatch:
-        return self._planner.prepare(*request)
-
-    def _prepare_held_out(self, request: SceneRequest) -> HeldOutPlan:
-        return HeldOutPlan(request.scene_ids, self._prepare(request))
+    def _plan_held_out(self, request: SceneRequest) -> HeldOutPlan:
+        return HeldOutPlan(request.scene_ids, self._planner.prepare(*request))
 
     def _render(self, prepared: PreparedBatch) -> ProceduralBatch:
         if self._renderer is None:

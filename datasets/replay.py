@@ -66,19 +66,6 @@ class SceneRequest(NamedTuple):
     difficulty: float
 
 
-class PreparedScenes(Dataset[Any]):
-    """Item i is the plan of request i."""
-
-    def __init__(
-        self, requests: Sequence[SceneRequest], prepare: Callable[[SceneRequest], Any]
-    ) -> None:
-        self._requests, self._prepare = requests, prepare
-
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401
-        """Plan the scenes of a request."""
-        return self._prepare(self._requests[index])
-
-
 class StepPlans(NamedTuple):
     """What the loader brings to a training step."""
 
@@ -87,18 +74,18 @@ class StepPlans(NamedTuple):
     """Plans of the batches that are to be rendered, by number."""
 
 
-class PreparedBatches(Dataset[StepPlans]):
-    """Item (step, batch numbers) are the plans of these batches."""
+def plan_step(plan: Callable[[int], Any], item: tuple[int, tuple[int, ...]]) -> StepPlans:
+    """Plan the numbered batches that a step has to render."""
+    step, numbers = item
+    return StepPlans(step, {number: plan(number) for number in numbers})
 
-    def __init__(
-        self, request: Callable[[int], SceneRequest], prepare: Callable[[SceneRequest], Any]
-    ) -> None:
-        self._request, self._prepare = request, prepare
 
-    def __getitem__(self, item: tuple[int, tuple[int, ...]]) -> StepPlans:
-        """Plan the scenes of the numbered batches."""
-        step, numbers = item
-        return StepPlans(step, {n: self._prepare(self._request(n)) for n in numbers})
+class _Planned(Dataset[Any]):
+    def __init__(self, plan: Callable[[Any], Any]) -> None:
+        self._plan = plan
+
+    def __getitem__(self, item: Any) -> Any:  # noqa: ANN401
+        return self._plan(item)
 
 
 class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
@@ -148,10 +135,12 @@ class PlannedData(pl.LightningDataModule):
         return batch
 
 
-def scene_loader(scenes: Dataset[Any], items: Iterable[Any], num_workers: int) -> DataLoader[Any]:
-    """Return a loader that plans ahead in worker processes."""
+def scene_loader(
+    plan: Callable[[Any], Any], items: Iterable[Any], num_workers: int
+) -> DataLoader[Any]:
+    """Return a loader that plans each item ahead in worker processes."""
     return DataLoader(
-        scenes,
+        _Planned(plan),
         batch_size=None,
         sampler=items,
         num_workers=num_workers,

@@ -18,8 +18,8 @@ import torch
 from datasets.formats.checks import check_pinhole
 from datasets.formats.images import DepthFile
 from datasets.formats.mvsnet_files import (
+    CAMERA_NAME,
     files_by_view,
-    find_camera_files,
     read_camera_file,
     read_pairs,
 )
@@ -47,7 +47,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene of BlendedMVS, whose depth maps may be missing."""
     root = find_scene(folder)
     images = files_by_view(root / IMAGES, _IMAGE_NAME)
-    cameras = find_camera_files(root / CAMERAS)
+    cameras = files_by_view(root / CAMERAS, CAMERA_NAME)
     depths = files_by_view(root / DEPTHS, _DEPTH_NAME)
     ids = _common_views(root, images, cameras)
     files = [read_camera_file(cameras[view]) for view in ids]

@@ -16,9 +16,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import PhotoReader, by_number, describe_folder, photo_scene
-from datasets.formats.registry import SPLITS, Split
-from datasets.formats.transforms import TransformsFile, frame_photos, read_transforms_file
+from datasets.formats.photo_files import PhotoReader, describe_folder, photo_scene
+from datasets.formats.registry import SPLITS
+from datasets.formats.transforms import frame_photos, read_transforms_file
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 
@@ -34,10 +34,15 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     ``splits`` of the result says which are which; all but ``transforms_train.json`` may be missing.
     Near and far are the file's, else 2 and 6 for NeRF's own scenes, else an estimate.
     """
-    files = {split: file for split in SPLITS if (file := _read_split(folder, split))}
+    paths = {split: folder / f"transforms_{split}.json" for split in SPLITS}
+    if not paths["train"].is_file():
+        raise UserError(
+            f"{paths['train']}: the file is missing. A scene of NeRF's synthetic kind holds "
+            f"transforms_train.json; {describe_folder(folder)}."
+        )
+    files = {split: read_transforms_file(path) for split, path in paths.items() if path.is_file()}
     frames, splits = [], {}
-    for split, file in files.items():
-        own = sorted(file.frames, key=lambda frame: by_number(frame.file_path))
+    for split, (own, _) in files.items():
         splits[split] = tuple(range(len(frames), len(frames) + len(own)))
         frames += own
     photos = frame_photos(frames)
@@ -46,28 +51,16 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
             raise UserError(f"{frame.source}: rendered images have no distortion.")
     scene = photo_scene(
         folder.resolve().name,
-        files["train"].path,
+        paths["train"],
         photos,
         [frame.c2w for frame in frames],
         options,
-        files["train"].near_far or _known_range([frame.c2w[:3, 3] for frame in frames]),
+        files["train"][1] or _known_range([frame.c2w[:3, 3] for frame in frames]),
         view_names=tuple(frame.file_path for frame in frames),
         splits=splits,
     )
     reader = PhotoReader(tuple(photos), scene.image_size, options.background)
     return replace(scene, read_view=reader)
-
-
-def _read_split(root: Path, split: Split) -> TransformsFile | None:
-    path = root / f"transforms_{split}.json"
-    if path.is_file():
-        return read_transforms_file(path)
-    if split != "train":
-        return None
-    raise UserError(
-        f"{path}: the file is missing. A scene of NeRF's synthetic kind holds "
-        f"transforms_train.json; {describe_folder(root)}."
-    )
 
 
 def _known_range(centers: Sequence[Float64[Tensor, " 3"]]) -> tuple[float, float] | None:

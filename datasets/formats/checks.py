@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tokenize
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64
@@ -23,8 +24,10 @@ ARRAY_ERRORS = (
 _MAX_DEVIATION = 1e-3
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
 """Focal lengths, in image sides, beyond which a file cannot be right."""
-_MAX_CENTER_DEVIATION = 0.25
+MAX_CENTER_DEVIATION = 0.25
 """How far, in image sides, a principal point may lie from the centre of its image."""
+_MAX_ROUNDING = 2.0
+"""Pixels by which the sides of a shrunk photo may be rounded, together."""
 _NEAR_OF_FOCUS, _FAR_OF_FOCUS = 0.3, 2.5
 _MIN_SPREAD = 1e-3
 """Squared sine of the spread of viewing directions (2 degrees) below which they are parallel."""
@@ -57,7 +60,10 @@ def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4
 
 
 def check_pinhole(
-    focal: tuple[float, float], center: tuple[float, float], size: Size, source: str
+    focal: tuple[float, float],
+    center: tuple[float, float],
+    size: tuple[float | int, float | int],
+    source: str,
 ) -> None:
     """Refuse focal lengths (x, y) and principal points (x, y) that cannot be those of an image."""
     height, width = size
@@ -65,16 +71,33 @@ def check_pinhole(
         if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
             raise UserError(
                 f"{source}: a focal length of {length:g} pixels cannot belong to an image "
-                f"of {width}x{height}."
+                f"of {width:g}x{height:g}."
             )
-    if not center_deviation(center, size) <= _MAX_CENTER_DEVIATION:
+    if not center_deviation(center, size) <= MAX_CENTER_DEVIATION:
         advice = "Do cameras and images belong together, at this size?"
-        if center_deviation((center[1], center[0]), size) <= _MAX_CENTER_DEVIATION:
+        if center_deviation((center[1], center[0]), size) <= MAX_CENTER_DEVIATION:
             advice = "cx and cy seem to be swapped: cx goes with the width."
         raise UserError(
             f"{source}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
-            f"centre of an image of {width}x{height}. {advice}"
+            f"centre of an image of {width:g}x{height:g}. {advice}"
         )
+
+
+def check_aspect(
+    size: Size, native: tuple[float | int, float | int], image: Path, camera: str
+) -> None:
+    """Refuse an image that is no shrunk copy of what its camera took (``native``)."""
+    height, width = native
+    if min(height, width) < 1:
+        raise UserError(f"{camera}: an image of {width:g}x{height:g} is none.")
+    if abs(size[0] - height * size[1] / width) <= _MAX_ROUNDING:
+        return
+    turned = abs(size[1] - height * size[0] / width) <= _MAX_ROUNDING
+    advice = "It is turned: undo the rotation." if turned else "Is it cropped, or another photo?"
+    raise UserError(
+        f"{image}: the image is {size[1]}x{size[0]}, but its camera in {camera} belongs to images "
+        f"of {width:g}x{height:g} or a fraction of that. {advice}"
+    )
 
 
 def center_deviation(center: tuple[float, float], size: tuple[float | int, float | int]) -> float:

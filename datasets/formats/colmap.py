@@ -9,7 +9,6 @@ Light Field Fusion, SIGGRAPH 2019), with the margins of ``datasets.formats.llff`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,7 +17,7 @@ from jaxtyping import Float, Float64, Int
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from datasets.formats.checks import rigid_c2w
+from datasets.formats.checks import check_aspect, check_pinhole, rigid_c2w
 from datasets.formats.colmap_model import (
     ColmapCamera,
     ColmapImage,
@@ -28,9 +27,8 @@ from datasets.formats.colmap_model import (
     read_images,
     read_points,
 )
-from datasets.formats.images import read_image_size
-from datasets.formats.lenses import image_lens
-from datasets.formats.options import ReadOptions
+from datasets.formats.images import Lens, read_image_size
+from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
     by_number,
@@ -54,15 +52,9 @@ _PERCENTILES = (0.001, 0.999)
 _MIN_POINTS = 10
 """A view that saw fewer is given the range of the scene."""
 _MIN_VIEWS = 2
-
-
-@dataclass(frozen=True)
-class SparsePoints:
-    """Triangulated points, in the world of COLMAP's cameras."""
-
-    positions: Float[Tensor, "point 3"]
-    seen: tuple[Int[Tensor, " _"], ...]
-    """For every image, in the order of the images' names, which points it saw."""
+_FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_FISHEYES[1:])
+_UNSUPPORTED = ("FOV", "THIN_PRISM_FISHEYE")
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
@@ -82,7 +74,9 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     found, photos = [paths[number] for number in order], []
     for number, path, size in zip(order, found, read_sizes(found), strict=True):
         source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
-        lens = image_lens(lenses[images[number].camera], size, source)
+        camera = lenses[images[number].camera]
+        check_aspect(size, (camera.height, camera.width), path, source)
+        lens = image_lens(camera, size, source)
         photos.append(Photo(path, size, lens.intrinsics, lens))
     c2w = torch.stack([_c2w(images[number], images_path) for number in order])
     points = _points(model)
@@ -126,14 +120,44 @@ def find_model(root: Path) -> Path:
     )
 
 
-def read_colmap_points(folder: Path) -> SparsePoints:
-    """Read the points of a model, which may lack ``images.bin`` as those of the LLFF scenes do."""
+def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
+    """Return the lens of a photo, which may be a shrunk copy of what COLMAP saw.
+
+    ``source``, the file and camera, begins error messages.
+    """
+    if camera.model in _UNSUPPORTED:
+        raise UserError(
+            f"{source}: camera model {camera.model} is not supported. Undistort the photos with "
+            "COLMAP's image_undistorter."
+        )
+    scale = size[1] / camera.width, size[0] / camera.height
+    focals = 1 if camera.model in _ONE_FOCAL else 2
+    focal_x, focal_y = camera.parameters[0], camera.parameters[focals - 1]
+    center_x, center_y, *distortion = camera.parameters[focals:]
+    full_size = camera.height, camera.width
+    check_pinhole((focal_x, focal_y), (center_x, center_y), full_size, source)
+    fisheye = camera.model in _FISHEYES
+    # COLMAP leaves out the last of OpenCV's coefficients: k1 k2 p1 p2 k3 ..., or k1 to k4.
+    missing = (4 if fisheye else 5) - len(distortion)
+    return Lens(
+        "fisheye" if fisheye else "perspective",
+        (focal_x * scale[0], focal_y * scale[1]),
+        (center_x * scale[0], center_y * scale[1]),
+        (*distortion, *[0.0] * missing),
+    )
+
+
+def read_colmap_points(folder: Path) -> list[Float[Tensor, "_ 3"]]:
+    """Return the points that each image of a model saw, in the order of the images' names.
+
+    The model may lack ``images.bin``, as those of the LLFF scenes do.
+    """
     points = read_points(find_model_file(folder, "points3D") or folder / "points3D.bin")
     images_path = find_model_file(folder, "images")
     names = {} if images_path is None else read_images(images_path)
     images = sorted(names, key=lambda image: names[image].name) or sorted(points.tracks)
-    seen = tuple(torch.tensor(points.tracks.get(image, []), dtype=torch.int64) for image in images)
-    return SparsePoints(torch.from_numpy(points.positions).float(), seen)
+    positions = torch.from_numpy(points.positions).float()
+    return [positions[points.tracks.get(image, [])] for image in images]
 
 
 def view_ranges(

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
-from datasets.formats.checks import center_deviation, given_near_far
+from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation, given_near_far
 from datasets.formats.images import (
     read_image,
     read_image_size,
@@ -33,9 +33,9 @@ from datasets.formats.images import (
     resize_smooth,
 )
 from datasets.formats.mvsnet_files import (
+    CAMERA_NAME,
     CameraFile,
     files_by_view,
-    find_camera_files,
     matching_files,
     read_camera_file,
     read_pairs,
@@ -60,7 +60,6 @@ _CROP_TOP, _CROP_LEFT = 44, 80
 _TEST_LIGHT = 3
 """Under which every published figure is measured."""
 _MILLIMETRE = 1 / UNIT.factor
-_MAX_CENTER_DEVIATION = 0.25
 
 _IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.png")
 _DEPTH_NAME = re.compile(r"depth_map_(\d{4})\.pfm")
@@ -158,7 +157,7 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
     center = camera.intrinsics[0, 2].item(), camera.intrinsics[1, 2].item()
     deviations = {kind: center_deviation(center, sides) for kind, sides in sizes.items()}
     kind = min(deviations, key=lambda name: deviations[name])
-    if deviations[kind] > _MAX_CENTER_DEVIATION:
+    if deviations[kind] > MAX_CENTER_DEVIATION:
         tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
         raise UserError(
             f"{camera.path}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
@@ -176,7 +175,7 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
 
 def _camera_files(root: Path) -> dict[int, Path]:
     for folder in (root / "Cameras" / "train", root / "Cameras"):
-        if files := find_camera_files(folder):
+        if files := files_by_view(folder, CAMERA_NAME):
             return dict(sorted(files.items()))
     raise UserError(
         f"{root}: neither Cameras/train/ nor Cameras/ holds 00000000_cam.txt or the like; "

@@ -1,4 +1,4 @@
-"""Reading and resizing of images, masks and depth maps (PFM, PNG, TIFF, NumPy arrays)."""
+"""Images, masks and depth maps (PFM, PNG, TIFF, NumPy arrays): reading, resizing, undistorting."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
+import torch
+from jaxtyping import Bool, Float32, Float64, Shaped
 from PIL import Image
+from torch import Tensor
 
 from datasets.formats.checks import ARRAY_ERRORS
 from datasets.formats.options import Size
@@ -22,6 +24,7 @@ DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error),
     Image.DecompressionBombError,
 )
+LensModel = Literal["perspective", "fisheye"]
 _EIGHT_BIT_MODES = ("RGB", "RGBA", "L", "P")
 _MASK_THRESHOLD = 10
 """Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
@@ -203,3 +206,91 @@ def _read_image(path: Path) -> Shaped[np.ndarray, "height width"]:
             return np.asarray(image)
     except DECODE_ERRORS as error:
         raise UserError(f"{path}: cannot read the depth map ({error}).") from error
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera's intrinsics with its distortion, in pixels of the original image.
+
+    Perspective coefficients are OpenCV's ``k1 k2 p1 p2 k3 [k4 k5 k6]`` (Brown, 1966), fisheye
+    coefficients its ``k1 k2 k3 k4`` (Kannala and Brandt, 2006). The principal point follows
+    ``utils.cameras``.
+    """
+
+    model: LensModel
+    focal: tuple[float, float]
+    principal_point: tuple[float, float]
+    coefficients: tuple[float, ...]
+
+    @property
+    def distorts(self) -> bool:
+        """A fisheye without coefficients still bends lines; a perspective lens does not."""
+        return self.model == "fisheye" or any(self.coefficients)
+
+    @property
+    def intrinsics(self) -> Float64[Tensor, "3 3"]:
+        """Intrinsics of the image, the same before and after distortion is undone."""
+        intrinsics = torch.eye(3, dtype=torch.float64)
+        intrinsics[0, 0], intrinsics[1, 1] = self.focal
+        intrinsics[0, 2], intrinsics[1, 2] = self.principal_point
+        return intrinsics
+
+
+def undistort(
+    image: Float32[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    lens: Lens,
+) -> tuple[Float32[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
+    """Return the image that a pinhole camera with the same intrinsics would have taken.
+
+    Pixels that the original does not show repeat its border and leave the mask.
+    """
+    size: Size = (image.shape[0], image.shape[1])
+    columns, rows = _origins(lens, size)
+    straight = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    counted = cv2.remap(
+        mask.astype(np.uint8), columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+    )
+    return straight, (counted > 0) & _shown(columns, rows)
+
+
+def undistort_nearest(
+    values: Float32[np.ndarray, "height width"], lens: Lens
+) -> Float32[np.ndarray, "height width"]:
+    """Do the same to a map that must not be averaged, such as depth; 0 where nothing is shown."""
+    columns, rows = _origins(lens, (values.shape[0], values.shape[1]))
+    straight = cv2.remap(
+        values, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+    )
+    return np.where(_shown(columns, rows), straight, np.float32(0))
+
+
+def _origins(
+    lens: Lens, size: Size
+) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+    """Return column and row in the original of every pixel, in OpenCV's whole-number centres."""
+    matrix = lens.intrinsics.numpy().copy()
+    matrix[:2, 2] -= 0.5
+    coefficients = np.array(lens.coefficients, np.float64)
+    undo = cv2.initUndistortRectifyMap
+    if lens.model == "fisheye":
+        undo = cv2.fisheye.initUndistortRectifyMap
+    return undo(matrix, coefficients, np.eye(3), matrix, size[::-1], cv2.CV_32FC1)
+
+
+def _shown(
+    columns: Float32[np.ndarray, "height width"], rows: Float32[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Say which pixels the original shows.
+
+    Far from the centre a distortion polynomial may turn back into the image; there the map from
+    pixel to origin no longer keeps its orientation.
+    """
+    height, width = columns.shape
+    inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
+    if min(height, width) < 2:
+        return inside
+    with np.errstate(all="ignore"):
+        column_down, column_right = np.gradient(columns)
+        row_down, row_right = np.gradient(rows)
+        return inside & (column_right * row_down - column_down * row_right > 0)

@@ -15,7 +15,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.checks import ARRAY_ERRORS, given_near_far, rigid_c2w
+from datasets.formats.checks import (
+    ARRAY_ERRORS,
+    check_aspect,
+    check_pinhole,
+    given_near_far,
+    rigid_c2w,
+)
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
@@ -31,11 +37,7 @@ from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
-_MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
-"""Focal lengths, in image widths, beyond which a file cannot be right."""
 _MAX_BYTES = 1 << 24
-_MAX_ASPECT_PIXELS = 2.0
-"""By how much the sides of a shrunk image may be rounded, together."""
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
@@ -60,7 +62,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         )
     photos = []
     for image, size, row in zip(images, read_sizes(images), rows, strict=True):
-        _check_aspect(image, size, row, path)
+        check_aspect(size, (row[4].item(), row[9].item()), image, str(path))
         photos.append(Photo(image, size, _intrinsics(row, size)))
     c2w = _poses(rows, path)
     near_far = None if options.near_far else _near_far(rows, path)
@@ -107,12 +109,14 @@ def _check_rows(rows: Float64[np.ndarray, "view 17"], path: Path) -> None:
     for number, row in enumerate(rows):
         if not np.isfinite(row).all():
             raise UserError(f"{path}, row {number}: holds values that are not finite.")
-        height, width, focal = row[[4, 9, 14]]
-        if min(height, width) <= 0 or not _MIN_FOCAL <= focal / width <= _MAX_FOCAL:
+        height, width, focal = row[[4, 9, 14]].tolist()
+        if min(height, width) <= 0:
             raise UserError(
                 f"{path}, row {number}: image height, width and focal length are {height:g}, "
                 f"{width:g} and {focal:g} pixels; that is no camera."
             )
+        focals, center = (focal, focal), (width / 2, height / 2)
+        check_pinhole(focals, center, (height, width), f"{path}, row {number}")
 
 
 def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, "view 4 4"]:
@@ -144,12 +148,3 @@ def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]
         )
     firsts = read_sizes(images[0] for images in folders.values())
     return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
-
-
-def _check_aspect(image: Path, size: Size, row: Float64[np.ndarray, " 17"], path: Path) -> None:
-    height, width = row[4], row[9]
-    if abs(size[0] - height * size[1] / width) > _MAX_ASPECT_PIXELS:
-        raise UserError(
-            f"{image}: the image is {size[1]}x{size[0]}, but its camera in {path} belongs to "
-            f"images of {width:g}x{height:g} or a fraction of that. Is it turned or cropped?"
-        )

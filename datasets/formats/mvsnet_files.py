@@ -21,7 +21,7 @@ from torch import Tensor
 from datasets.formats.registry import content_lines
 from utils.errors import UserError
 
-_CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
+CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
 
@@ -37,13 +37,8 @@ class CameraFile:
     far: float
 
 
-def find_camera_files(folder: Path) -> dict[int, Path]:
-    """Return the camera files of a folder by view; none if there is no such folder."""
-    return files_by_view(folder, _CAMERA_NAME)
-
-
 def files_by_view(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    """Return the files of a folder whose names match, by the number in the name."""
+    """Return the files of a folder whose names match, by the number in it; there may be none."""
     return {int(match[1]): path for match, path in matching_files(folder, pattern)}
 
 

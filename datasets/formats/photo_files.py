@@ -20,14 +20,16 @@ from torch import Tensor
 from datasets.formats.checks import choose_near_far
 from datasets.formats.images import (
     DepthFile,
+    Lens,
     read_depth,
     read_image,
     read_image_size,
     read_mask,
     resize_nearest,
     resize_smooth,
+    undistort,
+    undistort_nearest,
 )
-from datasets.formats.lenses import Lens, undistort, undistort_nearest
 from datasets.formats.options import ReadOptions, Size
 from datasets.posed_scene import PosedScene, ViewPixels
 from utils.cameras import Cameras, resize_intrinsics

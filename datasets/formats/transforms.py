@@ -23,8 +23,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import check_pinhole, rigid_c2w
-from datasets.formats.images import DepthFile
-from datasets.formats.lenses import Lens, LensModel
+from datasets.formats.images import DepthFile, Lens, LensModel, read_image_size
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
@@ -67,15 +66,6 @@ class Frame:
     model: LensModel
 
 
-@dataclass(frozen=True)
-class TransformsFile:
-    """A file's frames, in the order of their file names, and its depth range if it has one."""
-
-    path: Path
-    frames: tuple[Frame, ...]
-    near_far: tuple[float, float] | None
-
-
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene from its JSON file, or from the folder that holds ``transforms.json``.
 
@@ -83,22 +73,25 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     that a photo does not show then, or that its ``mask_path`` blackens, leave the mask.
     """
     path = _find_file(folder)
-    file = read_transforms_file(path)
-    photos = frame_photos(file.frames)
+    frames, near_far = read_transforms_file(path)
+    photos = frame_photos(frames)
     warn_of_unused((photo.path for photo in photos), path)
     return photo_scene(
         path.resolve().parent.name,
         path,
         photos,
-        [frame.c2w for frame in file.frames],
+        [frame.c2w for frame in frames],
         options,
-        file.near_far,
-        view_names=tuple(frame.file_path for frame in file.frames),
+        near_far,
+        view_names=tuple(frame.file_path for frame in frames),
     )
 
 
-def read_transforms_file(path: Path) -> TransformsFile:
-    """Parse and check a camera file; images are not looked at."""
+def read_transforms_file(path: Path) -> tuple[list[Frame], tuple[float, float] | None]:
+    """Return a file's frames, by the numbers in their names, and its depth range if it has one.
+
+    Images are not looked at.
+    """
     content = _read_object(path)
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
@@ -111,8 +104,7 @@ def read_transforms_file(path: Path) -> TransformsFile:
     range_of_file = _parse_numbers(content, ("near", "far"), str(path))
     if len(range_of_file) == 1:
         raise UserError(f"{path}: gives {next(iter(range_of_file))} alone; give near and far.")
-    near_far = (range_of_file["near"], range_of_file["far"]) if range_of_file else None
-    return TransformsFile(path, tuple(frames), near_far)
+    return frames, (range_of_file["near"], range_of_file["far"]) if range_of_file else None
 
 
 def frame_lens(frame: Frame, size: Size) -> Lens:
@@ -135,17 +127,13 @@ def frame_lens(frame: Frame, size: Size) -> Lens:
 
 def frame_photos(frames: Sequence[Frame]) -> list[Photo]:
     """Find photo, mask, depth map and lens of every frame; only headers of images are read."""
-    images = _find_images(frames)
-    masks = [
-        _require(frame, "mask", frame.mask_path, find_image(frame.file.parent, frame.mask_path))
-        if frame.mask_path
-        else None
-        for frame in frames
-    ]
-    read_sizes(mask for mask in masks if mask is not None)
-    photos = []
-    for frame, image, size, mask in zip(frames, images, read_sizes(images), masks, strict=True):
-        lens, depth = frame_lens(frame, size), None
+    images, photos = _find_images(frames), []
+    for frame, image, size in zip(frames, images, read_sizes(images), strict=True):
+        lens, mask, depth = frame_lens(frame, size), None, None
+        if frame.mask_path:
+            path = find_image(frame.file.parent, frame.mask_path)
+            mask = _require(frame, "mask", frame.mask_path, path)
+            read_image_size(mask)
         if frame.depth_path is not None:
             path = frame.file.parent / frame.depth_path
             found = _require(frame, "depth map", frame.depth_path, path)

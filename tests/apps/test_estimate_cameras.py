@@ -14,7 +14,7 @@ from PIL import Image
 from apps.estimate_cameras import PhotoConfig, main, run_estimation
 from apps.inspect_data import InspectionConfig
 from apps.photo_cameras import estimate_cameras, write_transforms
-from datasets.formats.lenses import Lens
+from datasets.formats.images import Lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos, estimates_folder

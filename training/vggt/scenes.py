@@ -18,11 +18,13 @@ from datasets.procedural.generator import ProceduralGenerator
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
-    PreparedBatches,
-    PreparedScenes,
     SceneRequest,
     StepSampler,
+    place_among_ranks,
     scene_loader,
+)
+from datasets.replay import (
+    plan_step as plan_batches,
 )
 from datasets.views import Views
 from training.vggt.config import (
@@ -139,14 +141,13 @@ class MiniData(PlannedData):
         """Return the run's next steps."""
         assert self.trainer is not None
         trainer, run = self.trainer, self._config.run
-        request = partial(_training_request, self._config, trainer.global_rank, trainer.world_size)
         steps = StepSampler(
             lambda: trainer.global_step,
             run.val_every,
             self._replay.missing_batches,
             self._held_batches,
         )
-        return scene_loader(PreparedBatches(request, self._prepare), steps, run.num_workers)
+        return scene_loader(partial(plan_batches, self._plan), steps, run.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         """Return this rank's share of the held-out scenes."""
@@ -154,16 +155,13 @@ class MiniData(PlannedData):
         requests = held_out_requests(
             self._config.held_out, self.trainer.global_rank, self.trainer.world_size
         )
-        scenes = PreparedScenes(requests, self._prepare)
-        return scene_loader(scenes, range(len(requests)), min(1, self._config.run.num_workers))
+        return scene_loader(self._prepare, requests, min(1, self._config.run.num_workers))
 
-
-def _training_request(
-    config: MiniTrainingConfig, rank: int, world_size: int, batch: int
-) -> SceneRequest:
-    patch, seed = config.network.patch_size, config.run.training_seed
-    plan = plan_step(config.curriculum, batch * config.replay.visits, patch, seed)
-    return plan.request(batch, rank, world_size)
+    def _plan(self, batch: int) -> Any:  # noqa: ANN401
+        config = self._config
+        patch, seed = config.network.patch_size, config.run.training_seed
+        plan = plan_step(config.curriculum, batch * config.replay.visits, patch, seed)
+        return self._prepare(plan.request(batch, *place_among_ranks(self)))
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:
