@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, groupby
 
 import numpy as np
@@ -54,12 +55,13 @@ class PixelCache:
         self.held_bytes = 0
         self._held: OrderedDict[Hashable, ViewPixels] = OrderedDict()
 
-    def get(self, key: Hashable, read: Callable[[], ViewPixels]) -> ViewPixels:
-        """Return the pixels of a key, reading them unless they are kept. They are not to change."""
+    def read(self, read_view: ReadView, scene: Hashable, view: int) -> ViewPixels:
+        """Read a view of a scene, unless its pixels are kept. They are not to change."""
+        key = scene, view
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
-        pixels = read()
+        pixels = read_view(view)
         size = _bytes_of(pixels)
         if size > self._max_bytes:
             return pixels
@@ -68,16 +70,6 @@ class PixelCache:
         self._held[key] = pixels
         self.held_bytes += size
         return pixels
-
-
-@dataclass(frozen=True)
-class _CachedReader:
-    scene: Hashable
-    read_view: ReadView
-    cache: PixelCache
-
-    def __call__(self, view: int) -> ViewPixels:
-        return self.cache.get((self.scene, view), lambda: self.read_view(view))
 
 
 @dataclass(frozen=True)
@@ -206,9 +198,9 @@ class SceneDataset(Dataset[Sample]):
             )
         self._open[number] = replace(
             scene,
-            read_view=_CachedReader(str(folder), scene.read_view, self._cache),
+            read_view=partial(self._cache.read, scene.read_view, str(folder)),
             lights=tuple(
-                _CachedReader((str(folder), light), read_view, self._cache)
+                partial(self._cache.read, read_view, (str(folder), light))
                 for light, read_view in enumerate(scene.lights)
             ),
         )

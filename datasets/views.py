@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -79,23 +79,22 @@ class SampleRequest(NamedTuple):
     num_sources: int = 3
 
 
-def _stack_views(views: list[Views]) -> Views:
-    return Views(
-        torch.stack([view.images for view in views]),
-        Cameras(
-            torch.stack([view.cameras.intrinsics for view in views]),
-            torch.stack([view.cameras.c2w for view in views]),
-        ),
-        torch.stack([view.depths for view in views]),
-        torch.stack([view.masks for view in views]),
-    )
+def join(parts: Sequence[Any]) -> Any:  # noqa: ANN401
+    """Put tensors, or dataclasses of tensors, together along their first axis."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    if not is_dataclass(first):
+        return first
+    names = vars(first)
+    return type(first)(**{name: join([vars(part)[name] for part in parts]) for name in names})
 
 
 def collate_samples(samples: list[Sample]) -> Sample:
     """Stack samples along a new leading scene axis."""
     return Sample(
-        sources=_stack_views([sample.sources for sample in samples]),
-        targets=_stack_views([sample.targets for sample in samples]),
+        sources=join([sample.sources[None] for sample in samples]),
+        targets=join([sample.targets[None] for sample in samples]),
         near_far=torch.stack([sample.near_far for sample in samples]),
         scene=tuple(str(sample.scene) for sample in samples),
         source_ids=tuple(tuple(sample.source_ids) for sample in samples),  # pyright: ignore[reportArgumentType]

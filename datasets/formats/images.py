@@ -196,16 +196,13 @@ def _read_array(path: Path) -> Shaped[np.ndarray, "height width"]:
 
 
 def _read_image(path: Path) -> Shaped[np.ndarray, "height width"]:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _IMAGE_MODES:
-                raise UserError(
-                    f"{path}: the depth map has mode {image.mode!r}; expected one channel of 16 "
-                    "bits or of float."
-                )
-            return np.asarray(image)
-    except DECODE_ERRORS as error:
-        raise UserError(f"{path}: cannot read the depth map ({error}).") from error
+    with opened_image(path) as image:
+        if image.mode not in _IMAGE_MODES:
+            raise UserError(
+                f"{path}: the depth map has mode {image.mode!r}; expected one channel of 16 bits "
+                "or of float."
+            )
+        return np.asarray(image)
 
 
 @dataclass(frozen=True)

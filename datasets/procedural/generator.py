@@ -16,8 +16,8 @@ from torch import Tensor
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.renderer.rendering import develop, render_views
 from datasets.procedural.renderer.textures import load_photos
-from datasets.procedural.worlds.planning import PreparedBatch, join, plan_scene
-from datasets.views import Views
+from datasets.procedural.worlds.planning import PreparedBatch, plan_scene
+from datasets.views import Views, join
 
 
 @dataclass(frozen=True)

@@ -190,11 +190,11 @@ def test_the_cache_reads_once_and_keeps_its_limit():
     size = 8 * 8 * 17
     cache = PixelCache(2 * size + 5)
     for view in (0, 1, 0, 1, 2, 0, 1):
-        cache.get(view, lambda view=view: read(view))
+        cache.read(read, "scene", view)
         assert cache.held_bytes <= 2 * size
     assert reads == [0, 1, 2, 0, 1]
     nothing = PixelCache(0)
-    nothing.get(0, lambda: read(7))
+    nothing.read(read, "scene", 7)
     assert nothing.held_bytes == 0
 
 

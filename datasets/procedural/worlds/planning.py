@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -36,17 +35,6 @@ class PreparedBatch:
     sensors: Float[Tensor, "scene view 7"]
     seeds: Int[Tensor, "scene view"]
     size: tuple[int, int]
-
-
-def join(parts: Sequence[Any]) -> Any:  # noqa: ANN401
-    """Put tensors, or dataclasses of tensors, together along the scene axis."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(list(parts))
-    if not is_dataclass(first):
-        return first
-    names = vars(first)
-    return type(first)(**{name: join([vars(part)[name] for part in parts]) for name in names})
 
 
 def plan_scene(
