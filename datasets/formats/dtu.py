@@ -128,17 +128,21 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     depths, masks = (files_by_view(depth_dir, name) for name in (_DEPTH_NAME, _MASK_NAME))
     # Training counts every pixel, or the model would be free to fill the black background.
     readers = tuple(ScanReader(images[light], depths, {}, native, size) for light in lights)
-    c2w = {view: invert_rigid(cameras[view].w2c) for view in views}
+    files = [cameras[view] for view in views]
+    c2w = torch.stack([invert_rigid(file.w2c) for file in files])
+    factors = size[1] / native[1], size[0] / native[0]
+    intrinsics = [resize_intrinsics(image_intrinsics(file, native), *factors) for file in files]
+    photographed = Cameras(torch.stack(intrinsics).float(), c2w.float())
     return PosedScene(
         name=scan,
         view_ids=views,
         view_names=tuple(images[lights[0]][view].name for view in views),
-        cameras=_cameras([cameras[view] for view in views], native, size),
+        cameras=photographed.scaled_world(_MILLIMETRE),
         near_far=_near_far(list(cameras.values()), options, folder),
         image_size=size,
         read_view=replace(readers[0], masks=masks),
         lights=readers,
-        neighbours=_neighbours(root, {view: pose[:3, 3] for view, pose in c2w.items()}),
+        neighbours=_neighbours(root, dict(zip(views, c2w[:, :3, 3], strict=True))),
         masks_for_tests_only=True,
         unit=UNIT,
     )
@@ -252,13 +256,6 @@ def _near_far(
         return given_near_far(*options.near_far, f"{folder}, with the given range") * _MILLIMETRE
     near, far = min(file.near for file in cameras), max(file.far for file in cameras)
     return torch.tensor([near, FAR_MARGIN * far]) * _MILLIMETRE
-
-
-def _cameras(files: Sequence[CameraFile], native: Size, size: Size) -> Cameras:
-    factors = size[1] / native[1], size[0] / native[0]
-    intrinsics = [resize_intrinsics(image_intrinsics(file, native), *factors) for file in files]
-    c2w = torch.stack([invert_rigid(file.w2c) for file in files])
-    return Cameras(torch.stack(intrinsics).float(), c2w.float()).scaled_world(_MILLIMETRE)
 
 
 def _native_size(file_size: Size) -> Size:

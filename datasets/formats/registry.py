@@ -115,8 +115,7 @@ def find_scenes(name: str, folder: Path) -> list[Path]:
         return [folder]
     if FORMATS[name].shares_cameras:
         return [folder / scan for scan in _scan_names(folder) or ["scan1"]]
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
