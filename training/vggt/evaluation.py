@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from datasets.procedural.generator import ProceduralBatch
 from datasets.replay import SceneRequest
 from datasets.views import Views
 from models.vggt.network import VGGT
@@ -87,13 +88,13 @@ def trivial_prediction(truth: Views) -> Prediction:
 
 def evaluate_held_out(
     predict: Callable[[Views], Prediction],
-    sample: Callable[[SceneRequest], Views],
+    sample: Callable[[SceneRequest], ProceduralBatch],
     config: HeldOutConfig,
 ) -> dict[str, float]:
     """Return the mean of every metric over the held-out scenes that ``sample`` renders."""
     rows = []
     for request in held_out_requests(config):
-        views = sample(request)
+        views = sample(request).views
         metrics = geometry_metrics(*predict(views), views)
         rows.append({name: mean * len(request.scene_ids) for name, mean in metrics.items()})
     return {name: float(sum(row[name] for row in rows)) / config.val_scenes for name in rows[0]}
@@ -107,7 +108,7 @@ def predict_geometry(network: VGGT, views: Views) -> Prediction:
 
 
 def comparison_table(
-    network: VGGT, sample: Callable[[SceneRequest], Views], config: HeldOutConfig
+    network: VGGT, sample: Callable[[SceneRequest], ProceduralBatch], config: HeldOutConfig
 ) -> Iterator[str]:
     """Yield the lines of a table of the network's metrics beside the trivial ones."""
     ours = evaluate_held_out(partial(predict_geometry, network), sample, config)

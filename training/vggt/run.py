@@ -11,13 +11,16 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural_data import procedural_source
+from datasets.replay import SceneSource
 from models.vggt.network import VGGT, random_vggt
 from training.callbacks import GradientGuard
 from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
-from training.vggt.scenes import MiniData, SceneSource, procedural_source
+from training.vggt.scenes import MiniData
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices
 from utils.errors import UserError
@@ -36,13 +39,12 @@ def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = N
     folder = check_output_folder(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config, run.ckpt) if run.ckpt else None
     network = _initial_network(config)
-    source = source or procedural_source(config.scenes)
+    source = source or _source(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.training_seed)
-        module = VGGTMiniModule(network, source.make_renderer, config)
+        module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    data = MiniData(config, source.prepare, lambda: module.rendered.numbers)
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    trainer.fit(module, MiniData(config, source), ckpt_path=resume, weights_only=True)
     return folder / "export"
 
 
@@ -50,8 +52,12 @@ def evaluate_folder(config: MiniTrainingConfig) -> str:
     """Return a table of the held-out metrics of exported weights beside trivial ones."""
     (device,) = choose_devices(config.run.device)
     network = VGGT.from_pretrained(str(config.run.evaluate)).to(device)
-    sample = partial(procedural_source(config.scenes).sample, device=device)
+    sample = partial(_source(config).sample, device=device)
     return "\n".join(comparison_table(network, sample, config.held_out))
+
+
+def _source(config: MiniTrainingConfig) -> SceneSource:
+    return procedural_source(ProceduralConfig(**asdict(config.scenes)))
 
 
 class ExportAverage(Callback):

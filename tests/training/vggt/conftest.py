@@ -5,6 +5,8 @@ import torch
 from tiny_models import SMALLEST_VGGT
 
 from datasets.procedural.config import ReplayConfig
+from datasets.procedural.generator import ProceduralBatch
+from datasets.replay import SceneSource
 from datasets.views import Views
 from training.vggt.config import (
     CurriculumConfig,
@@ -13,7 +15,6 @@ from training.vggt.config import (
     OptimizerConfig,
     RunConfig,
 )
-from training.vggt.scenes import SceneSource
 from utils.cameras import Cameras, pixel_directions, pixel_grid, rotate
 
 PLANE_DEPTH = 4.0
@@ -54,7 +55,10 @@ def plane_source():
         ids = request.scene_ids
         return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
 
-    return SceneSource(prepare, lambda device: lambda views: views.to(device))
+    def make_renderer(device):
+        return lambda views: ProceduralBatch(views.to(device), torch.empty(len(views.images), 2))
+
+    return SceneSource(prepare, make_renderer)
 
 
 @pytest.fixture

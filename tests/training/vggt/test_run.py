@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import train_vggt_mini_pl
+from datasets.replay import SceneSource
 from models.vggt.network import VGGT, random_vggt
 from training.vggt import run
 from training.vggt.evaluation import comparison_table
 from training.vggt.run import run_mini_training
-from training.vggt.scenes import SceneSource
 from utils.errors import NonFiniteTrainingError, TrainingInterrupted, UserError
 
 
@@ -146,10 +146,10 @@ def poisoned(source, bad):
         render, calls = source.make_renderer(device), itertools.count()
 
         def poisoned_render(prepared):
-            views = render(prepared)
+            batch = render(prepared)
             if bad(next(calls)):
-                return replace(views, images=torch.full_like(views.images, torch.nan))
-            return views
+                batch.views.images.fill_(torch.nan)
+            return batch
 
         return poisoned_render
 

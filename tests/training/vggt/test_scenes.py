@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural_data import procedural_source
 from datasets.replay import FIRST_TRAINING_SCENE, SceneRequest
 from training.vggt import scenes
-from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig, SceneConfig
+from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig
 from training.vggt.evaluation import evaluate_held_out
-from training.vggt.scenes import held_out_requests, plan_step, procedural_source
+from training.vggt.scenes import held_out_requests, plan_step
 
 CURRICULUM = CurriculumConfig(ramp_steps=100, ramp_stages=4, patches_per_step=4000)
 
@@ -103,9 +105,9 @@ def test_held_out_scenes_are_shared_out_and_counted_once(plane_source, monkeypat
 
 
 def test_procedural_scenes_arrive():
-    source = procedural_source(SceneConfig())
+    source = procedural_source(ProceduralConfig())
     request = SceneRequest(range(2), 2, (14, 28), 0.0)
-    views = source.sample(request, torch.device("cpu"))
+    views = source.sample(request, torch.device("cpu")).views
     assert views.images.shape == (2, 2, 3, 14, 28)
     again = source.make_renderer(torch.device("cpu"))(source.prepare(request))
-    assert torch.equal(views.images, again.images)
+    assert torch.equal(views.images, again.views.images)
