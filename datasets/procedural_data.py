@@ -7,7 +7,7 @@ other targets and sources from its views.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -141,25 +141,25 @@ def held_out_sample(rendered: ProceduralBatch, scene_ids: Sequence[int]) -> Samp
     centers = rendered.views.cameras.centers
     distances = (centers - centers[:, :1]).norm(dim=-1)
     order = distances.argsort(1)
-    sample = _sample(rendered, order[:, :1], order[:, 1:])
-    return replace(
-        sample,
-        scene=tuple(f"world{number}" for number in scene_ids),
-        target_ids=tuple((0,) for _ in scene_ids),
-    )
+    names = tuple(f"world{number}" for number in scene_ids)
+    return _sample(rendered, order[:, :1], order[:, 1:], names, ((0,),) * len(names))
 
 
 def _sample(
-    rendered: ProceduralBatch, targets: Int[Tensor, "scene target"], sources: Int[Tensor, "scene n"]
+    rendered: ProceduralBatch,
+    targets: Int[Tensor, "scene target"],
+    sources: Int[Tensor, "scene source"],
+    names: tuple[str, ...] = (),
+    target_ids: tuple[tuple[int, ...], ...] = (),
 ) -> Sample:
     """Take views of rendered scenes; which ones they are is known on the device only."""
     return Sample(
         sources=_gather(rendered.views, sources),
         targets=_gather(rendered.views, targets),
         near_far=rendered.near_far,
-        scene=(),
+        scene=names,
         source_ids=(),
-        target_ids=(),
+        target_ids=target_ids,
     )
 
 

@@ -64,11 +64,9 @@ class VGGTMiniModule(pl.LightningModule):
         generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
         prediction, layers = self.predict(jitter_colours(views.images, generator))
         losses = geometry_losses(prediction, geometry_targets(views))
-        self.log("train/loss", losses.total, prog_bar=True)
-        self.log("train/camera", losses.camera, prog_bar=True)
-        self.log("train/depth", losses.depth)
-        self.log("train/points", losses.points)
-        return losses.total + self._matching_loss(layers, views)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value, prog_bar=name in ("loss", "camera"))
+        return losses["loss"] + self._matching_loss(layers, views)
 
     def predict(self, images: Tensor) -> tuple[VGGTPrediction, tuple[Tensor, ...]]:
         """Run the network in its training precision; return also the layers that heads read."""
@@ -92,10 +90,7 @@ class VGGTMiniModule(pl.LightningModule):
         """AdamW on network and matching heads, scheduled per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
         optimizer, schedule = build_optimizer(trained, self.config.optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Update the weights, then their average, before anything can be saved."""

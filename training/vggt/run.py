@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import LambdaCallback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.procedural.config import ProceduralConfig
@@ -60,21 +60,6 @@ def _source(config: MiniTrainingConfig) -> SceneSource:
     return procedural_source(ProceduralConfig(**asdict(config.scenes)))
 
 
-class ExportAverage(Callback):
-    """Write the averaged weights after every validation and at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace the exported weights."""
-        assert isinstance(pl_module, VGGTMiniModule)
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            pl_module.average.save_pretrained(self.folder)
-
-    on_train_end = on_validation_end
-
-
 def _initial_network(config: MiniTrainingConfig) -> VGGT:
     """Return random weights, or those of a folder."""
     run = config.run
@@ -90,8 +75,13 @@ def _initial_network(config: MiniTrainingConfig) -> VGGT:
 
 
 def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
-    run = config.run
-    last_step = config.optimizer.max_steps
+    run, last_step = config.run, config.optimizer.max_steps
+
+    def export(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, VGGTMiniModule)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            module.average.save_pretrained(folder / "export")
+
     return pl.Trainer(
         accelerator=run.device,
         devices=run.devices,
@@ -104,7 +94,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         callbacks=[
             GradientGuard(max_bad_steps=MAX_BAD_STEPS),
             LastCheckpoint(folder / "ckpts", run.save_every),
-            ExportAverage(folder / "export"),
+            LambdaCallback(on_validation_end=export, on_train_end=export),
             # Showing a number waits for the device.
             TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],
