@@ -23,7 +23,6 @@ from datasets.replay import (
     HeldOutPlan,
     PlannedData,
     SceneRequest,
-    SceneSource,
     StepPlans,
     place_among_ranks,
 )
@@ -57,8 +56,8 @@ class ProceduralDataModule(PlannedData):
             rays_per_chunk=worlds.rays_per_chunk,
         )
         self._data, self._worlds = data, worlds
-        source = procedural_source(config)
-        super().__init__(source, replay, seed, data.batches_per_epoch or 1000, data.num_workers)
+        epoch = data.batches_per_epoch or 1000
+        super().__init__(ProceduralGenerator(config), replay, seed, epoch, data.num_workers)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -105,15 +104,6 @@ class ProceduralDataModule(PlannedData):
             generator,
         )
         return _sample(rendered, targets, sources)
-
-
-def procedural_source(config: ProceduralConfig) -> SceneSource:
-    """Return the endless supply of procedural scenes."""
-    planner = ProceduralGenerator(config, "cpu")
-    return SceneSource(
-        lambda request: planner.prepare(*request),
-        lambda device: ProceduralGenerator(config, device).render,
-    )
 
 
 def draw_views(

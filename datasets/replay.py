@@ -8,7 +8,6 @@ Workers plan, the training device renders, and several steps use each rendered b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -16,6 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.procedural.config import ReplayConfig
+from datasets.procedural.generator import ProceduralGenerator
+from datasets.procedural.worlds.planning import PreparedBatch
 from utils.devices import generator_for
 
 # Apart from the streams of the training modules.
@@ -65,25 +66,11 @@ class SceneRequest(NamedTuple):
     difficulty: float
 
 
-@dataclass(frozen=True)
-class SceneSource:
-    """A supply of scenes in two stages."""
-
-    prepare: Callable[[SceneRequest], Any]
-    """Plans scenes on the CPU; what it returns travels from a worker process to the trainer."""
-    make_renderer: Callable[[torch.device], Callable[[Any], Any]]
-    """Returns, for a device, what renders a plan."""
-
-    def sample(self, request: SceneRequest, device: torch.device) -> Any:  # noqa: ANN401
-        """Plan and render."""
-        return self.make_renderer(device)(self.prepare(request))
-
-
 class HeldOutPlan(NamedTuple):
     """What the loader brings to a validation step."""
 
     scene_ids: Sequence[int]
-    plan: Any
+    plan: PreparedBatch
 
 
 class StepPlans(NamedTuple):
@@ -97,14 +84,14 @@ class StepPlans(NamedTuple):
 class PlannedScenes(Dataset[StepPlans | HeldOutPlan]):
     """Plans of the requests of a training step, or of one request for held-out scenes."""
 
-    def __init__(self, prepare: Callable[[SceneRequest], Any]) -> None:
+    def __init__(self, prepare: Callable[..., PreparedBatch]) -> None:
         self._prepare = prepare
 
     def __getitem__(self, item: StepPlans | SceneRequest) -> StepPlans | HeldOutPlan:
         """Plan what a sampler asks for."""
         if isinstance(item, SceneRequest):
-            return HeldOutPlan(item.scene_ids, self._prepare(item))
-        plans = {number: self._prepare(request) for number, request in item.batches.items()}
+            return HeldOutPlan(item.scene_ids, self._prepare(*item))
+        plans = {number: self._prepare(*request) for number, request in item.batches.items()}
         return StepPlans(item.step, plans)
 
 
@@ -134,14 +121,19 @@ class PlannedData(pl.LightningDataModule):
     """Training and held-out scenes that workers plan and the training device renders."""
 
     def __init__(
-        self, source: SceneSource, replay: ReplayConfig, seed: int, epoch: int, num_workers: int
+        self,
+        planner: ProceduralGenerator,
+        replay: ReplayConfig,
+        seed: int,
+        epoch: int,
+        num_workers: int,
     ) -> None:
         """Wire the data; an ``epoch`` has so many steps on this rank."""
         super().__init__()
-        self._source, self._replay, self._seed = source, replay, seed
+        self._planner, self._replay, self._seed = planner, replay, seed
         self._epoch, self._num_workers = epoch, num_workers
         self._rendered = RenderedBatches(replay)
-        self._renderer: Callable[[Any], Any] | None = None
+        self._renderer: ProceduralGenerator | None = None
 
     def request(self, batch: int) -> SceneRequest:
         """Return the scenes of a numbered training batch on this rank."""
@@ -172,11 +164,11 @@ class PlannedData(pl.LightningDataModule):
         """Render plans, and return the batch that the step trains on."""
         assert self.trainer is not None
         if self._renderer is None:
-            self._renderer = self._source.make_renderer(self.trainer.strategy.root_device)
+            self._renderer = self._planner.on(self.trainer.strategy.root_device)
         if isinstance(batch, HeldOutPlan):
-            return self._renderer(batch.plan)
+            return self._renderer.render(batch.plan)
         assert batch.step == self.trainer.global_step, "the loader has lost step with the run"
-        return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer)
+        return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer.render)
 
     def _next_steps(self, count: int) -> Iterator[StepPlans]:
         assert self.trainer is not None
@@ -191,7 +183,7 @@ class PlannedData(pl.LightningDataModule):
     ) -> DataLoader[Any]:
         """Return a loader that plans ahead in worker processes."""
         return DataLoader(
-            PlannedScenes(self._source.prepare),
+            PlannedScenes(self._planner.prepare),
             batch_size=None,
             sampler=sampler,
             num_workers=num_workers,

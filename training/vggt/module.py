@@ -90,7 +90,10 @@ class VGGTMiniModule(pl.LightningModule):
         """AdamW on network and matching heads, scheduled per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
         optimizer, schedule = build_optimizer(trained, self.config.optimizer)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Update the weights, then their average, before anything can be saved."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,8 +11,7 @@ from pytorch_lightning.callbacks import LambdaCallback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.procedural.config import ProceduralConfig
-from datasets.procedural_data import procedural_source
-from datasets.replay import SceneSource
+from datasets.procedural.generator import ProceduralGenerator
 from models.vggt.network import VGGT, random_vggt
 from training.callbacks import GradientGuard
 from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
@@ -33,18 +31,20 @@ LAYER_SCALE = 1.0
 scratch it halves the speed at which matching is learnt."""
 
 
-def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = None) -> Path:
+def run_mini_training(
+    config: MiniTrainingConfig, planner: ProceduralGenerator | None = None
+) -> Path:
     """Train, by default on procedural scenes, and return the folder of the averaged weights."""
     run = config.run
     folder = check_output_folder(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config, run.ckpt) if run.ckpt else None
     network = _initial_network(config)
-    source = source or _source(config)
+    planner = planner or _generator(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.training_seed)
         module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    trainer.fit(module, MiniData(config, source), ckpt_path=resume, weights_only=True)
+    trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
     return folder / "export"
 
 
@@ -52,12 +52,13 @@ def evaluate_folder(config: MiniTrainingConfig) -> str:
     """Return a table of the held-out metrics of exported weights beside trivial ones."""
     (device,) = choose_devices(config.run.device)
     network = VGGT.from_pretrained(str(config.run.evaluate)).to(device)
-    sample = partial(_source(config).sample, device=device)
-    return "\n".join(comparison_table(network, sample, config.held_out))
+    return "\n".join(comparison_table(network, _generator(config, device), config.held_out))
 
 
-def _source(config: MiniTrainingConfig) -> SceneSource:
-    return procedural_source(ProceduralConfig(**asdict(config.scenes)))
+def _generator(
+    config: MiniTrainingConfig, device: torch.device | str = "cpu"
+) -> ProceduralGenerator:
+    return ProceduralGenerator(ProceduralConfig(**asdict(config.scenes)), device)
 
 
 def _initial_network(config: MiniTrainingConfig) -> VGGT:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
     SceneRequest,
-    SceneSource,
     place_among_ranks,
 )
 from training.vggt.config import (
@@ -88,9 +88,9 @@ def held_out_requests(
 class MiniData(PlannedData):
     """Training and held-out scenes of the small backbone; an epoch ends with a validation."""
 
-    def __init__(self, config: MiniTrainingConfig, source: SceneSource) -> None:
+    def __init__(self, config: MiniTrainingConfig, planner: ProceduralGenerator) -> None:
         run, self._config = config.run, config
-        super().__init__(source, config.replay, run.training_seed, run.val_every, run.num_workers)
+        super().__init__(planner, config.replay, run.training_seed, run.val_every, run.num_workers)
 
     def request(self, batch: int) -> SceneRequest:
         """Return the scenes of a numbered training batch on this rank."""

@@ -36,7 +36,7 @@ def perfect(views):
 def test_the_truth_is_the_optimum(views):
     targets, best = geometry_targets(views), perfect(views)
     lowest = geometry_losses(best, targets)
-    assert lowest.camera == 0
+    assert lowest["camera"] == 0
     worse = replace(best, depth=1.01 * best.depth)
     assert geometry_losses(worse, targets)["loss"] > lowest["loss"]
     for factor in (0.9, 1.1):
