@@ -7,7 +7,7 @@ other targets and sources from its views.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -58,11 +58,6 @@ class ProceduralDataModule(PlannedData):
         self._data, self._worlds = data, worlds
         epoch = data.batches_per_epoch or 1000
         super().__init__(ProceduralGenerator(config), replay, seed, epoch, data.num_workers)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches of an epoch on this rank."""
-        return self._epoch
 
     def request(self, batch: int) -> SceneRequest:
         """Return worlds that no other batch and no other rank sees."""
@@ -161,16 +156,12 @@ def _gather(views: Views, chosen: Int[Tensor, "scene n"]) -> Views:
     )
 
 
-@dataclass(frozen=True)
-class _RenderedPixels:
-    views: Views
-
-    def __call__(self, view: int) -> ViewPixels:
-        return ViewPixels(
-            image=self.views.images[view].permute(1, 2, 0).numpy(),
-            depth=self.views.depths[view].numpy(),
-            mask=self.views.masks[view].numpy(),
-        )
+def _rendered_pixels(views: Views, view: int) -> ViewPixels:
+    return ViewPixels(
+        image=views.images[view].permute(1, 2, 0).numpy(),
+        depth=views.depths[view].numpy(),
+        mask=views.masks[view].numpy(),
+    )
 
 
 def world_tasks(
@@ -208,5 +199,5 @@ def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
         cameras=views.cameras,
         near_far=batch.near_far[0].cpu(),
         image_size=views.size,
-        read_view=_RenderedPixels(views),
+        read_view=partial(_rendered_pixels, views),
     )

@@ -131,7 +131,7 @@ class PlannedData(pl.LightningDataModule):
         """Wire the data; an ``epoch`` has so many steps on this rank."""
         super().__init__()
         self._planner, self._replay, self._seed = planner, replay, seed
-        self._epoch, self._num_workers = epoch, num_workers
+        self.batches_per_epoch, self._num_workers = epoch, num_workers
         self._rendered = RenderedBatches(replay)
         self._renderer: ProceduralGenerator | None = None
 
@@ -145,7 +145,8 @@ class PlannedData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the run's next steps."""
-        return self._loader(StepSampler(self._epoch, self._next_steps), self._num_workers)
+        sampler = StepSampler(self.batches_per_epoch, self._next_steps)
+        return self._loader(sampler, self._num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the loader of the held-out scenes, one request at a time."""
