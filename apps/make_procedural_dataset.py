@@ -15,7 +15,7 @@ from datasets.procedural.dtu_writer import DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
 from utils.config import parse_config
 from utils.errors import run_and_report
-from utils.settings import Length, Settings
+from utils.settings import Count, Length, Settings
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DatasetConfig(Settings):
     """light settings, 0 to 6"""
     held_out: int = DtuSettings.held_out
     """scenes for validation and test"""
-    samples: int = 3
+    samples: Count = 3
     """rays per pixel"""
     device: str = "cpu"
     """where to render, such as cpu or cuda"""

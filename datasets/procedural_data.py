@@ -7,31 +7,24 @@ other targets and sources from its views.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datasets.config import DataChoice, DataConfig, HeldOutScenes
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.procedural.config import ProceduralConfig, ProceduralDataConfig, ReplayConfig
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
-from datasets.procedural.worlds.planning import PreparedBatch
 from datasets.protocols import Protocol, Region, SceneTask, plan_task
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
+    HeldOutPlan,
     PlannedData,
-    RenderedBatches,
     SceneRequest,
     StepPlans,
-    StepSampler,
     place_among_ranks,
-    plan_step,
-    scene_loader,
 )
 from datasets.views import Sample, Views
 from utils.devices import generator_for
@@ -43,72 +36,54 @@ WORLD_SIZE = (192, 256)
 _REGION = Region(depth_is_complete=True)
 
 
-class HeldOutPlan(NamedTuple):
-    """What the loader brings to a validation step."""
-
-    scene_ids: Sequence[int]
-    prepared: PreparedBatch
-
-
 class ProceduralDataModule(PlannedData):
     """Training and validation samples from procedural worlds."""
 
     def __init__(
         self, data: DataConfig, worlds: ProceduralDataConfig, replay: ReplayConfig, seed: int = 0
     ) -> None:
-        super().__init__()
         needed = max(data.max_sources + data.num_targets, data.num_source_views + 1)
         if worlds.world_views < needed:
             raise UserError(
                 f"world_views={worlds.world_views}: a sample needs {needed} views of a world "
                 "(max_sources and num_targets, or num_source_views and a target)"
             )
-        self._data, self._worlds, self._replay, self._seed = data, worlds, replay, seed
-        self._generator_config = ProceduralConfig(
+        config = ProceduralConfig(
             seed=worlds.world_seed,
             samples=worlds.world_rays,
             texture_folder=worlds.world_photos,
             rays_per_chunk=worlds.rays_per_chunk,
         )
-        self._planner = ProceduralGenerator(self._generator_config, "cpu")
-        self._renderer: ProceduralGenerator | None = None
-        self._rendered: RenderedBatches[ProceduralBatch] = RenderedBatches(replay)
+        self._data, self._worlds = data, worlds
+        epoch = data.batches_per_epoch or 1000
+        super().__init__(ProceduralGenerator(config), replay, seed, epoch, data.num_workers)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches of an epoch on this rank."""
-        return self._data.batches_per_epoch or 1000
-
-    def train_dataloader(self) -> DataLoader[StepPlans]:
-        """Return the loader of the run's next steps."""
-        assert self.trainer is not None
-        trainer = self.trainer
-        steps = StepSampler(
-            lambda: trainer.global_step,
-            self.batches_per_epoch,
-            self._replay.missing_batches,
-            lambda: self._rendered.numbers,
-        )
-        return scene_loader(partial(plan_step, self._plan), steps, self._data.num_workers)
-
-    def val_dataloader(self) -> DataLoader[HeldOutPlan]:
-        """Return this rank's share of the held-out worlds, one at a time."""
+    def request(self, batch: int) -> SceneRequest:
+        """Return worlds that no other batch and no other rank sees."""
+        data, worlds = self._data, self._worlds
         rank, world_size = place_among_ranks(self)
-        count = -(-self._worlds.val_worlds // world_size)
-        size, views = self._worlds.sizes[0], self._data.num_source_views + 1
-        ids = [(rank + place * world_size) % self._worlds.val_worlds for place in range(count)]
-        requests = [
-            SceneRequest([number], views, size, self._worlds.val_difficulty) for number in ids
-        ]
-        return scene_loader(self._plan_held_out, requests, min(1, self._data.num_workers))
+        first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
+        drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
+        size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
+        difficulty = worlds.difficulty_at(batch * self._replay.visits)
+        ids = range(first, first + data.scenes_per_batch)
+        return SceneRequest(ids, worlds.world_views, size, difficulty)
+
+    def held_out_requests(self) -> list[SceneRequest]:
+        """Return this rank's share of the held-out worlds, equally many on all ranks."""
+        worlds, (rank, world_size) = self._worlds, place_among_ranks(self)
+        count = -(-worlds.val_worlds // world_size)
+        size, views = worlds.sizes[0], self._data.num_source_views + 1
+        ids = [(rank + place * world_size) % worlds.val_worlds for place in range(count)]
+        return [SceneRequest([number], views, size, worlds.val_difficulty) for number in ids]
 
     def on_after_batch_transfer(
         self, batch: StepPlans | HeldOutPlan, dataloader_idx: int
     ) -> Sample:
         """Render, and draw targets and sources."""
+        rendered: ProceduralBatch = super().on_after_batch_transfer(batch, dataloader_idx)
         if isinstance(batch, HeldOutPlan):
-            return held_out_sample(self._render(batch.prepared), batch.scene_ids)
-        rendered = self._rendered.take(batch.step, self._seed, batch.batches, self._render)
+            return held_out_sample(rendered, batch.scene_ids)
         data, rank = self._data, place_among_ranks(self)[0]
         # The number of sources must be the same on all ranks; what they are need not.
         shared = generator_for("cpu", self._seed, SIZE_STREAM, batch.step)
@@ -123,29 +98,6 @@ class ProceduralDataModule(PlannedData):
             generator,
         )
         return _sample(rendered, targets, sources)
-
-    def _plan(self, batch: int) -> PreparedBatch:
-        return self._planner.prepare(*self._request(batch))
-
-    def _request(self, batch: int) -> SceneRequest:
-        data, worlds = self._data, self._worlds
-        rank, world_size = place_among_ranks(self)
-        first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
-        drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
-        size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
-        difficulty = worlds.difficulty_at(batch * self._replay.visits)
-        ids = range(first, first + data.scenes_per_batch)
-        return SceneRequest(ids, worlds.world_views, size, difficulty)
-
-    def _plan_held_out(self, request: SceneRequest) -> HeldOutPlan:
-        return HeldOutPlan(request.scene_ids, self._planner.prepare(*request))
-
-    def _render(self, prepared: PreparedBatch) -> ProceduralBatch:
-        if self._renderer is None:
-            assert self.trainer is not None
-            device = self.trainer.strategy.root_device
-            self._renderer = ProceduralGenerator(self._generator_config, device)
-        return self._renderer.render(prepared)
 
 
 def draw_views(
@@ -173,16 +125,16 @@ def held_out_sample(rendered: ProceduralBatch, scene_ids: Sequence[int]) -> Samp
     centers = rendered.views.cameras.centers
     distances = (centers - centers[:, :1]).norm(dim=-1)
     order = distances.argsort(1)
-    sample = _sample(rendered, order[:, :1], order[:, 1:])
-    return replace(
-        sample,
-        scene=tuple(f"world{number}" for number in scene_ids),
-        target_ids=tuple((0,) for _ in scene_ids),
-    )
+    names = tuple(f"world{number}" for number in scene_ids)
+    return _sample(rendered, order[:, :1], order[:, 1:], names, ((0,),) * len(names))
 
 
 def _sample(
-    rendered: ProceduralBatch, targets: Int[Tensor, "scene target"], sources: Int[Tensor, "scene n"]
+    rendered: ProceduralBatch,
+    targets: Int[Tensor, "scene target"],
+    sources: Int[Tensor, "scene source"],
+    names: tuple[str, ...] = (),
+    target_ids: tuple[tuple[int, ...], ...] = (),
 ) -> Sample:
     """Take views of rendered scenes; which ones they are is known on the device only."""
     rows = torch.arange(len(targets), device=targets.device)[:, None]
@@ -190,22 +142,18 @@ def _sample(
         sources=rendered.views[rows, sources],
         targets=rendered.views[rows, targets],
         near_far=rendered.near_far,
-        scene=(),
+        scene=names,
         source_ids=(),
-        target_ids=(),
+        target_ids=target_ids,
     )
 
 
-@dataclass(frozen=True)
-class _RenderedPixels:
-    views: Views
-
-    def __call__(self, view: int) -> ViewPixels:
-        return ViewPixels(
-            image=self.views.images[view].permute(1, 2, 0).numpy(),
-            depth=self.views.depths[view].numpy(),
-            mask=self.views.masks[view].numpy(),
-        )
+def _rendered_pixels(views: Views, view: int) -> ViewPixels:
+    return ViewPixels(
+        image=views.images[view].permute(1, 2, 0).numpy(),
+        depth=views.depths[view].numpy(),
+        mask=views.masks[view].numpy(),
+    )
 
 
 def world_tasks(
@@ -233,7 +181,8 @@ def world_tasks(
 
 def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
     """Turn the only scene of a rendered batch into a posed scene."""
-    views = batch.views.to("cpu")[0]
+    batched = batch.views.to("cpu")
+    views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
     ids = tuple(range(len(views.images)))
     return PosedScene(
         name=name,
@@ -242,5 +191,5 @@ def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
         cameras=views.cameras,
         near_far=batch.near_far[0].cpu(),
         image_size=views.size,
-        read_view=_RenderedPixels(views),
+        read_view=partial(_rendered_pixels, views),
     )

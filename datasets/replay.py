@@ -7,17 +7,17 @@ Workers plan, the training device renders, and several steps use each rendered b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datasets.procedural.config import ReplayConfig
+from datasets.procedural.generator import ProceduralGenerator
+from datasets.procedural.worlds.planning import PreparedBatch
 from utils.devices import generator_for
-
-BatchT = TypeVar("BatchT")
 
 # Apart from the streams of the training modules.
 BATCH_STREAM = 2
@@ -34,12 +34,12 @@ def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
     return kept[int(torch.randint(len(kept), (), generator=generator))]
 
 
-class RenderedBatches(Generic[BatchT]):
+class RenderedBatches:
     """The batches in use, on the training device."""
 
     def __init__(self, config: ReplayConfig) -> None:
         self._config = config
-        self._batches: dict[int, BatchT] = {}
+        self._batches: dict[int, Any] = {}
 
     @property
     def numbers(self) -> Collection[int]:
@@ -47,8 +47,8 @@ class RenderedBatches(Generic[BatchT]):
         return self._batches.keys()
 
     def take(
-        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], BatchT]
-    ) -> BatchT:
+        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], Any]
+    ) -> Any:  # noqa: ANN401
         """Render the new batches, drop those of no more use, return the step's batch."""
         for number, plan in plans.items():
             self._batches[number] = render(plan)
@@ -66,53 +66,48 @@ class SceneRequest(NamedTuple):
     difficulty: float
 
 
+class HeldOutPlan(NamedTuple):
+    """What the loader brings to a validation step."""
+
+    scene_ids: Sequence[int]
+    plan: PreparedBatch
+
+
 class StepPlans(NamedTuple):
     """What the loader brings to a training step."""
 
     step: int
-    batches: dict[int, Any]
-    """Plans of the batches that are to be rendered, by number."""
+    batches: Mapping[int, Any]
+    """Plans of the batches that are to be rendered, by number; in a sampler, their requests."""
 
 
-def plan_step(plan: Callable[[int], Any], item: tuple[int, tuple[int, ...]]) -> StepPlans:
-    """Plan the numbered batches that a step has to render."""
-    step, numbers = item
-    return StepPlans(step, {number: plan(number) for number in numbers})
+class PlannedScenes(Dataset[StepPlans | HeldOutPlan]):
+    """Plans of the requests of a training step, or of one request for held-out scenes."""
+
+    def __init__(self, prepare: Callable[..., PreparedBatch]) -> None:
+        self._prepare = prepare
+
+    def __getitem__(self, item: StepPlans | SceneRequest) -> StepPlans | HeldOutPlan:
+        """Plan what a sampler asks for."""
+        if isinstance(item, SceneRequest):
+            return HeldOutPlan(item.scene_ids, self._prepare(*item))
+        plans = {number: self._prepare(*request) for number, request in item.batches.items()}
+        return StepPlans(item.step, plans)
 
 
-class _Planned(Dataset[Any]):
-    def __init__(self, plan: Callable[[Any], Any]) -> None:
-        self._plan = plan
+class StepSampler(Sampler[StepPlans]):
+    """The next steps of a run, as many as an epoch has, with what each has to render."""
 
-    def __getitem__(self, item: Any) -> Any:  # noqa: ANN401
-        return self._plan(item)
-
-
-class StepSampler(Sampler[tuple[int, tuple[int, ...]]]):
-    """The next steps of a run, as many as an epoch has, and the batches each has to render."""
-
-    def __init__(
-        self,
-        current_step: Callable[[], int],
-        steps: int,
-        missing: Callable[[int, Collection[int]], tuple[int, ...]],
-        held: Callable[[], Collection[int]],
-    ) -> None:
-        self._current_step, self._steps = current_step, steps
-        self._missing, self._held = missing, held
+    def __init__(self, steps: int, next_steps: Callable[[int], Iterator[StepPlans]]) -> None:
+        self._steps, self._next_steps = steps, next_steps
 
     def __len__(self) -> int:
         """Count the steps of an epoch."""
         return self._steps
 
-    def __iter__(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+    def __iter__(self) -> Iterator[StepPlans]:
         """Count up from the present step."""
-        first = self._current_step()
-        held = set(self._held())
-        for step in range(first, first + self._steps):
-            missing = self._missing(step, held)
-            held.update(missing)
-            yield step, missing
+        return self._next_steps(self._steps)
 
 
 def place_among_ranks(data: pl.LightningDataModule) -> tuple[int, int]:
@@ -123,7 +118,39 @@ def place_among_ranks(data: pl.LightningDataModule) -> tuple[int, int]:
 
 
 class PlannedData(pl.LightningDataModule):
-    """Data whose batches are plans."""
+    """Training and held-out scenes that workers plan and the training device renders."""
+
+    def __init__(
+        self,
+        planner: ProceduralGenerator,
+        replay: ReplayConfig,
+        seed: int,
+        epoch: int,
+        num_workers: int,
+    ) -> None:
+        """Wire the data; an ``epoch`` has so many steps on this rank."""
+        super().__init__()
+        self._planner, self._replay, self._seed = planner, replay, seed
+        self.batches_per_epoch, self._num_workers = epoch, num_workers
+        self._rendered = RenderedBatches(replay)
+        self._renderer: ProceduralGenerator | None = None
+
+    def request(self, batch: int) -> SceneRequest:
+        """Return the scenes of a numbered training batch on this rank."""
+        raise NotImplementedError
+
+    def held_out_requests(self) -> Sequence[SceneRequest]:
+        """Return this rank's share of the held-out scenes."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the run's next steps."""
+        sampler = StepSampler(self.batches_per_epoch, self._next_steps)
+        return self._loader(sampler, self._num_workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the held-out scenes, one request at a time."""
+        return self._loader(self.held_out_requests(), min(1, self._num_workers))
 
     def transfer_batch_to_device(
         self,
@@ -134,21 +161,38 @@ class PlannedData(pl.LightningDataModule):
         """Leave plans on the CPU."""
         return batch
 
+    def on_after_batch_transfer(self, batch: StepPlans | HeldOutPlan, dataloader_idx: int) -> Any:  # noqa: ANN401
+        """Render plans, and return the batch that the step trains on."""
+        assert self.trainer is not None
+        if self._renderer is None:
+            self._renderer = self._planner.on(self.trainer.strategy.root_device)
+        if isinstance(batch, HeldOutPlan):
+            return self._renderer.render(batch.plan)
+        assert batch.step == self.trainer.global_step, "the loader has lost step with the run"
+        return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer.render)
 
-def scene_loader(
-    plan: Callable[[Any], Any], items: Iterable[Any], num_workers: int
-) -> DataLoader[Any]:
-    """Return a loader that plans each item ahead in worker processes."""
-    return DataLoader(
-        _Planned(plan),
-        batch_size=None,
-        sampler=items,
-        num_workers=num_workers,
-        collate_fn=_identity,
-        # Each plan in waiting keeps some 20 files open.
-        prefetch_factor=2 if num_workers else None,
-        persistent_workers=num_workers > 0,
-    )
+    def _next_steps(self, count: int) -> Iterator[StepPlans]:
+        assert self.trainer is not None
+        first, held = self.trainer.global_step, set(self._rendered.numbers)
+        for step in range(first, first + count):
+            missing = self._replay.missing_batches(step, held)
+            held.update(missing)
+            yield StepPlans(step, {number: self.request(number) for number in missing})
+
+    def _loader(
+        self, sampler: Sampler[Any] | Sequence[SceneRequest], num_workers: int
+    ) -> DataLoader[Any]:
+        """Return a loader that plans ahead in worker processes."""
+        return DataLoader(
+            PlannedScenes(self._planner.prepare),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=num_workers,
+            collate_fn=_identity,
+            # Each plan in waiting keeps some 20 files open.
+            prefetch_factor=2 if num_workers else None,
+            persistent_workers=num_workers > 0,
+        )
 
 
 def _identity(item: Any) -> Any:  # noqa: ANN401

@@ -30,6 +30,8 @@ CENTER_BONUS, CENTER_TOLERANCE = 0.1, 0.05
 DISTINCT = 0.1
 """Lead of the best score over the average candidate that counts as unmistakable."""
 
+Compared = Float[Tensor, "batch view other candidate query"]
+
 
 @dataclass(frozen=True)
 class PredictedGeometry:
@@ -173,26 +175,19 @@ def patch_descriptors(
     return (torch.cat(patches, 1) / 2**0.5).unflatten(0, grey.shape[:2])
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """Lifted pixels of every view in every other, for each candidate."""
+def _compare(
+    evidence: _Evidence, logs: Float[Tensor, "batch candidate"]
+) -> tuple[Compared, Compared, Compared]:
+    """Compare lifted pixels of every view with every other view, for each candidate.
 
-    residual: Float[Tensor, "batch view other candidate query"]
-    """Logarithm of (depth in the other view / the other view's own depth)."""
-    correlation: Float[Tensor, "batch view other candidate query"]
-    weights: Float[Tensor, "batch view other candidate query"]
-    """0 where the pixel leaves the other view."""
-    total: Float[Tensor, " batch"]
-    """Sum of the weights of one candidate if every pixel stayed in every view."""
-
-
-def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Comparison:
-    size, others = evidence.size, evidence.view_mask.sum(1) - 1
+    Returns the logarithm of (depth in the other view / the other view's own depth), the correlation
+    of the textures, and weights, 0 where the pixel leaves the other view.
+    """
     depth = rearrange(
         evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
     )
     pixels = evidence.pixels.repeat(logs.shape[1], 1)
-    lifted = reproject(pixels, depth, evidence.cameras, size, evidence.view_mask)
+    lifted = reproject(pixels, depth, evidence.cameras, evidence.size, evidence.view_mask)
     shape = {"b": len(logs), "k": logs.shape[1]}
     read = F.grid_sample(
         evidence.maps.flatten(0, 1),
@@ -204,12 +199,9 @@ def _compare(evidence: _Evidence, logs: Float[Tensor, "batch candidate"]) -> _Co
     weights = evidence.weights[:, :, None, None] * rearrange(
         lifted.seen, "b v o (k q) -> b v o k q", **shape
     )
-    return _Comparison(
-        residual=logs_of_z - logs[:, None, None, :, None] - read[..., 0],
-        correlation=(read[..., 1:] * evidence.descriptors[:, :, None, None]).sum(-1),
-        weights=weights,
-        total=evidence.weights.sum((1, 2)) * others,
-    )
+    residual = logs_of_z - logs[:, None, None, :, None] - read[..., 0]
+    correlation = (read[..., 1:] * evidence.descriptors[:, :, None, None]).sum(-1)
+    return residual, correlation, weights
 
 
 def _consistency(
@@ -217,24 +209,25 @@ def _consistency(
 ) -> Float[Tensor, "batch candidate"]:
     """Score each scale by how well depths and textures of all pairs of views agree."""
     tolerance = step.clamp_min(MIN_TOLERANCE)[:, None, None, None, None]
+    # The weights of one candidate if every pixel stayed in every view.
+    total = evidence.weights.sum((1, 2)) * (evidence.view_mask.sum(1) - 1)
     scores = []
     # A few candidates at a time bound the memory.
     for some in logs.split(8, dim=1):
-        compared = _compare(evidence, some)
-        agreement = 1 / (1 + (compared.residual / tolerance).square())
-        gain = (compared.weights * (agreement + compared.correlation) / 2).sum((1, 2, 4))
+        residual, correlation, weights = _compare(evidence, some)
+        agreement = 1 / (1 + (residual / tolerance).square())
+        gain = (weights * (agreement + correlation) / 2).sum((1, 2, 4))
         # Pixels outside the other view neither count for a scale nor improve its score.
-        known = compared.weights.sum((1, 2, 4)) + 0.2 * compared.total[:, None]
+        known = weights.sum((1, 2, 4)) + 0.2 * total[:, None]
         scores.append(gain / known.clamp_min(1e-6))
     return torch.cat(scores, 1)
 
 
 def _agreeing_share(evidence: _Evidence, log: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """Return the share of lifted pixels whose depth the other views confirm."""
-    compared = _compare(evidence, log[:, None])
-    agreement = torch.exp(-(compared.residual / (2 * MIN_TOLERANCE)).square())
-    gain = (compared.weights * agreement).sum((1, 2, 3, 4))
-    return gain / compared.weights.sum((1, 2, 3, 4)).clamp_min(1e-6)
+    residual, _, weights = _compare(evidence, log[:, None])
+    agreement = torch.exp(-(residual / (2 * MIN_TOLERANCE)).square())
+    return (weights * agreement).sum((1, 2, 3, 4)) / weights.sum((1, 2, 3, 4)).clamp_min(1e-6)
 
 
 def _best(

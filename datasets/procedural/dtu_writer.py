@@ -85,7 +85,7 @@ def _check(rig: str, settings: DtuSettings) -> None:
 def _is_complete(folder: Path, marker: str) -> bool:
     complete = folder / COMPLETE
     if complete.is_file():
-        if complete.read_text(encoding="utf-8") == marker:
+        if json.loads(complete.read_text(encoding="utf-8")) == json.loads(marker):
             return True
         raise UserError(f"{complete}: is of other settings; delete the folder or choose another.")
     if (folder / PARTIAL).is_file():

@@ -41,6 +41,10 @@ class ProceduralGenerator:
         if config.texture_folder is not None:
             self._photos = load_photos(config.texture_folder).to(self.device)
 
+    def on(self, device: torch.device | str) -> ProceduralGenerator:
+        """Return the same scenes, rendered on another device."""
+        return ProceduralGenerator(self.config, device)
+
     def sample(
         self,
         scene_ids: Sequence[int],

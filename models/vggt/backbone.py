@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -152,22 +153,8 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-class LowRankAddition(nn.Module):
-    """What is added to the output of one linear layer ("LoRA", Hu et al., 2022); 0 at first."""
-
-    def __init__(self, layer: nn.Linear, rank: int) -> None:
-        super().__init__()
-        self.down = nn.Linear(layer.in_features, rank, bias=False)
-        self.up = nn.Linear(rank, layer.out_features, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch out"]:
-        """Return the addition for an input of the layer."""
-        return self.up(self.down(x))
-
-
 class LowRankTuning(nn.Module):
-    """Additions to every linear layer in the last blocks of alternating attention."""
+    """Additions ("LoRA", Hu et al., 2022) to every linear layer in the last blocks of attention."""
 
     def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
         """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
@@ -179,9 +166,17 @@ class LowRankTuning(nn.Module):
         layers = [
             layer for block in tuned for layer in block.modules() if isinstance(layer, nn.Linear)
         ]
-        self.additions = nn.ModuleList(LowRankAddition(layer, rank) for layer in layers)
+        self.additions = nn.ModuleList(_low_rank_addition(layer, rank) for layer in layers)
         for layer, addition in zip(layers, self.additions, strict=True):
             layer.register_forward_hook(partial(_add, addition))
+
+
+def _low_rank_addition(layer: nn.Linear, rank: int) -> nn.Module:
+    """Return what is added to the output of a layer; 0 at first."""
+    down = nn.Linear(layer.in_features, rank, bias=False)
+    up = nn.Linear(rank, layer.out_features, bias=False)
+    nn.init.zeros_(up.weight)
+    return nn.Sequential(OrderedDict(down=down, up=up))
 
 
 def _add(addition: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -109,10 +109,8 @@ class Scratch(nn.Module):
         for index, width in enumerate(config.out_channels, start=1):
             adapt = nn.Conv2d(width, channels, 3, padding=1, bias=False)
             self.add_module(f"layer{index}_rn", adapt)
-        self.refinenet1 = FusionStage(channels, has_skip=True)
-        self.refinenet2 = FusionStage(channels, has_skip=True)
-        self.refinenet3 = FusionStage(channels, has_skip=True)
-        self.refinenet4 = FusionStage(channels, has_skip=False)
+        for index in range(1, 5):
+            self.add_module(f"refinenet{index}", FusionStage(channels, has_skip=index < 4))
         self.output_conv1 = nn.Conv2d(channels, channels // 2, 3, padding=1)
         hidden = nn.Conv2d(channels // 2, HIDDEN_CHANNELS, 3, padding=1)
         self.output_conv2 = nn.Sequential(hidden, nn.ReLU(), nn.Conv2d(HIDDEN_CHANNELS, out, 1))
@@ -122,12 +120,12 @@ class Scratch(nn.Module):
     ) -> Float[Tensor, "view half height width"]:
         """Fuse four layers, finest first, into one map at twice the finest layer's size."""
         adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
-        finest, fine, coarse, coarsest = adapted
-        height, width = finest.shape[-2:]
-        fused = self.refinenet4(coarsest, None, coarse.shape[-2:])
-        fused = self.refinenet3(fused, coarse, fine.shape[-2:])
-        fused = self.refinenet2(fused, fine, finest.shape[-2:])
-        return self.output_conv1(self.refinenet1(fused, finest, (2 * height, 2 * width)))
+        height, width = adapted[0].shape[-2:]
+        sizes = [(2 * height, 2 * width), *(layer.shape[-2:] for layer in adapted)]
+        fused, skips = adapted[-1], [*adapted[:-1], None]
+        for i in (3, 2, 1, 0):
+            fused = self.get_submodule(f"refinenet{i + 1}")(fused, skips[i], sizes[i])
+        return self.output_conv1(fused)
 
 
 class DptHead(nn.Module):

@@ -42,7 +42,7 @@ def test_difficulty_rises_and_stays():
 def test_scenes_are_never_seen_twice():
     data = DataConfig(dataset_name="procedural", scenes_per_batch=3)
     module = ProceduralDataModule(data, ProceduralDataConfig(), ReplayConfig())
-    ids = [scene for batch in range(50) for scene in module._request(batch).scene_ids]
+    ids = [scene for batch in range(50) for scene in module.request(batch).scene_ids]
     assert len(ids) == len(set(ids)) == 150
 
 

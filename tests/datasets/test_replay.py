@@ -33,7 +33,7 @@ def test_batches_are_a_function_of_step_and_seed():
 
 def run(config: ReplayConfig, steps: range, rendered: list[int]) -> list[str]:
     """Go through steps with nothing rendered before."""
-    batches: RenderedBatches[str] = RenderedBatches(config)
+    batches = RenderedBatches(config)
 
     def render(plan: int) -> str:
         rendered.append(plan)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from datasets.procedural.config import ReplayConfig
+from datasets.procedural.config import ReplayConfig, WorldConfig
 from models.vggt.config import VGGTConfig
-from utils.settings import Alias, Count, NonNegativeInt, Positive, Settings, Share, Within
+from utils.settings import Alias, Count, NonNegativeInt, Positive, Settings, Within
 
 MIN_VIEWS = 2
 """Fewest views of a training scene."""
@@ -48,22 +48,6 @@ class RunConfig(Settings):
     """where to compute: auto, gpu or cpu"""
     devices: str = "auto"
     """how many GPUs: a count, auto, or a list like 0,2"""
-
-
-@dataclass(frozen=True)
-class SceneConfig(Settings):
-    """The procedural scenes; see ``datasets.procedural``."""
-
-    seed: int = 0
-    """seed of all scenes"""
-    samples: Count = 4
-    """rays per pixel"""
-    rays_per_chunk: Count = 2_000_000
-    """rays that are traced at once: bounds the memory, not the result"""
-    texture_folder: str | None = None
-    """folder of photographs (JPEG or PNG) for the textures of some surfaces"""
-    photo_share: Share = 0.3
-    """share of materials that are textured with a photograph, if there are any"""
 
 
 @dataclass(frozen=True)
@@ -145,7 +129,7 @@ class MiniTrainingConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     network: VGGTConfig = field(default_factory=VGGTConfig)
-    scenes: SceneConfig = field(default_factory=SceneConfig)
+    scenes: WorldConfig = field(default_factory=WorldConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from datasets.replay import SceneRequest
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.views import Views
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
@@ -87,13 +87,13 @@ def trivial_prediction(truth: Views) -> Prediction:
 
 def evaluate_held_out(
     predict: Callable[[Views], Prediction],
-    sample: Callable[[SceneRequest], Views],
+    scenes: ProceduralGenerator,
     config: HeldOutConfig,
 ) -> dict[str, float]:
-    """Return the mean of every metric over the held-out scenes that ``sample`` renders."""
+    """Return the mean of every metric over the held-out scenes that ``scenes`` renders."""
     rows = []
     for request in held_out_requests(config):
-        views = sample(request)
+        views = scenes.sample(*request).views
         metrics = geometry_metrics(*predict(views), views)
         rows.append({name: mean * len(request.scene_ids) for name, mean in metrics.items()})
     return {name: float(sum(row[name] for row in rows)) / config.val_scenes for name in rows[0]}
@@ -107,11 +107,11 @@ def predict_geometry(network: VGGT, views: Views) -> Prediction:
 
 
 def comparison_table(
-    network: VGGT, sample: Callable[[SceneRequest], Views], config: HeldOutConfig
+    network: VGGT, scenes: ProceduralGenerator, config: HeldOutConfig
 ) -> Iterator[str]:
     """Yield the lines of a table of the network's metrics beside the trivial ones."""
-    ours = evaluate_held_out(partial(predict_geometry, network), sample, config)
-    trivial = evaluate_held_out(trivial_prediction, sample, config)
+    ours = evaluate_held_out(partial(predict_geometry, network), scenes, config)
+    trivial = evaluate_held_out(trivial_prediction, scenes, config)
     yield f"{'metric':12} {'network':>10} {'trivial':>10}"
     for name, value in ours.items():
         yield f"{name:12} {value:10.4f} {trivial[name]:10.4f}"

@@ -62,16 +62,6 @@ class GeometryTargets:
     valid: Mask
 
 
-@dataclass(frozen=True)
-class GeometryLosses:
-    """The terms, unweighted, and their weighted sum."""
-
-    total: Float[Tensor, ""]
-    camera: Float[Tensor, ""]
-    depth: Float[Tensor, ""]
-    points: Float[Tensor, ""]
-
-
 @torch.no_grad()
 def geometry_targets(views: Views) -> GeometryTargets:
     """Bring scenes to the first camera's frame and a mean distance of all points from it of one.
@@ -97,8 +87,10 @@ def geometry_targets(views: Views) -> GeometryTargets:
     )
 
 
-def geometry_losses(prediction: VGGTPrediction, targets: GeometryTargets) -> GeometryLosses:
-    """Compare all heads with the truth."""
+def geometry_losses(
+    prediction: VGGTPrediction, targets: GeometryTargets
+) -> dict[str, Float[Tensor, ""]]:
+    """Compare all heads with the truth: their weighted sum, ``loss``, and the unweighted terms."""
     assert prediction.depth is not None and prediction.depth_conf is not None
     assert prediction.world_points is not None and prediction.world_points_conf is not None
     camera = camera_loss(prediction.pose_encodings, targets.pose_enc)
@@ -108,7 +100,8 @@ def geometry_losses(prediction: VGGTPrediction, targets: GeometryTargets) -> Geo
     point_errors = (prediction.world_points - targets.points) * inverse_depth[..., None]
     depth = dense_loss(depth_errors, prediction.depth_conf, targets.valid)
     points = dense_loss(point_errors, prediction.world_points_conf, targets.valid)
-    return GeometryLosses(CAMERA_WEIGHT * camera + depth + points, camera, depth, points)
+    total = CAMERA_WEIGHT * camera + depth + points
+    return {"loss": total, "camera": camera, "depth": depth, "points": points}
 
 
 def camera_loss(pose_encodings: Sequence[Poses], truth: Poses) -> Float[Tensor, ""]:

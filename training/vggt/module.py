@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from datasets.replay import RenderedBatches, StepPlans
+from datasets.procedural.generator import ProceduralBatch
 from datasets.views import Views
 from models.vggt.network import VGGT, VGGTPrediction
 from training.optimization import ResumableSchedule, warmup_cosine
@@ -48,45 +48,25 @@ class VGGTMiniModule(pl.LightningModule):
     trainer must not add autocast of its own, since cameras and points need full precision.
     """
 
-    def __init__(
-        self,
-        network: VGGT,
-        make_renderer: Callable[[torch.device], Callable[[Any], Views]],
-        config: MiniTrainingConfig,
-    ) -> None:
-        """Wire a run; ``make_renderer`` is called once, with the device of this process."""
+    def __init__(self, network: VGGT, config: MiniTrainingConfig) -> None:
         super().__init__()
         self.network = network
         self.average: VGGT = deepcopy(network).requires_grad_(False).eval()
         self.matching = MatchingHeads(network.config.token_dim)
         self.attention = AttentionSupervision(network.aggregator)
-        self.rendered: RenderedBatches[Views] = RenderedBatches(config.replay)
-        self._make_renderer = make_renderer
-        self._renderer: Callable[[Any], Views] | None = None
         self.config = config
 
-    def render(self, prepared: Any) -> Views:  # noqa: ANN401
-        """Render planned scenes on this process's device."""
-        if self._renderer is None:
-            self._renderer = self._make_renderer(self.device)
-        return self._renderer(prepared)
-
-    def training_step(self, batch: StepPlans, batch_idx: int) -> Tensor:
-        """Render scenes, predict their geometry and compare it with the truth."""
-        step, plans = batch
-        assert step == self.global_step, "the loader has lost step with the run"
-        seed = self.config.run.training_seed
-        views = self.rendered.take(step, seed, plans, self.render)
+    def training_step(self, batch: ProceduralBatch, batch_idx: int) -> Tensor:
+        """Predict the geometry of rendered scenes and compare it with the truth."""
+        views, step, seed = batch.views, self.global_step, self.config.run.training_seed
         order = generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank)
         views = views.take(torch.randperm(views.images.shape[1], generator=order).tolist())
         generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
         prediction, layers = self.predict(jitter_colours(views.images, generator))
         losses = geometry_losses(prediction, geometry_targets(views))
-        self.log("train/loss", losses.total, prog_bar=True)
-        self.log("train/camera", losses.camera, prog_bar=True)
-        self.log("train/depth", losses.depth)
-        self.log("train/points", losses.points)
-        return losses.total + self._matching_loss(layers, views)
+        for name, value in losses.items():
+            self.log(f"train/{name}", value, prog_bar=name in ("loss", "camera"))
+        return losses["loss"] + self._matching_loss(layers, views)
 
     def predict(self, images: Tensor) -> tuple[VGGTPrediction, tuple[Tensor, ...]]:
         """Run the network in its training precision; return also the layers that heads read."""
@@ -98,9 +78,9 @@ class VGGTMiniModule(pl.LightningModule):
         prediction = replace(dense, pose_enc=camera.pose_enc, pose_encodings=camera.pose_encodings)
         return prediction, tuple(layer[:, :, patch_start:] for layer in layers)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+    def validation_step(self, batch: ProceduralBatch, batch_idx: int) -> None:
         """Evaluate the averaged weights on held-out scenes."""
-        views = self.render(batch)
+        views = batch.views
         metrics = geometry_metrics(*predict_geometry(self.average, views), views)
         for name, value in metrics.items():
             on_bar = name in ("abs_rel", "auc_30")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import LambdaCallback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 from models.vggt.network import VGGT, random_vggt
 from training.callbacks import GradientGuard
 from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
-from training.vggt.scenes import MiniData, SceneSource, procedural_source
+from training.vggt.scenes import MiniData
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices
 from utils.errors import UserError
@@ -30,19 +31,20 @@ LAYER_SCALE = 1.0
 scratch it halves the speed at which matching is learnt."""
 
 
-def run_mini_training(config: MiniTrainingConfig, source: SceneSource | None = None) -> Path:
+def run_mini_training(
+    config: MiniTrainingConfig, planner: ProceduralGenerator | None = None
+) -> Path:
     """Train, by default on procedural scenes, and return the folder of the averaged weights."""
     run = config.run
     folder = check_output_folder(Path(run.save_dir) / run.expname)
     resume = _checked_resume(config, run.ckpt) if run.ckpt else None
     network = _initial_network(config)
-    source = source or procedural_source(config.scenes)
+    planner = planner or _generator(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.training_seed)
-        module = VGGTMiniModule(network, source.make_renderer, config)
+        module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    data = MiniData(config, source.prepare, lambda: module.rendered.numbers)
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
     return folder / "export"
 
 
@@ -50,23 +52,13 @@ def evaluate_folder(config: MiniTrainingConfig) -> str:
     """Return a table of the held-out metrics of exported weights beside trivial ones."""
     (device,) = choose_devices(config.run.device)
     network = VGGT.from_pretrained(str(config.run.evaluate)).to(device)
-    sample = partial(procedural_source(config.scenes).sample, device=device)
-    return "\n".join(comparison_table(network, sample, config.held_out))
+    return "\n".join(comparison_table(network, _generator(config, device), config.held_out))
 
 
-class ExportAverage(Callback):
-    """Write the averaged weights after every validation and at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Replace the exported weights."""
-        assert isinstance(pl_module, VGGTMiniModule)
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            pl_module.average.save_pretrained(self.folder)
-
-    on_train_end = on_validation_end
+def _generator(
+    config: MiniTrainingConfig, device: torch.device | str = "cpu"
+) -> ProceduralGenerator:
+    return ProceduralGenerator(ProceduralConfig(**asdict(config.scenes)), device)
 
 
 def _initial_network(config: MiniTrainingConfig) -> VGGT:
@@ -84,8 +76,13 @@ def _initial_network(config: MiniTrainingConfig) -> VGGT:
 
 
 def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
-    run = config.run
-    last_step = config.optimizer.max_steps
+    run, last_step = config.run, config.optimizer.max_steps
+
+    def export(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, VGGTMiniModule)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            module.average.save_pretrained(folder / "export")
+
     return pl.Trainer(
         accelerator=run.device,
         devices=run.devices,
@@ -98,7 +95,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         callbacks=[
             GradientGuard(max_bad_steps=MAX_BAD_STEPS),
             LastCheckpoint(folder / "ckpts", run.save_every),
-            ExportAverage(folder / "export"),
+            LambdaCallback(on_validation_end=export, on_train_end=export),
             # Showing a number waits for the device.
             TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],

@@ -5,34 +5,22 @@ This is a function of the step alone, so that resumed runs go on exactly and dev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
 
-from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.replay import (
     FIRST_TRAINING_SCENE,
     PlannedData,
     SceneRequest,
-    StepSampler,
     place_among_ranks,
-    scene_loader,
 )
-from datasets.replay import (
-    plan_step as plan_batches,
-)
-from datasets.views import Views
 from training.vggt.config import (
     MIN_VIEWS,
     CurriculumConfig,
     HeldOutConfig,
     MiniTrainingConfig,
-    SceneConfig,
 )
 from utils.devices import generator_for
 
@@ -40,32 +28,6 @@ END_DIFFICULTY = 1.0
 VAL_DIFFICULTY = 0.5
 VAL_BATCH = 16
 """Held-out scenes in one go."""
-
-
-@dataclass(frozen=True)
-class SceneSource:
-    """A supply of scenes in two stages."""
-
-    prepare: Callable[[SceneRequest], Any]
-    """Plans scenes on the CPU; what it returns travels from a worker process to the trainer."""
-    make_renderer: Callable[[torch.device], Callable[[Any], Views]]
-    """Returns, for a device, what turns a plan into views with batch axes (scene, view)."""
-
-    def sample(self, request: SceneRequest, device: torch.device) -> Views:
-        """Plan and render."""
-        return self.make_renderer(device)(self.prepare(request))
-
-
-def procedural_source(config: SceneConfig) -> SceneSource:
-    """Return the endless supply of procedural scenes."""
-    settings = ProceduralConfig(**asdict(config))
-    planner = ProceduralGenerator(settings, "cpu")
-
-    def make_renderer(device: torch.device) -> Callable[[Any], Views]:
-        generator = ProceduralGenerator(settings, device)
-        return lambda prepared: generator.render(prepared).views
-
-    return SceneSource(lambda request: planner.prepare(*request), make_renderer)
 
 
 @dataclass(frozen=True)
@@ -124,44 +86,21 @@ def held_out_requests(
 
 
 class MiniData(PlannedData):
-    """Plans of training and held-out scenes for this process; an epoch ends with a validation."""
+    """Training and held-out scenes of the small backbone; an epoch ends with a validation."""
 
-    def __init__(
-        self,
-        config: MiniTrainingConfig,
-        prepare: Callable[[SceneRequest], Any],
-        held_batches: Callable[[], Collection[int]],
-    ) -> None:
-        """Wire the data; ``held_batches`` returns which batches the trainer has rendered."""
-        super().__init__()
-        self._config, self._prepare, self._held_batches = config, prepare, held_batches
-        self._replay = config.replay
+    def __init__(self, config: MiniTrainingConfig, planner: ProceduralGenerator) -> None:
+        run, self._config = config.run, config
+        super().__init__(planner, config.replay, run.training_seed, run.val_every, run.num_workers)
 
-    def train_dataloader(self) -> DataLoader:
-        """Return the run's next steps."""
-        assert self.trainer is not None
-        trainer, run = self.trainer, self._config.run
-        steps = StepSampler(
-            lambda: trainer.global_step,
-            run.val_every,
-            self._replay.missing_batches,
-            self._held_batches,
-        )
-        return scene_loader(partial(plan_batches, self._plan), steps, run.num_workers)
+    def request(self, batch: int) -> SceneRequest:
+        """Return the scenes of a numbered training batch on this rank."""
+        step, patch = batch * self._replay.visits, self._config.network.patch_size
+        plan = plan_step(self._config.curriculum, step, patch, self._seed)
+        return plan.request(batch, *place_among_ranks(self))
 
-    def val_dataloader(self) -> DataLoader:
+    def held_out_requests(self) -> list[SceneRequest]:
         """Return this rank's share of the held-out scenes."""
-        assert self.trainer is not None
-        requests = held_out_requests(
-            self._config.held_out, self.trainer.global_rank, self.trainer.world_size
-        )
-        return scene_loader(self._prepare, requests, min(1, self._config.run.num_workers))
-
-    def _plan(self, batch: int) -> Any:  # noqa: ANN401
-        config = self._config
-        patch, seed = config.network.patch_size, config.run.training_seed
-        plan = plan_step(config.curriculum, batch * config.replay.visits, patch, seed)
-        return self._prepare(plan.request(batch, *place_among_ranks(self)))
+        return held_out_requests(self._config.held_out, *place_among_ranks(self))
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

@@ -140,24 +140,21 @@ def _wood(p: Place) -> Layers:
     return p.faded(wave * wave, 0.4), p.faded(0.25 * fibre, 0.1, 9)
 
 
-def _courses(p: Place) -> tuple[Values, Values]:
-    """Return u in rows that are shifted against each other, and each cell's own hash."""
+def _courses(p: Place, half_u: Values | float, half_v: Values | float) -> tuple[Values, Values]:
+    """Lay cells in rows that are shifted against each other; returns their hash, and joints."""
     u = p.u / p.aspect + 0.5 * (whole(p.v) % 2).float() * (p.aspect > 1.05)
-    return u, p.hash(u, p.v)
+    joint_u = 1 - _bar(u, half_u, p.footprint / p.aspect)
+    return p.hash(u, p.v), torch.maximum(joint_u, 1 - _bar(p.v, half_v, p.footprint))
 
 
 def _brick(p: Place) -> Layers:
-    u, own = _courses(p)
-    joint_u = 1 - _bar(u, 0.5 - p.detail / p.aspect, p.footprint / p.aspect)
-    joint = torch.maximum(joint_u, 1 - _bar(p.v, 0.5 - p.detail, p.footprint))
+    own, joint = _courses(p, 0.5 - p.detail / p.aspect, 0.5 - p.detail)
     return p.faded(joint, 3 * p.detail), own * (1 - joint)
 
 
 def _planks(p: Place) -> Layers:
-    u, own = _courses(p)
+    own, joint = _courses(p, 0.492, 0.485)
     grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * own + 4 * p.detail * p.cloud).sin()
-    joint_u = 1 - _bar(u, 0.492, p.footprint / p.aspect)
-    joint = torch.maximum(joint_u, 1 - _bar(p.v, 0.485, p.footprint))
     blend = (0.6 * own + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
     return blend, p.faded(joint, 0.03)
 

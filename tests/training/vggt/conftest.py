@@ -4,7 +4,8 @@ import pytest
 import torch
 from tiny_models import SMALLEST_VGGT
 
-from datasets.procedural.config import ReplayConfig
+from datasets.procedural.config import ProceduralConfig, ReplayConfig
+from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
 from datasets.views import Views
 from training.vggt.config import (
     CurriculumConfig,
@@ -13,7 +14,6 @@ from training.vggt.config import (
     OptimizerConfig,
     RunConfig,
 )
-from training.vggt.scenes import SceneSource
 from utils.cameras import Cameras, pixel_directions, pixel_grid, rotate
 
 PLANE_DEPTH = 4.0
@@ -46,15 +46,25 @@ def plane_views(batch, views, size, seed=0):
     return Views(images, cameras, depths, depths > 0)
 
 
+class PlaneSource(ProceduralGenerator):
+    """An endless supply of planes; the first scene's number decides."""
+
+    def __init__(self):
+        super().__init__(ProceduralConfig())
+
+    def on(self, device):
+        return self
+
+    def prepare(self, scene_ids, num_views, size, difficulty, light=0):
+        return plane_views(len(scene_ids), num_views, size, seed=scene_ids[0])
+
+    def render(self, prepared):
+        return ProceduralBatch(prepared, torch.empty(len(prepared.images), 2))
+
+
 @pytest.fixture
 def plane_source():
-    """Return an endless supply of planes; the first scene's number decides."""
-
-    def prepare(request):
-        ids = request.scene_ids
-        return plane_views(len(ids), request.num_views, request.size, seed=ids[0])
-
-    return SceneSource(prepare, lambda device: lambda views: views.to(device))
+    return PlaneSource()
 
 
 @pytest.fixture

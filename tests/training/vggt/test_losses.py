@@ -36,12 +36,12 @@ def perfect(views):
 def test_the_truth_is_the_optimum(views):
     targets, best = geometry_targets(views), perfect(views)
     lowest = geometry_losses(best, targets)
-    assert lowest.camera == 0
+    assert lowest["camera"] == 0
     worse = replace(best, depth=1.01 * best.depth)
-    assert geometry_losses(worse, targets).total > lowest.total
+    assert geometry_losses(worse, targets)["loss"] > lowest["loss"]
     for factor in (0.9, 1.1):
         other = replace(best, depth_conf=factor * best.depth_conf)
-        assert geometry_losses(other, targets).total > lowest.total
+        assert geometry_losses(other, targets)["loss"] > lowest["loss"]
 
 
 def test_camera_loss_by_hand():
@@ -119,8 +119,8 @@ def test_invalid_pixels_change_nothing_not_even_as_nan(views):
     depth.requires_grad_(True)
     clean = geometry_losses(prediction, targets)
     dirty = geometry_losses(replace(prediction, depth=depth), targets)
-    torch.testing.assert_close(dirty.total, clean.total)
-    dirty.total.backward()
+    torch.testing.assert_close(dirty["loss"], clean["loss"])
+    dirty["loss"].backward()
     assert depth.grad is not None and depth.grad.isfinite().all()
 
 
@@ -144,7 +144,7 @@ def test_near_and_far_errors_count_alike(views):
         wrong = depth.clone()
         wrong[..., half] *= 1.1
         prediction = replace(best, depth=wrong[..., None])
-        losses.append(geometry_losses(prediction, truth).depth)
+        losses.append(geometry_losses(prediction, truth)["depth"])
     torch.testing.assert_close(losses[0], losses[1])
 
 

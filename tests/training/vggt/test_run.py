@@ -4,7 +4,6 @@ import itertools
 import signal
 import warnings
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from models.vggt.network import VGGT, random_vggt
 from training.vggt import run
 from training.vggt.evaluation import comparison_table
 from training.vggt.run import run_mini_training
-from training.vggt.scenes import SceneSource
 from utils.errors import NonFiniteTrainingError, TrainingInterrupted, UserError
 
 
@@ -101,8 +99,7 @@ def test_learns_the_plane(training_config, plane_source):
     config = with_run(replace(training_config, optimizer=optimizer), val_every=60)
     config = replace(config, replay=replace(training_config.replay, visits=1))
     network = VGGT.from_pretrained(run_mini_training(config, plane_source))
-    sample = partial(plane_source.sample, device=torch.device("cpu"))
-    lines = comparison_table(network, sample, config.held_out)
+    lines = comparison_table(network, plane_source, config.held_out)
     table = {line.split()[0]: line.split()[1:] for line in lines}
     assert float(table["abs_rel"][0]) < 0.9 * float(table["abs_rel"][1])
     assert float(table["within_125"][0]) > 0.5
@@ -142,18 +139,16 @@ def test_half_precision_trains_and_keeps_float32_state(training_config, plane_so
 def poisoned(source, bad):
     """Make the images of some rendered batches, by their number, not a number."""
 
-    def make(device):
-        render, calls = source.make_renderer(device), itertools.count()
+    render, calls = source.render, itertools.count()
 
-        def poisoned_render(prepared):
-            views = render(prepared)
-            if bad(next(calls)):
-                return replace(views, images=torch.full_like(views.images, torch.nan))
-            return views
+    def poisoned_render(prepared):
+        batch = render(prepared)
+        if bad(next(calls)):
+            batch.views.images.fill_(torch.nan)
+        return batch
 
-        return poisoned_render
-
-    return SceneSource(source.prepare, make)
+    source.render = poisoned_render
+    return source
 
 
 def test_a_non_finite_step_changes_nothing(training_config, plane_source):

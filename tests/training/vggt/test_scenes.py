@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datasets.procedural.config import ProceduralConfig
+from datasets.procedural.generator import ProceduralGenerator
 from datasets.replay import FIRST_TRAINING_SCENE, SceneRequest
 from training.vggt import scenes
-from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig, SceneConfig
+from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig
 from training.vggt.evaluation import evaluate_held_out
-from training.vggt.scenes import held_out_requests, plan_step, procedural_source
+from training.vggt.scenes import held_out_requests, plan_step
 
 CURRICULUM = CurriculumConfig(ramp_steps=100, ramp_stages=4, patches_per_step=4000)
 
@@ -88,24 +90,26 @@ def test_held_out_scenes_are_shared_out_and_counted_once(plane_source, monkeypat
     requests = [request for rank in range(3) for request in held_out_requests(config, rank, 3)]
     assert sorted(scene for request in requests for scene in request.scene_ids) == list(range(7))
     seen: list[int] = []
+    sample = plane_source.sample
 
-    def counting(request):
-        seen.extend(request.scene_ids)
-        return plane_source.sample(request, torch.device("cpu"))
+    def counting(scene_ids, *rest):
+        seen.extend(scene_ids)
+        return sample(scene_ids, *rest)
 
     def cheat(views):
         return views.depths, torch.ones(*views.depths.shape[:2], 9)
 
-    metrics = evaluate_held_out(cheat, counting, config)
+    plane_source.sample = counting
+    metrics = evaluate_held_out(cheat, plane_source, config)
     assert seen == list(range(7))
     assert metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
     assert metrics["within_103"] == 1
 
 
 def test_procedural_scenes_arrive():
-    source = procedural_source(SceneConfig())
+    source = ProceduralGenerator(ProceduralConfig())
     request = SceneRequest(range(2), 2, (14, 28), 0.0)
-    views = source.sample(request, torch.device("cpu"))
+    views = source.sample(*request).views
     assert views.images.shape == (2, 2, 3, 14, 28)
-    again = source.make_renderer(torch.device("cpu"))(source.prepare(request))
-    assert torch.equal(views.images, again.images)
+    again = source.on("cpu").render(source.prepare(*request))
+    assert torch.equal(views.images, again.views.images)
