@@ -89,7 +89,7 @@ class FineTuningModule(pl.LightningModule):
         )
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
         proposal = proposal_loss(rendering, planes, drawn.valid, config.optimizer.guide_weight)
-        return {"loss": losses.total + proposal, "squared_error": losses.fine.detach()}
+        return {"loss": losses["total"] + proposal, "squared_error": losses["fine"].detach()}
 
     def _targets(self, order: Int[Tensor, " target"]) -> Views:
         scene = self.scene

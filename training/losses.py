@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,19 +24,6 @@ PatchDistance = Callable[
 """Compares images in [0, 1], differentiably."""
 
 
-@dataclass(frozen=True)
-class RenderingLosses:
-    """Loss terms, before weighting, and their weighted sum."""
-
-    fine: Float[Tensor, ""]
-    coarse: Float[Tensor, ""]
-    depth: Float[Tensor, ""]
-    planes: Float[Tensor, ""]
-    ssim: Float[Tensor, ""]
-    lpips: Float[Tensor, ""]
-    total: Float[Tensor, ""]
-
-
 def rendering_losses(
     rendering: Rendering,
     truth: TargetRays,
@@ -45,9 +31,10 @@ def rendering_losses(
     config: LossConfig,
     lindisp: bool = False,
     perceptual: PatchDistance | None = None,
-) -> RenderingLosses:
+) -> dict[str, Float[Tensor, ""]]:
     """Compare a rendering ``(batch, target, ray)``, with its coarse pass, with the truth.
 
+    Returns fine, coarse, depth, planes, ssim and lpips before weighting, and their weighted total.
     Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their weight is.
     The unit of depth errors is a scene's depth range.
     """
@@ -63,14 +50,22 @@ def rendering_losses(
         "coarse": _color_error(coarse.rgb, truth),
         "depth": _masked_mean(depth_error, known),
         "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
-        **_patch_terms(rendering.fine.rgb, truth, config, perceptual),
+        **dict.fromkeys(("ssim", "lpips"), coarse.rgb.new_zeros(())),
     }
+    if truth.num_patches:
+        ours, theirs = (truth.patches(x.float()) for x in (rendering.fine.rgb, truth.rgb))
+        whole = truth.whole_patches()
+        if config.ssim_weight and truth.patch_size >= SSIM_WINDOW:
+            values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
+            terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
+        if config.lpips_weight and perceptual is not None:
+            terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
     weights = (
         *(1.0, config.coarse_weight, config.depth_weight, config.plane_weight),
         *(config.ssim_weight, config.lpips_weight),
     )
     weighted = [weight * term for weight, term in zip(weights, terms.values(), strict=True)]
-    return RenderingLosses(**terms, total=torch.stack(weighted).sum())
+    return {**terms, "total": torch.stack(weighted).sum()}
 
 
 def plane_entropy(
@@ -125,26 +120,6 @@ def perceptual_loss(weights: str | None = None) -> PatchDistance | None:
     """Return LPIPS, or ``None`` and a note on how to get its weights, VGG-16's file."""
     file = find_perceptual_weights(weights)
     return None if file is None else PerceptualDistance(file).of_patches
-
-
-def _patch_terms(
-    rgb: Float[Tensor, "batch target ray 3"],
-    truth: TargetRays,
-    config: LossConfig,
-    perceptual: PatchDistance | None,
-) -> dict[str, Float[Tensor, ""]]:
-    zero = rgb.new_zeros(())
-    terms = {"ssim": zero, "lpips": zero}
-    if not truth.num_patches:
-        return terms
-    ours, theirs = truth.patches(rgb.float()), truth.patches(truth.rgb.float())
-    whole = truth.whole_patches()
-    if config.ssim_weight and truth.patch_size >= SSIM_WINDOW:
-        values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
-        terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
-    if config.lpips_weight and perceptual is not None:
-        terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
-    return terms
 
 
 def _color_error(rgb: Float[Tensor, "batch target ray 3"], truth: TargetRays) -> Float[Tensor, ""]:
