@@ -17,7 +17,7 @@ from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
-from evaluation.scores import PerceptualDistance, find_perceptual_weights
+from evaluation.scores import find_perceptual_distance
 from models.checkpoint import read_checkpoint
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
@@ -44,8 +44,7 @@ def evaluate(config: EvaluationConfig) -> Report:
         config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = read_tasks(config.data, config.held_out, devices[0])
-    weights = find_perceptual_weights(config.output.lpips_weights)
-    perceptual = PerceptualDistance(weights, devices[0]) if weights else None
+    perceptual = find_perceptual_distance(config.output.lpips_weights, devices[0])
     how = (config.model.chunk, config.model.bf16)
     renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes, unit = {}, LengthUnit()
@@ -66,7 +65,7 @@ def evaluate(config: EvaluationConfig) -> Report:
             "backbone": asdict(checkpoint.backbone_config),
             "backbone_fingerprint": checkpoint.backbone_fingerprint,
         },
-        "lpips": str(weights) if weights else "left out: no weights on this machine",
+        "lpips": str(perceptual.weights) if perceptual else "left out: no weights on this machine",
         "ssim": "scikit-image, 7x7 uniform window, data range 1",
         "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",
         "device": torch.cuda.get_device_name(devices[0]) if devices[0].type == "cuda" else "cpu",

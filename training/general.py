@@ -16,7 +16,7 @@ from torch import Tensor
 from datasets.data_module import SceneDataModule
 from datasets.procedural_data import ProceduralDataModule
 from datasets.views import Sample
-from evaluation.scores import mean_depth_error, psnr, psnr_from_mse
+from evaluation.scores import find_perceptual_distance, mean_depth_error, psnr, psnr_from_mse
 from models.checkpoint import Checkpoint, general_content, read_checkpoint
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
@@ -28,7 +28,7 @@ from training.checkpointing import (
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
-from training.losses import perceptual_loss, rendering_losses
+from training.losses import rendering_losses
 from training.optimization import build_optimizer
 from training.ray_batches import (
     draw_target_rays,
@@ -146,7 +146,7 @@ class GeneralModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
-        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
+        self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
         self.depth_errors = torch.zeros(2)
         """Sum and count of the known depth errors of this validation, on this rank."""
 

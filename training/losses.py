@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
-from evaluation.scores import PerceptualDistance, find_perceptual_weights
+from evaluation.scores import ImageDistance
 from models.ray_sampling import DepthPlanes, interpolate
 from models.vggt_nerf import Rendering
 from training.config import LossConfig
 from training.ray_batches import TargetRays
 
 SSIM_WINDOW = 7
-
-PatchDistance = Callable[
-    [Float[Tensor, "patch 3 side side"], Float[Tensor, "patch 3 side side"]],
-    Float[Tensor, " patch"],
-]
-"""Compares images in [0, 1], differentiably."""
 
 
 def rendering_losses(
@@ -30,7 +22,7 @@ def rendering_losses(
     near_far: Float[Tensor, "batch 2"],
     config: LossConfig,
     lindisp: bool = False,
-    perceptual: PatchDistance | None = None,
+    perceptual: ImageDistance | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Compare a rendering ``(batch, target, ray)``, with its coarse pass, with the truth.
 
@@ -46,8 +38,8 @@ def rendering_losses(
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
     planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
     terms = {
-        "fine": _color_error(rendering.fine.rgb, truth),
-        "coarse": _color_error(coarse.rgb, truth),
+        "fine": _masked_mean((rendering.fine.rgb - truth.rgb).square().mean(-1), truth.valid),
+        "coarse": _masked_mean((coarse.rgb - truth.rgb).square().mean(-1), truth.valid),
         "depth": _masked_mean(depth_error, known),
         "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
         **dict.fromkeys(("ssim", "lpips"), coarse.rgb.new_zeros(())),
@@ -60,10 +52,7 @@ def rendering_losses(
             terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
         if config.lpips_weight and perceptual is not None:
             terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
-    weights = (
-        *(1.0, config.coarse_weight, config.depth_weight, config.plane_weight),
-        *(config.ssim_weight, config.lpips_weight),
-    )
+    weights = (1.0, *vars(config).values())
     weighted = [weight * term for weight, term in zip(weights, terms.values(), strict=True)]
     return {**terms, "total": torch.stack(weighted).sum()}
 
@@ -114,16 +103,6 @@ def rebin(
     """Sum weights over other bins of the same range, as if each was spread evenly over its own."""
     mass = torch.cat([torch.zeros_like(weights[..., :1]), weights.cumsum(-1)], -1)
     return interpolate(new_edges, t_edges, mass).diff(dim=-1)
-
-
-def perceptual_loss(weights: str | None = None) -> PatchDistance | None:
-    """Return LPIPS, or ``None`` and a note on how to get its weights, VGG-16's file."""
-    file = find_perceptual_weights(weights)
-    return None if file is None else PerceptualDistance(file).of_patches
-
-
-def _color_error(rgb: Float[Tensor, "batch target ray 3"], truth: TargetRays) -> Float[Tensor, ""]:
-    return _masked_mean((rgb - truth.rgb).square().mean(-1), truth.valid)
 
 
 def _masked_mean(values: Float[Tensor, "*ray"], mask: Bool[Tensor, "*ray"]) -> Float[Tensor, ""]:
