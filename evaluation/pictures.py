@@ -92,9 +92,8 @@ def comparison_sheet(
         ]
         truth = Panel(_shrink(view.true_rgb, height), f"truth, view {first.target}")
         known = view.true_depth > 0
-        true_depth = None
-        if known.any():
-            true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
+        true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
+        true_depth = true_depth if known.any() else None
         bar = Panel(color_bar(truth.picture.shape[-2], shown, scene.unit))
         if len(models) == 1:
             rows.append([*sources, truth, *models[0], *filter(None, [true_depth]), bar])

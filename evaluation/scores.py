@@ -70,8 +70,10 @@ class ViewImages:
     @staticmethod
     def pair(rendered: RenderedImages, truth: Views, view: int) -> ViewImages:
         """Put a rendering beside its truth; both have one batch axis (view)."""
-        predicted = (x[view].float() for x in (rendered.rgb, rendered.depth, rendered.opacity))
-        return ViewImages(*predicted, truth.images[view], truth.depths[view], truth.masks[view])
+        predicted = rendered.rgb[view], rendered.depth[view], rendered.opacity[view]
+        rgb, depth, opacity = (part.float() for part in predicted)
+        true = truth.images[view], truth.depths[view], truth.masks[view]
+        return ViewImages(rgb, depth, opacity, *true)
 
     @property
     def solid(self) -> Bool[Tensor, "height width"]:

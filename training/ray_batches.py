@@ -53,7 +53,9 @@ def draw_target_rays(
     """Draw patches and single pixels uniformly from every target ``(batch, target)``."""
     height, width = targets.size
     side, device = config.patch_size, targets.images.device
-    count = config.num_patches(rays_per_target, targets.size)
+    # No patch fits in a small image.
+    fits = side <= min(targets.size)
+    count = int(rays_per_target * config.patch_share) // side**2 if fits else 0
     shape = targets.images.shape[:2]
     corners = [
         torch.randint(last, (*shape, count), generator=generator, device=device)
@@ -66,11 +68,10 @@ def draw_target_rays(
     pick = torch.randint(height * width, single, generator=generator, device=device)
     pick = torch.cat([(rows * width + columns).flatten(2), pick], -1)
     centers = torch.stack([pick % width, pick // width], -1).to(targets.images.dtype) + 0.5
+    colors = rearrange(targets.images, "b t c h w -> b t (h w) c")
     return TargetRays(
         pixels=centers,
-        rgb=torch.take_along_dim(
-            rearrange(targets.images, "b t c h w -> b t (h w) c"), pick[..., None], 2
-        ),
+        rgb=torch.take_along_dim(colors, pick[..., None], 2),
         depth=targets.depths.flatten(2).gather(2, pick),
         valid=targets.masks.flatten(2).gather(2, pick),
         num_patches=count,
