@@ -93,7 +93,7 @@ def run_strips(config: StripConfig) -> str:
             rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk, choice.bf16)])
         # Two runs may have one name.
         results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
-    sheet = comparison_sheet(task.scene, results, task.scene.unit, choice.height)
+    sheet = comparison_sheet(task.scene, results, choice.height)
     save_small_image(choice.out, sheet, _MOST_BYTES)
     views = ", ".join(map(str, task.targets))
     return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"

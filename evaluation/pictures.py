@@ -14,7 +14,6 @@ from datasets.posed_scene import PosedScene
 from datasets.protocols import SceneTask
 from evaluation.rendering import ViewResult
 from evaluation.scores import ViewImages
-from utils.cameras import LengthUnit
 from utils.figures import DepthRange, Panel, color_bar, contact_sheet, depth_picture, robust_range
 from utils.images import colorize, save_image
 
@@ -63,22 +62,14 @@ def save_pictures(folder: Path, task: SceneTask, results: Sequence[ViewResult]) 
 
 
 def comparison_sheet(
-    scene: PosedScene,
-    results: Mapping[str, Sequence[ViewResult]],
-    unit: LengthUnit,
-    height: int = 160,
+    scene: PosedScene, results: Mapping[str, Sequence[ViewResult]], height: int
 ) -> Float[Tensor, "3 rows columns"]:
     """Compare models of one scene with the truth, and with each other.
 
     A single model makes a strip of each view: sources, truth, prediction, error and depth. Several
     make three rows of each view, with a column for each model; the sources are the first one's.
-    All depths share one range, whatever model and view.
-
-    Args:
-        scene: Gives the images of the sources.
-        results: By the model's name what it renders; the same views in the same order for all.
-        unit: In which depths are shown.
-        height: Of each picture; smaller ones stay as they are.
+    All depths share one range, whatever model and view. ``results`` are by the model's name, with
+    the same views in the same order for all. Pictures that are smaller than ``height`` stay so.
     """
     views = [result.images for model in results.values() for result in model]
     shown = robust_range(
@@ -101,10 +92,9 @@ def comparison_sheet(
         ]
         truth = Panel(_shrink(view.true_rgb, height), f"truth, view {first.target}")
         known = view.true_depth > 0
-        true_depth = None
-        if known.any():
-            true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
-        bar = Panel(color_bar(truth.picture.shape[-2], shown, unit))
+        true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
+        true_depth = true_depth if known.any() else None
+        bar = Panel(color_bar(truth.picture.shape[-2], shown, scene.unit))
         if len(models) == 1:
             rows.append([*sources, truth, *models[0], *filter(None, [true_depth]), bar])
         else:

@@ -92,20 +92,15 @@ def evaluate_scene(
     results = []
     for index, (target, sources) in enumerate(zip(task.targets, task.sources, strict=True)):
         images, *seconds = shares[index % count][index // count]
-        results.append(_measured(target, sources, images, task.region, perceptual, seconds))
+        measured = _measured(images, task.region, perceptual)
+        results.append(ViewResult(target, sources, *measured, *seconds))
     return results
 
 
 def _measured(
-    target: int,
-    sources: tuple[int, ...],
-    images: ViewImages,
-    region: Region,
-    perceptual: ImageDistance | None,
-    seconds: Sequence[float],
-) -> ViewResult:
-    scores = view_scores(images, region, perceptual)
-    return ViewResult(target, sources, describe_region(images, region), scores, images, *seconds)
+    images: ViewImages, region: Region, perceptual: ImageDistance | None
+) -> tuple[str, Scores, ViewImages]:
+    return describe_region(images, region), view_scores(images, region, perceptual), images
 
 
 def task_sample(task: SceneTask, index: int) -> Sample:
@@ -155,9 +150,9 @@ class TestViews:
         rendered = [view.cpu() for view in self.render(scene)]
         seconds = (time.perf_counter() - started) / len(rendered)
         return [
-            _measured(
-                *(number, tuple(train_ids[place] for place in sources), images),
-                *(self.region, perceptual, (0.0, seconds)),
+            ViewResult(
+                *(number, tuple(train_ids[place] for place in sources)),
+                *(*_measured(images, self.region, perceptual), 0.0, seconds),
             )
             for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
         ]

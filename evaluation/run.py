@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,8 +17,8 @@ from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
-from evaluation.scores import PerceptualDistance, find_perceptual_weights
-from models.checkpoint import Checkpoint, read_checkpoint
+from evaluation.scores import find_perceptual_distance
+from models.checkpoint import read_checkpoint
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
@@ -45,8 +44,7 @@ def evaluate(config: EvaluationConfig) -> Report:
         config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = read_tasks(config.data, config.held_out, devices[0])
-    weights = find_perceptual_weights(config.output.lpips_weights)
-    perceptual = PerceptualDistance(weights, devices[0]) if weights else None
+    perceptual = find_perceptual_distance(config.output.lpips_weights, devices[0])
     how = (config.model.chunk, config.model.bf16)
     renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes, unit = {}, LengthUnit()
@@ -58,7 +56,22 @@ def evaluate(config: EvaluationConfig) -> Report:
         scenes[task.scene.name] = row
         if config.output.save_images:
             save_pictures(Path(config.output.save_images), task, results)
-    return full_report(scenes, _settings(config, checkpoint, devices[0], weights, unit))
+    settings = {
+        **asdict(config),
+        "checkpoint": {
+            "path": str(checkpoint.path),
+            "step": checkpoint.step,
+            "model": asdict(checkpoint.model_config),
+            "backbone": asdict(checkpoint.backbone_config),
+            "backbone_fingerprint": checkpoint.backbone_fingerprint,
+        },
+        "lpips": str(perceptual.weights) if perceptual else "left out: no weights on this machine",
+        "ssim": "scikit-image, 7x7 uniform window, data range 1",
+        "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",
+        "device": torch.cuda.get_device_name(devices[0]) if devices[0].type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    return full_report(scenes, settings)
 
 
 def read_tasks(
@@ -82,27 +95,3 @@ def _warmed_up(tasks: Iterable[SceneTask], renderers: list[Renderer]) -> Iterabl
         if renderer.device.type == "cuda":
             renderer(task_sample(first, 0))
     return chain([first], rest)
-
-
-def _settings(
-    config: EvaluationConfig,
-    checkpoint: Checkpoint,
-    device: torch.device,
-    lpips_weights: Path | None,
-    unit: LengthUnit,
-) -> dict[str, Any]:
-    return {
-        **asdict(config),
-        "checkpoint": {
-            "path": str(checkpoint.path),
-            "step": checkpoint.step,
-            "model": asdict(checkpoint.model_config),
-            "backbone": asdict(checkpoint.backbone_config),
-            "backbone_fingerprint": checkpoint.backbone_fingerprint,
-        },
-        "lpips": str(lpips_weights) if lpips_weights else "left out: no weights on this machine",
-        "ssim": "scikit-image, 7x7 uniform window, data range 1",
-        "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-    }

@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 Scores = dict[str, float | None]
 """By name; ``None`` where there is nothing to measure."""
 
-ImageDistance = Callable[[Float[Tensor, "3 height width"], Float[Tensor, "3 height width"]], float]
-"""Compares a prediction in [0, 1] with the truth."""
+Images = Float[Tensor, "image 3 height width"]
+ImageDistance = Callable[[Images, Images], Float[Tensor, " image"]]
+"""Compares images in [0, 1] with the truth."""
 
 DEPTH_THRESHOLDS = (0.01, 0.05, 0.1)
 """In scene units, which for DTU are 200 mm: those of MVSNeRF (Chen et al., ICCV 2021)."""
@@ -69,14 +70,10 @@ class ViewImages:
     @staticmethod
     def pair(rendered: RenderedImages, truth: Views, view: int) -> ViewImages:
         """Put a rendering beside its truth; both have one batch axis (view)."""
-        return ViewImages(
-            rgb=rendered.rgb[view].float(),
-            depth=rendered.depth[view].float(),
-            opacity=rendered.opacity[view].float(),
-            true_rgb=truth.images[view],
-            true_depth=truth.depths[view],
-            mask=truth.masks[view],
-        )
+        predicted = rendered.rgb[view], rendered.depth[view], rendered.opacity[view]
+        rgb, depth, opacity = (part.float() for part in predicted)
+        true = truth.images[view], truth.depths[view], truth.masks[view]
+        return ViewImages(rgb, depth, opacity, *true)
 
     @property
     def solid(self) -> Bool[Tensor, "height width"]:
@@ -112,10 +109,12 @@ def view_scores(
     values = {
         "psnr": psnr(prediction, truth, counted).clamp(max=MAX_PSNR).item(),
         "ssim": _ssim(shown, expected) if counted.any() else None,
-        "lpips": perceptual(shown, expected) if perceptual and counted.any() else None,
+        "lpips": None,
         **_depth_scores(view.depth.double(), torch.where(counted, view.true_depth.double(), 0)),
         "empty_opacity": None,
     }
+    if perceptual and counted.any():
+        values["lpips"] = perceptual(shown[None], expected[None]).item()
     if region.depth_is_complete:
         empty = view.opacity.double()[view.mask & (view.true_depth <= 0)]
         values["empty_opacity"] = empty.mean().item()
@@ -201,25 +200,15 @@ class PerceptualDistance:
     Not a module, so that checkpoints of what it trains do not hold VGG-16.
     """
 
-    def __init__(self, weights: str | Path, device: torch.device | str = "cpu") -> None:
-        self._metric = _load_metric(weights).to(device)
-        self._device = device
+    def __init__(self, weights: str | Path, device: torch.device | str | None = None) -> None:
+        """Read VGG-16's weights; compute on ``device``, or where the images are."""
+        self.weights, self._device, self._metric = weights, device, _load_metric(weights)
 
-    def of_patches(
-        self,
-        ours: Float[Tensor, "patch 3 side side"],
-        theirs: Float[Tensor, "patch 3 side side"],
-    ) -> Float[Tensor, " patch"]:
-        """Compare images in [0, 1] where they are, differentiably."""
-        return self._metric.to(ours.device)(ours, theirs, normalize=True).flatten()
-
-    @torch.no_grad()
-    def __call__(
-        self, prediction: Float[Tensor, "3 height width"], truth: Float[Tensor, "3 height width"]
-    ) -> float:
-        """Compare two images in [0, 1]."""
-        pair = [image.float()[None].to(self._device) for image in (prediction, truth)]
-        return float(self._metric(*pair, normalize=True))
+    def __call__(self, ours: Images, theirs: Images) -> Float[Tensor, " image"]:
+        """Compare images in [0, 1], differentiably."""
+        device = self._device or ours.device
+        pair = (images.to(device, torch.float32) for images in (ours, theirs))
+        return self._metric.to(device)(*pair, normalize=True).flatten()
 
 
 def _load_metric(weights: str | Path) -> lpips.LPIPS:
@@ -239,14 +228,17 @@ def _load_metric(weights: str | Path) -> lpips.LPIPS:
     return metric.requires_grad_(False).eval()
 
 
-def find_perceptual_weights(given: str | None = None) -> Path | None:
-    """Return the file of VGG-16's weights: the given one, or that in PyTorch's cache, or None."""
-    if given is not None:
-        if not Path(given).is_file():
-            raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
-        return Path(given)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
-    if cached.is_file():
-        return cached
-    logger.info("LPIPS is left out: there is no %s. To get it once: %s", cached, _DOWNLOAD)
+def find_perceptual_distance(
+    given: str | None = None, device: torch.device | str | None = None
+) -> PerceptualDistance | None:
+    """Return LPIPS with the given file of weights or that in PyTorch's cache, else a note and None.
+
+    It computes on ``device``, or where the images are.
+    """
+    if given is not None and not Path(given).is_file():
+        raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
+    file = Path(given or f"{torch.hub.get_dir()}/checkpoints/{VGG_FILE}")
+    if file.is_file():
+        return PerceptualDistance(file, device)
+    logger.info("LPIPS is left out: there is no %s. To get it once: %s", file, _DOWNLOAD)
     return None

@@ -60,25 +60,27 @@ class GradientGuard(Callback):
         norm = torch.nn.utils.clip_grad_norm_(parameters, GRAD_CLIP)
         bad = ~torch.isfinite(norm)
         self._unread.append(bad)
-        if all(group.get("fused") for group in optimizer.param_groups):
+        fused = all(group.get("fused") for group in optimizer.param_groups)
+        if fused:
             # As PyTorch's gradient scaler tells a fused optimiser.
             optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
-            if len(self._unread) >= READ_EVERY:
-                self._check(step)
-            return norm
-        if bad:
+        elif bad:
             # Optimisers pass over parameters without a gradient.
             optimizer.zero_grad(set_to_none=True)
-        self._check(step)
+        due = not fused or len(self._unread) >= READ_EVERY
+        if due and self.state()[1] >= self.max_bad_steps:
+            raise NonFiniteTrainingError(
+                f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
+                f"step {step}; the weights are those before the first of them. {self.remedy}"
+            )
         return norm
 
     def state(self) -> list[int]:
         """Return the counters, for a checkpoint."""
-        if self._unread:
-            for bad in torch.stack(self._unread).tolist():
-                self.bad_steps += bad
-                self.bad_steps_in_a_row = self.bad_steps_in_a_row + 1 if bad else 0
-            self._unread.clear()
+        for bad in torch.stack(self._unread).tolist() if self._unread else ():
+            self.bad_steps += bad
+            self.bad_steps_in_a_row = self.bad_steps_in_a_row + 1 if bad else 0
+        self._unread.clear()
         return [self.bad_steps, self.bad_steps_in_a_row]
 
     def on_save_checkpoint(
@@ -92,13 +94,6 @@ class GradientGuard(Callback):
     ) -> None:
         """Restore the counters, which files of early versions do not have."""
         self.bad_steps, self.bad_steps_in_a_row = checkpoint.get("bad_steps", [0, 0])
-
-    def _check(self, step: int) -> None:
-        if self.state()[1] >= self.max_bad_steps:
-            raise NonFiniteTrainingError(
-                f"{self.bad_steps_in_a_row} steps in a row had non-finite gradients, the last at "
-                f"step {step}; the weights are those before the first of them. {self.remedy}"
-            )
 
 
 class Throughput(Callback):

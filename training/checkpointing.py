@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -11,17 +12,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
-from utils.config import differing_settings
+from training.config import GeneralTrainingConfig
+from training.vggt.config import MiniTrainingConfig
+from utils.config import differing_settings, settings_from_plain
 from utils.errors import TrainingInterrupted, UserError
 from utils.files import load_safely, save_atomically, set_aside
 
 logger = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
 # To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
 AGREE_EVERY = 10
 
@@ -92,21 +94,6 @@ class SceneCheckpointIO(AtomicCheckpointIO):
         }
 
 
-def best_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keep the best checkpoint in a folder named after its epoch."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
-        monitor="val/PSNR",
-        mode="max",
-        save_top_k=1,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        # Right after validation, so that the last.ckpt of the epoch's end knows the new best.
-        save_on_train_epoch_end=False,
-    )
-
-
 class LastCheckpoint(Callback):
     """Write a checkpoint every so many steps, at the end, and on SIGTERM or Ctrl-C.
 
@@ -116,7 +103,7 @@ class LastCheckpoint(Callback):
     saved.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int, name: str = LAST) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, name: str = "last.ckpt") -> None:
         self.path = folder / name
         self.every_n_steps = every_n_steps
         self._signum = 0
@@ -135,14 +122,7 @@ class LastCheckpoint(Callback):
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._remember)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
         """Save when it is time or when a signal has come."""
         signum = self._agreed_signal(trainer)
         epoch_ends = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
@@ -190,23 +170,20 @@ class LastCheckpoint(Callback):
 
 def check_resumed_settings(
     path: Path,
-    ours: dict[str, Any],
-    theirs: dict[str, Any],
+    config: GeneralTrainingConfig | MiniTrainingConfig,
+    saved: dict[str, Any],
     structural: tuple[str, ...],
     ignored: tuple[str, ...],
     restart: str,
 ) -> None:
     """Refuse settings that the saved state does not fit, and name other changes.
 
-    Args:
-        path: The checkpoint.
-        ours: All settings of this run, as nested plain dicts.
-        theirs: Those in the checkpoint.
-        structural: Prefixes of settings that decide what the saved state means.
-        ignored: Prefixes of settings that do not change the training.
-        restart: The flag that starts a new run from the weights of another.
+    ``saved`` are the settings in the checkpoint, as any version saved them. Prefixes name those
+    that decide what its state means (``structural``) and those that do not change the training
+    (``ignored``). The flag ``restart`` starts a new run from the weights of another.
     """
-    differing = differing_settings(ours, theirs)
+    theirs = settings_from_plain(type(config), saved, f"{path}: settings")
+    differing = differing_settings(asdict(config), asdict(theirs))
     breaking = [row for row in differing if row[0].startswith(structural)]
     if breaking:
         raise UserError(

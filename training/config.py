@@ -84,12 +84,6 @@ class RayBatchConfig(Settings):
     patch_share: Share = 0.5
     """share of the rays that form patches; the others are single pixels"""
 
-    def num_patches(self, rays: int, size: tuple[int, int]) -> int:
-        """Return how many patches fit in a number of rays of an image; none in a small image."""
-        if min(size) < self.patch_size:
-            return 0
-        return int(rays * self.patch_share) // self.patch_size**2
-
 
 @dataclass(frozen=True)
 class LossConfig(Settings):

@@ -19,7 +19,7 @@ from datasets.views import Views
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
-from evaluation.scores import PerceptualDistance, find_perceptual_weights
+from evaluation.scores import find_perceptual_distance
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
@@ -178,8 +178,7 @@ def _figures(
     split: SceneTask, scene: SceneModel, tests: TestViews, folder: Path, step: int
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
-    weights = find_perceptual_weights()
-    perceptual = PerceptualDistance(weights, scene.images.device) if weights else None
+    perceptual = find_perceptual_distance(device=scene.images.device)
     results = tests.results(scene, split.pool, perceptual)
     sources = tuple(result.sources for result in results)
     task = dataclasses.replace(split, sources=sources)

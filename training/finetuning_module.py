@@ -10,10 +10,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from datasets.views import Views
+from evaluation.scores import find_perceptual_distance
 from models.ray_sampling import DepthPlanes
 from models.scene_model import SceneModel
 from training.config import FineTuningConfig
-from training.losses import perceptual_loss, proposal_loss, rendering_losses
+from training.losses import proposal_loss, rendering_losses
 from training.optimization import AveragedWeights, warmup_cosine
 from training.ray_batches import draw_target_rays, render_targets
 from utils.devices import generator_for
@@ -38,7 +39,7 @@ class FineTuningModule(pl.LightningModule):
         """Wire a run; ``masks`` are the pixels of the training views that count."""
         super().__init__()
         self.scene, self.masks, self.config = scene, masks, config
-        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
+        self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
         optimizer, views = config.optimizer, config.data.n_views
         self.sources_per_step = min(optimizer.step_sources or views, views)
         self.sources = scene.sources_of_training_views(
@@ -76,7 +77,13 @@ class FineTuningModule(pl.LightningModule):
         count = min(config.optimizer.targets_per_step, len(self.sources))
         order = torch.rand(len(self.sources), generator=generator, device=self.device)
         order = order.argsort()[:count]
-        targets = self._targets(order)
+        images = scene.images.index_select(0, order)[:, None]
+        targets = Views(
+            images=images,
+            cameras=scene.cameras[order[:, None]],
+            depths=torch.zeros_like(images[:, :, 0]),
+            masks=self.masks.index_select(0, order)[:, None],
+        )
         rays_per_target = config.optimizer.batch_size // count
         drawn = draw_target_rays(targets, rays_per_target, config.rays, generator)
         near_far = scene.near_far.expand(count, 2)
@@ -89,17 +96,7 @@ class FineTuningModule(pl.LightningModule):
         )
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
         proposal = proposal_loss(rendering, planes, drawn.valid, config.optimizer.guide_weight)
-        return {"loss": losses.total + proposal, "squared_error": losses.fine.detach()}
-
-    def _targets(self, order: Int[Tensor, " target"]) -> Views:
-        scene = self.scene
-        images = scene.images.index_select(0, order)[:, None]
-        return Views(
-            images=images,
-            cameras=scene.cameras[order[:, None]],
-            depths=images.new_zeros(()).expand(len(order), 1, *scene.size),
-            masks=self.masks.index_select(0, order)[:, None],
-        )
+        return {"loss": losses["total"] + proposal, "squared_error": losses["fine"].detach()}
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, scheduled per step."""

@@ -9,27 +9,26 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from datasets.data_module import SceneDataModule
 from datasets.procedural_data import ProceduralDataModule
 from datasets.views import Sample
-from evaluation.scores import mean_depth_error, psnr, psnr_from_mse
-from models.checkpoint import general_content, model_weights
-from models.config import ModelConfig
+from evaluation.scores import find_perceptual_distance, mean_depth_error, psnr, psnr_from_mse
+from models.checkpoint import Checkpoint, general_content, read_checkpoint
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from training.callbacks import GradientGuard, Throughput, ValidationPictures
 from training.checkpointing import (
     AtomicCheckpointIO,
     LastCheckpoint,
-    best_checkpoint,
     check_resumed_settings,
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
-from training.losses import perceptual_loss, rendering_losses
+from training.losses import rendering_losses
 from training.optimization import build_optimizer
 from training.ray_batches import (
     draw_target_rays,
@@ -38,7 +37,7 @@ from training.ray_batches import (
     render_targets,
     vary_exposure,
 )
-from utils.config import differing_settings, settings_from_plain
+from utils.config import differing_settings
 from utils.devices import choose_precision, generator_for
 from utils.errors import UserError
 from utils.files import check_output_folder, resolve_checkpoint
@@ -50,24 +49,35 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train, and return the folder of the run's checkpoints."""
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
-    data = _build_data(config)
-    module = _build_module(config)
-    trainer = build_trainer(config, folder)
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    return folder / "ckpts"
-
-
-def _build_data(config: GeneralTrainingConfig) -> SceneDataModule | ProceduralDataModule:
+    seed = config.run.seed
     if config.data.dataset_name == "procedural":
-        return ProceduralDataModule(config.data, config.worlds, config.replay, config.run.seed)
-    data = SceneDataModule(config.data, config.run.seed)
-    data.setup("fit")
-    return data
+        data = ProceduralDataModule(config.data, config.worlds, config.replay, seed)
+    else:
+        data = SceneDataModule(config.data, seed)
+        data.setup("fit")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = VGGTNeRF(config.model, load_backbone(config.backbone))
+    if config.run.init_ckpt:
+        _initialise(model, read_checkpoint(config.run.init_ckpt))
+    trainer = build_trainer(config, folder)
+    trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
+    return folder / "ckpts"
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
     """Return Lightning's trainer with the project's callbacks and atomic checkpoints."""
     run = config.run
+    best = ModelCheckpoint(
+        dirpath=folder / "ckpts",
+        filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
+        monitor="val/PSNR",
+        mode="max",
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        # Right after validation, so that the last.ckpt of the epoch's end knows the new best.
+        save_on_train_epoch_end=False,
+    )
     return pl.Trainer(
         accelerator=run.device,
         devices=run.devices,
@@ -81,7 +91,7 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         logger=TensorBoardLogger(folder, name="", version="logs"),
         callbacks=[
             GradientGuard(),
-            best_checkpoint(folder / "ckpts"),
+            best,
             LastCheckpoint(folder / "ckpts", run.save_every),
             Throughput(config.optimizer.batch_size),
             ValidationPictures(folder / "pictures"),
@@ -90,31 +100,19 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
     )
 
 
-def _build_module(config: GeneralTrainingConfig) -> GeneralModule:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.run.seed)
-        model = VGGTNeRF(config.model, load_backbone(config.backbone))
-    if config.run.init_ckpt:
-        _initialise(model, resolve_checkpoint(config.run.init_ckpt))
-    return GeneralModule(model, config)
-
-
-def _initialise(model: VGGTNeRF, path: Path) -> None:
-    content = general_content(path)
-    settings = content["vggt_nerf"]["settings"]["model"]
-    saved = settings_from_plain(ModelConfig, settings, f"{path}: model")
-    differing = differing_settings(asdict(model.config), asdict(saved))
+def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
+    path, theirs = checkpoint.path, checkpoint.backbone_fingerprint
+    differing = differing_settings(asdict(model.config), asdict(checkpoint.model_config))
     structural = [row for row in differing if not row[0].startswith("rendering.")]
     if structural:
         raise UserError(f"{path}: is of another model: {describe_differences(structural)}")
-    theirs = content["vggt_nerf"]["backbone_fingerprint"]
     if theirs != model.backbone.fingerprint:
         logger.warning(
             "%s was trained on another backbone (fingerprint %s, here %s)",
             *(path, theirs, model.backbone.fingerprint),
         )
     try:
-        model.load_state_dict(model_weights(content))
+        model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise UserError(f"{path}: is of another model, its weights do not fit: {error}") from error
 
@@ -128,11 +126,8 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
             f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
             "from its weights with --init_ckpt"
         )
-    theirs: dict[str, Any] = content["vggt_nerf"]["settings"]
     check_resumed_settings(
-        path,
-        asdict(config),
-        asdict(settings_from_plain(GeneralTrainingConfig, theirs, f"{path}: settings")),
+        *(path, config, content["vggt_nerf"]["settings"]),
         structural=("model.", "backbone."),
         ignored=("run.ckpt", "run.save_dir", "run.expname", "data.num_workers"),
         restart="--init_ckpt",
@@ -151,7 +146,7 @@ class GeneralModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
-        self.perceptual = perceptual_loss() if config.loss.lpips_weight else None
+        self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
         self.depth_errors = torch.zeros(2)
         """Sum and count of the known depth errors of this validation, on this rank."""
 
@@ -170,14 +165,13 @@ class GeneralModule(pl.LightningModule):
         rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
         lindisp = self.model.config.rendering.lindisp
         losses = rendering_losses(rendering, drawn, near_far, config.loss, lindisp, self.perceptual)
-        self.log("train/loss", losses.total, prog_bar=True)
-        self.log("train/PSNR", psnr_from_mse(losses.fine.detach()), prog_bar=True)
-        self.log("train/coarse_PSNR", psnr_from_mse(losses.coarse.detach()))
-        self.log("train/depth_error", losses.depth)
-        self.log("train/plane_entropy", losses.planes)
-        self.log("train/dissimilarity", losses.ssim)
+        self.log("train/loss", losses["total"], prog_bar=True)
+        self.log("train/PSNR", psnr_from_mse(losses["fine"].detach()), prog_bar=True)
+        self.log("train/coarse_PSNR", psnr_from_mse(losses["coarse"].detach()))
+        names = {"depth": "depth_error", "planes": "plane_entropy", "ssim": "dissimilarity"}
+        self.log_dict({f"train/{name}": losses[term] for term, name in names.items()})
         self.log("train/prior_confidence", scene.prior.depth_and_confidence()[:, :, 1].mean())
-        return losses.total
+        return losses["total"]
 
     def on_validation_epoch_start(self) -> None:
         """Forget the depth errors of the last validation."""

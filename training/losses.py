@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from kornia.losses import ssim_loss
 from torch import Tensor
 
-from evaluation.scores import PerceptualDistance, find_perceptual_weights
+from evaluation.scores import ImageDistance
 from models.ray_sampling import DepthPlanes, interpolate
 from models.vggt_nerf import Rendering
 from training.config import LossConfig
 from training.ray_batches import TargetRays
 
 SSIM_WINDOW = 7
-
-PatchDistance = Callable[
-    [Float[Tensor, "patch 3 side side"], Float[Tensor, "patch 3 side side"]],
-    Float[Tensor, " patch"],
-]
-"""Compares images in [0, 1], differentiably."""
-
-
-@dataclass(frozen=True)
-class RenderingLosses:
-    """Loss terms, before weighting, and their weighted sum."""
-
-    fine: Float[Tensor, ""]
-    coarse: Float[Tensor, ""]
-    depth: Float[Tensor, ""]
-    planes: Float[Tensor, ""]
-    ssim: Float[Tensor, ""]
-    lpips: Float[Tensor, ""]
-    total: Float[Tensor, ""]
 
 
 def rendering_losses(
@@ -44,10 +22,11 @@ def rendering_losses(
     near_far: Float[Tensor, "batch 2"],
     config: LossConfig,
     lindisp: bool = False,
-    perceptual: PatchDistance | None = None,
-) -> RenderingLosses:
+    perceptual: ImageDistance | None = None,
+) -> dict[str, Float[Tensor, ""]]:
     """Compare a rendering ``(batch, target, ray)``, with its coarse pass, with the truth.
 
+    Returns fine, coarse, depth, planes, ssim and lpips before weighting, and their weighted total.
     Terms without a single valid ray or patch are 0, and so are SSIM and LPIPS when their weight is.
     The unit of depth errors is a scene's depth range.
     """
@@ -59,18 +38,23 @@ def rendering_losses(
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
     planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
     terms = {
-        "fine": _color_error(rendering.fine.rgb, truth),
-        "coarse": _color_error(coarse.rgb, truth),
+        "fine": _masked_mean((rendering.fine.rgb - truth.rgb).square().mean(-1), truth.valid),
+        "coarse": _masked_mean((coarse.rgb - truth.rgb).square().mean(-1), truth.valid),
         "depth": _masked_mean(depth_error, known),
         "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
-        **_patch_terms(rendering.fine.rgb, truth, config, perceptual),
+        **dict.fromkeys(("ssim", "lpips"), coarse.rgb.new_zeros(())),
     }
-    weights = (
-        *(1.0, config.coarse_weight, config.depth_weight, config.plane_weight),
-        *(config.ssim_weight, config.lpips_weight),
-    )
+    if truth.num_patches:
+        ours, theirs = (truth.patches(x.float()) for x in (rendering.fine.rgb, truth.rgb))
+        whole = truth.whole_patches()
+        if config.ssim_weight and truth.patch_size >= SSIM_WINDOW:
+            values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
+            terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
+        if config.lpips_weight and perceptual is not None:
+            terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
+    weights = (1.0, *vars(config).values())
     weighted = [weight * term for weight, term in zip(weights, terms.values(), strict=True)]
-    return RenderingLosses(**terms, total=torch.stack(weighted).sum())
+    return {**terms, "total": torch.stack(weighted).sum()}
 
 
 def plane_entropy(
@@ -119,36 +103,6 @@ def rebin(
     """Sum weights over other bins of the same range, as if each was spread evenly over its own."""
     mass = torch.cat([torch.zeros_like(weights[..., :1]), weights.cumsum(-1)], -1)
     return interpolate(new_edges, t_edges, mass).diff(dim=-1)
-
-
-def perceptual_loss(weights: str | None = None) -> PatchDistance | None:
-    """Return LPIPS, or ``None`` and a note on how to get its weights, VGG-16's file."""
-    file = find_perceptual_weights(weights)
-    return None if file is None else PerceptualDistance(file).of_patches
-
-
-def _patch_terms(
-    rgb: Float[Tensor, "batch target ray 3"],
-    truth: TargetRays,
-    config: LossConfig,
-    perceptual: PatchDistance | None,
-) -> dict[str, Float[Tensor, ""]]:
-    zero = rgb.new_zeros(())
-    terms = {"ssim": zero, "lpips": zero}
-    if not truth.num_patches:
-        return terms
-    ours, theirs = truth.patches(rgb.float()), truth.patches(truth.rgb.float())
-    whole = truth.whole_patches()
-    if config.ssim_weight and truth.patch_size >= SSIM_WINDOW:
-        values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
-        terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
-    if config.lpips_weight and perceptual is not None:
-        terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
-    return terms
-
-
-def _color_error(rgb: Float[Tensor, "batch target ray 3"], truth: TargetRays) -> Float[Tensor, ""]:
-    return _masked_mean((rgb - truth.rgb).square().mean(-1), truth.valid)
 
 
 def _masked_mean(values: Float[Tensor, "*ray"], mask: Bool[Tensor, "*ray"]) -> Float[Tensor, ""]:

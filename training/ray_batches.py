@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from datasets.views import Sample, Views
@@ -36,19 +35,16 @@ class TargetRays:
     patch_size: int = 0
 
     def patches(
-        self, colors: Float[Tensor, "batch target ray 3"]
-    ) -> Float[Tensor, "patch 3 side side"]:
-        """Return the patches of a colour per ray as images."""
+        self, values: Shaped[Tensor, "batch target ray channel"]
+    ) -> Shaped[Tensor, "patch channel side side"]:
+        """Return the patches of what each ray has, for example a colour, as images."""
         count, side = self.num_patches, self.patch_size
-        return rearrange(
-            colors[:, :, : count * side**2], "b t (n h w) c -> (b t n) c h w", h=side, w=side
-        )
+        first = values[:, :, : count * side**2]
+        return rearrange(first, "b t (n h w) c -> (b t n) c h w", n=count, h=side, w=side)
 
     def whole_patches(self) -> Bool[Tensor, " patch"]:
         """Return which patches consist of valid rays alone."""
-        count = self.num_patches * self.patch_size**2
-        valid = self.valid[:, :, :count].unflatten(2, (self.num_patches, -1))
-        return valid.all(-1).flatten()
+        return self.patches(self.valid[..., None]).flatten(1).all(1)
 
 
 def draw_target_rays(
@@ -57,7 +53,9 @@ def draw_target_rays(
     """Draw patches and single pixels uniformly from every target ``(batch, target)``."""
     height, width = targets.size
     side, device = config.patch_size, targets.images.device
-    count = config.num_patches(rays_per_target, targets.size)
+    # No patch fits in a small image.
+    fits = side <= min(targets.size)
+    count = int(rays_per_target * config.patch_share) // side**2 if fits else 0
     shape = targets.images.shape[:2]
     corners = [
         torch.randint(last, (*shape, count), generator=generator, device=device)
@@ -70,11 +68,12 @@ def draw_target_rays(
     pick = torch.randint(height * width, single, generator=generator, device=device)
     pick = torch.cat([(rows * width + columns).flatten(2), pick], -1)
     centers = torch.stack([pick % width, pick // width], -1).to(targets.images.dtype) + 0.5
+    colors = rearrange(targets.images, "b t c h w -> b t (h w) c")
     return TargetRays(
         pixels=centers,
-        rgb=_gather(rearrange(targets.images, "b t c h w -> b t (h w) c"), pick),
-        depth=_gather(rearrange(targets.depths, "b t h w -> b t (h w) 1"), pick)[..., 0],
-        valid=_gather(rearrange(targets.masks, "b t h w -> b t (h w) 1"), pick)[..., 0],
+        rgb=torch.take_along_dim(colors, pick[..., None], 2),
+        depth=targets.depths.flatten(2).gather(2, pick),
+        valid=targets.masks.flatten(2).gather(2, pick),
         num_patches=count,
         patch_size=side,
     )
@@ -99,27 +98,15 @@ def render_targets(
         parts.append(model.render(scene, volume, pixels, generator, with_coarse=True))
     return Rendering(
         fine=_join([part.fine for part in parts]),
-        t_edges=_along_targets([part.t_edges for part in parts]),
-        plane_weights=_along_targets([part.plane_weights for part in parts]),
+        t_edges=torch.stack([part.t_edges for part in parts], 1),
+        plane_weights=torch.stack([part.plane_weights for part in parts], 1),
         coarse=_join([part.coarse for part in parts if part.coarse is not None]),
     )
 
 
 def _join(parts: list[Composite]) -> Composite:
     columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return Composite(*map(_along_targets, columns))
-
-
-def _along_targets(values: Sequence[Tensor]) -> Tensor:
-    return values[0][:, None] if len(values) == 1 else torch.stack(list(values), 1)
-
-
-def _gather(
-    values: Float[Tensor, "batch target pixel channel"] | Tensor,
-    pick: Int[Tensor, "batch target ray"],
-) -> Tensor:
-    index = pick[..., None].expand(-1, -1, -1, values.shape[-1])
-    return values.gather(2, index)
+    return Composite(*(torch.stack(column, 1) for column in columns))
 
 
 def vary_exposure(sample: Sample, generator: torch.Generator) -> Sample:

@@ -113,10 +113,9 @@ class SceneLog(LastCheckpoint):
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: FineTuningModule,
+        module: FineTuningModule,
         outputs: dict[str, Tensor],
-        batch: object,
-        batch_idx: int,
+        *args: object,
     ) -> None:
         """Log the training error, validate and save when it is time."""
         step = trainer.global_step
@@ -126,8 +125,8 @@ class SceneLog(LastCheckpoint):
             self._squared_errors.clear()
             self._add_scalar(trainer, "train/PSNR", -10 * math.log10(max(error, 1e-10)))
         if step % self.config.val_every == 0 or step == trainer.max_steps:
-            self._validate(trainer, pl_module)
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            self._validate(trainer, module)
+        super().on_train_batch_end(trainer, module, outputs, *args)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -158,8 +157,7 @@ class SceneLog(LastCheckpoint):
     def finish(self, trainer: pl.Trainer, module: FineTuningModule) -> tuple[int, str]:
         """Take the best weights back if the last are worse than the first.
 
-        Returns:
-            The step of the weights that are left, and the verdict in words.
+        Returns the step of the weights that are left, and the verdict in words.
         """
         first, last = self.curve[0]["psnr"], self.curve[-1]["psnr"]
         # NaN is worse, too.

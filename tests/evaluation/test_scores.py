@@ -110,10 +110,10 @@ def test_perceptual_distance_sees_what_ssim_sees():
 
     def perceptual(prediction, truth):
         seen.append((prediction, truth))
-        return 0.5
+        return torch.tensor([0.5])
 
     mask = torch.ones(20, 30, dtype=torch.bool)
     mask[:10] = False
     scores = view_scores(view(mask=mask), Region(), perceptual)
     assert scores["lpips"] == 0.5
-    assert all((image[:, :10] == 0).all() for image in seen[0])
+    assert all((image[..., :10, :] == 0).all() for image in seen[0])

@@ -22,7 +22,7 @@ def learn(model, sample, steps, loss):
         out = render_targets(model, scene, sample.targets, sample.near_far, drawn, generator)
         losses = rendering_losses(out, drawn, sample.near_far, loss)
         optimizer.zero_grad()
-        losses.total.backward()
+        losses["total"].backward()
         optimizer.step()
 
 

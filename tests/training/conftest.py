@@ -108,6 +108,19 @@ def finetune(scene_flags, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def refused(finetune, caplog, capsys):
+    """Run the script; its refusal must hold the words."""
+
+    def check(*words, argv=(), **flags):
+        assert finetune(*argv, **flags) == 2
+        said = caplog.text + capsys.readouterr().err
+        for word in words:
+            assert str(word) in said, said
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def general(tiny_flags):
     """General training, as ``train`` runs it: 15 steps, 5 an epoch."""

@@ -19,7 +19,7 @@ from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
 from training.vggt.scenes import MiniData
-from utils.config import differing_settings, settings_from_plain
+from utils.config import differing_settings
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder, load_safely, resolve_checkpoint
@@ -109,7 +109,6 @@ def _checked_resume(config: MiniTrainingConfig, ckpt: str) -> Path:
     checkpoint = load_safely(path)
     if "vggt_mini" not in checkpoint:
         raise UserError(f"{path}: is not a checkpoint of the small backbone's training")
-    theirs = asdict(settings_from_plain(MiniTrainingConfig, checkpoint["vggt_mini"], str(path)))
-    groups = ("network.",), ("run.",)
-    check_resumed_settings(path, asdict(config), theirs, *groups, restart="--init_weights")
+    saved, groups = checkpoint["vggt_mini"], (("network.",), ("run.",))
+    check_resumed_settings(path, config, saved, *groups, restart="--init_weights")
     return path

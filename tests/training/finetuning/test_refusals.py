@@ -9,17 +9,6 @@ from datasets.protocols import check_split, read_split
 from utils.errors import UserError
 
 
-@pytest.fixture
-def refused(finetune, caplog, capsys):
-    def check(*words, argv=(), **flags):
-        assert finetune(*argv, **flags) == 2
-        said = caplog.text + capsys.readouterr().err
-        for word in words:
-            assert str(word) in said, said
-
-    return check
-
-
 def test_a_missing_scan(refused, tiny_dtu, tmp_path):
     refused("no scan 'scan22'", "scan2", datadir=tiny_dtu / "scan22")
     (tmp_path / "llff/fern").mkdir(parents=True)

@@ -176,17 +176,6 @@ def test_the_best_is_written_before_the_file_that_names_it(finetune, tmp_path, m
     assert not (tmp_path / NAME / "ckpts/latest.tar").exists()
 
 
-@pytest.fixture
-def refused(finetune, caplog, capsys):
-    def check(*words, argv=(), **flags):
-        assert finetune(*argv, **flags) == 2
-        said = caplog.text + capsys.readouterr().err
-        for word in words:
-            assert str(word) in said, said
-
-    return check
-
-
 def test_another_backbone(refused, general_checkpoint, tmp_path):
     content = load_safely(general_checkpoint)
     content["vggt_nerf"]["backbone_fingerprint"] = "0123"
