@@ -11,7 +11,7 @@ fine-tuned scene was read from.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -31,9 +31,9 @@ from models.checkpoint import (
     read_scene_file,
 )
 from training.config import FineTuningConfig
-from utils.config import parse_config, settings_from_plain
+from utils.config import command, settings_from_plain
 from utils.devices import choose_devices
-from utils.errors import UserError, run_and_report
+from utils.errors import UserError
 from utils.files import check_output_file
 from utils.images import save_small_image
 from utils.settings import Within
@@ -147,11 +147,7 @@ def _run_name(path: str) -> str:
     return here.name or path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(StripConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: run_strips(config))
-
+main = command(StripConfig, run_strips, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

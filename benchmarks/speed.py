@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -25,8 +25,8 @@ from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
 from apps.rendering.video import write_video
-from utils.config import parse_config
-from utils.errors import UserError, run_and_report
+from utils.config import command
+from utils.errors import UserError
 from utils.files import check_output_file, write_text
 from utils.settings import Alias, Count, Settings
 
@@ -137,11 +137,7 @@ def run_benchmark(config: SpeedConfig) -> str:
     return "\n".join([*lines, f"medians of {config.speed.frames} frames are in {out}"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(SpeedConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: run_benchmark(config))
-
+main = command(SpeedConfig, run_benchmark, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())
