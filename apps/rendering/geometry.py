@@ -82,28 +82,27 @@ class PointCloud:
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
     """Render, fuse, write, and say what was made."""
-    choice = config.geometry
-    check_output_file(choice.out, "--out")
-    if choice.mesh:
-        check_output_file(choice.mesh, "--mesh")
-    size = frame_size(choice)
+    check_output_file(config.out, "--out")
+    if config.mesh:
+        check_output_file(config.mesh, "--mesh")
+    size = frame_size(config)
     scene = open_scene(config.scene, config.model, size)
-    job = source_job(scene, size or scene.image_size, choice.max_renderings)
-    store = job.store(choice.out)
+    job = source_job(scene, size or scene.image_size, config.max_renderings)
+    store = job.store(config.out)
     render_frames(job, store, progress)
     renderings = gather(job, [*read_frames(job, store)])
-    cloud = fuse_points(renderings, choice.tolerance, min(choice.min_agreeing, len(job) - 1))
+    cloud = fuse_points(renderings, config.tolerance, min(config.min_agreeing, len(job) - 1))
     if len(cloud.points) < _FEW_POINTS:
         raise UserError(
             f"{scene.name}: the {len(job)} renderings agree on {len(cloud.points)} points only; "
             "allow more with --tolerance, ask fewer with --min_agreeing, or use a better model"
         )
-    write_points(Path(choice.out), cloud, scene)
-    made = [f"{choice.out}: {len(cloud.points)} points in {scene.unit.name}"]
-    if choice.mesh:
-        mesh = fuse_mesh(renderings, cloud, choice.resolution)
-        write_mesh(Path(choice.mesh), mesh, scene)
-        made.append(f"{choice.mesh}: {len(mesh.faces)} triangles")
+    write_points(Path(config.out), cloud, scene)
+    made = [f"{config.out}: {len(cloud.points)} points in {scene.unit.name}"]
+    if config.mesh:
+        mesh = fuse_mesh(renderings, cloud, config.resolution)
+        write_mesh(Path(config.mesh), mesh, scene)
+        made.append(f"{config.mesh}: {len(mesh.faces)} triangles")
     store.remove()
     return "\n".join(made)
 

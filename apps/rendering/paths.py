@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.rendering.config import CameraPathChoice, GeometryChoice
+from apps.rendering.config import CameraPathChoice, GeometryConfig
 from apps.rendering.scene import RenderableScene
 from utils.camera_rig import nearest_sources, source_distances
 from utils.cameras import Cameras
@@ -60,7 +60,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
     return CameraPath(cameras, size, closed=choice.path != "interpolate")
 
 
-def frame_size(choice: CameraPathChoice | GeometryChoice) -> tuple[int, int] | None:
+def frame_size(choice: CameraPathChoice | GeometryConfig) -> tuple[int, int] | None:
     """Return the chosen height and width, if they were chosen."""
     return (choice.size[0], choice.size[1]) if choice.size else None
 
