@@ -93,12 +93,7 @@ def read_scene(name: str, spec: str, num_views: int) -> RealScene:
     folder, names = split_spec(spec)
     if not all(view.isdecimal() for view in names):
         raise UserError(f"{spec}: the views after the colon must be numbers such as 5,15")
-    scene = open_scene(name, folder)
-    shrink = MAX_SIDE / max(scene.image_size)
-    if shrink < 1:
-        height, width = scene.image_size
-        size = (round(height * shrink), round(width * shrink))
-        scene = open_scene(name, folder, ReadOptions(size))
+    scene = open_scene(name, folder, ReadOptions(longest_side=MAX_SIDE))
     targets = [int(view) for view in names]
     if not targets and name == "llff" and scene.name == "fern":
         targets = FERN_TARGETS

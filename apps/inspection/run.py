@@ -11,6 +11,7 @@ from pathlib import Path
 from apps.inspect_data import InspectionConfig
 from apps.inspection.checks import SceneChecks, check_scene
 from apps.inspection.picture import draw_scene
+from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, SPLITS, Split, find_scene_list, is_listed, open_scene
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
@@ -102,9 +103,8 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
     if config.image_size:
         words.append(f"--image_size {config.image_size[0]} {config.image_size[1]}")
     elif len(sizes) == 1 and max(next(iter(sizes))) > 1600:
-        height, width = next(iter(sizes))
-        factor = 1000 / max(height, width)
-        words.append(f"--image_size {round(height * factor)} {round(width * factor)}")
+        height, width = ReadOptions(longest_side=MAX_SIDE).target_size(next(iter(sizes)))
+        words.append(f"--image_size {height} {width}")
     if config.near_far:
         # As many digits as were given: the range must pass where this one did.
         words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
@@ -115,11 +115,9 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
 
 
 def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
-    height, width = found.scene.image_size
-    factor = MAX_SIDE / max(height, width)
-    if factor >= 1:
+    size = ReadOptions(longest_side=MAX_SIDE).target_size(found.scene.image_size)
+    if size == found.scene.image_size:
         return found.scene
-    size = max(1, round(height * factor)), max(1, round(width * factor))
     return open_scene(config.dataset_name, found.folder, replace(config.options, size=size))
 
 
