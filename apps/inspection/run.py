@@ -13,6 +13,7 @@ from apps.inspection.checks import SceneChecks, check_scene
 from apps.inspection.picture import draw_scene
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, SPLITS, Split, find_scene_list, is_listed, open_scene
+from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
@@ -41,7 +42,7 @@ def run_inspection(config: InspectionConfig) -> str:
     config = config.recognised()
     scenes, broken = read_scenes(config)
     lines, problems = _contents_lines(config, scenes), [*broken]
-    for found in _spread(scenes, config.scenes):
+    for found in spread_evenly(scenes, config.scenes or len(scenes)):
         name = found.scene.name
         _LOG.info("checking %s", name)
         reduced = _reduced(config, found)
@@ -161,9 +162,3 @@ def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
     name, folders = config.dataset_name, [found.folder for found in scenes]
     entries = [describe(open_scene(name, folder), folder) for folder in folders]
     return f"index: {write_index(name, root, entries)}"
-
-
-def _spread(scenes: Sequence[FoundScene], count: int) -> list[FoundScene]:
-    if not 0 < count < len(scenes):
-        return list(scenes)
-    return [scenes[(2 * n + 1) * len(scenes) // (2 * count)] for n in range(count)]
