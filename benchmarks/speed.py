@@ -79,7 +79,7 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, 
     views, images = scene.source_views(sources), []
     for frame in range(-_WARM_UP, len(path.cameras.c2w)):
         camera = path.cameras[[max(frame, 0)]].to(scene.device)
-        with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.settings.bf16):
+        with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.bf16):
             features = timed("encode", lambda: model.encode(views, near_far))
             view = (features, camera, near_far, path.size)
             timed("cost volume", lambda view=view: model.build_cost_volume(*view))

@@ -92,18 +92,6 @@ class CameraPathChoice(Settings):
 
 
 @dataclass(frozen=True)
-class VideoChoice(Settings):
-    """What is written."""
-
-    out: str = "results/video.mp4"
-    """video (.mp4 or .gif) or, without such an ending, a folder of frames"""
-    fps: Annotated[float, Within(0, 240, above=True)] = 24.0
-    """frames per second"""
-    depth: bool = False
-    """show the depth beside the picture"""
-
-
-@dataclass(frozen=True)
 class VideoConfig(SceneAndModelConfig):
     """All settings of ``render_video.py``."""
 
@@ -114,7 +102,12 @@ class VideoConfig(SceneAndModelConfig):
     }
 
     camera_path: CameraPathChoice = field(default_factory=CameraPathChoice)
-    video: VideoChoice = field(default_factory=VideoChoice)
+    out: str = "results/video.mp4"
+    """video (.mp4 or .gif) or, without such an ending, a folder of frames"""
+    fps: Annotated[float, Within(0, 240, above=True)] = 24.0
+    """frames per second"""
+    depth: bool = False
+    """show the depth beside the picture"""
 
 
 @dataclass(frozen=True)

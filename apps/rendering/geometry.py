@@ -33,6 +33,7 @@ from utils.camera_rig import up_direction
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.errors import UserError
 from utils.files import check_output_file, written_whole
+from utils.images import to_bytes
 from utils.trajectories import path_intrinsics
 
 _FEW_POINTS = 100
@@ -78,6 +79,11 @@ class PointCloud:
     points: Float[Tensor, "point 3"]
     colors: Float[Tensor, "point 3"]
     """RGB in [0, 1]."""
+
+    @property
+    def color_bytes(self) -> UInt8[np.ndarray, "point 3"]:
+        """Colours of 8 bit."""
+        return to_bytes(self.colors.T[:, None])[0]
 
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
@@ -131,12 +137,7 @@ def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
     """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
     points = cloud.points.cpu().double().numpy() * scene.unit.factor
     with written_whole(path) as partial:
-        trimesh.PointCloud(points, color_bytes(cloud.colors)).export(partial)
-
-
-def color_bytes(colors: Float[Tensor, "point 3"]) -> UInt8[np.ndarray, "point 3"]:
-    """Turn RGB colours in [0, 1] into 8-bit ones."""
-    return (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        trimesh.PointCloud(points, cloud.color_bytes).export(partial)
 
 
 def read_points(path: Path) -> PointCloud:
@@ -178,12 +179,9 @@ def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> 
         return PointCloud(points, colors)
     cells = (points / pixel_footprint(renderings)).floor().long()
     _, cell_of_point, counts = cells.unique(dim=0, return_inverse=True, return_counts=True)
-
-    def cell_means(values: Float[Tensor, "point 3"]) -> Float[Tensor, "cell 3"]:
-        total = values.new_zeros(len(counts), 3).index_add_(0, cell_of_point, values)
-        return total / counts[:, None]
-
-    return PointCloud(cell_means(points), cell_means(colors))
+    both = torch.cat([points, colors], 1)
+    means = both.new_zeros(len(counts), 6).index_add_(0, cell_of_point, both) / counts[:, None]
+    return PointCloud(means[:, :3], means[:, 3:])
 
 
 def pixel_footprint(renderings: Renderings) -> float:
@@ -221,7 +219,7 @@ def fuse_mesh(renderings: Renderings, cloud: PointCloud, resolution: int) -> tri
     known = seen[tuple(low.T)] & seen[tuple(high.T)]
     faces = faces[known[faces].all(1)]
     points = origin + cell * torch.from_numpy(vertices.copy()).to(origin)
-    colors = color_bytes(_mean_colors(renderings, points, cell))
+    colors = PointCloud(points, _mean_colors(renderings, points, cell)).color_bytes
     # Marching cubes turns faces towards rising values: here that is towards the cameras.
     mesh = trimesh.Trimesh(points.cpu().numpy(), faces, vertex_colors=colors, process=False)
     return _without_small_parts(mesh)

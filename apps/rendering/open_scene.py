@@ -11,7 +11,6 @@ import torch
 from apps.rendering.config import RendererChoice, SceneChoice
 from apps.rendering.scene import (
     RenderableScene,
-    RenderSettings,
     general_scene,
     is_tuned_scene,
     open_tuned,
@@ -40,9 +39,8 @@ def open_scene(
 ) -> RenderableScene:
     """Read a checkpoint, and photographs about as large as the frames will be."""
     device = choose_devices(renderer.device)[0]
-    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.bf16)
     if is_tuned_scene(renderer.ckpt):
-        return _open_tuned(choice, renderer, settings, device)
+        return _open_tuned(choice, renderer, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
@@ -56,7 +54,8 @@ def open_scene(
     model = checkpoint.build_model(device)
     if renderer.compile:
         model.compile_rendering()
-    return general_scene(model, scene, pool, settings)
+    rendering = {"chunk": renderer.chunk, "bf16": renderer.bf16}
+    return general_scene(model, scene, pool, choice.n_views, **rendering)
 
 
 def open_photographs(
@@ -77,7 +76,7 @@ def open_photographs(
 
 
 def _open_tuned(
-    choice: SceneChoice, renderer: RendererChoice, settings: RenderSettings, device: torch.device
+    choice: SceneChoice, renderer: RendererChoice, device: torch.device
 ) -> RenderableScene:
     """Read a fine-tuned scene, of which the depth range can still be chosen, and nothing else."""
     if choice.sources:
@@ -88,10 +87,11 @@ def _open_tuned(
     if unread := ", ".join(f"--{name}" for name in given if given[name] != usual[name]):
         message = "%s is a fine-tuned scene and brings its own photographs: %s does not count"
         logger.warning(message, renderer.ckpt, unread)
-    tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
-    if choice.near_far:
-        near, far = (torch.tensor(choice.near_far) / tuned.unit.factor).tolist()
-        tuned = tuned.with_sampling(near, far, tuned.n_samples)
+    tuned = open_tuned(renderer.ckpt, device, chunk=renderer.chunk, bf16=renderer.bf16)
+    if choice.near_far or renderer.N_samples:
+        given = torch.tensor(choice.near_far) / tuned.unit.factor
+        near, far = (given if choice.near_far else tuned.near_far).tolist()
+        tuned = tuned.with_sampling(near, far, renderer.N_samples or tuned.n_samples)
     if renderer.compile:
         tuned.model.compile_rendering()
     return tuned

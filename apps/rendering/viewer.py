@@ -16,7 +16,6 @@ from viser.transforms import SO3
 from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry import (
     PointCloud,
-    color_bytes,
     fuse_points,
     gather,
     read_points,
@@ -207,7 +206,7 @@ class Viewer:
         self._cloud = self.server.scene.add_point_cloud(
             "/points",
             cloud.points.numpy(),
-            color_bytes(cloud.colors),
+            cloud.color_bytes,
             point_size=0.004 * self._rig.distance,
             visible=self.shown.value == "points",
         )
