@@ -124,17 +124,12 @@ def settings_from_plain(
 
 
 def differing_settings(
-    ours: dict[str, Any], theirs: dict[str, Any], prefix: str = ""
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """List (dotted name, our value, their value) of all leaves that differ between two dicts."""
-    rows: list[tuple[str, Any, Any]] = []
-    for key in sorted(set(ours) | set(theirs)):
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            rows += differing_settings(a, b, f"{prefix}{key}.")
-        elif _plain(a) != _plain(b):
-            rows.append((f"{prefix}{key}", a, b))
-    return rows
+    """List (dotted name, our value, their value) of all settings that differ between two dicts."""
+    a, b = ({path: value for path, _, value in _flatten(each)} for each in (ours, theirs))
+    rows = [(path, a.get(path), b.get(path)) for path in sorted(a | b)]
+    return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 
 
 def field_docs(config_class: type) -> dict[str, str]:

@@ -61,14 +61,19 @@ def open_scene(
 def open_photographs(
     choice: SceneChoice, frame_size: Size | None, device: torch.device | str = "cpu"
 ) -> PosedScene:
-    """Read cameras and, where they are, photographs of the chosen scene."""
+    """Read cameras and photographs of the first of the chosen scenes."""
     name = choice.dataset_name
     if name == "procedural" or (name == "auto" and not choice.datadir):
         scene = _read_world(choice, frame_size, device)
     elif not choice.datadir:
         raise UserError(f"--dataset_name {name}: --datadir FOLDER is missing")
     else:
-        scene = _read_photographs(choice, frame_size)
+        name, options = choice.format_name, choice.options
+        if options.size is None and options.scale == 1:
+            # Reading more than covers the frames costs time and makes fine patterns flicker.
+            options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
+        folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
+        scene = read_scene(name, folders[0], options)
     logger.info(
         "%s: %d views of %dx%d", scene.name, len(scene.view_ids), *reversed(scene.image_size)
     )
@@ -95,18 +100,6 @@ def _open_tuned(
     if renderer.compile:
         tuned.model.compile_rendering()
     return tuned
-
-
-def _read_photographs(choice: SceneChoice, frame_size: Size | None) -> PosedScene:
-    """Read the first of the chosen scenes, at a size that just covers the frames.
-
-    Reading more would cost time and make fine patterns flicker.
-    """
-    name, options = choice.format_name, choice.options
-    if options.size is None and options.scale == 1:
-        options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
-    folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
-    return read_scene(name, folders[0], options)
 
 
 def _read_world(

@@ -49,7 +49,7 @@ def run_viewer(config: ViewerConfig) -> str:
     try:
         viewer.work(threading.Event())
     except KeyboardInterrupt:
-        viewer.stop()
+        viewer.server.stop()
     return "the viewer has ended"
 
 
@@ -85,10 +85,6 @@ class Viewer:
         while not stop.is_set():
             if not self.renderer.step() and next(self._idle_work, None) is None:
                 stop.wait(0.05)
-
-    def stop(self) -> None:
-        """Close the server."""
-        self.server.stop()
 
     def _add_frustum(self, index: int) -> viser.CameraFrustumHandle:
         c2w, (height, width) = self.scene.cameras.c2w[index], self.scene.image_size

@@ -83,7 +83,7 @@ def viewer(painted_scene):
     yield viewer
     stop.set()
     worker.join()
-    viewer.stop()
+    viewer.server.stop()
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_sce
     assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
     viewer.near.value = 400.0
     wait_for(lambda: viewer.renderer.scene.near_far.tolist() == [2.0, 8.0])
-    viewer.stop()
+    viewer.server.stop()
     for name, content in (("absent.ply", None), ("damaged.ply", b"ply\nnonsense")):
         if content:
             (tmp_path / name).write_bytes(content)
