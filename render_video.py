@@ -7,26 +7,12 @@ frames; the same command goes on.
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Sequence
 
 from apps.rendering.config import VideoConfig
-from utils.config import parse_config
+from utils.config import command
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, 2 for bad input, or 130 if it was stopped with Ctrl-C."""
-    config = parse_config(VideoConfig, argv, description=__doc__ or "")
-    from apps.rendering.video import run_video
-    from utils.errors import run_and_report
-
-    try:
-        return run_and_report(lambda: run_video(config))
-    except KeyboardInterrupt as stop:
-        logging.getLogger(__name__).warning("%s", stop)
-        return 130
-
+main = command(VideoConfig, "apps.rendering.video:run_video", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from training.vggt.config import MiniTrainingConfig
-from utils.config import parse_config
+from utils.config import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, as ``run_and_report`` documents it."""
-    config = parse_config(MiniTrainingConfig, argv, description=__doc__ or "")
-
+def train(config: MiniTrainingConfig) -> str:
+    """Train, or evaluate what was trained, and say what was made."""
     from training.vggt.run import evaluate_folder, run_mini_training
-    from utils.errors import run_and_report
 
     if config.run.evaluate:
-        return run_and_report(lambda: evaluate_folder(config))
-    return run_and_report(
-        lambda: f"done; the averaged weights are in {run_mini_training(config)}",
-    )
+        return evaluate_folder(config)
+    return f"done; the averaged weights are in {run_mini_training(config)}"
 
+
+main = command(MiniTrainingConfig, train, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

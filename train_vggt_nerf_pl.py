@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from training.config import GeneralTrainingConfig
-from utils.config import parse_config
+from utils.config import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, as ``run_and_report`` documents it."""
-    config = parse_config(GeneralTrainingConfig, argv, description=__doc__ or "")
-    # Here, so that --help does not wait for torch.
+def train(config: GeneralTrainingConfig) -> str:
+    """Train, and say where the checkpoints are."""
     from training.general import run_general_training
-    from utils.errors import run_and_report
 
-    return run_and_report(lambda: f"done; checkpoints are in {run_general_training(config)}")
+    return f"done; checkpoints are in {run_general_training(config)}"
 
+
+main = command(GeneralTrainingConfig, train, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

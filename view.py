@@ -7,20 +7,11 @@ prints. Without --datadir it shows a procedural world.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from apps.rendering.config import ViewerConfig
-from utils.config import parse_config
+from utils.config import command
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(ViewerConfig, argv, description=__doc__ or "")
-    from apps.rendering.viewer import run_viewer
-    from utils.errors import run_and_report
-
-    return run_and_report(lambda: run_viewer(config))
-
+main = command(ViewerConfig, "apps.rendering.viewer:run_viewer", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,12 +6,12 @@ For example: python -m apps.estimate_cameras --photos data/my_photos
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from utils.config import parse_config
+from utils.config import command
 from utils.settings import Alias, Settings, Within
 
 
@@ -41,15 +41,6 @@ class PhotoConfig(Settings):
     """where to compute: auto, gpu or cpu"""
     overwrite: bool = False
     """replace cameras that were estimated before"""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(PhotoConfig, argv, description=__doc__ or "")
-
-    from utils.errors import run_and_report
-
-    return run_and_report(lambda: run_estimation(config))
 
 
 def run_estimation(config: PhotoConfig) -> str:
@@ -83,6 +74,8 @@ def run_estimation(config: PhotoConfig) -> str:
         f"python -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"
     )
 
+
+main = command(PhotoConfig, run_estimation, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from utils.config import parse_config
+from utils.config import command
 from utils.settings import Settings, Within
 
 KEPT = ("vggt_nerf", "state_dict", "global_step")
+BACKBONE_SETTINGS = ("vggt_path", "backbone_size")
+SAMPLING_SETTINGS = ("N_samples", "sampling_spread")
 RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
 FOLDERS = (("data", "datadir"), ("worlds", "world_photos"))
 """Paths of the machine that trained: of no use to others."""
@@ -35,57 +36,31 @@ class ExportConfig(Settings):
     """whether samples are also drawn beside where the volume found mass; none: as in training"""
 
 
-def export_checkpoint(
-    ckpt: Path | str,
-    folder: Path | str,
-    vggt_path: str | None = None,
-    backbone_size: int | None = None,
-    sampling: Mapping[str, int | bool | None] | None = None,
-) -> Path:
-    """Write ``folder/model.ckpt`` and return its path.
-
-    Args:
-        ckpt: A checkpoint of general training, as ``resolve_checkpoint`` takes it.
-        folder: Made if need be.
-        vggt_path: Where those who load it will find its backbone; ``None`` keeps the run's path.
-        backbone_size: Longer side of what the backbone will see; ``None`` keeps that of training.
-        sampling: Settings of ``RenderConfig`` to have otherwise; what is ``None`` stays.
-    """
-    # Here, so that --help does not wait for torch.
+def export_checkpoint(config: ExportConfig) -> Path:
+    """Write ``model.ckpt`` and return its path."""
     from models.checkpoint import general_content
     from models.vggt.backbone import check_backbone_size
     from utils.files import check_output_file, resolve_checkpoint, save_atomically
 
-    content = general_content(resolve_checkpoint(str(ckpt)))
+    content = general_content(resolve_checkpoint(config.ckpt))
     kept: dict[str, Any] = {name: content[name] for name in KEPT}
     settings = kept["vggt_nerf"]["settings"]
     settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
     for part, name in FOLDERS:
         settings.get(part, {}).pop(name, None)
-    backbone = settings["backbone"]
-    if backbone_size is not None:
-        folders = [path for path in (backbone["vggt_path"], vggt_path) if path]
-        check_backbone_size(backbone_size, *folders)
-        backbone["backbone_size"] = backbone_size
-    if vggt_path is not None:
-        backbone["vggt_path"] = vggt_path
-    chosen = {name: value for name, value in (sampling or {}).items() if value is not None}
-    settings["model"]["rendering"].update(chosen)
-    target = Path(folder) / "model.ckpt"
-    check_output_file(target, "--out")
+    backbone, rendering = settings["backbone"], settings["model"]["rendering"]
+    if config.backbone_size is not None:
+        folders = [path for path in (backbone["vggt_path"], config.vggt_path) if path]
+        check_backbone_size(config.backbone_size, *folders)
+    chosen = {name: value for name, value in vars(config).items() if value is not None}
+    backbone |= {name: chosen[name] for name in BACKBONE_SETTINGS if name in chosen}
+    rendering |= {name: chosen[name] for name in SAMPLING_SETTINGS if name in chosen}
+    target = check_output_file(Path(config.out) / "model.ckpt", "--out")
     save_atomically(kept, target)
     return target
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, as ``run_and_report`` documents it."""
-    config = parse_config(ExportConfig, argv, description=__doc__ or "")
-    sampling = {"N_samples": config.N_samples, "sampling_spread": config.sampling_spread}
-    changes = config.vggt_path, config.backbone_size, sampling
-    from utils.errors import run_and_report
-
-    return run_and_report(lambda: f"wrote {export_checkpoint(config.ckpt, config.out, *changes)}")
-
+main = command(ExportConfig, lambda config: f"wrote {export_checkpoint(config)}", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

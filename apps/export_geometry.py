@@ -10,20 +10,11 @@ kept.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from apps.rendering.config import GeometryConfig
-from utils.config import parse_config
+from utils.config import command
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(GeometryConfig, argv, description=__doc__ or "")
-    from apps.rendering.geometry import run_export
-    from utils.errors import run_and_report
-
-    return run_and_report(lambda: run_export(config))
-
+main = command(GeometryConfig, "apps.rendering.geometry:run_export", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,12 +6,12 @@ For example: python -m apps.inspect_data --datadir data/my_scenes
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from datasets.config import SceneConfig
-from utils.config import parse_config
+from utils.config import command
 from utils.settings import Count, NonNegativeInt
 
 
@@ -34,14 +34,7 @@ class InspectionConfig(SceneConfig):
     """Write scenes.json into the data folder: training then starts without opening every scene"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0 if the data are ready to train on, 2 if something is wrong."""
-    config = parse_config(InspectionConfig, argv, description=__doc__ or "")
-    from apps.inspection.run import run_inspection
-    from utils.errors import run_and_report
-
-    return run_and_report(lambda: run_inspection(config))
-
+main = command(InspectionConfig, "apps.inspection.run:run_inspection", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,15 +6,13 @@ Example: python -m apps.make_procedural_dataset --out data/procedural --scenes 3
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
-from utils.config import parse_config
-from utils.errors import run_and_report
+from utils.config import command
 from utils.settings import Count, Length, Settings
 
 
@@ -54,11 +52,7 @@ def write(config: DatasetConfig) -> str:
     return f"{write_dtu(generator, config.out, settings)}: {config.scenes} scenes in DTU layout"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(DatasetConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: write(config))
-
+main = command(DatasetConfig, write, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,6 @@ texture_folder or world_photos; photographs of your own may lie beside them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +19,8 @@ from jaxtyping import Float
 from numpy.random import Generator
 from torch import Tensor
 
-from utils.config import parse_config
-from utils.errors import UserError, run_and_report
+from utils.config import command
+from utils.errors import UserError
 from utils.files import check_output_folder
 from utils.images import save_image
 from utils.settings import Count, Settings, Within
@@ -125,11 +124,7 @@ def make(config: TextureConfig) -> str:
     return f"{config.count} pictures in {folder}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(TextureConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: make(config))
-
+main = command(TextureConfig, make, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

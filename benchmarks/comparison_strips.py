@@ -11,7 +11,7 @@ fine-tuned scene was read from.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -31,9 +31,9 @@ from models.checkpoint import (
     read_scene_file,
 )
 from training.config import FineTuningConfig
-from utils.config import parse_config, settings_from_plain
+from utils.config import command, settings_from_plain
 from utils.devices import choose_devices
-from utils.errors import UserError, run_and_report
+from utils.errors import UserError
 from utils.files import check_output_file
 from utils.images import save_small_image
 from utils.settings import Within
@@ -43,9 +43,11 @@ _MOST_BYTES = 3 * 2**20
 
 
 @dataclass(frozen=True)
-class StripChoice(RenderingModel):
-    """What is compared, and how it is shown."""
+class StripConfig(RenderingModel):
+    """All settings: what is compared, and how it is shown."""
 
+    data: DataChoice = field(default_factory=DataChoice)
+    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     ckpt: tuple[str, ...] = (DEFAULT_CKPT,)
     """general checkpoints (of a folder the newest one in it) and fine-tuned scenes (latest.tar)"""
     names: tuple[str, ...] = ()
@@ -66,37 +68,28 @@ class StripChoice(RenderingModel):
             raise ValueError(f"out={self.out}: must end in .jpg or .png")
 
 
-@dataclass(frozen=True)
-class StripConfig:
-    """All settings."""
-
-    data: DataChoice = field(default_factory=DataChoice)
-    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
-    strips: StripChoice = field(default_factory=StripChoice)
-
-
 def run_strips(config: StripConfig) -> str:
     """Render, draw, write, and say what was made."""
-    choice, data = config.strips, config.data
-    check_output_file(choice.out, "--out")
-    device = choose_devices(choice.device)[0]
-    tuned = {path: load_finetuned(path, device) for path in choice.ckpt if is_tuned_scene(path)}
+    data = config.data
+    check_output_file(config.out, "--out")
+    device = choose_devices(config.device)[0]
+    tuned = {path: load_finetuned(path, device) for path in config.ckpt if is_tuned_scene(path)}
     if tuned:
         data = _data_of(next(iter(tuned)), data)
-    task = _find_task(read_tasks(data, config.held_out, device), choice.scene)
+    task = _find_task(read_tasks(data, config.held_out, device), config.scene)
     results = {}
-    for path, name in zip(choice.ckpt, choice.names or map(_run_name, choice.ckpt), strict=True):
+    for path, name in zip(config.ckpt, config.names or map(_run_name, config.ckpt), strict=True):
         if path in tuned:
-            rendered = _render_tuned(name, tuned[path], task, choice.chunk)
+            rendered = _render_tuned(name, tuned[path], task, config.chunk)
         else:
-            model = read_checkpoint(path).with_overrides(choice.vggt_path).build_model(device)
-            rendered = evaluate_scene(task, [Renderer(model, device, choice.chunk, choice.bf16)])
+            model = read_checkpoint(path).with_overrides(config.vggt_path).build_model(device)
+            rendered = evaluate_scene(task, [Renderer(model, device, config.chunk, config.bf16)])
         # Two runs may have one name.
         results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
-    sheet = comparison_sheet(task.scene, results, choice.height)
-    save_small_image(choice.out, sheet, _MOST_BYTES)
+    sheet = comparison_sheet(task.scene, results, config.height)
+    save_small_image(config.out, sheet, _MOST_BYTES)
     views = ", ".join(map(str, task.targets))
-    return f"{choice.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"
+    return f"{config.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"
 
 
 def _data_of(path: str, chosen: DataChoice) -> DataChoice:
@@ -147,11 +140,7 @@ def _run_name(path: str) -> str:
     return here.name or path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(StripConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: run_strips(config))
-
+main = command(StripConfig, run_strips, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

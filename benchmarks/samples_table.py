@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,8 +16,7 @@ from datasets.config import DataChoice, HeldOutScenes
 from evaluation.config import EvaluationConfig, ModelChoice, SamplingChoice
 from evaluation.report import Report, write_json
 from evaluation.run import evaluate
-from utils.config import parse_config
-from utils.errors import run_and_report
+from utils.config import command
 from utils.files import check_output_file
 
 logger = logging.getLogger(__name__)
@@ -96,11 +95,7 @@ def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(SamplesTableConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: run_samples_table(config))
-
+main = command(SamplesTableConfig, run_samples_table, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
@@ -25,27 +25,15 @@ from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
 from apps.rendering.video import write_video
-from utils.config import parse_config
-from utils.errors import UserError, run_and_report
+from utils.config import command
+from utils.errors import UserError
 from utils.files import check_output_file, write_text
-from utils.settings import Alias, Count, Settings
+from utils.settings import Alias, Count
 
 ResultT = TypeVar("ResultT")
 
 _WARM_UP = 2
 """Frames before the clock counts."""
-
-
-@dataclass(frozen=True)
-class SpeedChoice(Settings):
-    """What is timed."""
-
-    size: FrameSize = (192, 256)
-    """height and width of a frame"""
-    frames: Annotated[Count, Alias(("repeats", "n_frames"))] = 3
-    """timed frames; figures are medians"""
-    out: str = "results/speed.json"
-    """JSON file for the figures"""
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,12 @@ class SpeedConfig(SceneAndModelConfig):
         "the frames": ("size", "frames", "out"),
     }
 
-    speed: SpeedChoice = field(default_factory=SpeedChoice)
+    size: FrameSize = (192, 256)
+    """height and width of a frame"""
+    frames: Annotated[Count, Alias(("repeats", "n_frames"))] = 3
+    """timed frames; figures are medians"""
+    out: str = "results/speed.json"
+    """JSON file for the figures"""
 
 
 @torch.no_grad()
@@ -86,7 +79,7 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, 
     views, images = scene.source_views(sources), []
     for frame in range(-_WARM_UP, len(path.cameras.c2w)):
         camera = path.cameras[[max(frame, 0)]].to(scene.device)
-        with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.settings.bf16):
+        with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.bf16):
             features = timed("encode", lambda: model.encode(views, near_far))
             view = (features, camera, near_far, path.size)
             timed("cost volume", lambda view=view: model.build_cost_volume(*view))
@@ -104,16 +97,16 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, 
 
 def run_benchmark(config: SpeedConfig) -> str:
     """Measure, write the figures, and return them as a table."""
-    out = check_output_file(config.speed.out, "--out")
+    out = check_output_file(config.out, "--out")
     if is_tuned_scene(config.model.ckpt):
         raise UserError(
             f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing; give the general "
             "checkpoint that it was fine-tuned from"
         )
-    height, width = config.speed.size
+    height, width = config.size
     scene = open_scene(config.scene, replace(config.model, compile=False), (height, width))
     assert isinstance(scene, GeneralScene)
-    choice = CameraPathChoice("orbit", n_frames=config.speed.frames, size=(height, width))
+    choice = CameraPathChoice("orbit", n_frames=config.frames, size=(height, width))
     path = make_path(choice, scene)
     stages = {"eager": time_stages(scene, path, config.model.chunk)}
     if config.model.compile:
@@ -134,14 +127,10 @@ def run_benchmark(config: SpeedConfig) -> str:
     lines += ["".join([" " * 14, *(f"{mode:>12}" for mode in stages)])]
     for stage in stages["eager"]:
         lines.append(f"{stage:14}" + "".join(f"{times[stage]:12.2f}" for times in stages.values()))
-    return "\n".join([*lines, f"medians of {config.speed.frames} frames are in {out}"])
+    return "\n".join([*lines, f"medians of {config.frames} frames are in {out}"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    config = parse_config(SpeedConfig, argv, description=__doc__ or "")
-    return run_and_report(lambda: run_benchmark(config))
-
+main = command(SpeedConfig, run_benchmark, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

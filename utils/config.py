@@ -16,21 +16,39 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import pkgutil
 import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
 
-from utils.errors import UserError
+from utils.errors import UserError, run_and_report
 from utils.settings import RETIRED, aliases, check_retired
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
+
+
+def command(
+    config_class: type[ConfigT], job: str | Callable[[ConfigT], object], description: str | None
+) -> Callable[..., int]:
+    """Make a script's ``main``: it parses flags, runs the job and returns the exit status.
+
+    A job ``package.module:function`` is imported after parsing, so that --help does not wait for
+    torch. What it returns is logged; the status is that of ``run_and_report``.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        config = parse_config(config_class, argv, description or "")
+        run = pkgutil.resolve_name(job) if isinstance(job, str) else job
+        return run_and_report(lambda: run(config))
+
+    return main
 
 
 def parse_config(
@@ -106,17 +124,12 @@ def settings_from_plain(
 
 
 def differing_settings(
-    ours: dict[str, Any], theirs: dict[str, Any], prefix: str = ""
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """List (dotted name, our value, their value) of all leaves that differ between two dicts."""
-    rows: list[tuple[str, Any, Any]] = []
-    for key in sorted(set(ours) | set(theirs)):
-        a, b = ours.get(key), theirs.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            rows += differing_settings(a, b, f"{prefix}{key}.")
-        elif _plain(a) != _plain(b):
-            rows.append((f"{prefix}{key}", a, b))
-    return rows
+    """List (dotted name, our value, their value) of all settings that differ between two dicts."""
+    a, b = ({path: value for path, _, value in _flatten(each)} for each in (ours, theirs))
+    rows = [(path, a.get(path), b.get(path)) for path in sorted(a | b)]
+    return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 
 
 def field_docs(config_class: type) -> dict[str, str]:

@@ -32,11 +32,11 @@ class TrainingInterrupted(Exception):  # noqa: N818
         self.signum = signum
 
 
-def run_and_report(job: Callable[[], str]) -> int:
+def run_and_report(job: Callable[[], object]) -> int:
     """Run a script's job, log what it returns or its one error, and return the exit status.
 
-    0: done. 1: training diverged, or a GPU's memory ran out. 2: bad input. 128 + n: stopped by
-    signal n, having saved.
+    0: done. 1: training diverged, or a GPU's memory ran out. 2: bad input. 130: stopped with
+    Ctrl-C. 128 + n: stopped by signal n, having saved.
     """
     import torch  # Here, so that --help does not wait for it.
 
@@ -52,6 +52,9 @@ def run_and_report(job: Callable[[], str]) -> int:
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)
         return 128 + stop.signum
+    except KeyboardInterrupt as stop:
+        logger.warning("%s", stop or "stopped")
+        return 130
     return 0
 
 

@@ -9,9 +9,9 @@ from itertools import zip_longest
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial.transform import Rotation
@@ -164,39 +164,44 @@ def plot_cameras(
     axes = figure.add_subplot(projection="3d")
     centers = torch.cat([sources.centers, path.centers])
     length = 0.12 * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
-    shown = upright.apply(centers.numpy())
-    _draw_frustums(axes, sources, size, length, upright, "0.45")
+    shown, mark = upright.apply(centers.numpy()), upright.apply(focus.numpy())
+    draw_frustums(axes, sources, size, length, "0.45", upright)
     axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
     some = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
-    _draw_frustums(axes, path[some], size, length, upright, "tab:orange")
-    mark = upright.apply(focus.numpy())
+    draw_frustums(axes, path[some], size, length, "tab:orange", upright)
     if np.linalg.norm(mark - shown.mean(0)) < _NEAR_FOCUS * np.linalg.norm(np.ptp(shown, 0)):
         axes.plot(*mark[:, None], marker="x", color="tab:blue")
-        shown = np.concatenate([shown, mark[None]])
-    half = max(np.ptp(shown, 0).max(), 1e-6) * 0.55
-    for name, middle in zip("xyz", (shown.min(0) + shown.max(0)) / 2, strict=True):
-        getattr(axes, f"set_{name}lim")(middle - half, middle + half)
-        getattr(axes, f"set_{name}ticklabels")([])
-    axes.set_title(title)
+    axes.set(title=title, xticklabels=[], yticklabels=[], zticklabels=[])
+    axes.set_aspect("equal")
     return figure
 
 
-def _draw_frustums(
-    axes: Axes,
+def draw_frustums(
+    axes: Axes3D,
     cameras: Cameras,
     size: tuple[int, int],
     length: float,
-    upright: Rotation,
     color: str,
-) -> None:
+    rotation: Rotation | None = None,
+) -> np.ndarray:
+    """Draw pyramids of a length from the centres to the image corners, in a turned world.
+
+    Return the corners, clockwise from the upper left: shape (camera, 4, 3).
+    """
     height, width = size
-    corners = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
-    corners = corners.to(cameras.c2w).expand(*cameras.shape, 4, 2)
-    ends = unproject(corners, torch.full_like(corners[..., 0], length), cameras)
-    centers = cameras.centers[:, None].expand_as(ends)
-    edges = [torch.stack([centers, ends], 2), torch.stack([ends, ends.roll(-1, 1)], 2)]
-    lines = upright.apply(torch.cat(edges, 1).flatten(0, 2).numpy()).reshape(-1, 2, 3)
-    axes.add_collection(Line3DCollection(list(lines), colors=color, linewidths=1.0))
+    pixels = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
+    pixels = pixels.to(cameras.c2w).expand(*cameras.shape, 4, 2)
+    points = unproject(pixels, torch.full_like(pixels[..., 0], length), cameras)
+    points = torch.cat([points, cameras.centers[:, None]], 1).flatten(0, 1).numpy()
+    if rotation is not None:
+        points = rotation.apply(points)
+    points = points.reshape(-1, 5, 3)
+    edges = points[:, [[0, 1], [1, 2], [2, 3], [3, 0], [0, 4], [1, 4], [2, 4], [3, 4]]]
+    axes.add_collection3d(
+        Line3DCollection(list(edges.reshape(-1, 2, 3)), colors=color, linewidths=1.0)
+    )
+    axes.auto_scale_xyz(*points.reshape(-1, 3).T)
+    return points[:, :4]
 
 
 def _shades(height: int, width: int) -> Float[Tensor, "3 height width"]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import logging
 import os
 import pickle
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,16 +139,12 @@ def resolve_checkpoint(path: str) -> Path:
 
 def _newest_epoch(path: str) -> Path:
     head, tail = path.split(EPOCH_PLACEHOLDER, 1)
-    root = Path(head).parent
-    pattern = re.compile(re.escape(head) + r"(\d+)" + re.escape(tail))
-    matches = []
-    for file in root.rglob("*") if root.is_dir() else ():
-        found = pattern.fullmatch(str(file) if not head.startswith("./") else f"./{file}")
-        if found:
-            matches.append((int(found.group(1)), file))
-    if not matches:
+    files = glob.glob(f"{glob.escape(head)}*{glob.escape(tail)}")
+    numbers = [file.removeprefix(head).removesuffix(tail) for file in files]
+    found = {int(n): file for n, file in zip(numbers, files, strict=True) if n.isdecimal()}
+    if not found:
         raise UserError(f"{path}: no epoch matches{_nearby(Path(head))}")
-    return resolve_checkpoint(str(max(matches)[1]))
+    return resolve_checkpoint(found[max(found)])
 
 
 def _nearby(path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -109,78 +109,66 @@ def _annotated(hint: Any, kind: Any) -> list[Any]:  # noqa: ANN401
     return own or [rule for part in typing.get_args(hint) for rule in _annotated(part, kind)]
 
 
-_ANY: Collection[object] = ()
-RETIRED: Mapping[str, Collection[object]] = {
-    **dict.fromkeys(
-        (
-            *"residual_levels residual_bits residual_coarsest residual_finest".split(),
-            *"residual_width guide_cells one_sided own_weight lrate_residual".split(),
-            # General training and fine-tuning.
-            "max_bad_steps",
-            # Sizes of the model, which fine-tuning takes from its checkpoint.
-            *"feature_channels coarse_channels pyramid_width volume_channels volume_widths".split(),
-            *"volume_groups field_width view_width similarity_groups".split(),
-            *"ray_layers ray_heads fade".split(),
-            # Training of the small backbone.
-            *"compile_blocks strategy val_difficulty val_batch attention_blocks".split(),
-            # Procedural scenes, whose generator is another now.
-            *"archetypes march_steps shadow_steps max_convex max_cards max_blobs".split(),
-            *"max_materials textureless".split(),
-        ),
-        _ANY,
+def _retired(names: str, *values: object) -> dict[str, tuple[object, ...]]:
+    return dict.fromkeys(names.split(), values)
+
+
+RETIRED: Mapping[str, tuple[object, ...]] = {
+    **_retired(
+        "residual_levels residual_bits residual_coarsest residual_finest residual_width "
+        "guide_cells one_sided own_weight lrate_residual max_bad_steps"
     ),
-    "residual": ("none",),
-    # General training and fine-tuning: constants now.
-    "grad_clip": (1.0,),
-    "weight_decay": (1e-4, 0.05),
-    "lrate_end": (0.01, 0.02, 0.03),
-    "distortion_weight": (0.0,),
-    "gamma_spread": (0.15,),
-    "gain_spread": (0.1,),
-    "balance_spread": (0.05,),
-    "val_every_n_epochs": (1,),
-    "encode_views": (3,),
-    # Training of the small backbone: constants now.
-    **dict.fromkeys(
-        (
-            *"layer_scale num_nodes end_difficulty depth_weight points_weight".split(),
-            *"gradient_weight error_limit matching_weight attention_weight".split(),
-            *"attention_heads shift_weight".split(),
-        ),
-        (1.0,),
+    # Sizes of the model, which fine-tuning takes from its checkpoint.
+    **_retired(
+        "feature_channels coarse_channels pyramid_width volume_channels volume_widths "
+        "volume_groups field_width view_width similarity_groups ray_layers ray_heads fade"
     ),
-    "min_views": (2,),
-    "camera_weight": (2.0,),
-    "gradient_strides": ((1, 4), [1, 4]),
-    "iteration_decay": (0.6,),
-    "huber_delta": (0.01,),
-    "translation_weight": (0.25,),
-    "least_baseline": (0.03,),
-    "fov_weight": (0.5,),
-    "confidence_alpha": (0.2,),
-    "max_confidence": (50.0,),
-    "matching_dim": (64,),
-    "matching_layers": ((0, 1), [0, 1]),
-    "matching_temperature": (0.07,),
-    "matching_tolerance": (0.03,),
-    "shift_layers": ((1, 2), [1, 2]),
-    "brightness": (0.25,),
-    "contrast": (0.25,),
-    "saturation": (0.4,),
-    "white_balance": (0.08,),
-    "grey_share": (0.05,),
-    "ema_decay": (0.9995,),
-    # Procedural scenes.
-    "rig": ("natural",),
+    # Training of the small backbone; procedural scenes, whose generator is another now.
+    **_retired(
+        "compile_blocks strategy val_difficulty val_batch attention_blocks archetypes march_steps "
+        "shadow_steps max_convex max_cards max_blobs max_materials textureless"
+    ),
+    # Constants now.
+    **_retired(
+        "grad_clip val_every_n_epochs layer_scale num_nodes end_difficulty depth_weight "
+        "points_weight gradient_weight error_limit matching_weight attention_weight "
+        "attention_heads shift_weight",
+        1.0,
+    ),
+    **_retired("residual", "none"),
+    **_retired("rig", "natural"),
+    **_retired("weight_decay", 1e-4, 0.05),
+    **_retired("lrate_end", 0.01, 0.02, 0.03),
+    **_retired("distortion_weight", 0.0),
+    **_retired("huber_delta", 0.01),
+    **_retired("least_baseline matching_tolerance", 0.03),
+    **_retired("balance_spread grey_share", 0.05),
+    **_retired("matching_temperature", 0.07),
+    **_retired("white_balance", 0.08),
+    **_retired("gain_spread", 0.1),
+    **_retired("gamma_spread", 0.15),
+    **_retired("confidence_alpha", 0.2),
+    **_retired("translation_weight brightness contrast", 0.25),
+    **_retired("saturation", 0.4),
+    **_retired("fov_weight", 0.5),
+    **_retired("iteration_decay", 0.6),
+    **_retired("ema_decay", 0.9995),
+    **_retired("min_views camera_weight", 2),
+    **_retired("encode_views", 3),
+    **_retired("max_confidence", 50),
+    **_retired("matching_dim", 64),
+    **_retired("gradient_strides", (1, 4), [1, 4]),
+    **_retired("matching_layers", (0, 1), [0, 1]),
+    **_retired("shift_layers", (1, 2), [1, 2]),
 }
 """Settings of earlier versions by name, with the values that can be dropped because this version
-behaves so; ``_ANY``: every value."""
+behaves so; none: every value."""
 
 
 def check_retired(name: str, value: object) -> str | None:
     """Return why a retired setting's value cannot be dropped, or None if it can."""
     allowed = RETIRED[name]
-    if allowed is _ANY or any(_same(value, other) for other in allowed):
+    if not allowed or any(_same(value, other) for other in allowed):
         return None
     return (
         f"{name}={value!r}: this version no longer supports it; leave it out and train again, or "

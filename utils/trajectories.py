@@ -16,7 +16,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 from torch import Tensor
 
-from utils.camera_rig import CameraRig, describe_rig, focus_distance, look_at
+from utils.camera_rig import CameraRig, describe_rig, look_at
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 
 _SPIRAL_TURNS = 2
@@ -94,13 +94,6 @@ def ellipse(
     heights = torch.lerp(low, high, 0.5 + 0.5 * (2 * turn).sin())
     centers = rig.focus + (radii * _unit_circle(turn)) @ rig.level_axes + heights[:, None] * rig.up
     return look_at(centers, rig.focus, rig.up).to(cameras.c2w.dtype)
-
-
-def interpolate(
-    cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, closed: bool = False
-) -> Float[Tensor, "frame 4 4"]:
-    """Pass smoothly through the cameras in their order, at constant speed."""
-    return smooth_path(cameras.c2w, n_frames, focus_distance(cameras, near_far), closed)
 
 
 def smooth_path(

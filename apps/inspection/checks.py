@@ -12,6 +12,7 @@ from torch import Tensor
 
 from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
 from datasets.formats.registry import PoseConvention
+from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 
 _FIELD_OF_VIEW = (5.0, 150.0)
@@ -77,10 +78,8 @@ def choose_pairs(scene: PosedScene, count: int) -> list[tuple[int, int]]:
     the order of file names.
     """
     ids = scene.view_ids
-    half = max(1, count // 2)
-    targets = [ids[(2 * n + 1) * len(ids) // (2 * half)] for n in range(min(half, len(ids)))]
     pairs = []
-    for target in targets:
+    for target in spread_evenly(ids, max(1, count // 2)):
         pairs.append((target, scene.ranked_neighbours(target)[0]))
         place = ids.index(target)
         pairs.append((target, ids[place + 1] if place + 1 < len(ids) else ids[place - 1]))

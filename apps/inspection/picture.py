@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from torch import Tensor
 
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
 from utils.cameras import Cameras, pixel_grid, project, resize_intrinsics, unproject, view_grid
+from utils.figures import draw_frustums
 from utils.files import written_whole
 from utils.images import colorize
 
@@ -116,19 +117,11 @@ def _checkered(
 
 def _draw_cameras(axes: Any, scene: PosedScene) -> None:  # noqa: ANN401
     cameras = scene.cameras[:: -(-len(scene.view_ids) // _MAX_FRUSTUMS)]
-    centers, (height, width) = cameras.centers, scene.image_size
-    spread = (centers - centers.mean(0)).norm(dim=-1).max().clamp_min(1e-6)
-    # Upper left, upper right, and round.
-    pixels = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
-    count = len(centers)
-    corners = unproject(pixels.expand(count, 4, 2), (0.2 * spread).expand(count, 4), cameras)
-    for center, around in zip(centers.numpy(), corners.numpy(), strict=True):
-        ring = np.concatenate([around, around[:1]])
-        axes.plot(*ring.T, color="tab:blue", linewidth=0.8)
-        for corner in around:
-            axes.plot(*np.stack([center, corner]).T, color="tab:blue", linewidth=0.5)
-        # The upper edge, so that a camera on its head is seen.
-        axes.plot(*around[:2].T, color="tab:red", linewidth=1.6)
+    centers = cameras.centers
+    spread = (centers - centers.mean(0)).norm(dim=-1).max().clamp_min(1e-6).item()
+    corners = draw_frustums(axes, cameras, scene.image_size, 0.2 * spread, "tab:blue")
+    # So that a camera on its head is seen.
+    axes.add_collection3d(Line3DCollection(list(corners[:, :2]), colors="tab:red", linewidths=1.6))
     axes.plot(*centers.numpy().T, color="grey", linewidth=0.4)
     axes.set_title(f"{len(scene.view_ids)} cameras; red: upper edge of the image", fontsize=9)
     axes.set_aspect("equal")

@@ -11,7 +11,9 @@ from pathlib import Path
 from apps.inspect_data import InspectionConfig
 from apps.inspection.checks import SceneChecks, check_scene
 from apps.inspection.picture import draw_scene
+from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, SPLITS, Split, find_scene_list, is_listed, open_scene
+from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
@@ -40,7 +42,7 @@ def run_inspection(config: InspectionConfig) -> str:
     config = config.recognised()
     scenes, broken = read_scenes(config)
     lines, problems = _contents_lines(config, scenes), [*broken]
-    for found in _spread(scenes, config.scenes):
+    for found in spread_evenly(scenes, config.scenes or len(scenes)):
         name = found.scene.name
         _LOG.info("checking %s", name)
         reduced = _reduced(config, found)
@@ -102,9 +104,8 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
     if config.image_size:
         words.append(f"--image_size {config.image_size[0]} {config.image_size[1]}")
     elif len(sizes) == 1 and max(next(iter(sizes))) > 1600:
-        height, width = next(iter(sizes))
-        factor = 1000 / max(height, width)
-        words.append(f"--image_size {round(height * factor)} {round(width * factor)}")
+        height, width = ReadOptions(longest_side=MAX_SIDE).target_size(next(iter(sizes)))
+        words.append(f"--image_size {height} {width}")
     if config.near_far:
         # As many digits as were given: the range must pass where this one did.
         words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
@@ -115,11 +116,9 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
 
 
 def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
-    height, width = found.scene.image_size
-    factor = MAX_SIDE / max(height, width)
-    if factor >= 1:
+    size = ReadOptions(longest_side=MAX_SIDE).target_size(found.scene.image_size)
+    if size == found.scene.image_size:
         return found.scene
-    size = max(1, round(height * factor)), max(1, round(width * factor))
     return open_scene(config.dataset_name, found.folder, replace(config.options, size=size))
 
 
@@ -163,9 +162,3 @@ def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
     name, folders = config.dataset_name, [found.folder for found in scenes]
     entries = [describe(open_scene(name, folder), folder) for folder in folders]
     return f"index: {write_index(name, root, entries)}"
-
-
-def _spread(scenes: Sequence[FoundScene], count: int) -> list[FoundScene]:
-    if not 0 < count < len(scenes):
-        return list(scenes)
-    return [scenes[(2 * n + 1) * len(scenes) // (2 * count)] for n in range(count)]

@@ -58,7 +58,7 @@ class RendererChoice(RenderingModel):
 
 
 @dataclass(frozen=True)
-class SceneAndModelConfig:
+class SceneAndModelConfig(Settings):
     """A scene and what renders it."""
 
     scene: SceneChoice = field(default_factory=SceneChoice)
@@ -92,18 +92,6 @@ class CameraPathChoice(Settings):
 
 
 @dataclass(frozen=True)
-class VideoChoice(Settings):
-    """What is written."""
-
-    out: str = "results/video.mp4"
-    """video (.mp4 or .gif) or, without such an ending, a folder of frames"""
-    fps: Annotated[float, Within(0, 240, above=True)] = 24.0
-    """frames per second"""
-    depth: bool = False
-    """show the depth beside the picture"""
-
-
-@dataclass(frozen=True)
 class VideoConfig(SceneAndModelConfig):
     """All settings of ``render_video.py``."""
 
@@ -114,12 +102,22 @@ class VideoConfig(SceneAndModelConfig):
     }
 
     camera_path: CameraPathChoice = field(default_factory=CameraPathChoice)
-    video: VideoChoice = field(default_factory=VideoChoice)
+    out: str = "results/video.mp4"
+    """video (.mp4 or .gif) or, without such an ending, a folder of frames"""
+    fps: Annotated[float, Within(0, 240, above=True)] = 24.0
+    """frames per second"""
+    depth: bool = False
+    """show the depth beside the picture"""
 
 
 @dataclass(frozen=True)
-class GeometryChoice(Settings):
-    """How geometry is made of rendered depths, and where it goes."""
+class GeometryConfig(SceneAndModelConfig):
+    """All settings of ``python -m apps.export_geometry``."""
+
+    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_SCENE_AND_MODEL,
+        "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
+    }
 
     out: str = "results/points.ply"
     """point cloud (.ply)"""
@@ -146,20 +144,13 @@ class GeometryChoice(Settings):
 
 
 @dataclass(frozen=True)
-class GeometryConfig(SceneAndModelConfig):
-    """All settings of ``python -m apps.export_geometry``."""
+class ViewerConfig(SceneAndModelConfig):
+    """All settings of ``view.py``."""
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_SCENE_AND_MODEL,
-        "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
+        "the viewer": ("host", "port", "height", "points"),
     }
-
-    geometry: GeometryChoice = field(default_factory=GeometryChoice)
-
-
-@dataclass(frozen=True)
-class ViewerChoice(Settings):
-    """Address of the viewer, and how fine its pictures are."""
 
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 lets other machines in"""
@@ -169,15 +160,3 @@ class ViewerChoice(Settings):
     """rows of the sharpest picture; columns follow the browser's window"""
     points: str = ""
     """point cloud (.ply) of apps.export_geometry to show; none: a coarse one is made when idle"""
-
-
-@dataclass(frozen=True)
-class ViewerConfig(SceneAndModelConfig):
-    """All settings of ``view.py``."""
-
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **_SCENE_AND_MODEL,
-        "the viewer": ("host", "port", "height", "points"),
-    }
-
-    viewer: ViewerChoice = field(default_factory=ViewerChoice)

@@ -33,6 +33,7 @@ from utils.camera_rig import up_direction
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.errors import UserError
 from utils.files import check_output_file, written_whole
+from utils.images import to_bytes
 from utils.trajectories import path_intrinsics
 
 _FEW_POINTS = 100
@@ -79,31 +80,35 @@ class PointCloud:
     colors: Float[Tensor, "point 3"]
     """RGB in [0, 1]."""
 
+    @property
+    def color_bytes(self) -> UInt8[np.ndarray, "point 3"]:
+        """Colours of 8 bit."""
+        return to_bytes(self.colors.T[:, None])[0]
+
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
     """Render, fuse, write, and say what was made."""
-    choice = config.geometry
-    check_output_file(choice.out, "--out")
-    if choice.mesh:
-        check_output_file(choice.mesh, "--mesh")
-    size = frame_size(choice)
+    check_output_file(config.out, "--out")
+    if config.mesh:
+        check_output_file(config.mesh, "--mesh")
+    size = frame_size(config)
     scene = open_scene(config.scene, config.model, size)
-    job = source_job(scene, size or scene.image_size, choice.max_renderings)
-    store = job.store(choice.out)
+    job = source_job(scene, size or scene.image_size, config.max_renderings)
+    store = job.store(config.out)
     render_frames(job, store, progress)
     renderings = gather(job, [*read_frames(job, store)])
-    cloud = fuse_points(renderings, choice.tolerance, min(choice.min_agreeing, len(job) - 1))
+    cloud = fuse_points(renderings, config.tolerance, min(config.min_agreeing, len(job) - 1))
     if len(cloud.points) < _FEW_POINTS:
         raise UserError(
             f"{scene.name}: the {len(job)} renderings agree on {len(cloud.points)} points only; "
             "allow more with --tolerance, ask fewer with --min_agreeing, or use a better model"
         )
-    write_points(Path(choice.out), cloud, scene)
-    made = [f"{choice.out}: {len(cloud.points)} points in {scene.unit.name}"]
-    if choice.mesh:
-        mesh = fuse_mesh(renderings, cloud, choice.resolution)
-        write_mesh(Path(choice.mesh), mesh, scene)
-        made.append(f"{choice.mesh}: {len(mesh.faces)} triangles")
+    write_points(Path(config.out), cloud, scene)
+    made = [f"{config.out}: {len(cloud.points)} points in {scene.unit.name}"]
+    if config.mesh:
+        mesh = fuse_mesh(renderings, cloud, config.resolution)
+        write_mesh(Path(config.mesh), mesh, scene)
+        made.append(f"{config.mesh}: {len(mesh.faces)} triangles")
     store.remove()
     return "\n".join(made)
 
@@ -132,12 +137,7 @@ def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
     """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
     points = cloud.points.cpu().double().numpy() * scene.unit.factor
     with written_whole(path) as partial:
-        trimesh.PointCloud(points, color_bytes(cloud.colors)).export(partial)
-
-
-def color_bytes(colors: Float[Tensor, "point 3"]) -> UInt8[np.ndarray, "point 3"]:
-    """Turn RGB colours in [0, 1] into 8-bit ones."""
-    return (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        trimesh.PointCloud(points, cloud.color_bytes).export(partial)
 
 
 def read_points(path: Path) -> PointCloud:
@@ -179,12 +179,9 @@ def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> 
         return PointCloud(points, colors)
     cells = (points / pixel_footprint(renderings)).floor().long()
     _, cell_of_point, counts = cells.unique(dim=0, return_inverse=True, return_counts=True)
-
-    def cell_means(values: Float[Tensor, "point 3"]) -> Float[Tensor, "cell 3"]:
-        total = values.new_zeros(len(counts), 3).index_add_(0, cell_of_point, values)
-        return total / counts[:, None]
-
-    return PointCloud(cell_means(points), cell_means(colors))
+    both = torch.cat([points, colors], 1)
+    means = both.new_zeros(len(counts), 6).index_add_(0, cell_of_point, both) / counts[:, None]
+    return PointCloud(means[:, :3], means[:, 3:])
 
 
 def pixel_footprint(renderings: Renderings) -> float:
@@ -222,7 +219,7 @@ def fuse_mesh(renderings: Renderings, cloud: PointCloud, resolution: int) -> tri
     known = seen[tuple(low.T)] & seen[tuple(high.T)]
     faces = faces[known[faces].all(1)]
     points = origin + cell * torch.from_numpy(vertices.copy()).to(origin)
-    colors = color_bytes(_mean_colors(renderings, points, cell))
+    colors = PointCloud(points, _mean_colors(renderings, points, cell)).color_bytes
     # Marching cubes turns faces towards rising values: here that is towards the cameras.
     mesh = trimesh.Trimesh(points.cpu().numpy(), faces, vertex_colors=colors, process=False)
     return _without_small_parts(mesh)

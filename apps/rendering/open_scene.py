@@ -11,7 +11,6 @@ import torch
 from apps.rendering.config import RendererChoice, SceneChoice
 from apps.rendering.scene import (
     RenderableScene,
-    RenderSettings,
     general_scene,
     is_tuned_scene,
     open_tuned,
@@ -40,9 +39,8 @@ def open_scene(
 ) -> RenderableScene:
     """Read a checkpoint, and photographs about as large as the frames will be."""
     device = choose_devices(renderer.device)[0]
-    settings = RenderSettings(choice.n_views, renderer.chunk, renderer.bf16)
     if is_tuned_scene(renderer.ckpt):
-        return _open_tuned(choice, renderer, settings, device)
+        return _open_tuned(choice, renderer, device)
     checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
@@ -56,20 +54,26 @@ def open_scene(
     model = checkpoint.build_model(device)
     if renderer.compile:
         model.compile_rendering()
-    return general_scene(model, scene, pool, settings)
+    rendering = {"chunk": renderer.chunk, "bf16": renderer.bf16}
+    return general_scene(model, scene, pool, choice.n_views, **rendering)
 
 
 def open_photographs(
     choice: SceneChoice, frame_size: Size | None, device: torch.device | str = "cpu"
 ) -> PosedScene:
-    """Read cameras and, where they are, photographs of the chosen scene."""
+    """Read cameras and photographs of the first of the chosen scenes."""
     name = choice.dataset_name
     if name == "procedural" or (name == "auto" and not choice.datadir):
         scene = _read_world(choice, frame_size, device)
     elif not choice.datadir:
         raise UserError(f"--dataset_name {name}: --datadir FOLDER is missing")
     else:
-        scene = _read_photographs(choice, frame_size)
+        name, options = choice.format_name, choice.options
+        if options.size is None and options.scale == 1:
+            # Reading more than covers the frames costs time and makes fine patterns flicker.
+            options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
+        folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
+        scene = read_scene(name, folders[0], options)
     logger.info(
         "%s: %d views of %dx%d", scene.name, len(scene.view_ids), *reversed(scene.image_size)
     )
@@ -77,7 +81,7 @@ def open_photographs(
 
 
 def _open_tuned(
-    choice: SceneChoice, renderer: RendererChoice, settings: RenderSettings, device: torch.device
+    choice: SceneChoice, renderer: RendererChoice, device: torch.device
 ) -> RenderableScene:
     """Read a fine-tuned scene, of which the depth range can still be chosen, and nothing else."""
     if choice.sources:
@@ -88,25 +92,14 @@ def _open_tuned(
     if unread := ", ".join(f"--{name}" for name in given if given[name] != usual[name]):
         message = "%s is a fine-tuned scene and brings its own photographs: %s does not count"
         logger.warning(message, renderer.ckpt, unread)
-    tuned = open_tuned(renderer.ckpt, settings, renderer.N_samples, device)
-    if choice.near_far:
-        near, far = (torch.tensor(choice.near_far) / tuned.unit.factor).tolist()
-        tuned = tuned.with_sampling(near, far, tuned.n_samples)
+    tuned = open_tuned(renderer.ckpt, device, chunk=renderer.chunk, bf16=renderer.bf16)
+    if choice.near_far or renderer.N_samples:
+        given = torch.tensor(choice.near_far) / tuned.unit.factor
+        near, far = (given if choice.near_far else tuned.near_far).tolist()
+        tuned = tuned.with_sampling(near, far, renderer.N_samples or tuned.n_samples)
     if renderer.compile:
         tuned.model.compile_rendering()
     return tuned
-
-
-def _read_photographs(choice: SceneChoice, frame_size: Size | None) -> PosedScene:
-    """Read the first of the chosen scenes, at a size that just covers the frames.
-
-    Reading more would cost time and make fine patterns flicker.
-    """
-    name, options = choice.format_name, choice.options
-    if options.size is None and options.scale == 1:
-        options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
-    folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
-    return read_scene(name, folders[0], options)
 
 
 def _read_world(

@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.rendering.config import CameraPathChoice, GeometryChoice
+from apps.rendering.config import CameraPathChoice, GeometryConfig
 from apps.rendering.scene import RenderableScene
-from utils.camera_rig import nearest_sources, source_distances
+from utils.camera_rig import focus_distance, nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.errors import UserError
-from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, spiral
+from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spiral
 
 _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 _LOOPED_VIEWS = 3
@@ -60,7 +60,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
     return CameraPath(cameras, size, closed=choice.path != "interpolate")
 
 
-def frame_size(choice: CameraPathChoice | GeometryChoice) -> tuple[int, int] | None:
+def frame_size(choice: CameraPathChoice | GeometryConfig) -> tuple[int, int] | None:
     """Return the chosen height and width, if they were chosen."""
     return (choice.size[0], choice.size[1]) if choice.size else None
 
@@ -71,14 +71,13 @@ def _poses(
     sources, near_far = scene.cameras, scene.near_far
     if choice.path in _AROUND:
         return _AROUND[choice.path](sources, near_far, choice.n_frames, choice.reach)
-    if choice.path == "interpolate":
-        return interpolate(sources, near_far, choice.n_frames)
     # As MVSNeRF (Chen et al., ICCV 2021) shows DTU: a loop through three neighbouring views.
-    if not chosen:
+    closed = choice.path == "dtu"
+    if closed and not chosen:
         middle = source_distances(sources, sources, near_far).sum(0).argmin().item()
         (looped,) = nearest_sources(sources[[middle]], sources, near_far, _LOOPED_VIEWS)
         sources = sources[list(looped)]
-    return interpolate(sources, near_far, choice.n_frames, closed=True)
+    return smooth_path(sources.c2w, choice.n_frames, focus_distance(sources, near_far), closed)
 
 
 def read_camera_path(

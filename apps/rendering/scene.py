@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,17 +47,7 @@ class RenderedView:
         return self.opacity > SOLID
 
 
-@dataclass(frozen=True)
-class RenderSettings:
-    """How a model renders."""
-
-    n_sources: int = 3
-    """Source views that a rendering reads; a fine-tuned scene has its own number."""
-    chunk: int = 8192
-    bf16: bool = False
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RenderableScene(ABC):
     """Source views of a scene and a model that renders it from any camera.
 
@@ -73,14 +64,13 @@ class RenderableScene(ABC):
     """Height and width of the source views."""
     near_far: Float[Tensor, " 2"]
     """Nearest and farthest z-depth, on the CPU."""
-    settings: RenderSettings
     unit: LengthUnit
     """In which to show depths."""
-
-    @property
-    def n_sources(self) -> int:
-        """Source views that one rendering reads."""
-        return min(self.settings.n_sources, len(self.cameras.c2w))
+    n_sources: int
+    """Source views that one rendering reads."""
+    chunk: int = 8192
+    """Rays rendered at once."""
+    bf16: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -117,9 +107,9 @@ class RenderableScene(ABC):
         ``before_chunk`` is called before each chunk of rays; what it raises stops the rendering.
         """
         near_far = self.near_far.to(self.device)[None]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             features = self.features(tuple(sorted(source_indices)))
-            view = (features, camera[None].to(self.device), near_far, size, self.settings.chunk)
+            view = (features, camera[None].to(self.device), near_far, size, self.chunk)
             images = self.model.render_images(*view, before_chunk=before_chunk)
         maps = (images.rgb, images.depth, images.opacity)
         return RenderedView(*(values[0].float().cpu() for values in maps))
@@ -136,7 +126,7 @@ class RenderableScene(ABC):
         digest = hashlib.sha256()
         for tensor in [*self._weights(), *vars(self.cameras).values()]:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        model = (self.model.config, self.model.backbone.fingerprint, self.settings.bf16)
+        model = (self.model.config, self.model.backbone.fingerprint, self.bf16)
         views = (self.name, self.view_names, self.n_sources, self.image_size)
         digest.update(repr((model, views, self.near_far.tolist())).encode())
         return digest.hexdigest()
@@ -145,7 +135,7 @@ class RenderableScene(ABC):
         return self.model.state_dict().values()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GeneralScene(RenderableScene):
     """Photographs of a scene, and a general model that reads the nearest of them."""
 
@@ -182,7 +172,7 @@ class GeneralScene(RenderableScene):
         return self._encoded[key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TunedScene(RenderableScene):
     """A fine-tuned scene: its file holds all that is needed; its sources are the training views."""
 
@@ -209,9 +199,13 @@ def general_scene(
     model: VGGTNeRF,
     photographs: PosedScene,
     view_ids: Sequence[int],
-    settings: RenderSettings,
+    n_sources: int = 3,
+    **rendering: Any,  # noqa: ANN401
 ) -> GeneralScene:
-    """Let a general model render a scene from photographs, any of ``view_ids``."""
+    """Let a general model render a scene from photographs, any of ``view_ids``.
+
+    ``rendering``: ``chunk`` and ``bf16`` of the scene.
+    """
     indices = [photographs.view_ids.index(view) for view in view_ids]
     return GeneralScene(
         name=photographs.name,
@@ -220,33 +214,31 @@ def general_scene(
         view_names=tuple(photographs.view_names[index] for index in indices),
         image_size=photographs.image_size,
         near_far=photographs.near_far,
-        settings=settings,
         unit=photographs.unit,
+        n_sources=min(n_sources, len(view_ids)),
         photographs=photographs,
         view_ids=tuple(view_ids),
+        **rendering,
     )
 
 
-def open_tuned(
-    path: str, settings: RenderSettings, n_samples: int | None, device: torch.device
-) -> RenderableScene:
-    """Read a fine-tuned scene."""
+def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableScene:  # noqa: ANN401
+    """Read a fine-tuned scene; ``rendering``: ``chunk`` and ``bf16`` of the scene."""
     tuned = load_finetuned(path, device)
     groups = [tuned.settings, *(g for g in tuned.settings.values() if isinstance(g, dict))]
     of_dtu = any(group.get("dataset_name") == "dtu" for group in groups)
-    scene = TunedScene(
+    return TunedScene(
         name=tuned.name,
         model=tuned.scene.model,
         cameras=tuned.scene.cameras.to("cpu"),
         view_names=tuple(str(view) for view in tuned.train_ids),
         image_size=tuned.scene.size,
         near_far=tuned.scene.near_far.cpu(),
-        settings=replace(settings, n_sources=tuned.scene.num_sources),
         unit=UNIT if of_dtu else LengthUnit(),
+        n_sources=min(tuned.scene.num_sources, len(tuned.train_ids)),
         scene=tuned.scene,
+        **rendering,
     )
-    near, far = scene.near_far.tolist()
-    return scene.with_sampling(near, far, n_samples) if n_samples else scene
 
 
 def is_tuned_scene(path: str) -> bool:

@@ -45,7 +45,7 @@ _GIF: dict[str, Any] = {
 
 def run_video(config: VideoConfig, progress: bool = True) -> str:
     """Render a video and say what was made."""
-    out = Path(config.video.out)
+    out = Path(config.out)
     check_destination(out)
     scene = open_scene(config.scene, config.model, frame_size(config.camera_path))
     path = make_path(config.camera_path, scene, chosen=bool(config.scene.sources))
@@ -59,10 +59,10 @@ def run_video(config: VideoConfig, progress: bool = True) -> str:
             f"stopped: {done} of {len(job)} frames are kept in {store.folder}; the same command "
             "goes on from there"
         ) from None
-    save_video(job, store, out, config.video.fps, config.video.depth)
+    save_video(job, store, out, config.fps, config.depth)
     store.remove()
     height, width = path.size
-    beside = ", depth beside them" if config.video.depth else ""
+    beside = ", depth beside them" if config.depth else ""
     return f"{out}: {len(job)} frames of {width}x{height}{beside}"
 
 

@@ -13,10 +13,9 @@ import torch
 import viser
 from viser.transforms import SO3
 
-from apps.rendering.config import ViewerChoice, ViewerConfig
+from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry import (
     PointCloud,
-    color_bytes,
     fuse_points,
     gather,
     read_points,
@@ -42,16 +41,15 @@ _AHEAD = 1.2
 
 def run_viewer(config: ViewerConfig) -> str:
     """Serve a scene until the user stops the program."""
-    choice = config.viewer
-    cloud = read_points(Path(choice.points)) if choice.points else None
+    cloud = read_points(Path(config.points)) if config.points else None
     # Finer photographs would take long to encode; how wide a browser's window is is not known.
-    scene = open_scene(config.scene, config.model, (choice.height, 1))
-    viewer = Viewer(scene, choice, cloud)
+    scene = open_scene(config.scene, config.model, (config.height, 1))
+    viewer = Viewer(scene, config, cloud)
     logger.info("%s: open %s in a browser; Ctrl-C ends it", scene.name, viewer.address)
     try:
         viewer.work(threading.Event())
     except KeyboardInterrupt:
-        viewer.stop()
+        viewer.server.stop()
     return "the viewer has ended"
 
 
@@ -59,20 +57,20 @@ class Viewer:
     """A server for browsers, and the loop that renders for them."""
 
     def __init__(
-        self, scene: RenderableScene, choice: ViewerChoice, cloud: PointCloud | None = None
+        self, scene: RenderableScene, config: ViewerConfig, cloud: PointCloud | None = None
     ) -> None:
         """Start to serve; nothing is rendered before ``work``."""
         self.scene = scene
-        self.renderer = ProgressiveRenderer(scene, choice.height)
+        self.renderer = ProgressiveRenderer(scene, config.height)
         self._cloud: viser.PointCloudHandle | None = None
         self._rig = describe_rig(scene.cameras, scene.near_far)
         try:
-            self.server = viser.ViserServer(choice.host, choice.port, scene.name, verbose=False)
+            self.server = viser.ViserServer(config.host, config.port, scene.name, verbose=False)
         except OSError as error:
             raise UserError(
-                f"--host {choice.host} --port {choice.port}: cannot listen there ({error.strerror})"
+                f"--host {config.host} --port {config.port}: cannot listen there ({error.strerror})"
             ) from error
-        self.address = f"http://{choice.host}:{self.server.get_port()}"
+        self.address = f"http://{config.host}:{self.server.get_port()}"
         self.server.scene.set_up_direction(tuple(self._rig.up.tolist()))
         self._frustums = [self._add_frustum(index) for index in range(len(scene.cameras.c2w))]
         self._add_controls()
@@ -87,10 +85,6 @@ class Viewer:
         while not stop.is_set():
             if not self.renderer.step() and next(self._idle_work, None) is None:
                 stop.wait(0.05)
-
-    def stop(self) -> None:
-        """Close the server."""
-        self.server.stop()
 
     def _add_frustum(self, index: int) -> viser.CameraFrustumHandle:
         c2w, (height, width) = self.scene.cameras.c2w[index], self.scene.image_size
@@ -208,7 +202,7 @@ class Viewer:
         self._cloud = self.server.scene.add_point_cloud(
             "/points",
             cloud.points.numpy(),
-            color_bytes(cloud.colors),
+            cloud.color_bytes,
             point_size=0.004 * self._rig.distance,
             visible=self.shown.value == "points",
         )

@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import train
 
-from apps.export_checkpoint import export_checkpoint
+from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.views import Sample, Views
 from models.checkpoint import read_checkpoint
 from models.vggt_nerf import RenderedImages
@@ -89,7 +89,7 @@ def test_the_ablation_without_a_backbone_trains_and_comes_back(general, tmp_path
 
 
 def test_an_export_renders_like_the_checkpoint_and_cannot_be_resumed(general, last, tmp_path):
-    exported = export_checkpoint(last, tmp_path / "shipped")
+    exported = export_checkpoint(ExportConfig(str(last), str(tmp_path / "shipped")))
     datadir = load_safely(last)["vggt_nerf"]["settings"]["data"]["datadir"]
     assert datadir not in str(load_safely(exported)["vggt_nerf"])
     assert exported.stat().st_size < 0.6 * last.stat().st_size
@@ -102,8 +102,8 @@ def test_an_export_renders_like_the_checkpoint_and_cannot_be_resumed(general, la
 
 
 def test_an_export_may_change_backbone_and_sampling(last, tmp_path):
-    sampling = {"N_samples": 3, "sampling_spread": False}
-    exported = export_checkpoint(last, tmp_path / "shipped", "./elsewhere", 42, sampling)
+    config = ExportConfig(str(last), str(tmp_path / "shipped"), "./elsewhere", 42, 3, False)
+    exported = export_checkpoint(config)
     found = read_checkpoint(str(exported))
     backbone = found.backbone_config
     assert (backbone.vggt_path, backbone.backbone_size) == ("./elsewhere", 42)

@@ -6,9 +6,16 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from utils.camera_rig import describe_rig, focus_point, look_at, nearest_point_to_axes, up_direction
+from utils.camera_rig import (
+    describe_rig,
+    focus_distance,
+    focus_point,
+    look_at,
+    nearest_point_to_axes,
+    up_direction,
+)
 from utils.cameras import Cameras, project
-from utils.trajectories import ellipse, interpolate, orbit, path_intrinsics, smooth_path, spiral
+from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spiral
 
 NEAR_FAR = torch.tensor([2.0, 6.0])
 UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -18,6 +25,10 @@ CENTRE = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
 def cameras_at(centers, target=CENTRE):
     intrinsics = torch.tensor([[50.0, 0, 40], [0, 50, 30], [0, 0, 1]]).expand(len(centers), 3, 3)
     return Cameras(intrinsics, look_at(centers, target, UP).float())
+
+
+def through(cameras, near_far, n_frames, closed=False):
+    return smooth_path(cameras.c2w, n_frames, focus_distance(cameras, near_far), closed)
 
 
 def on_sphere(azimuths, elevations, radius=4.0):
@@ -141,7 +152,7 @@ def test_up_of_cameras_that_look_down_is_not_their_mean(cap):
 @pytest.mark.parametrize("closed", [False, True])
 def test_interpolation_passes_all_cameras_at_constant_speed(ring, closed):
     some = ring[torch.tensor([0, 1, 3, 4])]
-    path = interpolate(some, NEAR_FAR, 240, closed)
+    path = through(some, NEAR_FAR, 240, closed)
     rigid(path)
     moves = steps(path, closed)
     assert moves.max() < 1.03 * moves.min()
@@ -171,7 +182,7 @@ def test_repeated_poses_and_single_frames():
         assert path.isfinite().all() and path[:, 0, 3].min() > -0.2
     assert torch.equal(smooth_path(keys[:1], 3, 1.0), keys[:3] * 0 + torch.eye(4))
     assert torch.equal(smooth_path(keys[:2] * 0 + torch.eye(4), 5, 1.0), keys[0].expand(5, 4, 4))
-    for make in (spiral, orbit, ellipse, interpolate):
+    for make in (spiral, orbit, ellipse, through):
         one = Cameras(torch.eye(3)[None], torch.eye(4)[None])
         assert make(one, NEAR_FAR, 3).isfinite().all()
 
@@ -179,7 +190,7 @@ def test_repeated_poses_and_single_frames():
 @pytest.mark.parametrize("count", [3, 8])
 def test_a_closed_loop_has_no_kink_where_it_meets(ring, count):
     """Position and orientation change there as they do one frame earlier and later."""
-    path = interpolate(ring[torch.arange(count) * (12 // count)], NEAR_FAR, 600, closed=True)
+    path = through(ring[torch.arange(count) * (12 // count)], NEAR_FAR, 600, closed=True)
     path = torch.cat([path[-2:], path[:3]]).double()
     moves = path[:, :3, 3].diff(dim=0)
     assert moves.diff(dim=0).norm(dim=-1).max() < 0.06 * moves.norm(dim=-1).min()

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from apps.rendering.scene import RenderableScene, RenderedView, RenderSettings, general_scene
+from apps.rendering.scene import RenderableScene, RenderedView, general_scene
 from utils.camera_rig import look_at, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 
@@ -31,7 +31,7 @@ class PaintedScene(RenderableScene):
     view_names: tuple = tuple("abcdefghi")
     image_size: tuple = (24, 32)
     near_far: torch.Tensor = field(default_factory=lambda: torch.tensor([1.0, 8.0]))
-    settings: RenderSettings = RenderSettings(n_sources=2)
+    n_sources: int = 2
     unit: LengthUnit = LengthUnit()
     n_samples: int = 8
     rendered: list = field(default_factory=list)
@@ -73,4 +73,4 @@ def painted_scene():
 
 @pytest.fixture
 def general(tiny_model, drawn_scene):
-    return general_scene(tiny_model, drawn_scene, drawn_scene.view_ids, RenderSettings(chunk=500))
+    return general_scene(tiny_model, drawn_scene, drawn_scene.view_ids, chunk=500)

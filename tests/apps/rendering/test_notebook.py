@@ -8,12 +8,12 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = """
-from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice, VideoChoice
+from apps.rendering.config import CameraPathChoice, RendererChoice, SceneChoice, VideoConfig
 
 scene_choice = SceneChoice()
 renderer = RendererChoice(ckpt={ckpt!r}, device="cpu")
 path_choice = CameraPathChoice(path="dtu", n_frames=3, size=(24, 32))
-video = VideoChoice(out={out!r}, depth=True)
+video = VideoConfig(out={out!r}, depth=True)
 """
 
 

@@ -16,7 +16,7 @@ TUNED = RendererChoice(ckpt="fern/latest.tar", device="cpu")
 def tuned_scene(painted_scene, monkeypatch):
     """A fine-tuned scene of DTU, whatever the file."""
     object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
-    monkeypatch.setattr(opening, "open_tuned", lambda *_: painted_scene)
+    monkeypatch.setattr(opening, "open_tuned", lambda *_, **__: painted_scene)
     return painted_scene
 
 

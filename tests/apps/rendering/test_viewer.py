@@ -19,7 +19,7 @@ import viser
 from PIL import Image
 from websockets.sync.client import connect
 
-from apps.rendering.config import ViewerChoice
+from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry import PointCloud, read_points, write_points
 from apps.rendering.viewer import Viewer
 from utils.cameras import LengthUnit
@@ -76,14 +76,14 @@ def wait_for(condition, seconds=60):
 
 @pytest.fixture
 def viewer(painted_scene):
-    viewer = Viewer(painted_scene, ViewerChoice(port=18573, height=48))
+    viewer = Viewer(painted_scene, ViewerConfig(port=18573, height=48))
     stop = threading.Event()
     worker = threading.Thread(target=viewer.work, args=(stop,))
     worker.start()
     yield viewer
     stop.set()
     worker.join()
-    viewer.stop()
+    viewer.server.stop()
 
 
 @pytest.fixture
@@ -178,13 +178,13 @@ def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_sce
     write_points(tmp_path / "points.ply", cloud, painted_scene)
     again = read_points(tmp_path / "points.ply")
     torch.testing.assert_close(again.points / 200, cloud.points)
-    viewer = Viewer(painted_scene, ViewerChoice(port=18673), again)
+    viewer = Viewer(painted_scene, ViewerConfig(port=18673), again)
     assert next(viewer._idle_work, None) is None
     np.testing.assert_allclose(viewer._cloud.points, cloud.points.numpy(), atol=2e-3)
     assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
     viewer.near.value = 400.0
     wait_for(lambda: viewer.renderer.scene.near_far.tolist() == [2.0, 8.0])
-    viewer.stop()
+    viewer.server.stop()
     for name, content in (("absent.ply", None), ("damaged.ply", b"ply\nnonsense")):
         if content:
             (tmp_path / name).write_bytes(content)

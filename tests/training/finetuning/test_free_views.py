@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import render_video
-from apps.rendering.scene import RenderableScene, RenderSettings, open_tuned
+from apps.rendering.scene import RenderableScene, open_tuned
 from models.checkpoint import load_finetuned
 
 
@@ -17,7 +17,7 @@ def scene_file(finetune, tmp_path):
 
 
 def test_free_views_of_a_fine_tuned_scene(scene_file, tmp_path):
-    scene = open_tuned(str(scene_file), RenderSettings(), None, torch.device("cpu"))
+    scene = open_tuned(str(scene_file), torch.device("cpu"))
     assert isinstance(scene, RenderableScene) and scene.unit.name == "mm"
     camera = scene.cameras[[0]]
     (places,) = scene.choose_sources(camera, (16, 20))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_runs import train
 
-from apps.export_checkpoint import export_checkpoint
+from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.protocols import Region
 from datasets.views import Views
 from evaluation.rendering import TestViews
@@ -106,8 +106,10 @@ def test_planes_and_samples_can_be_chosen(scene, tmp_path):
 def test_samples_lie_beside_planes_again_while_the_volume_learns(
     scene, general_checkpoint, tmp_path
 ):
-    sampling = {"sampling_spread": False}
-    exported = export_checkpoint(general_checkpoint, tmp_path / "exported", sampling=sampling)
+    folder = str(tmp_path / "exported")
+    exported = export_checkpoint(
+        ExportConfig(str(general_checkpoint), folder, sampling_spread=False)
+    )
     assert not read_checkpoint(str(exported)).model_config.rendering.sampling_spread
     _, latest = train(scene, tmp_path, "--num_steps", 1, "--init_ckpt", exported)
     assert load_finetuned(latest).scene.model.config.rendering.sampling_spread
