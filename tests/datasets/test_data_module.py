@@ -1,4 +1,3 @@
-import shutil
 from types import SimpleNamespace
 from typing import cast
 
@@ -19,34 +18,32 @@ def data_module(datadir, rank=0, world_size=1, **settings):
     return module
 
 
-def test_training_batches_have_a_scene_axis(tiny_dtu):
-    loader = data_module(tiny_dtu, scenes_per_batch=2).train_dataloader()
+def test_training_batches_have_a_scene_axis_and_move(tiny_dtu):
+    module = data_module(tiny_dtu, scenes_per_batch=2)
+    loader, dataset = module.train_dataloader(), module.train_dataset
     batches = list(loader)
     assert len(batches) == len(loader) == 8
     assert batches[0].sources.images.shape == (2, 3, 3, 64, 80)
     assert batches[0].targets.cameras.c2w.shape == (2, 1, 4, 4)
+    moved = batches[0].to("meta")
+    assert moved.sources.images.device == torch.device("meta")
+    assert moved.targets.masks.dtype == torch.bool
+    module.setup("fit")
+    assert module.train_dataset is dataset, "the folder is listed once"
 
 
-def test_plain_iteration_goes_through_the_epochs(tiny_dtu):
+def test_every_epoch_that_gave_a_batch_counts(tiny_dtu):
     loader = data_module(tiny_dtu, batches_per_epoch=3).train_dataloader()
     epochs = [[(batch.scene, batch.target_ids) for batch in loader] for _ in range(3)]
     assert epochs[0] != epochs[1] != epochs[2]
-    assert loader.state_dict()["epoch"] == 2
-
-
-def test_an_iterator_that_gave_nothing_is_no_epoch(tiny_dtu):
-    loader = data_module(tiny_dtu).train_dataloader()
     before = loader.state_dict()
+    assert before["epoch"] == 2
     iter(loader)
     iter(loader)
     assert loader.state_dict() == before
-
-
-def test_an_abandoned_epoch_is_followed_by_the_next(tiny_dtu):
-    loader = data_module(tiny_dtu).train_dataloader()
     next(iter(loader))
     next(iter(loader))
-    assert (loader.state_dict()["epoch"], loader.state_dict()["batches_given"]) == (1, 1)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["batches_given"]) == (4, 1)
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"batches_per_epoch": 7}])
@@ -63,45 +60,24 @@ def test_ranks_train_on_different_items(tiny_dtu):
     assert not items[0] & items[1]
 
 
-def test_validation_views_are_spread_over_the_scans_and_ranks(tmp_path, tiny_dtu):
-    folder = shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    (folder / "lists/val.txt").write_text("scan1\nscan2\n")
-    assert [batch.scene for batch in data_module(folder).val_dataloader()] == [
-        ("scan1",),
-        ("scan2",),
-    ]
-    assert len(data_module(folder, val_views=1).val_dataloader()) == 1
-    ranks = [list(data_module(folder, rank, 3).val_dataloader()) for rank in range(3)]
-    assert [[batch.scene for batch in part] for part in ranks] == [
-        [("scan1",)],
-        [("scan2",)],
-        [("scan1",)],
-    ]
+def test_validation_views_are_spread_over_the_scans_and_ranks(dtu_copy):
+    def scenes(*rank, **settings):
+        loader = data_module(dtu_copy, *rank, **settings).val_dataloader()
+        return [batch.scene[0] for batch in loader]
+
+    (dtu_copy / "lists/val.txt").write_text("scan1\nscan2\n")
+    assert scenes() == ["scan1", "scan2"] and len(scenes(val_views=1)) == 1
+    assert [scenes(rank, 3) for rank in range(3)] == [["scan1"], ["scan2"], ["scan1"]]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_errors_of_workers_reach_the_user_as_they_are(tmp_path, tiny_dtu):
-    folder = shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    path = folder / "Rectified/scan2_train/rect_005_3_r5000.png"
+def test_errors_of_workers_reach_the_user_as_they_are(dtu_copy):
+    path = dtu_copy / "Rectified/scan2_train/rect_005_3_r5000.png"
     path.write_bytes(b"broken")
-    dataset = data_module(folder).train_dataset
+    dataset = data_module(dtu_copy).train_dataset
     loader = ResumableDataLoader(dataset, SceneBatchSampler(len(dataset)), num_workers=1)
     with pytest.raises(UserError) as error:
         for _ in range(4):
             list(loader)
     assert str(error.value).startswith(str(path))
     assert "Traceback" not in str(error.value)
-
-
-def test_data_are_listed_once(tiny_dtu):
-    module = SceneDataModule(DataConfig(datadir=str(tiny_dtu)))
-    module.setup()
-    dataset = module.train_dataset
-    module.setup("fit")
-    assert module.train_dataset is dataset
-
-
-def test_samples_move_and_keep_their_types(tiny_dtu):
-    batch = next(iter(data_module(tiny_dtu).train_dataloader())).to("meta")
-    assert batch.sources.images.device == torch.device("meta")
-    assert batch.targets.masks.dtype == torch.bool
