@@ -1,33 +1,24 @@
 """Folders of DTU: which scans are found, and what is wrong with bad ones."""
 
+import io
 import logging
 import shutil
-from pathlib import Path
+from functools import partial
 
 import pytest
 from PIL import Image
 from reference_data import SCENES
+from scene_layouts import open_dataset
 
-from datasets.config import DataSource
 from datasets.formats.registry import choose_scenes
-from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
 from datasets.views import SampleRequest
 from utils.errors import UserError
 
-
-def dataset(root, split):
-    return SceneDataset(
-        DataSource("dtu", Path(root)), split, SamplingRules(10, 1, 3), PixelCache(0)
-    )
+dataset = partial(open_dataset, "dtu")
 
 
-@pytest.fixture
-def folder(tmp_path, tiny_dtu):
-    """A copy of the small data set, to be changed."""
-    return shutil.copytree(tiny_dtu, tmp_path / "dtu")
-
-
-def test_scans_are_listed_counted_and_named(folder, caplog):
+def test_scans_are_listed_counted_and_named(dtu_copy, caplog):
+    folder = dtu_copy
     shutil.rmtree(folder / "lists")
     shutil.move(folder / "Rectified/scan2_train", folder / "Rectified/scan8_train")
     with caplog.at_level(logging.INFO):
@@ -40,85 +31,77 @@ def test_scans_are_listed_counted_and_named(folder, caplog):
         choose_scenes("dtu", folder, "scan9")
 
 
-def test_scans_with_too_few_views_are_left_out(folder, caplog):
+def test_scans_with_too_few_views_are_left_out(dtu_copy, caplog):
+    folder = dtu_copy
     for path in (folder / "Rectified/scan1_train").glob("rect_00[4-8]_*"):
         path.unlink()
-    assert dataset(folder, "train").scene_names == ["scan2"]
+    assert dataset(folder).scene_names == ["scan2"]
     assert "1 of 2 scenes have fewer than 4 views and are left out, scan1" in caplog.text
     assert "3 of 8 views have image and camera; for example, there is no rect_004" in caplog.text
     for path in (folder / "Rectified").rglob("rect_00[4-8]_*"):
         path.unlink()
     with pytest.raises(UserError, match=r"4 are needed.*the largest has 3"):
-        dataset(folder, "train")
+        dataset(folder)
 
 
-def remove(name):
-    return lambda folder: shutil.rmtree(folder / name)
+def png(width, height):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
-def rewrite(name, change):
-    def damage(folder):
-        for path in folder.glob(name):
-            path.write_bytes(change(path.read_bytes()))
-
-    return damage
-
-
-def shrink_first_image(folder):
-    Image.new("RGB", (20, 16)).save(folder / "Rectified/scan2_train/rect_001_3_r5000.png")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (remove("."), r"dtu: no such data folder.*Rectified"),
-        (remove("Cameras"), r"00000000_cam\.txt.*Depths, Rectified, lists"),
-        (remove("Rectified"), r"none of the 2 scans.*Rectified/scan1_train/"),
-        (rewrite("Rectified/*/rect_001_3*", lambda _: b""), r"rect_001_3_r5000\.png"),
-        (rewrite("Rectified/*/rect_001_3*", lambda _: b"\x89PNG\r\n\x1a\n"), r"rect_001_3_r5000"),
-        (rewrite("Rectified/*/rect_001_3*", lambda _: b"no image"), r"rect_001_3_r5000\.png"),
-        (shrink_first_image, r"scan2.* 20x16, but .*scan1"),
-        (
-            rewrite("Cameras/train/*", lambda text: text.replace(b"24 0 ", b"361.5 0 8")),
-            r"00000000_cam\.txt: the principal point",
-        ),
-        (
-            rewrite("Cameras/train/00000006*", lambda text: text.replace(b"0", b"oops", 1)),
-            r"00000006_cam\.txt, line 2: .*oops",
-        ),
-    ],
-)
-def test_bad_folders_are_refused_at_once(folder, damage, message):
-    damage(folder)
-    with pytest.raises(UserError, match=message):
-        dataset(folder, "train")
+def rewrite(folder, name, change):
+    """``change`` is the new content or a function of the old one; None removes a folder."""
+    for path in folder.glob(name) if name != "." else [folder]:
+        if change is None:
+            shutil.rmtree(path)
+        else:
+            path.write_bytes(change(path.read_bytes()) if callable(change) else change)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("Rectified/scan2_train/rect_005_3*", lambda content: content[:-100], "rect_005.*damaged"),
+        (".", None, r"dtu: no such data folder.*Rectified"),
+        ("Cameras", None, r"00000000_cam\.txt.*Depths, Rectified, lists"),
+        ("Rectified", None, r"none of the 2 scans.*Rectified/scan1_train/"),
+        ("Rectified/*/rect_001_3*", b"", r"rect_001_3_r5000\.png"),
+        ("Rectified/*/rect_001_3*", b"\x89PNG\r\n\x1a\n", r"rect_001_3_r5000"),
+        ("Rectified/scan2_train/rect_001_3*", png(20, 16), r"scan2.* 20x16, but .*scan1"),
         (
-            "Depths/scan2/depth_map_0004.pfm",
-            lambda _: b"Pf\n3 2\n-1\n" + bytes(24),
-            r"depth_map_0004\.pfm: the map is 3x2.*80x64",
+            "Cameras/train/*",
+            lambda text: text.replace(b"24 0 ", b"361.5 0 8"),
+            r"00000000_cam\.txt: the principal point",
+        ),
+        (
+            "Cameras/train/00000006*",
+            lambda text: text.replace(b"0", b"oops", 1),
+            r"00000006_cam\.txt, line 2: .*oops",
         ),
     ],
 )
-def test_damage_inside_a_file_is_refused_when_it_is_read(folder, name, change, message):
-    rewrite(name, change)(folder)
+def test_bad_folders_are_refused_at_once(dtu_copy, name, change, message):
+    rewrite(dtu_copy, name, change)
     with pytest.raises(UserError, match=message):
-        dataset(folder, "val")[SampleRequest(0)]
+        dataset(dtu_copy)
 
 
-def test_an_image_of_another_size_is_refused_when_it_is_read(folder):
-    Image.new("RGB", (40, 32)).save(folder / "Rectified/scan2_train/rect_005_3_r5000.png")
-    with pytest.raises(UserError, match=r"rect_005_3_r5000\.png: the image is 40x32.*80x64"):
-        dataset(folder, "val")[SampleRequest(0)]
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("Rectified/*/rect_005_3*", lambda content: content[:-100], "rect_005.*damaged"),
+        ("Rectified/*/rect_005_3*", png(40, 32), r"rect_005_3_r5000.*image is 40x32.*80x64"),
+        ("Depths/*/*_0004.pfm", b"Pf\n3 2\n-1\n" + bytes(24), r"_0004\.pfm.*map is 3x2.*80x64"),
+    ],
+)
+def test_damage_inside_a_file_is_refused_when_it_is_read(dtu_copy, name, change, message):
+    rewrite(dtu_copy, name, change)
+    with pytest.raises(UserError, match=message):
+        dataset(dtu_copy, "val")[SampleRequest(0)]
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not (SCENES / "dtu").is_dir(), reason="no DTU scans beside the checkout")
 def test_the_training_list_of_a_real_folder_wins():
-    data = dataset(SCENES / "dtu", "train")
+    data = dataset(SCENES / "dtu")
     assert data.scene_names == ["scan65"] and len(data) == 49
