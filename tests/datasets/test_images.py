@@ -20,20 +20,6 @@ from datasets.formats.photo_files import find_image, list_images
 from utils.errors import UserError
 
 
-@pytest.fixture
-def photo(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    path = tmp_path / "photo.png"
-    Image.fromarray(pixels).save(path)
-    return path, pixels
-
-
-def test_reads_rgb_between_zero_and_one(photo):
-    path, pixels = photo
-    assert read_image_size(path) == (30, 40)
-    np.testing.assert_allclose(read_image(path), pixels / 255.0, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("mode", "color", "background", "expected"),
     [
@@ -48,25 +34,17 @@ def test_alpha_and_grey(tmp_path, mode, color, background, expected):
     np.testing.assert_allclose(image[0, 0], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 20, 60, 200, 2000])
-def test_refuses_truncated_images(photo, kept):
-    path, _ = photo
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"photo\.png"):
-        read_image(path)
-
-
-def test_refuses_flipped_bits_or_reads_the_right_size(photo):
-    path, _ = photo
-    content = path.read_bytes()
-    for place in range(8, len(content), 97):
-        damaged = bytearray(content)
-        damaged[place] ^= 0xFF
-        path.write_bytes(damaged)
-        try:
-            assert read_image(path).ndim == 3
-        except UserError as error:
-            assert "photo.png" in str(error)
+def test_colours_size_and_truncation(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    assert read_image_size(path) == (30, 40)
+    np.testing.assert_allclose(read_image(path), pixels / 255.0, atol=1e-6)
+    whole = path.read_bytes()
+    for kept in (0, 4, 20, 60, 200, 2000):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(UserError, match=r"photo\.png"):
+            read_image(path)
 
 
 def test_refuses_missing_images_folders_and_sixteen_bits(tmp_path):
@@ -79,12 +57,9 @@ def test_refuses_missing_images_folders_and_sixteen_bits(tmp_path):
         read_image(tmp_path / "deep.png")
 
 
-def test_mask_counts_above_ten(tmp_path):
+def test_masks_and_resizing(tmp_path):
     Image.fromarray(np.array([[0, 10, 11, 255]], np.uint8)).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png").tolist() == [[False, False, True, True]]
-
-
-def test_smooth_resize_takes_means():
     image = np.arange(16, dtype=np.float32).reshape(4, 4, 1).repeat(3, -1)
     np.testing.assert_allclose(resize_smooth(image, (2, 2))[..., 0], [[2.5, 4.5], [10.5, 12.5]])
     assert resize_smooth(image, (4, 4)) is image
@@ -129,17 +104,13 @@ def test_images_are_found_under_other_spellings(tmp_path, name, found):
     assert find_image(tmp_path, name) == (found and tmp_path / found)
 
 
-def test_pfm_round_trip(tmp_path):
-    values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    write_pfm(tmp_path / "a.pfm", values)
-    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), values)
-
-
 @pytest.mark.parametrize(("scale", "order"), [("-1.0", "<"), ("1", ">")])
 def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
-    data = struct.pack(f"{order}4f", 3.0, 4.0, 1.0, 2.0)
-    (tmp_path / "a.pfm").write_bytes(f"Pf\n2 2\n{scale}\n".encode() + data)
-    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), [[1.0, 2.0], [3.0, 4.0]])
+    path, values = tmp_path / "a.pfm", np.array([[1, 2], [3, 4]], np.float32)
+    path.write_bytes(f"Pf\n2 2\n{scale}\n".encode() + struct.pack(f"{order}4f", 3, 4, 1, 2))
+    np.testing.assert_array_equal(read_pfm(path), values)
+    write_pfm(path, values)
+    np.testing.assert_array_equal(read_pfm(path), values)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +120,6 @@ def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
         (b"PNG\n2 2\n-1\n" + bytes(16), "no PFM"),
         (b"PF\n2 2\n-1\n" + bytes(48), "colour"),
         (b"Pf\n2\n-1\n" + bytes(16), "malformed"),
-        (b"Pf\n2 x\n-1\n" + bytes(16), "malformed"),
         (b"Pf\n2 2\nlittle\n" + bytes(16), "malformed"),
         (b"Pf\n2 -2\n-1\n" + bytes(16), "impossible"),
         (b"Pf\n2 2\n0\n" + bytes(16), "impossible"),

@@ -1,5 +1,7 @@
 """A resumed run sees the samples that the uninterrupted run would have seen, through Lightning."""
 
+from functools import partialmethod
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -46,20 +48,15 @@ class SaveAtEveryChance(pl.Callback):
         self.folder = folder
         self.saved = []
 
-    def _save(self, trainer, module, place):
+    def _save(self, place, trainer, module, *_):
         if not trainer.sanity_checking:
             path = self.folder / f"{len(module.seen):02d}-{place}.ckpt"
             trainer.save_checkpoint(path)
             self.saved.append((len(module.seen), path))
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self._save(trainer, pl_module, "train_batch_end")
-
-    def on_validation_end(self, trainer, pl_module):
-        self._save(trainer, pl_module, "validation_end")
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        self._save(trainer, pl_module, "train_epoch_end")
+    on_train_batch_end = partialmethod(_save, "train_batch_end")
+    on_validation_end = partialmethod(_save, "validation_end")
+    on_train_epoch_end = partialmethod(_save, "train_epoch_end")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +66,11 @@ def run(tiny_dtu):
     def train(num_workers, steps, callbacks=(), checkpoint=None, epochs=None):
         config = DataConfig(
             datadir=str(tiny_dtu),
-            min_sources=2,
-            max_sources=4,
             num_nearest=6,
             scenes_per_batch=4,
             num_workers=num_workers,
+            min_sources=2,
+            max_sources=4,
         )
         module = Recorder()
         trainer = pl.Trainer(
@@ -122,15 +119,11 @@ def test_every_checkpoint_continues_where_it_was_taken(uninterrupted, run):
         assert seen[:count] + run(0, STEPS, checkpoint=path) == seen, path.stem
 
 
-@pytest.mark.parametrize("count", [3, 4, 5])
-def test_worker_prefetch_does_not_count(uninterrupted, run, count):
+def test_worker_prefetch_does_not_count(uninterrupted, run, tmp_path):
     seen, saved = uninterrupted
-    path = next(path for given, path in saved if given == count)
-    assert seen[:count] + run(2, STEPS, checkpoint=path) == seen
-
-
-def test_checkpoint_saved_with_workers_continues_without(uninterrupted, run, tmp_path):
-    seen, _ = uninterrupted
+    for count in (3, 4, 5):
+        path = next(path for given, path in saved if given == count)
+        assert seen[:count] + run(2, STEPS, checkpoint=path) == seen
     saver = SaveAtEveryChance(tmp_path)
     assert run(2, 6, [saver]) == seen[:6]
     for count, path in saver.saved[2:5]:

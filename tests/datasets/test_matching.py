@@ -24,15 +24,11 @@ def world_points(count):
     return spread * torch.tensor([2.0, 2.0, 2.0]) + torch.tensor([0.5, 1.0, 6.0])
 
 
-def test_exact_matches_give_the_points_back():
+def test_exact_matches_give_points_and_others_are_dropped():
     cameras, points = cameras_beside(0.5), world_points(30)
     pixels, _ = project(points, cameras)
     torch.testing.assert_close(triangulate_pair(pixels, cameras), points, rtol=0, atol=1e-4)
-
-
-def test_matches_that_cannot_be_are_dropped():
-    cameras, points = cameras_beside(0.5), world_points(4)
-    pixels, _ = project(points, cameras)
+    pixels = pixels[:, :4].clone()
     pixels[1, 1, 1] += 3.0  # Off its epipolar line.
     pixels[1, 2, 0] += 60.0  # The rays part: they meet behind the cameras.
     kept = triangulate_pair(pixels, cameras)
@@ -55,9 +51,5 @@ def test_a_wall_is_found_where_it_is():
         assert len(points) > 20
         assert (depths / DEPTH - 1).abs().median() < 0.01
         assert ((pixels >= 0) & (pixels <= torch.tensor([160.0, 120.0]))).all()
-
-
-def test_pictures_without_features_give_no_points():
-    nothing = torch.zeros(2, 120, 160)
-    views = Views(torch.zeros(2, 3, 120, 160), cameras_beside(0.5), nothing, nothing == 0)
-    assert [len(points) for points in triangulate_views(views)] == [0, 0]
+    without_features = Views(torch.zeros(2, 3, 120, 160), cameras, nothing, nothing == 0)
+    assert [len(points) for points in triangulate_views(without_features)] == [0, 0]

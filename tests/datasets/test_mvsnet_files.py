@@ -19,7 +19,6 @@ intrinsic
 
 425.0 2.5
 """
-QUARTER = {"2892.0": "361.5", "2883.0": "360.375", "823.0": "82.875", "619.0": "66.375"}
 
 
 def write(tmp_path, text):
@@ -28,38 +27,31 @@ def write(tmp_path, text):
     return path
 
 
-def replaced(text, replacements):
-    for old, new in replacements.items():
-        text = text.replace(old, new)
-    return text
-
-
-def test_full_size_file_by_hand(tmp_path):
-    camera = read_camera_file(write(tmp_path, GOOD))
-    # (823 + 0.5) / 2 - 80 = 331.75 and (619 + 0.5) / 2 - 44 = 265.75
-    expected = [[1446.0, 0.0, 331.75], [0.0, 1441.5, 265.75], [0.0, 0.0, 1.0]]
-    torch.testing.assert_close(image_intrinsics(camera, (512, 640)).tolist(), expected)
+@pytest.mark.parametrize(
+    ("numbers", "size", "expected"),
+    [
+        # (823 + 0.5) / 2 - 80 = 331.75 and (619 + 0.5) / 2 - 44 = 265.75
+        ((2892, 2883, 823, 619), (512, 640), (1446, 1441.5, 331.75, 265.75)),
+        # (823 / 2 - 80) / 4 = 82.875 and (619 / 2 - 44) / 4 = 66.375
+        ((361.5, 360.375, 82.875, 66.375), (512, 640), (1446, 1441.5, 331.75, 265.75)),
+        ((96, 96, 40.5, 30.5), (64, 80), (96, 96, 41, 31)),
+    ],
+    ids=["full size", "quarter size", "small image"],
+)
+def test_intrinsics_by_hand(tmp_path, numbers, size, expected):
+    text = GOOD
+    for old, new in zip(("2892.0", "2883.0", "823.0", "619.0"), numbers, strict=True):
+        text = text.replace(old, str(new))
+    camera = read_camera_file(write(tmp_path, text))
+    found = image_intrinsics(camera, size)
+    fx, fy, cx, cy = expected
+    matrix = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=found.dtype)
+    torch.testing.assert_close(found, matrix)
     assert (camera.near, camera.far) == (425.0, 905.0)
     assert camera.w2c[:3, 3].tolist() == [10.0, 20.0, 600.0]
-
-
-def test_quarter_size_file_gives_the_same_camera(tmp_path):
-    full = image_intrinsics(read_camera_file(write(tmp_path, GOOD)), (512, 640))
-    # (823 / 2 - 80) / 4 = 82.875 and (619 / 2 - 44) / 4 = 66.375
-    quarter_file = read_camera_file(write(tmp_path, replaced(GOOD, QUARTER)))
-    torch.testing.assert_close(image_intrinsics(quarter_file, (512, 640)), full)
-
-
-def test_file_of_the_size_of_a_small_image(tmp_path):
-    text = replaced(GOOD, {"2892.0": "96", "2883.0": "96", "823.0": "40.5", "619.0": "30.5"})
-    camera = read_camera_file(write(tmp_path, text))
-    assert image_intrinsics(camera, (64, 80))[:2, 2].tolist() == [41.0, 31.0]
-
-
-def test_refuses_intrinsics_of_another_image_size(tmp_path):
-    camera = read_camera_file(write(tmp_path, GOOD))
-    with pytest.raises(UserError, match=r"00000007_cam\.txt.*\(823, 619\).*80x64"):
-        image_intrinsics(camera, (64, 80))
+    if numbers[0] == 2892:
+        with pytest.raises(UserError, match=r"00000007_cam\.txt.*\(823, 619\).*80x64"):
+            image_intrinsics(camera, (64, 80))
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,20 @@
 """The common container of single scenes, and what readers check, on cameras seen by eye."""
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from dots import arc_poses
 
 from datasets.formats.checks import check_pinhole, estimate_near_far, given_near_far, rigid_c2w
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
-from datasets.views import Views
-from utils.cameras import Cameras, project, unproject
+from utils.cameras import Cameras
 from utils.errors import UserError
 
+UNKNOWN = r"no view 5; its views are 0 to 4"
 CENTERS = [[0.0, 0, 0], [1.0, 0, 0], [0.9, 0.9, 0], [-1.0, 0, 0], [0, 0, 0.5]]
 
 
@@ -44,14 +44,11 @@ def scene():
     )
 
 
-def test_nearest_is_by_l1_distance_and_ties_by_id(scene):
+def test_nearest_is_by_the_files_then_l1_distance_and_ties_by_id(scene):
     # View 2 is nearer than 1 by no norm but the largest coordinate; 1 and 3 are equally near.
     assert scene.nearest(0, scene.view_ids, 4) == (4, 1, 3, 2)
     assert scene.nearest(0, [3, 1], 2) == (1, 3)
     assert scene.nearest(0, [3, 3, 0, 2], 2) == (3, 2)
-
-
-def test_neighbours_of_the_files_come_first(scene):
     known = replace(scene, neighbours={0: [2, 7, 3]})
     assert known.ranked_neighbours(0)[:2] == (2, 3)
     assert sorted(known.ranked_neighbours(0)) == [1, 2, 3, 4]
@@ -65,11 +62,7 @@ def test_load_views_keeps_order_and_belongings(scene):
     torch.testing.assert_close(views.cameras.intrinsics[:, 0, 2], torch.tensor([3.0, 1.0]))
     torch.testing.assert_close(views.cameras.centers[0], torch.tensor(CENTERS[3]))
     torch.testing.assert_close(views.depths[:, 0, 0], torch.tensor([3.0, 1.0]))
-    assert not views.masks.any()
-
-
-def test_masks_for_tests_do_not_count_in_training(scene):
-    assert not scene.training_views([3]).masks.any()
+    assert not views.masks.any() and not scene.training_views([3]).masks.any()
     assert replace(scene, masks_for_tests_only=True).training_views([3]).masks.all()
 
 
@@ -83,99 +76,65 @@ def test_sample_takes_the_nearest_sources(scene):
     assert scene.near_far[0] == 1.0
 
 
-def test_scene_goes_to_worker_processes(scene):
-    copy = pickle.loads(pickle.dumps(scene.read_view))
-    assert copy(2).depth[0, 0] == 2
-
-
-@pytest.mark.parametrize("count", [0, 3, -1])
-def test_too_many_or_no_sources(scene, count):
-    with pytest.raises(UserError, match=rf"'row': {count} source views.*view 1.*ask for 1 to 2"):
-        scene.nearest(1, [0, 1, 2], count)
-
-
 @pytest.mark.parametrize(
-    "ask",
+    ("method", "given", "problem"),
     [
-        lambda scene: scene.load_views([0, 5]),
-        lambda scene: scene.nearest(5, [0, 1], 1),
-        lambda scene: scene.nearest(0, [1, 5], 1),
-        lambda scene: scene.sample(0, [1, 5], 1),
+        *(
+            ("nearest", (1, [0, 1, 2], count), f"'row': {count} source views.*view 1.*ask for 1 to")
+            for count in (0, 3, -1)
+        ),
+        ("load_views", ([0, 5],), UNKNOWN),
+        ("nearest", (5, [0, 1], 1), UNKNOWN),
+        ("sample", (0, [1, 5], 1), UNKNOWN),
     ],
 )
-def test_unknown_views(scene, ask):
-    with pytest.raises(UserError, match=r"no view 5; its views are 0 to 4"):
-        ask(scene)
+def test_views_that_are_not_there(scene, method, given, problem):
+    with pytest.raises(UserError, match=problem):
+        getattr(scene, method)(*given)
 
 
-def test_taken_views_keep_what_belongs_together():
-    images = torch.rand(2, 3, 3, 4, 6)
-    intrinsics = torch.diag(torch.tensor([5.0, 5.0, 1.0])).repeat(2, 3, 1, 1)
-    c2w = torch.eye(4).repeat(2, 3, 1, 1)
-    c2w[..., 0, 3] = torch.arange(6.0).view(2, 3)
-    depths = torch.rand(2, 3, 4, 6) + 1
-    views = Views(images, Cameras(intrinsics, c2w), depths, depths > 1.5)
+def test_taken_views_keep_what_belongs_together(make_views):
+    views = make_views(2, 3)
+    views = replace(views, depths=torch.rand(2, 3, 32, 40), masks=torch.rand(2, 3, 32, 40) > 0.5)
     taken = views.take([2, 0])
-    assert taken.images.shape == (2, 2, 3, 4, 6)
-    pixel = torch.tensor([[3.5, 2.5]]).expand(2, 2, 1, 2)
-    points = unproject(pixel, taken.depths[:, :, 2, 3, None], taken.cameras)
-    whole = unproject(pixel[:, :1].expand(2, 3, 1, 2), depths[:, :, 2, 3, None], views.cameras)
-    torch.testing.assert_close(points, whole[:, [2, 0]])
-    torch.testing.assert_close(project(points, taken.cameras)[0], pixel)
-    assert torch.equal(taken.images, images[:, [2, 0]])
-    assert torch.equal(taken.masks, views.masks[:, [2, 0]])
+    for part in ("images", "depths", "masks"):
+        assert torch.equal(getattr(taken, part), getattr(views, part)[:, [2, 0]])
+    assert torch.equal(taken.cameras.c2w, views.cameras.c2w[:, [2, 0]])
+    assert torch.equal(taken.cameras.intrinsics, views.cameras.intrinsics[:, [2, 0]])
 
 
-def orbit(count, radius, height=0.0):
-    """Cameras on a circle that look at the origin."""
-    angles = torch.arange(count) * 0.5
-    outward = torch.stack([angles.cos(), angles.sin(), torch.full_like(angles, height)], -1)
-    forward = -outward / outward.norm(dim=-1, keepdim=True)
-    right = torch.linalg.cross(forward, torch.tensor([0.0, 0, 1]).expand_as(forward))
-    right = right / right.norm(dim=-1, keepdim=True)
-    c2w = torch.eye(4).repeat(count, 1, 1)
-    c2w[:, :3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
-    c2w[:, :3, 3] = radius * outward
-    return Cameras(torch.eye(3).repeat(count, 1, 1), c2w)
+def orbit():
+    """Cameras on a circle of radius 4 that look at the origin."""
+    return Cameras(torch.eye(3).repeat(6, 1, 1), torch.tensor(arc_poses(6)).float())
 
 
 def test_estimated_range_lies_about_the_focus():
-    near_far = estimate_near_far(orbit(6, radius=4.0), "x.json")
-    torch.testing.assert_close(near_far, torch.tensor([0.3 * 4, 2.5 * 4]))
-    shifted = orbit(6, radius=4.0)
+    expected = torch.tensor([0.3 * 4, 2.5 * 4])
+    torch.testing.assert_close(estimate_near_far(orbit(), "x.json"), expected)
+    shifted = orbit()
     shifted.c2w[:, :3, 3] += torch.tensor([100.0, -50.0, 20.0])
-    torch.testing.assert_close(
-        estimate_near_far(shifted, "x.json"), torch.tensor([1.2, 10.0]), rtol=1e-3, atol=0
-    )
+    torch.testing.assert_close(estimate_near_far(shifted, "x.json"), expected, rtol=1e-3, atol=0)
 
 
 def test_no_range_without_a_common_focus(scene):
-    parallel = scene.cameras[[0, 1, 2]]
-    outward = orbit(6, radius=4.0)
-    outward.c2w[:, :3, 0] *= -1
-    outward.c2w[:, :3, 2] *= -1
-    panorama = orbit(6, radius=0.0)
+    parallel, outward, panorama = scene.cameras[[0, 1, 2]], orbit(), orbit()
+    outward.c2w[:, :3, [0, 2]] *= -1
+    panorama.c2w[:, :3, 3] = 0
     for cameras in (parallel, outward, panorama, parallel[:1]):
         with pytest.raises(UserError, match=r"x\.json.*common place.*Give near and far"):
             estimate_near_far(cameras, "x.json")
 
 
-@pytest.mark.parametrize(
-    ("near", "far"),
-    [
+def test_impossible_ranges_and_sizes(tmp_path):
+    for near, far in (
         *((0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (-2.0, -1.0), (1.0, 1e300), (1e-300, 1.0)),
         *((float("nan"), 2.0), (1.0, float("inf"))),
-    ],
-)
-def test_impossible_ranges(near, far):
-    with pytest.raises(UserError, match=r"x\.json: near is .* 0 < near < far"):
-        given_near_far(near, far, "x.json")
-
-
-@pytest.mark.parametrize("size", [(0, 5), (5, -1), (5, 1 << 20)])
-def test_impossible_sizes(tmp_path, size):
-    with pytest.raises(UserError, match=rf"resized to {size[1]}x{size[0]}"):
-        open_scene("llff", tmp_path, ReadOptions(size))
+    ):
+        with pytest.raises(UserError, match=r"x\.json: near is .* 0 < near < far"):
+            given_near_far(near, far, "x.json")
+    for size in ((0, 5), (5, -1), (5, 1 << 20)):
+        with pytest.raises(UserError, match=rf"resized to {size[1]}x{size[0]}"):
+            open_scene("llff", tmp_path, ReadOptions(size))
 
 
 @pytest.mark.parametrize(
@@ -194,11 +153,8 @@ def test_impossible_cameras(focal, center, problem):
 
 
 def test_rounding_is_taken_out_of_a_rotation():
-    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0]
-    rotation = (rotation * torch.linalg.det(rotation)).double()
-    pose = torch.cat([rotation, torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)], 1)
-    rounded = (pose * 1e4).round() / 1e4
-    c2w = rigid_c2w(rounded, "x.json")
+    pose = torch.tensor(arc_poses(4)[3, :3])
+    c2w = rigid_c2w((pose * 1e4).round() / 1e4, "x.json")
     assert (c2w[:3, :3] @ c2w[:3, :3].T - torch.eye(3)).abs().max() < 1e-12
     torch.testing.assert_close(c2w[:3], pose, atol=1e-4, rtol=0)
 

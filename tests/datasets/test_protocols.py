@@ -1,5 +1,6 @@
 """Lists of scenes and neighbours, and which views are rendered from which."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from datasets.formats.registry import (
     read_scene_list,
     split_scenes,
 )
-from datasets.posed_scene import rank_by_distance
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,
@@ -23,7 +23,6 @@ from datasets.protocols import (
     Region,
     assign_roles,
     choose_held_out,
-    held_out_views,
     plan_task,
     scene_tasks,
 )
@@ -62,41 +61,26 @@ def test_lists_of_the_data_folder_win(tmp_path):
     assert find_scene_list(tmp_path, "val") != found
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "scan1\n../../etc\n", "scan1 scan2\n", "/a\n"])
-def test_refuses_lists_that_name_no_scans(tmp_path, text):
-    path = tmp_path / "train.txt"
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"train\.txt"):
-        read_scene_list(path, plain_names=True)
-
-
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("read", "text", "place"),
     [
-        ("", "first line"),
-        ("1\n", "first line"),
-        ("2\n0\n1 1 5.0\n", "first line"),
-        ("1\nzero\n1 1 5.0\n", "line 2"),
-        ("1\n0\n2 1 5.0\n", "line 3"),
-        ("1\n0\n1 1 high\n", "line 3"),
-        ("1\n0\nx\n", "line 3"),
+        *(
+            (partial(read_scene_list, plain_names=True), text, "")
+            for text in ("", "# nothing\n", "scan1\n../../etc\n", "scan1 scan2\n", "/a\n")
+        ),
+        (read_pairs, "", "first line"),
+        (read_pairs, "2\n0\n1 1 5.0\n", "first line"),
+        (read_pairs, "1\nzero\n1 1 5.0\n", "line 2"),
+        (read_pairs, "1\n0\n2 1 5.0\n", "line 3"),
+        (read_pairs, "1\n0\n1 1 high\n", "line 3"),
+        (read_pairs, "1\n0\nx\n", "line 3"),
     ],
 )
-def test_refuses_malformed_pairs(tmp_path, text, place):
-    path = tmp_path / "pair.txt"
+def test_refuses_lists_without_scenes_and_malformed_pairs(tmp_path, read, text, place):
+    path = tmp_path / "list.txt"
     path.write_text(text)
-    with pytest.raises(UserError, match=rf"pair\.txt.*{place}"):
-        read_pairs(path)
-
-
-def test_distance_is_the_sum_over_the_axes():
-    centers = {0: torch.zeros(3), 1: torch.tensor([2.0, 2, 2]), 2: torch.tensor([5.0, 0, 0])}
-    assert rank_by_distance(0, [0, 1, 2], centers) == [2, 1]
-
-
-def test_every_eighth_view_is_held_out():
-    assert held_out_views(range(20)) == (0, 8, 16)
-    assert held_out_views((3, 4, 5)) == (3,)
+    with pytest.raises(UserError, match=rf"list\.txt.*{place}"):
+        read(path)
 
 
 def test_protocol_of_dtu_where_its_views_are_there():
@@ -106,16 +90,14 @@ def test_protocol_of_dtu_where_its_views_are_there():
     # Too small a pool: no target may be in it.
     roles = choose_held_out([*DTU_TARGETS, *DTU_POOL[:2], 1, 2], 3)
     assert len(roles.targets) == 1 and not set(roles.targets) & set(roles.pool)
-
-
-@pytest.mark.parametrize(("count", "targets"), [(4, [2]), (8, [4]), (24, [4, 12, 20])])
-def test_fifth_of_every_eight_views_otherwise(count, targets):
-    roles = choose_held_out(range(count), 3)
-    assert list(roles.targets) == targets
-    assert sorted(roles.targets + roles.pool) == list(range(count))
+    for count, targets in ((4, (2,)), (8, (4,)), (24, (4, 12, 20))):
+        roles = choose_held_out(range(count), 3)
+        assert roles.targets == targets
+        assert sorted(roles.targets + roles.pool) == list(range(count))
 
 
 NINE = tuple(range(9))
+OTHERS = (0, 1, 2, 3, 5, 6, 7, 8)
 OWN = {"train": (0, 1, 2), "test": (3, 4)}
 
 
@@ -128,8 +110,8 @@ OWN = {"train": (0, 1, 2), "test": (3, 4)}
         ("blender", OWN, "val", False, (3, 4), (0, 1, 2)),
         ("blender", OWN, "val", True, (3, 4), (0, 1, 2)),
         ("dtu", {}, "train", True, NINE, NINE),
-        ("dtu", {}, "val", True, (4,), (0, 1, 2, 3, 5, 6, 7, 8)),
-        ("dtu", {}, "train", False, (0, 1, 2, 3, 5, 6, 7, 8), (0, 1, 2, 3, 5, 6, 7, 8)),
+        ("dtu", {}, "val", True, (4,), OTHERS),
+        ("dtu", {}, "train", False, OTHERS, OTHERS),
     ],
 )
 def test_roles_of_views_in_training(name, splits, split, listed, targets, pool):
@@ -138,7 +120,7 @@ def test_roles_of_views_in_training(name, splits, split, listed, targets, pool):
     assert (roles.targets, roles.pool) == (targets, pool)
 
 
-def test_protocol_unless_chosen(drawn_scene):
+def test_protocol_unless_chosen_and_impossible_views(drawn_scene):
     protocol = Protocol((2, 5), drawn_scene.view_ids, Region(border=0.1))
     task = plan_task(drawn_scene, protocol, DataChoice(n_views=2))
     # Neither target is ever a source.
@@ -146,14 +128,9 @@ def test_protocol_unless_chosen(drawn_scene):
     assert task.region == protocol.region
     chosen = DataChoice(targets=(0,), sources=(0, 5, 4), n_views=2)
     assert plan_task(drawn_scene, protocol, chosen).sources == ((4, 5),)
-
-
-@pytest.mark.parametrize(
-    "choice", [{"targets": (9,)}, {"sources": (1, 9)}, {"sources": (1,)}, {"n_views": 6}]
-)
-def test_impossible_views_are_refused_before_any_is_read(drawn_scene, choice):
-    with pytest.raises(UserError, match="'drawn'"):
-        plan_task(drawn_scene, Protocol((2,), drawn_scene.view_ids, Region()), DataChoice(**choice))
+    for wrong in ({"targets": (9,)}, {"sources": (1, 9)}, {"sources": (1,)}, {"n_views": 6}):
+        with pytest.raises(UserError, match="'drawn'"):
+            plan_task(drawn_scene, protocol, DataChoice(**wrong))
 
 
 def test_tasks_of_dtu(tiny_dtu):
@@ -167,18 +144,19 @@ def test_tasks_of_dtu(tiny_dtu):
 
 @pytest.mark.parametrize("name", ["auto", "dtu"])
 def test_scans_by_name_and_as_folders(tiny_dtu, name):
-    def names(**choice):
-        tasks = scene_tasks(DataChoice(name, **choice))
+    def names(place="", **choice):
+        tasks = scene_tasks(DataChoice(name, str(tiny_dtu / place), **choice))
         return [task.scene.name for task in tasks]
 
-    assert names(datadir=str(tiny_dtu), scan="scan1, scan2") == ["scan1", "scan2"]
-    assert names(datadir=str(tiny_dtu / "scan1")) == ["scan1"]
-    with pytest.raises(UserError, match="no scan 'scan7'.*scan1"):
-        names(datadir=str(tiny_dtu / "scan7"))
-    with pytest.raises(UserError, match="name two scans"):
-        names(datadir=str(tiny_dtu / "scan1"), scan="scan2")
-    with pytest.raises(UserError, match="no such data folder"):
-        names(datadir=str(tiny_dtu / "absent" / "scan1"))
+    assert names(scan="scan1, scan2") == ["scan1", "scan2"]
+    assert names("scan1") == ["scan1"]
+    for place, scan, problem in (
+        ("scan7", "", "no scan 'scan7'.*scan1"),
+        ("scan1", "scan2", "name two scans"),
+        ("absent/scan1", "", "no such data folder"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            names(place, scan=scan)
 
 
 def test_folders_of_scenes(tmp_path):
@@ -195,18 +173,3 @@ def test_folders_of_scenes(tmp_path):
         choose_scenes("transforms", tmp_path, "aa")
     with pytest.raises(UserError, match="no such scene.*names there: b"):
         choose_scenes("transforms", tmp_path / "bb")
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [
-        {"n_views": 0},
-        {"targets": (1, 1)},
-        {"image_size": (10,)},
-        {"near_far": (1.0,)},
-        *({"near_far": near_far} for near_far in ((0.0, 2.0), (2.0, 1.0), (1.0, float("nan")))),
-    ],
-)
-def test_choices_that_cannot_be_meant(choice):
-    with pytest.raises(ValueError):
-        DataChoice(**choice)
