@@ -61,9 +61,11 @@ def test_pair_lists_choose_the_training_sources_and_too_few_views(roots):
         open_dataset("colmap", roots["colmap"], nearest=12, sources=11)
 
 
-def test_a_batch_holds_images_of_one_size(roots):
-    plain, small = f"transforms:{roots['transforms']}", "height=32,width=40"
-    data = module(mix=(plain, f"{plain},{small}"), scenes_per_batch=2, batches_per_epoch=12)
+def test_a_batch_holds_images_of_one_size(roots, tmp_path):
+    shutil.copytree(roots["transforms"], tmp_path / "two")
+    small = f"transforms:{roots['transforms']},height=32,width=40"
+    mix = (f"transforms:{tmp_path / 'two'}", small)
+    data = module(mix=mix, scenes_per_batch=2, batches_per_epoch=12)
     data.setup()
     assert {batch.targets.size for batch in data.train_dataloader()} == {(64, 80), (32, 40)}
 
@@ -88,7 +90,7 @@ def test_a_million_images_open_in_a_second(tmp_path):
     first = next(iter(SceneBatchSampler(data.groups)))
     assert len(data) == 860_000 and len(first) == 1
     assert time.perf_counter() - begun < 5
-    with pytest.raises(UserError, match=r"s\d+: no such folder"):
+    with pytest.raises(UserError, match=r"s\d+: no .*there is no such folder"):
         data[first[0]]
 
 
@@ -161,40 +163,43 @@ def test_source_descriptions(tmp_path):
     assert parse_source("dtu:x").weight == 1
 
 
-def mix(*sources, **settings):
-    return DataConfig(mix=sources, **settings)
-
-
 PROCEDURAL = {"dataset_name": "procedural"}
+AT_LEAST_ONE = ("min_sources", "num_source_views", "scenes_per_batch")
+AT_LEAST_ZERO = ("num_workers", "val_views", "batches_per_epoch")
 
 
 @pytest.mark.parametrize(
     ("config", "settings", "match"),
     [
-        (parse_source, "colmap", "expected NAME:FOLDER"),
-        (parse_source, "x:y", "expected NAME:FOLDER"),
-        (parse_source, "dtu:", "expected NAME:FOLDER"),
-        (parse_source, "colmap:a,b=c", "'b' is none of weight"),
-        (parse_source, "procedural:x", "make_procedural_dataset"),
-        (mix, "llff:x,weight=0", "positive number, found '0'"),
-        (parse_source, "llff:x,weight=nan", "positive"),
-        (parse_source, "llff:x,height=4", "height and width go together"),
-        (parse_source, "llff:x,height=4.5,width=4", "whole pixels"),
+        *(
+            (DataConfig, {"mix": (text,)}, match)
+            for text, match in (
+                ("colmap", "expected NAME:FOLDER"),
+                ("x:y", "expected NAME:FOLDER"),
+                ("dtu:", "expected NAME:FOLDER"),
+                ("colmap:a,b=c", "'b' is none of weight"),
+                ("procedural:x", "make_procedural_dataset"),
+                ("llff:x,weight=0", "positive number, found '0'"),
+                ("llff:x,weight=nan", "positive"),
+                ("llff:x,height=4", "height and width go together"),
+                ("llff:x,height=4.5,width=4", "whole pixels"),
+            )
+        ),
         (DataConfig, {"mix": ("dtu:x",), **PROCEDURAL}, "leave dataset_name = procedural out"),
-        (DataConfig, {"mix": ("dtu:x",), "near_far": (1, 2)}, "near_far cannot be chosen"),
-        (DataConfig, {"near_far": (1, 2), **PROCEDURAL}, "near_far cannot be chosen"),
+        (DataConfig, {"mix": ("dtu:x",), "near_far": (1.0, 2.0)}, "near_far cannot be chosen"),
+        (DataConfig, {"near_far": (1.0, 2.0), **PROCEDURAL}, "near_far cannot be chosen"),
         (DataConfig, {"image_size": (5,)}, "image_size.* 2 numbers"),
         (DataConfig, {"min_sources": 4}, "must be 4"),
         (DataConfig, {"max_sources": 11}, "num_nearest=10 must be 11"),
         (DataConfig, {"num_targets": 9}, "num_nearest=10 must be 11"),
         *((DataConfig, {"image_scale": scale}, "must") for scale in (0.0, 1.5, float("nan"))),
-        *((DataConfig, {name: 0}, "must") for name in ("min_sources", "scenes_per_batch")),
-        *((DataConfig, {name: -1}, "must") for name in ("num_workers", "val_views")),
+        *((DataConfig, {name: 0}, f"{name}.* must") for name in AT_LEAST_ONE),
+        *((DataConfig, {name: -1}, f"{name}.* must") for name in AT_LEAST_ZERO),
         (DataChoice, {"n_views": 0}, "must"),
         (DataChoice, {"targets": (1, 1)}, "twice"),
         (DataChoice, {"near_far": (1.0,)}, "2 numbers"),
         *(
-            (DataChoice, {"near_far": near_far}, "0 < near < far")
+            (DataChoice, {"near_far": near_far}, "more than 0|0 < near < far")
             for near_far in ((0.0, 2.0), (2.0, 1.0), (1.0, float("nan")))
         ),
         (HeldOutScenes, {"num_worlds": 0}, "must"),
@@ -208,9 +213,9 @@ PROCEDURAL = {"dataset_name": "procedural"}
         (ProceduralDataConfig, {"val_worlds": 0}, "at least 1"),
     ],
 )
-def test_settings_and_descriptions_that_are_refused(config, settings, match):
+def test_settings_that_are_refused(config, settings, match):
     with pytest.raises((ValueError, UserError), match=match):
-        config(**settings) if isinstance(settings, dict) else config(settings)
+        config(**settings)
 
 
 def test_one_scene_of_a_folder_is_trained_and_validated_on(roots, tmp_path):

@@ -1,7 +1,6 @@
 """Bad ``transforms.json`` scenes: one clear error that names the file and what is wrong."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.formats.registry import open_scene
-from datasets.formats.transforms import read_transforms_file
 from utils.errors import UserError
 
 EYE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -30,13 +28,9 @@ def write(root, content):
     (root / "transforms.json").write_text(text)
 
 
-def read(root):
-    return open_scene("transforms", root)
-
-
 def assert_refused(root, match):
     with pytest.raises(UserError, match=match) as refusal:
-        read(root)
+        open_scene("transforms", root)
     assert len(str(refusal.value).encode()) < 2000
 
 
@@ -49,17 +43,10 @@ def root(tmp_path):
 
 
 def test_the_scene_itself_is_fine(root):
-    assert read(root).load_views([0, 1, 2]).masks.all()
+    assert open_scene("transforms", root).load_views([0, 1, 2]).masks.all()
     write(root, content_of(frame={"transform_matrix": EYE[:3]}))
-    assert read(root).cameras.c2w[1].equal(read(root).cameras.c2w[0])
-
-
-def test_missing_folder_and_file(root):
-    assert_refused(root / "nowhere", r"nowhere: no such folder or file")
-    shutil.move(root / "transforms.json", root / "transforms_train.json")
-    assert_refused(root, r"no transforms\.json; give the path of one of transforms_train\.json")
-    (root / "transforms_train.json").unlink()
-    assert_refused(root, r"no transforms\.json; it holds no JSON")
+    first, second, _ = open_scene("transforms", root).cameras.c2w
+    assert first.equal(second)
 
 
 def test_images_that_are_missing_damaged_or_of_another_size(root):
@@ -67,7 +54,7 @@ def test_images_that_are_missing_damaged_or_of_another_size(root):
     Image.fromarray(noise).save(root / "1.png")
     whole = (root / "1.png").read_bytes()
     (root / "1.png").write_bytes(whole[: len(whole) // 2])
-    scene = read(root)
+    scene = open_scene("transforms", root)
     with pytest.raises(UserError, match=r"1\.png: cannot read the image"):
         scene.load_views([1])
     (root / "1.png").write_bytes(b"")
@@ -140,19 +127,21 @@ def test_impossible_values(root, changes, problem):
     assert_refused(root, rf"(transforms\.json|\.png).*{problem}")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", "{", '{"frames": ', "[" * 100_000, LONG])
-def test_files_that_are_no_camera_file(root, text):
-    write(root, text)
-    assert_refused(root, r"transforms\.json")
-
-
-def test_files_of_no_text_or_too_much(root):
+def test_files_that_are_missing_or_no_camera_file(root):
     path = root / "transforms.json"
+    for text in ("", "[]", "7", "{", '{"frames": ', "[" * 100_000, LONG):
+        write(root, text)
+        assert_refused(root, r"transforms\.json")
     path.write_bytes(b"\xff\xfe\x00\x01")
     assert_refused(root, r"transforms\.json: cannot read the camera file")
     with path.open("wb") as file:
         file.truncate(1 << 26)
     assert_refused(root, "larger than any camera file")
+    assert_refused(root / "nowhere", r"nowhere: no such folder or file")
+    path.rename(root / "transforms_train.json")
+    assert_refused(root, r"no transforms\.json; give the path of one of transforms_train\.json")
+    (root / "transforms_train.json").unlink()
+    assert_refused(root, r"no transforms\.json; it holds no JSON")
 
 
 JSON_VALUES = st.recursive(
@@ -176,7 +165,6 @@ def test_any_json_is_read_or_refused(root, shared, key, value):
         content["frames"] = [*content["frames"], {**content_of()["frames"][0], key: value}]
     write(root, content)
     try:
-        read_transforms_file(root / "transforms.json")
-        read(root)
+        open_scene("transforms", root)
     except UserError as error:
         assert str(root) in str(error) and len(str(error)) < 2000
