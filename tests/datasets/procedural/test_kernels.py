@@ -57,21 +57,20 @@ def random_rays(scenes: SceneTensors) -> Rays:
     return Rays(origins, 0.4 * torch.randn(count, 400, 3, generator=noise) - origins)
 
 
-def each_scene(scenes: SceneTensors, rays: Rays):
+def one_by_one(trace, scenes: SceneTensors, rays: Rays):
+    """Trace each scene alone and join what is found."""
+    found = []
     for index in range(len(scenes.blob_blend)):
         one = {name: tensor[index : index + 1] for name, tensor in vars(scenes).items()}
         few = Rays(rays.origins[index : index + 1], rays.directions[index : index + 1])
-        yield SceneTensors(**one), few
+        found.append(trace(SceneTensors(**one), few, few.origins[:, 0], 0.0))
+    return (torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def test_the_running_nearest_is_the_nearest(as_accelerator):
     scenes = prepared_scenes(3).scenes
     rays = random_rays(scenes)
-    found = [
-        nearest_closed_form(one, few, few.origins[:, 0], 0.0)
-        for one, few in each_scene(scenes, rays)
-    ]
-    t, slot = (torch.cat(parts) for parts in zip(*found, strict=True))
+    t, slot = one_by_one(nearest_closed_form, scenes, rays)
     as_accelerator()
     found_t, found_slot = nearest_closed_form(scenes, rays, rays.origins[:, 0], 0.0)
     hit = t < 1e4

@@ -50,6 +50,7 @@ def test_what_does_not_fit_is_left_out(blocks):
     assert run("hut")[0] == {}
     # The choice takes the one that fits.
     assert all(run("house", seed)[1].rows["convex"] for seed in range(5))
+    assert all(option in BLOCKS for block in BLOCKS.values() for _, option in block.options)
 
 
 def test_errors_name_the_line(blocks, tmp_path):
@@ -65,8 +66,3 @@ def test_every_statement_of_a_scene_type_runs(scene_type):
     for seed in range(25):
         values, scene = run(scene_type, seed)
         assert scene.lamps and scene.materials and values["distance"] > 0
-
-
-def test_every_block_and_option_is_known():
-    for block in BLOCKS.values():
-        assert all(option in BLOCKS for _, option in block.options)

@@ -11,7 +11,7 @@ from datasets.procedural.renderer.textures import Material
 from datasets.procedural.renderer.tracing import trace
 from datasets.procedural.worlds.camera_paths import look_at
 from datasets.procedural.worlds.scene import QUADRICS, Frame, SceneBuilder, frustum
-from utils.cameras import Cameras, unproject
+from utils.cameras import Cameras, pixel_grid, unproject
 
 SHEET = [0.3, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]
 FRAME = Frame()
@@ -28,13 +28,11 @@ def camera_at(*position: float) -> Cameras:
     return Cameras(matrix[None], torch.from_numpy(c2w).float()[None])
 
 
-def pixel_grid() -> torch.Tensor:
-    row, column = torch.meshgrid(torch.arange(32), torch.arange(40), indexing="ij")
-    return (torch.stack([column, row], -1).reshape(1, -1, 2) + 0.5).float()
+PIXELS = pixel_grid(32, 40, torch.device("cpu"))[None]
 
 
 def rays_of(camera: Cameras) -> Rays:
-    points = unproject(pixel_grid(), torch.ones(1, 32 * 40), camera)
+    points = unproject(PIXELS, torch.ones(1, 32 * 40), camera)
     origins = camera.centers[:, None].expand_as(points)
     return Rays(origins, points - origins)
 
@@ -56,13 +54,11 @@ def sphere_depth(camera: Cameras, center, radius: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["convex", "blob"])
 def test_a_ball_has_the_depth_of_a_ball(kind):
-    scene, material = world()
-    center = (0.2, 0.1, -0.1)
-    frame = FRAME.moved(center)
+    (scene, material), center = world(), (0.2, 0.1, -0.1)
     if kind == "convex":
-        scene.add_convex(frame, QUADRICS["ellipsoid"], (0.7, 0.7, 0.7), material)
+        scene.add_convex(FRAME.moved(center), QUADRICS["ellipsoid"], (0.7, 0.7, 0.7), material)
     else:
-        scene.add_blob(frame, (0.0, 0.0, 0.0), 0.7, material)
+        scene.add_blob(FRAME.moved(center), (0.0, 0.0, 0.0), 0.7, material)
     camera = camera_at(0.5, -3.0, 0.8)
     found, expected = depths_of(scene, camera), sphere_depth(camera, center, 0.7)
     both = (found > 0) & (expected > 0)
@@ -70,20 +66,17 @@ def test_a_ball_has_the_depth_of_a_ball(kind):
     torch.testing.assert_close(found[both], expected[both], rtol=2e-4, atol=2e-4)
 
 
-def test_a_wall_has_the_depth_of_a_plane():
+def test_a_wall_and_the_floor_of_the_shell_have_the_depth_of_planes():
     scene, material = world()
     scene.add_convex(FRAME.moved((0, 1, 0)), QUADRICS["box"], (20, 0.5, 20), material)
     found = depths_of(scene, camera_at(0.0, -3.0, 0.0))
     torch.testing.assert_close(found, torch.full_like(found, 3.5))
-
-
-def test_the_floor_of_the_shell_is_a_plane():
     scene, material = world()
     scene.shell_box = ((-50.0, -50.0, 0.0), (50.0, 50.0, 50.0))
     scene.shell_materials[2] = material
     camera = camera_at(0.0, -3.0, 2.0)
     found = depths_of(scene, camera)
-    heights = unproject(pixel_grid(), found[None], camera)[0, found > 0, 2]
+    heights = unproject(PIXELS, found[None], camera)[0, found > 0, 2]
     assert len(heights) > 500
     torch.testing.assert_close(heights, torch.zeros_like(heights), atol=1e-3, rtol=0)
 
