@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 from PIL import Image
-from reference_data import SCENES
 from scene_layouts import open_dataset
 
 from datasets.formats.registry import choose_scenes
@@ -98,10 +97,3 @@ def test_damage_inside_a_file_is_refused_when_it_is_read(dtu_copy, name, change,
     rewrite(dtu_copy, name, change)
     with pytest.raises(UserError, match=message):
         dataset(dtu_copy, "val")[SampleRequest(0)]
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not (SCENES / "dtu").is_dir(), reason="no DTU scans beside the checkout")
-def test_the_training_list_of_a_real_folder_wins():
-    data = dataset(SCENES / "dtu")
-    assert data.scene_names == ["scan65"] and len(data) == 49

@@ -31,18 +31,14 @@ def llff_rows(poses, near=2.0, far=7.0):
     return np.concatenate([matrices, bounds], 1)
 
 
-def draw_view(path, pose, size):
-    scale, middle = np.divide(size, FULL)[::-1], np.array(size[::-1]) / 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_dots(lens_pixels(pose, FOCAL * scale, middle), size, 3.0).save(path)
-
-
 def write_scene(root, names=NAMES, **folders):
     """``folders`` are given by their sizes; names are those that rows go by."""
     poses = arc_poses(len(names))
     for folder, size in folders.items():
+        (root / folder).mkdir(parents=True)
+        focal, center = FOCAL * np.divide(size, FULL)[::-1], np.array(size[::-1]) / 2
         for name, pose in zip(names, poses, strict=True):
-            draw_view(root / folder / name, pose, size)
+            draw_dots(lens_pixels(pose, focal, center), size, 3.0).save(root / folder / name)
     np.save(root / "poses_bounds.npy", llff_rows(poses))
 
 
@@ -192,10 +188,9 @@ def test_files_that_are_no_array_or_another(folder):
 
 # numpy remarks on headers that look as if Python 2 had written them.
 @pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
-def test_random_damage_never_ends_in_another_error(folder):
+def test_random_damage_of_the_header_never_ends_in_another_error(folder):
     path = folder / "poses_bounds.npy"
-    whole = path.read_bytes()
-    generator = np.random.default_rng(0)
+    whole, generator = path.read_bytes(), np.random.default_rng(0)
     for _ in range(300):
         content = bytearray(whole)
         for place in generator.integers(0, 160, generator.integers(1, 4)):

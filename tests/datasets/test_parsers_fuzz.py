@@ -34,29 +34,27 @@ _ODD = st.sampled_from(
 )
 
 
-def array_bytes(values):
+def saved(save):
     buffer = io.BytesIO()
-    np.save(buffer, values)
+    save(buffer)
     return buffer.getvalue()
 
 
-def image_bytes(mode="RGB"):
-    buffer = io.BytesIO()
-    Image.new(mode, (6, 4)).save(buffer, "PNG")
-    return buffer.getvalue()
+def image_bytes(mode):
+    return saved(partial(Image.new(mode, (6, 4)).save, format="PNG"))
+
+
+ARRAY = saved(partial(np.save, arr=np.ones((3, 4))))
 
 
 def transforms_bytes():
-    pose = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    pose = np.eye(4).tolist()
     frames = [{"file_path": f"{n}.png", "transform_matrix": pose, "k1": 0.1} for n in range(2)]
     return json.dumps({"fl_x": 20.0, "near": 1, "far": 2, "frames": frames}).encode()
 
 
-def index_bytes():
-    row = {"views": 3, "size": [4, 5], "splits": {"train": [0, 2]}}
-    return json.dumps({"format": "colmap", "scenes": {"a": row}}).encode()
-
-
+INDEX = b"""{"format": "colmap", "scenes":
+    {"a": {"views": 3, "size": [4, 5], "splits": {"train": [0, 2]}}}}"""
 BINARY_CAMERAS = struct.pack("<QIiQQ4d", 1, 1, 1, 8, 6, 9.0, 9.0, 4.0, 3.0)
 BINARY_IMAGES = (
     struct.pack("<QI7dI", 1, 1, 1, 0, 0, 0, 0, 0, 0, 1)
@@ -71,12 +69,12 @@ PARSERS = {
         read_camera_file,
     ),
     "map.pfm": (b"Pf\n2 2\n-1.0\n" + struct.pack("<4f", 1, 2, 3, 4), read_pfm),
-    "depth.npy": (array_bytes(np.ones((3, 4))), lambda path: read_depth(DepthFile(path, 0.5))),
+    "depth.npy": (ARRAY, lambda path: read_depth(DepthFile(path, 0.5))),
     "depth.png": (image_bytes("I;16"), lambda path: read_depth(DepthFile(path, 0.5))),
     "image.png": (image_bytes("RGBA"), lambda path: read_image(path, 1.0)),
     "mask.png": (image_bytes("L"), read_mask),
     "transforms.json": (transforms_bytes(), read_transforms_file),
-    "scenes.json": (index_bytes(), lambda path: read_index("colmap", path.parent)),
+    "scenes.json": (INDEX, lambda path: read_index("colmap", path.parent)),
     "pair.txt": (b"2\n0\n1 1 10.5\n1\n1 0 3.5\n", read_pairs),
     "train.txt": (b"scan1\nscan2 # two\n", partial(read_scene_list, plain_names=True)),
     "val.txt": ("über scene\nb\n".encode(), read_scene_list),
@@ -140,7 +138,7 @@ def test_whole_empty_and_missing_files_and_folders(tmp_path, name):
         ("cameras.bin", struct.pack("<Q", 2**60) + b"\0" * 64),
         ("images.bin", struct.pack("<Q", 2**40) + b"\0" * 64),
         ("points3D.bin", BINARY_POINTS[:-16] + struct.pack("<QII", 2**61, 1, 0)),
-        ("depth.npy", array_bytes(np.ones((3, 4))).replace(b"(3, 4)", b"(9999999, 99999)")),
+        ("depth.npy", ARRAY.replace(b"(3, 4)", b"(9999999, 99999)")),
         ("pair.txt", b"999999999999\n0\n99999999999 1 10\n"),
     ],
 )

@@ -60,9 +60,9 @@ def test_pixels_are_those_of_the_files(layouts, scenes, centered_scene, name):
     assert (images - truth).abs().mean() <= LOSSY.get(name, 1e-7)
 
 
-@pytest.mark.parametrize("name", ["transforms", "blendedmvs"])
-def test_depth_lifts_a_pixel_to_where_the_neighbour_sees_it(scenes, name):
-    scene = scenes[name]
+@pytest.mark.parametrize("name", ["transforms", "blendedmvs", "dtu"])
+def test_depth_lifts_a_pixel_to_where_the_neighbour_sees_it(scenes, tiny_dtu, name):
+    scene = open_scene("dtu", tiny_dtu / "scan1") if name == "dtu" else scenes[name]
     views = scene.load_views([0, 1])
     pixels = pixel_grid(64, 80, torch.device("cpu"))
     points = unproject(pixels, views.depths[0].flatten(), views.cameras[0])
