@@ -73,13 +73,6 @@ def test_depth_lifts_a_pixel_to_where_the_neighbour_sees_it(scenes, tiny_dtu, na
     assert inside.float().mean() > 0.4 and errors.median() < 5e-3
 
 
-def test_colmap_text_is_read_as_binary(tmp_path, write_layout, scenes):
-    scene = open_scene("colmap", write_layout("colmap", tmp_path / "text", text=True))
-    torch.testing.assert_close(scene.cameras.c2w, scenes["colmap"].cameras.c2w)
-    torch.testing.assert_close(scene.view_near_far, scenes["colmap"].view_near_far)
-    assert scene.neighbours == scenes["colmap"].neighbours
-
-
 def test_ranges_neighbours_and_splits_come_from_the_files(layouts, scenes, centered_scene):
     points = torch.from_numpy(centered_scene.points(0)).float()
     depths = project(points, scenes["colmap"].cameras[0])[1]

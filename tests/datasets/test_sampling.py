@@ -37,16 +37,12 @@ def test_the_rest_of_an_epoch(items):
         assert list(sampler) == whole[first_batch:] and len(sampler) == len(whole) == 9
 
 
-def test_ranks_share_an_epoch_without_overlap():
-    ranks = [batches(rank=rank, world_size=3, scenes_per_batch=2) for rank in range(3)]
-    assert [len(drawn) for drawn in ranks] == [3, 3, 3]
-    seen = [index for drawn in ranks for index in indices(drawn)]
-    assert len(set(seen)) == len(seen) == 18
-
-
-def test_one_number_of_sources_per_step_on_all_ranks():
-    options = {"num_items": 400, "world_size": 2, "sources_range": (2, 4), "scenes_per_batch": 2}
+def test_ranks_share_an_epoch_and_the_number_of_sources_of_a_step():
+    options = {"num_items": 401, "world_size": 2, "sources_range": (2, 4), "scenes_per_batch": 2}
     ranks = [batches(rank=rank, **options) for rank in range(2)]
+    assert [len(drawn) for drawn in ranks] == [100, 100]
+    seen = [index for drawn in ranks for index in indices(drawn)]
+    assert len(set(seen)) == len(seen) == 400
     counts = [[{request.num_sources for request in batch} for batch in drawn] for drawn in ranks]
     assert counts[0] == counts[1]
     assert all(len(count) == 1 for count in counts[0])

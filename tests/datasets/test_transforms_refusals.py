@@ -85,6 +85,7 @@ def test_images_that_are_missing_damaged_or_of_another_size(root):
         ({"near": None}, "near must be a finite number"),
         ({"near": 5}, "near is 5 and far 2"),
         ({"far": "absent"}, "gives near alone"),
+        ({"frame": {"mask_path": 7}}, "frame 1: mask_path must name a file, found 7"),
         ({"frames": []}, "'frames' must be a list"),
         ({"frames": {"a": 1}}, "'frames' must be a list"),
         ({"frames": [7]}, "frame 0: expected an object, found 7"),
