@@ -12,10 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.renderer import kernels, tracing
-from datasets.procedural.renderer.geometry import Rays, SceneTensors
 from datasets.procedural.renderer.rendering import render_views
 from datasets.procedural.renderer.sphere_tracing import DistanceField
-from datasets.procedural.renderer.tracing import nearest_closed_form
 from datasets.procedural.worlds import scene
 from datasets.procedural.worlds.planning import PreparedBatch
 
@@ -50,39 +48,9 @@ def as_accelerator(monkeypatch):
     return switch
 
 
-def random_rays(scenes: SceneTensors) -> Rays:
-    noise = torch.Generator().manual_seed(0)
-    count = len(scenes.blob_blend)
-    origins = torch.tensor([2.0, -2.0, 1.5]).expand(count, 400, 3).contiguous()
-    return Rays(origins, 0.4 * torch.randn(count, 400, 3, generator=noise) - origins)
-
-
-def one_by_one(trace, scenes: SceneTensors, rays: Rays):
-    """Trace each scene alone and join what is found."""
-    found = []
-    for index in range(len(scenes.blob_blend)):
-        one = {name: tensor[index : index + 1] for name, tensor in vars(scenes).items()}
-        few = Rays(rays.origins[index : index + 1], rays.directions[index : index + 1])
-        found.append(trace(SceneTensors(**one), few, few.origins[:, 0], 0.0))
-    return (torch.cat(parts) for parts in zip(*found, strict=True))
-
-
-def test_the_running_nearest_is_the_nearest(as_accelerator):
-    scenes = prepared_scenes(3).scenes
-    rays = random_rays(scenes)
-    t, slot = one_by_one(nearest_closed_form, scenes, rays)
-    as_accelerator()
-    found_t, found_slot = nearest_closed_form(scenes, rays, rays.origins[:, 0], 0.0)
-    hit = t < 1e4
-    assert 0.2 < hit.float().mean() < 1
-    torch.testing.assert_close(found_t, t)
-    assert torch.equal(found_slot[hit], slot[hit])
-
-
 def test_the_running_smooth_minimum_is_the_smooth_minimum(as_accelerator):
     scenes = prepared_scenes(6).scenes
-    rays = random_rays(scenes)
-    points = rays.origins + rays.directions
+    points = 0.4 * torch.randn(6, 400, 3, generator=torch.Generator().manual_seed(0))
     expected = DistanceField(scenes, points)(points)
     as_accelerator()
     found = DistanceField(scenes, points)(points)
