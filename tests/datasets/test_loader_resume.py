@@ -1,7 +1,5 @@
 """A resumed run sees the samples that the uninterrupted run would have seen, through Lightning."""
 
-from functools import partialmethod
-
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -48,15 +46,20 @@ class SaveAtEveryChance(pl.Callback):
         self.folder = folder
         self.saved = []
 
-    def _save(self, place, trainer, module, *_):
+    def _save(self, place, trainer, module):
         if not trainer.sanity_checking:
             path = self.folder / f"{len(module.seen):02d}-{place}.ckpt"
             trainer.save_checkpoint(path)
             self.saved.append((len(module.seen), path))
 
-    on_train_batch_end = partialmethod(_save, "train_batch_end")
-    on_validation_end = partialmethod(_save, "validation_end")
-    on_train_epoch_end = partialmethod(_save, "train_epoch_end")
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self._save("train_batch_end", trainer, pl_module)
+
+    def on_validation_end(self, trainer, pl_module):
+        self._save("validation_end", trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self._save("train_epoch_end", trainer, pl_module)
 
 
 @pytest.fixture(scope="module")

@@ -127,9 +127,14 @@ def test_protocol_unless_chosen_and_impossible_views(drawn_scene):
     assert task.region == protocol.region
     chosen = DataChoice(targets=(0,), sources=(0, 5, 4), n_views=2)
     assert plan_task(drawn_scene, protocol, chosen).sources == ((4, 5),)
-    for wrong in ({"targets": (9,)}, {"sources": (1, 9)}, {"sources": (1,)}, {"n_views": 6}):
+    for wrong in (
+        DataChoice(targets=(9,)),
+        DataChoice(sources=(1, 9)),
+        DataChoice(sources=(1,)),
+        DataChoice(n_views=6),
+    ):
         with pytest.raises(UserError, match="'drawn'"):
-            plan_task(drawn_scene, protocol, DataChoice(**wrong))
+            plan_task(drawn_scene, protocol, wrong)
 
 
 def test_tasks_of_dtu(tiny_dtu):

@@ -20,7 +20,9 @@ def test_an_epoch_is_a_function_of_seed_and_number_and_visits_every_item_once():
     drawn = batches(scenes_per_batch=4)
     assert [len(batch) for batch in drawn] == [4] * 5
     assert sorted(indices(drawn)) == list(range(20))
-    assert batches(3, seed=1) == batches(3, seed=1) == batches(3, 0, [ItemGroup(0, 20)], seed=1)
+    assert (
+        batches(3, seed=1) == batches(3, seed=1) == batches(3, seed=1, num_items=[ItemGroup(0, 20)])
+    )
     assert indices(batches(3, seed=1)) != indices(batches(4, seed=1))
     assert indices(batches(3, seed=1)) != indices(batches(3, seed=2))
     seeds = [request.seed for epoch in (0, 1) for batch in batches(epoch) for request in batch]
