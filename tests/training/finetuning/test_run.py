@@ -17,7 +17,6 @@ from training import scene_log
 from training.finetuning_module import FineTuningModule
 from training.scene_log import Best
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 pytestmark = pytest.mark.filterwarnings("default")
@@ -176,29 +175,9 @@ def test_the_best_is_written_before_the_file_that_names_it(finetune, tmp_path, m
     assert not (tmp_path / NAME / "ckpts/latest.tar").exists()
 
 
-def test_another_backbone(refused, general_checkpoint, tmp_path):
-    content = load_safely(general_checkpoint)
-    content["vggt_nerf"]["backbone_fingerprint"] = "0123"
-    save_atomically(content, tmp_path / "other.ckpt")
-    refused("another backbone", "--vggt_path", init_ckpt=tmp_path / "other.ckpt")
-
-
-def test_files_of_another_kind(refused, general_checkpoint, tmp_path):
-    refused("is not a fine-tuned scene", argv=("--ckpt", general_checkpoint))
-    refused("no such checkpoint", init_ckpt=tmp_path / "none.ckpt")
-    torch.save({"state": 1}, tmp_path / "broken.tar")
-    refused("is not a fine-tuned scene", argv=("--ckpt", tmp_path / "broken.tar"))
-
-
 def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
     assert finetune(num_steps=1) == 0
     latest = tmp_path / NAME / "ckpts/latest.tar"
     ours = tiny_dtu / "scan1"
     refused("is of scene 'scan2'", tiny_dtu / "scan2", argv=("--ckpt", latest), datadir=ours)
     refused("resume from latest.tar", argv=("--ckpt", latest.with_name("best.tar")))
-
-
-def test_impossible_settings(refused):
-    refused("num_steps=0", num_steps=0)
-    refused("batch_size=1 rays are fewer", batch_size=1, targets_per_step=2)
-    refused("lrate_mpas", argv=("--lrate_mpas", 1))
