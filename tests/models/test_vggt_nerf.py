@@ -124,8 +124,12 @@ def test_scenes_of_a_batch_do_not_mix(tiny_model, make_views, camera):
 def test_unit_of_length_does_not_matter(tiny_model, make_views, encoded, camera, unit):
     views, small, ranges = make_views(1, 3), camera.scaled_world(unit), NEAR_FAR * unit
     scaled = Views(views.images, views.cameras.scaled_world(unit), views.depths * unit, views.masks)
+    large = tiny_model.encode(scaled, ranges)
+    volume = tiny_model.build_cost_volume(encoded, camera, NEAR_FAR, SIZE)
+    again = tiny_model.build_cost_volume(large, small, ranges, SIZE)
+    torch.testing.assert_close(volume.weights, again.weights, atol=1e-4, rtol=1e-3)
     one = render(tiny_model, encoded, camera).fine
-    other = render(tiny_model, tiny_model.encode(scaled, ranges), small, ranges).fine
+    other = render(tiny_model, large, small, ranges).fine
     torch.testing.assert_close(one.rgb, other.rgb, atol=1e-3, rtol=0)
     torch.testing.assert_close(one.depth, other.depth / unit, atol=2e-2, rtol=0)
 

@@ -19,19 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def refused(capsys, caplog, monkeypatch):
+def refused(run_main, monkeypatch):
     """Run the script's main in this process and check its one error."""
     monkeypatch.chdir(ROOT)
 
     def check(argv, *words):
-        try:
-            status = train_vggt_nerf_pl.main([str(text) for text in argv])
-        except SystemExit as stop:
-            status = stop.code
-        said = capsys.readouterr().err + caplog.text
-        assert status == 2, said
-        for word in words:
-            assert str(word) in said, said
+        status, said = run_main(train_vggt_nerf_pl.main, *argv)
+        assert status == 2 and all(str(word) in said for word in words), said
 
     return check
 
