@@ -1,10 +1,7 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
 from models.cost_volume import FINE_CELLS, CostVolume, UNet3D, pool_residuals, volume_grid
-from models.depth_prior import DepthPrior
 from models.projection import DepthResiduals
 from models.ray_sampling import DepthPlanes
 
@@ -12,77 +9,34 @@ NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (33, 40)
 
 
-def build_volume(model, scene, camera, near_far=NEAR_FAR):
-    with torch.no_grad():
-        return model.build_cost_volume(scene, camera, near_far, SIZE)
-
-
 @pytest.mark.parametrize(
-    ("size", "grid"),
-    [((33, 40), (9, 10)), ((240, 320), (60, 80)), ((300, 400), (60, 80)), ((640, 960), (80, 120))],
+    ("size", "grid", "fine_grid"),
+    [
+        ((33, 40), (9, 10), (9, 10)),
+        ((240, 320), (60, 80), (60, 80)),
+        ((300, 400), (60, 80), (75, 100)),
+        ((640, 960), (80, 120), (160, 240)),
+        ((800, 1200), (100, 150), (160, 240)),
+    ],
 )
-def test_eighty_cells_of_four_to_eight_pixels(size, grid):
-    assert volume_grid(size) == grid
+def test_grids_have_cells_of_four_to_eight_pixels_and_fine_ones_up_to_240(size, grid, fine_grid):
+    assert (volume_grid(size), volume_grid(size, FINE_CELLS)) == (grid, fine_grid)
 
 
-@pytest.mark.parametrize(
-    ("size", "grid"), [((240, 320), (60, 80)), ((640, 960), (160, 240)), ((800, 1200), (160, 240))]
-)
-def test_a_fine_grid_has_up_to_240_cells(size, grid):
-    assert volume_grid(size, FINE_CELLS) == grid
-
-
-def test_covers_the_image(tiny_model, make_views, make_cameras):
-    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-    volume = build_volume(tiny_model, scene, make_cameras(1))
-    grid = volume_grid(SIZE)
-    assert volume.weights.shape == (1, 12, *grid) and volume.features.shape == (1, 4, 12, *grid)
+@torch.no_grad()
+def test_covers_the_image(tiny_model, encoded, camera):
+    volume = tiny_model.build_cost_volume(encoded, camera, NEAR_FAR, SIZE)
+    assert volume.weights.shape == (1, 12, 9, 10) and volume.features.shape == (1, 4, 12, 9, 10)
     assert (volume.weights >= 0).all() and (volume.weights.sum(1) < 1).all()
 
 
-def test_order_of_sources_does_not_matter(tiny_model, make_views, make_cameras):
-    scene = tiny_model.encode(make_views(1, 4), NEAR_FAR)
-    order = [2, 0, 3, 1]
-    prior = DepthPrior(
-        scene.prior.depth[:, order], scene.prior.confidence[:, order], scene.prior.reliability
-    )
-    other = replace(
-        scene,
-        images=scene.images[:, order],
-        features=scene.features[:, order],
-        coarse_features=scene.coarse_features[:, order],
-        cameras=scene.cameras[:, order],
-        prior=prior,
-    )
-    one, two = (build_volume(tiny_model, s, make_cameras(1)) for s in (scene, other))
-    torch.testing.assert_close(one.weights, two.weights, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(one.features, two.features, atol=1e-4, rtol=1e-3)
-
-
-def test_unit_of_length_does_not_matter(tiny_model, make_views, make_cameras):
-    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-    factor = 250.0
-    prior = replace(scene.prior, depth=scene.prior.depth * factor)
-    large = replace(scene, cameras=scene.cameras.scaled_world(factor), prior=prior)
-    one = build_volume(tiny_model, scene, make_cameras(1))
-    two = build_volume(tiny_model, large, make_cameras(1).scaled_world(factor), NEAR_FAR * factor)
-    torch.testing.assert_close(one.weights, two.weights, atol=1e-4, rtol=1e-3)
-
-
-def volume_of(function, planes, camera):
-    """A volume whose features are a function of column, row and coordinate, each from 0 to 1."""
-    rows, columns = 4, 5
-    z = ((torch.arange(planes.count) + 0.5) / planes.count)[:, None, None]
-    y = ((torch.arange(rows) + 0.5) / rows)[:, None]
-    x = (torch.arange(columns) + 0.5) / columns
-    values = function(x, y, z).expand(planes.count, rows, columns)[None]
-    return CostVolume(camera, (32, 40), planes, values, values[:, None])
-
-
 @pytest.mark.parametrize("lindisp", [False, True])
-def test_reads_linear_functions_exactly(make_cameras, lindisp):
+def test_reads_linear_functions_exactly(camera, lindisp):
     planes = DepthPlanes(NEAR_FAR, 10, lindisp)
-    volume = volume_of(lambda x, y, z: x + 2 * y + 4 * z, planes, make_cameras(1))
+    # Features are a function of column, row and coordinate, each from 0 to 1.
+    z, y, x = ((torch.arange(count) + 0.5) / count for count in (10, 4, 5))
+    values = (x + 2 * y[:, None] + 4 * z[:, None, None])[None]
+    volume = CostVolume(camera, (32, 40), planes, values, values[:, None])
     pixels = torch.tensor([[[10.0, 9.0], [31.0, 20.5]]])
     coordinates = torch.tensor([[[0.2, 0.7], [0.5, 0.9]]])
     read = volume.read_features(pixels, planes.depths(coordinates))[..., 0]
@@ -94,25 +48,20 @@ def test_reads_linear_functions_exactly(make_cameras, lindisp):
     torch.testing.assert_close(weights[0, 0, 3], place[0, 0] @ torch.tensor([1.0, 2.0]) + 1.4)
 
 
-def test_pooled_residuals_give_the_nearest_confident_surface():
-    def of_views(numbers):
-        return torch.tensor(numbers).reshape(1, -1, 1, 1)
-
-    depth = DepthResiduals(
-        of_views([-0.5, 0.1, 0.0]), of_views([1.0, 0.8, 1.0]), of_views([1.0, 1.0, 1.0])
+@pytest.mark.parametrize(
+    ("residuals", "confidence", "valid", "expected"),
+    [
+        # The mean, how near the nearest confident surface is not, and the confidence.
+        ([-0.5, 0.1, 0.0], [1.0, 0.8, 1.0], [1, 1, 0], [(-0.5 + 0.08) / 2, 1 - 0.8 * 0.9, 0.9]),
+        ([0.0, 0.0], [0.0, 0.0], [1, 1], [0, 1, 0]),
+    ],
+)
+def test_pooled_residuals(residuals, confidence, valid, expected):
+    residuals, confidence, valid = (
+        torch.tensor(values).reshape(1, -1, 1, 1) for values in (residuals, confidence, valid)
     )
-    valid = of_views([True, True, False])
-    mean, nearest, confidence = pool_residuals(depth, valid).flatten().tolist()
-    assert mean == pytest.approx((-0.5 + 0.08) / 2)
-    assert nearest == pytest.approx(1 - 0.8 * 0.9)
-    assert confidence == pytest.approx(0.9)
-
-
-def test_pooled_residuals_are_neutral_without_a_prior():
-    nothing = torch.zeros(1, 2, 1, 1)
-    depth = DepthResiduals(nothing, nothing, nothing + 1)
-    valid = torch.ones(1, 2, 1, 1, dtype=torch.bool)
-    assert pool_residuals(depth, valid).flatten().tolist() == [0.0, 1.0, 0.0]
+    depth = DepthResiduals(residuals, confidence, torch.ones_like(residuals))
+    assert pool_residuals(depth, valid.bool()).flatten().tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [(48, 7, 9), (3, 1, 1), (10, 64, 5)])

@@ -11,40 +11,40 @@ NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
 
 
-def volume_with(weights, cameras, near_far=NEAR_FAR):
-    planes = DepthPlanes(near_far, weights.shape[1])
-    return CostVolume(cameras, SIZE, planes, weights, torch.zeros(1, 1, *weights.shape[1:]))
+@pytest.fixture
+def build(tiny_model):
+    return lambda scene, camera: tiny_model.build_cost_volume(scene, camera, NEAR_FAR, SIZE)
 
 
-def refine(model, scene, near_far=NEAR_FAR):
-    return refine_depth_prior(
-        lambda s, cameras: model.build_cost_volume(s, cameras, near_far, SIZE), scene
-    )
+@pytest.fixture
+def unrefined(tiny_model, make_views):
+    """A scene of so many views whose prior is the backbone's."""
+    return lambda count: tiny_model.encode(make_views(1, count), NEAR_FAR, refine=False)
 
 
-def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(make_cameras):
+def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(camera):
     weights = torch.zeros(1, 8, 1, 2)
     # The first ray: half-way between planes 2 and 3, and a fainter surface far behind, which the
     # depth must not be drawn to. The second sees next to nothing.
     weights[0, 2, 0, 0] = weights[0, 3, 0, 0] = 0.35
     weights[0, 7, 0, 0] = 0.3
     weights[0, 5, 0, 1] = 0.01
-    depth, mass = expected_surface(volume_with(weights, make_cameras(1)))
+    planes, features = DepthPlanes(NEAR_FAR, 8), torch.zeros(1, 1, 8, 1, 2)
+    depth, mass = expected_surface(CostVolume(camera, SIZE, planes, weights, features))
     torch.testing.assert_close(depth, torch.tensor([[[2.0 + 4 * 3 / 8, 2.0 + 4 * 5.5 / 8]]]))
     torch.testing.assert_close(mass, torch.tensor([[[0.7, 0.01]]]))
 
 
-def test_the_refined_prior_is_what_the_sources_see(tiny_model, make_views):
-    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR, refine=False)
-    prior = refine(tiny_model, scene)
+@torch.no_grad()
+def test_the_refined_prior_is_what_the_sources_see(build, unrefined, encoded):
+    scene = unrefined(3)
+    prior = refine_depth_prior(build, scene)
     for view in range(3):
-        with torch.no_grad():
-            volume = tiny_model.build_cost_volume(scene, scene.cameras[:, view], NEAR_FAR, SIZE)
-        torch.testing.assert_close(prior.depth[:, view], expected_surface(volume)[0])
+        seen, _ = expected_surface(build(scene, scene.cameras[:, view]))
+        torch.testing.assert_close(prior.depth[:, view], seen)
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
-    encoded = tiny_model.encode(make_views(1, 3), NEAR_FAR).prior
-    torch.testing.assert_close(encoded.depth, prior.depth)
-    torch.testing.assert_close(encoded.confidence, prior.confidence)
+    torch.testing.assert_close(encoded.prior.depth, prior.depth)
+    torch.testing.assert_close(encoded.prior.confidence, prior.confidence)
 
 
 def test_volumes_of_sources_are_finer_than_those_of_targets(tiny_model, make_views):
@@ -55,36 +55,31 @@ def test_volumes_of_sources_are_finer_than_those_of_targets(tiny_model, make_vie
     assert volume.weights.shape[2:] == volume_grid(size) == (8, 80)
 
 
-def test_cameras_make_a_refined_prior_reliable_but_a_single_view_does_not(tiny_model, make_views):
-    several = tiny_model.encode(make_views(1, 2), NEAR_FAR, refine=False)
-    doubted = replace(several.prior, reliability=torch.tensor([0.25]))
-    assert refine(tiny_model, replace(several, prior=doubted)).reliability.item() == 1
-    alone = tiny_model.encode(make_views(1, 1), NEAR_FAR, refine=False)
-    doubted = replace(alone.prior, reliability=torch.tensor([0.25]))
-    assert refine(tiny_model, replace(alone, prior=doubted)).reliability.item() == 0.25
+@pytest.mark.parametrize(("views", "reliability"), [(2, 1.0), (1, 0.25)])
+def test_several_cameras_make_a_refined_prior_reliable(build, unrefined, views, reliability):
+    scene = unrefined(views)
+    doubted = replace(scene, prior=replace(scene.prior, reliability=torch.tensor([0.25])))
+    assert refine_depth_prior(build, doubted).reliability.item() == reliability
 
 
-def test_missing_views_get_no_confidence_and_change_nothing(tiny_model, make_views):
-    scene = tiny_model.encode(make_views(1, 3), NEAR_FAR, refine=False)
-    view_mask = torch.tensor([[True, True, False]])
-    without = refine(tiny_model, replace(scene, view_mask=view_mask))
+def test_missing_views_get_no_confidence_and_change_nothing(build, unrefined):
+    scene = replace(unrefined(3), view_mask=torch.tensor([[True, True, False]]))
+    without = refine_depth_prior(build, scene)
     assert without.confidence[:, 2].abs().max() == 0
-    other = replace(scene.prior, depth=scene.prior.depth.clone())
-    other.depth[:, 2] = 3.3
-    images = scene.images.clone()
-    images[:, 2] = 0.5
-    changed = refine(tiny_model, replace(scene, prior=other, images=images, view_mask=view_mask))
+    depth, images = scene.prior.depth.clone(), scene.images.clone()
+    depth[:, 2], images[:, 2] = 3.3, 0.5
+    changed = replace(scene, prior=replace(scene.prior, depth=depth), images=images)
+    changed = refine_depth_prior(build, changed)
     torch.testing.assert_close(changed.confidence, without.confidence)
     torch.testing.assert_close(changed.depth[:, :2], without.depth[:, :2])
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_refinement_keeps_the_gradients_of_training(tiny_model, make_views, bf16):
+def test_refinement_keeps_the_gradients_of_training(tiny_model, build, make_views, bf16):
     """Some versions of torch go on with weights that autocast has cast without gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-        volume = tiny_model.build_cost_volume(scene, scene.cameras[:, 0], NEAR_FAR, SIZE)
-        volume.weights.square().sum().backward()
+        build(scene, scene.cameras[:, 0]).weights.square().sum().backward()
     assert not scene.prior.depth.requires_grad
     for name, parameter in tiny_model.volume.network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

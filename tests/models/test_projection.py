@@ -39,18 +39,15 @@ def scene_of(cameras, height=32, width=40):
 
 def test_reads_the_colour_at_the_projected_pixel(make_cameras):
     rays, t = one_ray((0.2, -0.1, 0.0))
-    seen = sample_source_views(scene_of(make_cameras(1)), rays, t, PLANES)
+    scene = scene_of(make_cameras(1))
+    seen = sample_source_views(scene, rays, t, PLANES)
     # u = 40 * 0.2 / 4 + 20 = 22, v = 40 * -0.1 / 4 + 16 = 15.
     torch.testing.assert_close(
         seen.colors.flatten(), torch.tensor([22 / 40, 15 / 32, 0.0]), atol=1e-5, rtol=0
     )
     assert seen.valid.all()
-
-
-def test_feature_maps_of_any_size_cover_the_same_field_of_view(make_cameras):
-    scene = scene_of(make_cameras(1))
+    # Feature maps of any size cover the same field of view.
     low = torch.nn.functional.avg_pool2d(scene.images[0], 4)[None]
-    rays, t = one_ray((0.2, -0.1, 0.0))
     seen = sample_source_views(replace(scene, features=low), rays, t, PLANES)
     torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
 
@@ -153,18 +150,13 @@ def residuals_at(scene, z):
     return [float(value) for value in (depth.residuals, depth.confidence, depth.visibility)]
 
 
-def test_depth_residuals_are_signed_and_in_units_of_the_planes(make_cameras):
-    scene = with_prior(scene_of(make_cameras(1)), 4.0)
+def test_depth_residuals_are_signed_and_in_units_of_the_planes(camera):
+    scene = with_prior(scene_of(camera), 4.0)
     # Planes are 0.1 apart: 0.3 behind the surface is three planes, squashed to 3 / 4.
     residual, confidence, visibility = residuals_at(scene, 4.3)
     assert abs(residual - 0.75) < 1e-4 and confidence == 1 and visibility < 0.03
     residual, _, visibility = residuals_at(scene, 3.7)
     assert abs(residual + 0.75) < 1e-4 and visibility > 0.99
-
-
-def test_an_unreliable_prior_hides_nothing(make_cameras):
-    for scene in (
-        scene_of(make_cameras(1)),
-        with_prior(scene_of(make_cameras(1)), 4.0, reliability=0.0),
-    ):
-        assert residuals_at(scene, 5.0) == [0.0, 0.0, 1.0]
+    # A prior that is unreliable, or none, hides nothing.
+    for doubted in (scene_of(camera), with_prior(scene, 4.0, reliability=0.0)):
+        assert residuals_at(doubted, 5.0) == [0.0, 0.0, 1.0]

@@ -10,16 +10,13 @@ def edges_of(count, rays=1):
     return DepthPlanes(NEAR_FAR[:1], count).edges()[:, None].expand(-1, rays, -1)
 
 
-def test_planes_divide_the_range_evenly():
+def test_planes_divide_the_range_evenly_in_depth_or_its_inverse():
     planes = DepthPlanes(NEAR_FAR, 4)
     torch.testing.assert_close(planes.edges()[0], torch.tensor([2.0, 3, 4, 5, 6]))
     torch.testing.assert_close(planes.centers()[1], torch.tensor([1.25, 1.75, 2.25, 2.75]))
     torch.testing.assert_close(bin_centers(planes.edges()), planes.centers())
-
-
-def test_inverse_depth_spacing():
-    planes = DepthPlanes(NEAR_FAR[:1], 2, lindisp=True)
-    torch.testing.assert_close(planes.edges()[0], torch.tensor([2.0, 3.0, 6.0]))
+    inverse = DepthPlanes(NEAR_FAR[:1], 2, lindisp=True)
+    torch.testing.assert_close(inverse.edges()[0], torch.tensor([2.0, 3.0, 6.0]))
 
 
 @pytest.mark.parametrize("lindisp", [False, True])
@@ -31,10 +28,7 @@ def test_coordinates_invert_depths_and_slopes_are_their_derivative(lindisp):
     torch.testing.assert_close(again, coordinates)
     (slopes,) = torch.autograd.grad(again.sum(), depths)
     torch.testing.assert_close(planes.slopes(depths), slopes)
-
-
-@pytest.mark.parametrize("lindisp", [False, True])
-def test_coordinates_are_finite_behind_the_camera(lindisp):
+    # Behind the camera, too, coordinates are finite.
     planes = DepthPlanes(NEAR_FAR[:1], 8, lindisp)
     assert planes.coordinates(torch.tensor([[-5.0, 0.0, 1e-9, 1e9]])).isfinite().all()
 

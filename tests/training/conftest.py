@@ -94,29 +94,43 @@ def scene_flags(general_checkpoint, tiny_dtu):
 
 
 @pytest.fixture
-def finetune(scene_flags, tmp_path, monkeypatch):
-    """Run the script; returns its status."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+def run_main(capsys, caplog):
+    """Run a script; returns its status and what it said."""
 
-    def run(*argv, **flags):
-        texts = [*scene_flags, "--save_dir", tmp_path / "runs", *as_flags(flags), *argv]
+    def run(main, *argv):
         try:
-            return train_vggt_nerf_finetuning_pl.main([str(text) for text in texts])
+            status = main([str(text) for text in argv])
         except SystemExit as stop:
-            return stop.code
+            status = stop.code
+        return status, capsys.readouterr().err + caplog.text
 
     return run
 
 
 @pytest.fixture
-def refused(finetune, caplog, capsys):
+def run_finetuning_script(run_main, scene_flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def run(*argv, **flags):
+        flags = [*scene_flags, "--save_dir", tmp_path / "runs", *as_flags(flags), *argv]
+        return run_main(train_vggt_nerf_finetuning_pl.main, *flags)
+
+    return run
+
+
+@pytest.fixture
+def finetune(run_finetuning_script):
+    """Run the script; returns its status."""
+    return lambda *argv, **flags: run_finetuning_script(*argv, **flags)[0]
+
+
+@pytest.fixture
+def refused(run_finetuning_script):
     """Run the script; its refusal must hold the words."""
 
     def check(*words, argv=(), **flags):
-        assert finetune(*argv, **flags) == 2
-        said = caplog.text + capsys.readouterr().err
-        for word in words:
-            assert str(word) in said, said
+        status, said = run_finetuning_script(*argv, **flags)
+        assert status == 2 and all(str(word) in said for word in words), said
 
     return check
 

@@ -19,19 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def refused(capsys, caplog, monkeypatch):
+def refused(run_main, monkeypatch):
     """Run the script's main in this process and check its one error."""
     monkeypatch.chdir(ROOT)
 
     def check(argv, *words):
-        try:
-            status = train_vggt_nerf_pl.main([str(text) for text in argv])
-        except SystemExit as stop:
-            status = stop.code
-        said = capsys.readouterr().err + caplog.text
-        assert status == 2, said
-        for word in words:
-            assert str(word) in said, said
+        status, said = run_main(train_vggt_nerf_pl.main, *argv)
+        assert status == 2 and all(str(word) in said for word in words), said
 
     return check
 
@@ -75,33 +69,27 @@ def test_values_that_no_model_or_reader_takes(refused, flags, words):
     refused(flags, words)
 
 
-def test_a_size_that_no_patches_fill_is_refused_before_the_weights_are_read(
-    refused, tiny_flags, tmp_path
-):
-    flags = [*tiny_flags, "--random_backbone", "false", "--save_dir", tmp_path]
-    words = "backbone_size=500 must be a positive multiple of the patch 14", "490 or 504"
-    refused([*flags, "--backbone_size", "500"], *words)
-
-
-def test_unknown_key_in_a_config_file(refused, tmp_path):
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            "--random_backbone false --backbone_size 500",
+            ["backbone_size=500 must be a positive multiple of the patch 14", "490 or 504"],
+        ),
+        ("--config {tmp}/c.txt", ["N_sampels", "did you mean --N_samples"]),
+        ("--vggt_path {tmp}/none", ["{tmp}/none", "hf download facebook/VGGT-1B"]),
+        ("--save_dir {tmp}/file", ["cannot write here", "--save_dir"]),
+        ("--ckpt {tmp}/absent.ckpt", ["absent.ckpt"]),
+        ("--ckpt {tmp}/epoch={{epoch:02d}}/x.ckpt", ["epoch={{epoch:02d}}/x.ckpt"]),
+        ("--ckpt {tmp}/foreign.ckpt", ["foreign.ckpt"]),
+    ],
+)
+def test_what_cannot_be_read_or_written(refused, tiny_flags, tmp_path, flags, words):
     (tmp_path / "c.txt").write_text("N_sampels = 3\n")
-    refused(["--config", tmp_path / "c.txt"], "N_sampels", "did you mean --N_samples")
-
-
-def test_missing_backbone_names_the_download(refused, tiny_flags, tmp_path):
-    flags = [*tiny_flags, "--vggt_path", str(tmp_path / "none"), "--save_dir", str(tmp_path)]
-    refused([*flags], tmp_path / "none", "hf download facebook/VGGT-1B")
-
-
-def test_unwritable_output(refused, tiny_flags, tmp_path):
     (tmp_path / "file").write_text("")
-    refused([*tiny_flags, "--save_dir", tmp_path / "file"], "cannot write here", "--save_dir")
-
-
-@pytest.mark.parametrize("name", ["absent.ckpt", "epoch={epoch:02d}/x.ckpt", "foreign.ckpt"])
-def test_missing_or_foreign_checkpoint(refused, tiny_flags, tmp_path, name):
     (tmp_path / "foreign.ckpt").write_bytes(b"not a checkpoint")
-    refused([*tiny_flags, "--save_dir", tmp_path, "--ckpt", tmp_path / name], name)
+    argv = [*tiny_flags, "--save_dir", tmp_path, *flags.format(tmp=tmp_path).split()]
+    refused(argv, *(word.format(tmp=tmp_path) for word in words))
 
 
 class Evil:

@@ -23,7 +23,7 @@ def parent(tiny_vggt):
     return Parent(FrozenVGGT(tiny_vggt))
 
 
-def test_parent_neither_trains_nor_saves_it(parent):
+def test_parent_neither_trains_nor_saves_it_and_moves_it(parent):
     assert {name for name, _ in parent.named_parameters()} == {"layer.weight", "layer.bias"}
     assert set(parent.state_dict()) == {"layer.weight", "layer.bias"}
     parent.load_state_dict(parent.state_dict(), strict=True)
@@ -31,9 +31,6 @@ def test_parent_neither_trains_nor_saves_it(parent):
     network = parent.backbone.network
     assert not any(module.training for module in network.modules())
     assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_moves_with_its_parent(parent):
     parent.to("meta")
     assert all(parameter.is_meta for parameter in parent.backbone.network.parameters())
 

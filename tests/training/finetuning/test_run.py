@@ -15,11 +15,10 @@ from evaluation.rendering import TestViews
 from models.checkpoint import load_finetuned, read_scene_file
 from training import scene_log
 from training.finetuning_module import FineTuningModule
-from training.scene_log import Best
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 NAME = "runs/scan2/vggt_finetune_scan2"
+MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB.")
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -140,54 +139,30 @@ def test_a_run_that_diverges_saves_what_it_learnt(finetune, tmp_path, monkeypatc
     assert "latest.tar" in caplog.text and "--ckpt" not in caplog.text
 
 
-def test_what_is_not_finite_is_never_the_best(finetune, tmp_path):
-    assert finetune(num_steps=1) == 0
-    scene = load_finetuned(tmp_path / NAME / "ckpts/latest.tar").scene
-    values, best = (25.0, math.nan, 10.0), Best()
-    assert [best.offer(scene, *pair) for pair in enumerate(values)] == [True, False, False]
-    assert (best.psnr, best.step) == (25.0, 0)
+@pytest.mark.parametrize(
+    ("fault", "status", "words"),
+    [
+        # Pictures that cannot be written stop nothing.
+        ((scene_log, "save_image", OSError(28, "No space left")), 0, ["No space left"]),
+        ((FineTuningModule, "training_step", MEMORY), 1, ["out of memory", "--batch_size"]),
+        # The best is written before the file that names it.
+        ((scene_log, "save_atomically", UserError("disk full")), 2, ["disk full"]),
+    ],
+)
+def test_failures_on_the_way(finetune, tmp_path, monkeypatch, caplog, fault, status, words):
+    module, name, error = fault
 
-
-def test_pictures_that_cannot_be_written_stop_nothing(finetune, tmp_path, monkeypatch, caplog):
-    def full(path, *_):
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(scene_log, "save_image", full)
-    assert finetune() == 0
-    assert step_of(tmp_path / NAME / "ckpts/latest.tar") == 6
-    assert "No space left" in caplog.text
-
-
-def test_memory_that_runs_out_is_one_error_with_a_remedy(finetune, monkeypatch, caplog):
-    def too_much(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB.")
-
-    monkeypatch.setattr(FineTuningModule, "training_step", too_much)
-    assert finetune() == 1
-    assert "out of memory" in caplog.text and "--batch_size" in caplog.text
-
-
-def test_the_best_is_written_before_the_file_that_names_it(finetune, tmp_path, monkeypatch):
     def fail(*_):
-        raise UserError("disk full")
+        raise error
 
-    monkeypatch.setattr(scene_log, "save_atomically", fail)
-    assert finetune(num_steps=2) == 2
-    assert not (tmp_path / NAME / "ckpts/latest.tar").exists()
-
-
-def test_another_backbone(refused, general_checkpoint, tmp_path):
-    content = load_safely(general_checkpoint)
-    content["vggt_nerf"]["backbone_fingerprint"] = "0123"
-    save_atomically(content, tmp_path / "other.ckpt")
-    refused("another backbone", "--vggt_path", init_ckpt=tmp_path / "other.ckpt")
-
-
-def test_files_of_another_kind(refused, general_checkpoint, tmp_path):
-    refused("is not a fine-tuned scene", argv=("--ckpt", general_checkpoint))
-    refused("no such checkpoint", init_ckpt=tmp_path / "none.ckpt")
-    torch.save({"state": 1}, tmp_path / "broken.tar")
-    refused("is not a fine-tuned scene", argv=("--ckpt", tmp_path / "broken.tar"))
+    monkeypatch.setattr(module, name, fail)
+    assert finetune() == status
+    assert all(word in caplog.text for word in words)
+    latest = tmp_path / NAME / "ckpts/latest.tar"
+    if status == 0:
+        assert step_of(latest) == 6
+    if status == 2:
+        assert not latest.exists()
 
 
 def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
@@ -196,9 +171,3 @@ def test_another_scene_s_file(finetune, refused, tiny_dtu, tmp_path):
     ours = tiny_dtu / "scan1"
     refused("is of scene 'scan2'", tiny_dtu / "scan2", argv=("--ckpt", latest), datadir=ours)
     refused("resume from latest.tar", argv=("--ckpt", latest.with_name("best.tar")))
-
-
-def test_impossible_settings(refused):
-    refused("num_steps=0", num_steps=0)
-    refused("batch_size=1 rays are fewer", batch_size=1, targets_per_step=2)
-    refused("lrate_mpas", argv=("--lrate_mpas", 1))

@@ -18,6 +18,7 @@ from models.scene_model import Frames, choose_sources
 from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
 from training.finetuning_module import FineTuningModule, draw_sources
+from training.scene_log import Best
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 SIZE = (32, 40)
@@ -50,6 +51,12 @@ def test_the_prior_is_the_depth_of_the_volume_in_front_of_every_view(tuned):
     # An earlier state keeps its values.
     assert not torch.equal(scene.depth, old["depth"])
     assert all(torch.equal(before[name], value) for name, value in old.items())
+
+
+def test_what_is_not_finite_is_never_the_best(tuned):
+    scene, best = load_finetuned(tuned).scene, Best()
+    offers = [best.offer(scene, *pair) for pair in enumerate((25.0, math.nan, 10.0))]
+    assert offers == [True, False, False] and (best.psnr, best.step) == (25.0, 0)
 
 
 def test_depth_is_estimated_anew_as_often_as_told(scene, tmp_path):
@@ -97,13 +104,7 @@ def test_a_step_may_take_fewer_sources_than_a_picture(
     assert {len(view["sources"]) for view in report["views"]} == {n_views}
 
 
-def test_planes_and_samples_can_be_chosen(scene, tmp_path):
-    flags = ["--num_steps", 1, "--N_planes", 6, "--N_samples", 5]
-    rendering = load_finetuned(train(scene, tmp_path, *flags)[1]).scene.model.config.rendering
-    assert (rendering.N_planes, rendering.N_samples) == (6, 5)
-
-
-def test_samples_lie_beside_planes_again_while_the_volume_learns(
+def test_planes_and_samples_can_be_chosen_and_lie_beside_planes_while_the_volume_learns(
     scene, general_checkpoint, tmp_path
 ):
     folder = str(tmp_path / "exported")
@@ -111,8 +112,9 @@ def test_samples_lie_beside_planes_again_while_the_volume_learns(
         ExportConfig(str(general_checkpoint), folder, sampling_spread=False)
     )
     assert not read_checkpoint(str(exported)).model_config.rendering.sampling_spread
-    _, latest = train(scene, tmp_path, "--num_steps", 1, "--init_ckpt", exported)
-    assert load_finetuned(latest).scene.model.config.rendering.sampling_spread
+    flags = ["--num_steps", 1, "--N_planes", 6, "--N_samples", 5, "--init_ckpt", exported]
+    rendering = load_finetuned(train(scene, tmp_path, *flags)[1]).scene.model.config.rendering
+    assert (rendering.N_planes, rendering.N_samples) == (6, 5) and rendering.sampling_spread
 
 
 @pytest.mark.parametrize("guide_weight", [0.01, 0.0])

@@ -69,19 +69,19 @@ def test_depth_measures_by_hand():
     assert (depth_ratios(depth, truth, torch.zeros_like(valid)) == 1).all()
 
 
-@pytest.mark.parametrize("degrees", [0.0, 0.01, 3.0, 90.0, 179.0])
-def test_rotation_error_by_hand(degrees):
+@pytest.mark.parametrize(
+    ("rotation", "direction", "expected"),
+    [
+        *((degrees, 0.0, degrees) for degrees in (0.0, 0.01, 3.0, 90.0, 179.0)),
+        # Length and sign do not count.
+        *((0.0, degrees, expected) for degrees, expected in ((20.0, 20.0), (180.0, 0.0))),
+    ],
+)
+def test_pair_errors_by_hand(rotation, direction, expected):
     truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
     # Turning the first camera leaves the pair's translation, as the second sees it, as it is.
-    predicted = cameras(turned((0, 1), degrees), at(torch.eye(4), 1.0, 0.0, 0.0))
-    assert camera_errors(predicted, truth).item() == pytest.approx(degrees, rel=1e-3, abs=1e-3)
-
-
-@pytest.mark.parametrize(("degrees", "expected"), [(0.0, 0.0), (20.0, 20.0), (180.0, 0.0)])
-def test_direction_error_ignores_length_and_sign(degrees, expected):
-    truth = cameras(torch.eye(4), at(torch.eye(4), 1.0, 0.0, 0.0))
-    direction = turned((0, 1), degrees)[:3, 0] * 7
-    predicted = cameras(torch.eye(4), at(torch.eye(4), *direction.tolist()))
+    center = (turned((0, 1), direction)[:3, 0] * 7).tolist()
+    predicted = cameras(turned((0, 1), rotation), at(torch.eye(4), *center))
     assert camera_errors(predicted, truth).item() == pytest.approx(expected, rel=1e-4, abs=1e-3)
     none = cameras(torch.eye(4), torch.eye(4))
     assert camera_errors(none, truth).item() == pytest.approx(90)

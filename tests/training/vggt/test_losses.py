@@ -55,9 +55,7 @@ def test_camera_loss_by_hand():
     torch.testing.assert_close(single, torch.tensor(expected))
     iterated = camera_loss([off, truth, truth], truth)
     torch.testing.assert_close(iterated, torch.tensor(0.36 * expected))
-
-
-def test_camera_loss_of_near_cameras_is_bounded():
+    # Cameras at one place: the unit is bounded.
     truth = torch.zeros(1, 2, 9)
     off = truth.clone()
     off[0, 1, :3] = 0.03
@@ -99,13 +97,10 @@ def test_best_confidence_is_bounded_and_falls_with_the_error():
 
 
 @pytest.mark.parametrize("logit", [-30.0, 0.0, 30.0, 80.0])
-def test_gradient_through_the_exponential_is_bounded(logit):
+def test_gradient_through_the_exponential_is_bounded_and_small_errors_stay(logit):
     logits = torch.full((1, 1, 1), logit, requires_grad=True)
     dense(logits.exp() - 1).backward()
     assert logits.grad is not None and logits.grad.abs().max() <= ERROR_LIMIT + 1e-6
-
-
-def test_bounded_is_the_identity_for_small_errors():
     torch.testing.assert_close(bounded(torch.tensor(1e-3)), torch.tensor(1e-3), rtol=1e-3, atol=0)
 
 

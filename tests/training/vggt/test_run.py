@@ -38,6 +38,13 @@ def saved(config):
     return torch.load(last_checkpoint(config), weights_only=True)
 
 
+def run_and_read(config, source, **changes):
+    """What a run with these changes leaves in its checkpoint."""
+    config = with_run(config, **changes)
+    run_mini_training(config, source)
+    return saved(config)
+
+
 def assert_same(actual, expected):
     assert actual["global_step"] == expected["global_step"] == 8
     for key, value in expected["state_dict"].items():
@@ -66,28 +73,22 @@ def test_trains_exports_and_resumes_to_the_same_bits(training_config, plane_sour
         average = expected["state_dict"][f"average.{key}"]
         torch.testing.assert_close(value, average, rtol=1e-3, atol=1e-6)
 
-    first = with_run(training_config, expname="parts", stop_at=5)
-    run_mini_training(first, plane_source)
-    stopped = saved(first)
-    resumed = with_run(training_config, expname="parts", ckpt=str(last_checkpoint(first)))
-    run_mini_training(resumed, plane_source)
-    assert_same(saved(resumed), expected)
-
-    old = last_checkpoint(first).with_name("old.ckpt")
-    torch.save(as_earlier_version(stopped), old)
-    resumed = with_run(training_config, expname="old", ckpt=str(old))
-    run_mini_training(resumed, plane_source)
-    assert_same(saved(resumed), expected)
+    stopped = run_and_read(training_config, plane_source, expname="parts", stop_at=5)
+    path = last_checkpoint(with_run(training_config, expname="parts"))
+    resumed = run_and_read(training_config, plane_source, expname="parts", ckpt=str(path))
+    assert_same(resumed, expected)
+    torch.save(as_earlier_version(stopped), path.with_name("old.ckpt"))
+    old = str(path.with_name("old.ckpt"))
+    assert_same(run_and_read(training_config, plane_source, expname="old", ckpt=old), expected)
 
 
 def test_refuses_to_resume_another_network_or_other_losses(training_config, plane_source):
-    run_mini_training(with_run(training_config, stop_at=1, val_every=100), plane_source)
+    checkpoint = run_and_read(training_config, plane_source, stop_at=1, val_every=100)
     path = last_checkpoint(training_config)
     resumed = with_run(training_config, ckpt=str(path))
     other = replace(resumed, network=replace(training_config.network, features=16))
     with pytest.raises(UserError, match=r"network\.features=16 here, 8 there"):
         run_mini_training(other, plane_source)
-    checkpoint = saved(training_config)
     checkpoint["vggt_mini"]["loss"] = {"fov_weight": 1.0}
     torch.save(checkpoint, path)
     with pytest.raises(UserError, match=r"fov_weight=1\.0: this version no longer supports it"):
@@ -120,8 +121,7 @@ def test_a_new_run_starts_from_exported_weights(training_config, plane_source):
     still = replace(training_config.optimizer, lrate=1e-12, max_steps=1)
     config = with_run(training_config, expname="next", init_weights=str(exported))
     config = replace(config, optimizer=still)
-    run_mini_training(config, plane_source)
-    state = saved(config)["state_dict"]
+    state = run_and_read(config, plane_source)["state_dict"]
     for key, value in VGGT.from_pretrained(exported).state_dict().items():
         torch.testing.assert_close(state[f"network.{key}"], value, rtol=0, atol=1e-9)
     other = replace(config, network=replace(config.network, features=16))
@@ -130,9 +130,8 @@ def test_a_new_run_starts_from_exported_weights(training_config, plane_source):
 
 
 def test_half_precision_trains_and_keeps_float32_state(training_config, plane_source):
-    config = with_run(training_config, network_precision="bf16", stop_at=2, val_every=100)
-    run_mini_training(config, plane_source)
-    for value in saved(config)["state_dict"].values():
+    flags = {"network_precision": "bf16", "stop_at": 2, "val_every": 100}
+    for value in run_and_read(training_config, plane_source, **flags)["state_dict"].values():
         assert value.dtype == torch.float32 and value.isfinite().all()
 
 
@@ -152,9 +151,8 @@ def poisoned(source, bad):
 
 
 def test_a_non_finite_step_changes_nothing(training_config, plane_source):
-    config = with_run(training_config, stop_at=1, val_every=100)
-    run_mini_training(config, poisoned(plane_source, lambda call: call == 0))
-    state = saved(config)["state_dict"]
+    source = poisoned(plane_source, lambda call: call == 0)
+    state = run_and_read(training_config, source, stop_at=1, val_every=100)["state_dict"]
     for key in (key for key in state if key.startswith("network.")):
         assert state[key].isfinite().all()
         torch.testing.assert_close(state[key], state[key.replace("network.", "average.")])
@@ -180,9 +178,8 @@ def test_a_signal_saves_before_it_stops(training_config, plane_source):
 
 
 def test_workers_plan_the_same_scenes(training_config, plane_source):
-    results = []
-    for workers in (0, 2):
-        config = with_run(training_config, expname=f"workers{workers}", num_workers=workers)
-        run_mini_training(config, plane_source)
-        results.append(saved(config)["state_dict"])
-    assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
+    alone, many = (
+        run_and_read(training_config, plane_source, expname=f"workers{n}", num_workers=n)
+        for n in (0, 2)
+    )
+    assert all(torch.equal(many["state_dict"][k], v) for k, v in alone["state_dict"].items())
