@@ -14,11 +14,13 @@ EXTERNAL_BLOCKED = {"transformers", "vggt", "diffusers"}
 
 
 def python_files():
-    """Names and contents of all files of the repository."""
-    paths = [*ROOT.glob("*.py")]
-    for folder in (*LAYERS, "benchmarks", "tests"):
-        paths += (ROOT / folder).rglob("*.py")
-    return {path.relative_to(ROOT): path.read_text() for path in paths}
+    """Names and contents of all that git does not ignore; without git, of the layers."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    if not listed:
+        paths = (path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+        listed = [path.relative_to(ROOT) for path in paths]
+    return {Path(name): (ROOT / name).read_text() for name in listed if (ROOT / name).exists()}
 
 
 def imports_of(text):

@@ -9,12 +9,14 @@ from datasets.formats.dtu import FAR_MARGIN
 from datasets.protocols import scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.rendering import Renderer, task_sample
+from evaluation.scores import describe_region
 from models.checkpoint import read_checkpoint
 from utils.config import parse_config
 
 NEAR, FAR = 240.0, 1080.0
 """LLFF's margins about the bounds of the scene that the tests write."""
 RANGE, SIZE = ("--near_far", str(NEAR), str(FAR)), ("--image_size", "64", "80")
+CHOSEN = ("--targets", "0", "--sources", "1", "2", "3", "4")
 FLAGS = {"llff": SIZE, "transforms": RANGE, "colmap": RANGE, "blender": RANGE}
 
 
@@ -38,28 +40,28 @@ def everywhere(tmp_path_factory, write_layout, centered_dtu):
 
 
 @pytest.mark.parametrize(
-    ("name", "sources"),
+    ("name", "chosen"),
     [
         *(("transforms", ()), ("colmap", ())),
         # The others have views or units of their own.
-        *((name, ("--sources", "1", "2", "3", "4")) for name in ("blendedmvs", "blender", "dtu")),
+        *((name, CHOSEN) for name in ("blendedmvs", "blender", "dtu")),
     ],
 )
-def test_every_reader_leads_to_the_same_task_and_picture(
-    name, sources, everywhere, tiny_checkpoint
-):
+def test_every_reader_leads_to_the_same_task_and_picture(name, chosen, everywhere, tiny_checkpoint):
     model = read_checkpoint(str(tiny_checkpoint)).build_model()
 
     def rendered(name):
         flags = ["--dataset_name", name, "--datadir", str(everywhere / name), *FLAGS.get(name, ())]
-        flags += ["--targets", "0", *sources]
-        (task,) = scene_tasks(parse_config(EvaluationConfig, flags).data)
+        (task,) = scene_tasks(parse_config(EvaluationConfig, [*flags, *chosen]).data)
+        assert task.targets == (0,)
         sample = task_sample(task, 0)
-        return sample, Renderer(model, torch.device("cpu"), chunk=8192)(sample)[0]
+        picture = Renderer(model, torch.device("cpu"), chunk=8192)(sample)[0]
+        return sample, picture, describe_region(picture, task.region)
 
-    (expected, theirs), (sample, ours) = rendered("llff"), rendered(name)
+    (expected, theirs, their_region), (sample, ours, our_region) = rendered("llff"), rendered(name)
     assert sample.source_ids == expected.source_ids
-    if not sources:
+    if not chosen:
+        assert our_region == their_region
         torch.testing.assert_close(sample.near_far, expected.near_far)
     assert (sample.sources.images == expected.sources.images).all()
     assert (ours.true_rgb == theirs.true_rgb).all()
