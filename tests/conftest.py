@@ -5,12 +5,8 @@ import os
 import torch
 
 pytest_plugins = [
-    "dtu_layout",
-    "centered_scene",
-    "colmap_layout",
-    "scene_layouts",
-    "tiny_models",
-    "model_inputs",
+    *("commands", "dtu_layout", "centered_scene", "colmap_layout", "scene_layouts"),
+    *("tiny_models", "model_inputs"),
 ]
 
 # One thread, in processes that tests start, too: tensors are small, and several tests run at once.

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from commands import status_of
 from PIL import Image
 
 from apps.estimate_cameras import PhotoConfig, main, run_estimation
@@ -35,14 +36,10 @@ class KnownBackbone(FrozenVGGT):
         object.__setattr__(self, "network", network)
 
     def forward(self, images, heads):
-        height, width = images.shape[-2:]
-        return BackboneFeatures(
-            tokens=(),
-            network_size=(height, width),
-            depth=self.depth.expand(1, len(self.cameras.c2w), height, width),
-            depth_conf=torch.full((1, len(self.cameras.c2w), height, width), 2.0),
-            pose_enc=encode_pose(self.cameras, height, width)[None],
-        )
+        size = tuple(images.shape[-2:])
+        depth = self.depth.expand(1, len(self.cameras.c2w), *size)
+        pose = encode_pose(self.cameras, *size)[None]
+        return BackboneFeatures((), size, depth, torch.full_like(depth, 2.0), pose)
 
 
 @pytest.fixture
@@ -62,11 +59,15 @@ def backbone():
     return KnownBackbone(Cameras(intrinsics.repeat(3, 1, 1), c2w), torch.tensor(4.0))
 
 
-def test_the_file_holds_what_was_predicted(tmp_path, photos, backbone):
-    write_transforms(
-        tmp_path / "estimated/transforms.json", photos, estimate_cameras(photos, backbone)
-    )
-    content = json.loads((tmp_path / "estimated/transforms.json").read_text())
+def test_the_file_holds_what_was_predicted_and_is_not_overwritten(tmp_path, photos, backbone):
+    cameras = estimate_cameras(photos, backbone)
+    lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
+    file = tmp_path / "estimated/transforms.json"
+    write_transforms(file, photos, replace(cameras, lenses=(lens,) * 3))
+    read = open_scene("photos", tmp_path, ReadOptions(size=(40, 60))).read_view.photos[0].lens
+    assert read.coefficients == lens.coefficients and read.model == "perspective"
+    write_transforms(file, photos, cameras)
+    content = json.loads(file.read_text())
     assert content["frames"][0]["file_path"] == "../a.png"
     # The third photo is wider: its sides were cut away before the network saw it.
     assert [round(frame["fl_x"]) for frame in content["frames"]] == [50, 100, 50]
@@ -76,21 +77,14 @@ def test_the_file_holds_what_was_predicted(tmp_path, photos, backbone):
     torch.testing.assert_close(scene.cameras.c2w, backbone.cameras.c2w, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(scene.near_far, torch.tensor([0.6 * 4, 1.8 * 4]))
     assert scene.load_views([0, 1, 2]).images.shape == (3, 3, 40, 60)
+    with pytest.raises(UserError, match="--overwrite"):
+        run_estimation(PhotoConfig(photos=str(tmp_path)))
 
 
 def test_predictions_that_are_not_finite(photos, backbone):
     backbone.cameras = Cameras(backbone.cameras.intrinsics, backbone.cameras.c2w * torch.nan)
     with pytest.raises(UserError, match="no finite cameras"):
         estimate_cameras(photos, backbone)
-
-
-def test_a_result_is_not_overwritten(tmp_path):
-    (tmp_path / "estimated").mkdir()
-    (tmp_path / "estimated/transforms.json").write_text("{}")
-    with pytest.raises(UserError, match="--overwrite"):
-        run_estimation(PhotoConfig(photos=str(tmp_path)))
-    with pytest.raises(ValueError, match="max_views"):
-        PhotoConfig(photos="x", max_views=1)
 
 
 def test_photos_without_cameras_say_what_to_do(tmp_path):
@@ -102,32 +96,25 @@ def test_photos_without_cameras_say_what_to_do(tmp_path):
 
 
 @pytest.mark.slow
-def test_colmap_estimates_too(tmp_path, monkeypatch):
+def test_colmap_estimates_too(tmp_path, photos, monkeypatch):
     pytest.importorskip("pycolmap")
-    generator = np.random.default_rng(0)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(generator.integers(0, 255, (96, 128, 3), np.uint8)).save(tmp_path / name)
+    config = PhotoConfig(photos=str(tmp_path), method="colmap")
     with pytest.raises(UserError, match="COLMAP found no solution"):
-        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+        run_estimation(config)
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(UserError, match="pip install pycolmap"):
-        run_estimation(PhotoConfig(photos=str(tmp_path), method="colmap"))
+        run_estimation(config)
 
 
-def test_a_lens_is_written_and_read_again(tmp_path, photos, backbone):
-    cameras = estimate_cameras(photos, backbone)
-    lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
-    lensed = replace(cameras, lenses=(lens,) * 3)
-    write_transforms(tmp_path / "estimated/transforms.json", photos, lensed)
-    scene = open_scene("photos", tmp_path, ReadOptions(size=(40, 60)))
-    read = scene.read_view.photos[0].lens
-    assert read.coefficients == lens.coefficients and read.model == "perspective"
-
-
-def test_a_size_that_patches_do_not_fill_is_refused_before_anything_is_read(tmp_path, caplog):
-    argv = ["--photos", str(tmp_path / "none"), "--backbone_size", "500"]
-    assert main(argv) == 2
-    assert "backbone_size=500" in caplog.text and "for example 490 or 504" in caplog.text
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--backbone_size", "500"], ["backbone_size=500", "for example 490 or 504"]),
+        (["--max_views", "1"], ["max_views"]),
+    ],
+)
+def test_refusals_before_anything_is_read(tmp_path, assert_refused, flags, words):
+    assert_refused(status_of(main, "--photos", tmp_path / "none", *flags), words)
 
 
 def test_settings_need_no_torch():

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import status_of
 from PIL import Image
+from reference_data import SCENES
 from tiny_models import SMALLEST_VGGT
 
 from benchmarks.backbone_real_scenes import dtu_scenes, main, plan_groups, split_spec
@@ -20,7 +22,6 @@ from utils.cameras import Cameras
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENES = ROOT.parent / "shared" / "scenes"
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +35,10 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
     command = ["-m", "benchmarks.backbone_real_scenes", "--vggt_path", weights, "--out"]
     command += [tmp_path / "out", "--dtu", f"{tiny_dtu}:scan1,scan2", "--n_views", "3"]
     command += ["--backbone_size", "56"]
-    run = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert run.returncode == 0, run.stderr
-    for word in ("scan1", "scan2", "mean", "network", "trivial", "AUC@30", "AbsRel", "depth maps"):
-        assert word in run.stderr, run.stderr
+    command = [sys.executable, *map(str, command)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    words = ("scan1", "scan2", "mean", "network", "trivial", "AUC@30", "AbsRel", "depth maps")
+    assert run.returncode == 0 and all(word in run.stderr for word in words), run.stderr
     report = json.loads((tmp_path / "out" / "real_scenes.json").read_text())
     assert report["settings"]["n_views"] == 3 and report["settings"]["vggt_path"] == str(weights)
     assert set(report["scenes"]) == {"scan1", "scan2"}
@@ -69,13 +68,10 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
         ([], ["no scenes", "--dtu"]),
     ],
 )
-def test_refusals(flags, words, weights, tiny_dtu, few_views, tmp_path, caplog):
+def test_refusals(flags, words, weights, tiny_dtu, few_views, tmp_path, assert_refused):
     known = {"tmp": tmp_path, "dtu": tiny_dtu, "few": few_views}
-    argv = ["--weights", str(weights), "--out", str(tmp_path / "out")]
-    argv += [flag.format(**known) for flag in flags]
-    assert main(argv) == 2
-    for word in words:
-        assert word.format(**known) in caplog.text, caplog.text
+    flags, words = ([text.format(**known) for text in texts] for texts in (flags, words))
+    assert_refused(status_of(main, "--weights", weights, "--out", tmp_path / "out", *flags), words)
     assert not (tmp_path / "out" / "real_scenes.json").exists()
 
 
@@ -89,36 +85,26 @@ def few_views(tmp_path, tiny_scene, write_dtu_scene, write_dtu_lists):
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_photographs_in_every_layout(weights, tmp_path, caplog):
+def test_photographs_in_every_layout(weights, tmp_path):
     if not SCENES.is_dir():
         pytest.skip("the photographs are not beside the checkout")
-    argv = ["--weights", str(weights), "--out", str(tmp_path), "--side", "140"]
-    argv += ["--dtu", f"{SCENES / 'dtu'}:scan24", "--llff", f"{SCENES / 'llff' / 'fern'}:12"]
-    argv += ["--transforms", f"{SCENES / 'fox'}:5"]
-    with caplog.at_level("INFO"):
-        assert main(argv) == 0
+    flags = ["--dtu", f"{SCENES / 'dtu'}:scan24", "--llff", f"{SCENES / 'llff' / 'fern'}:12"]
+    flags += ["--transforms", f"{SCENES / 'fox'}:5", "--side", 140]
+    assert status_of(main, "--weights", weights, "--out", tmp_path, *flags) == 0
     report = json.loads((tmp_path / "real_scenes.json").read_text())
     references = {name: scene["depth_reference"] for name, scene in report["scenes"].items()}
-    assert references == {
-        "scan24": ["triangulated matches"],
-        "fern": ["COLMAP points"],
-        "fox": ["triangulated matches"],
-    }
+    matches, points = ["triangulated matches"], ["COLMAP points"]
+    assert references == {"scan24": matches, "fern": points, "fox": matches}
     assert all(scene["depth_points"] > 100 for scene in report["scenes"].values())
 
 
 def views_in_a_row(count):
     c2w = torch.eye(4).repeat(count, 1, 1)
     c2w[:, 0, 3] = torch.arange(float(count))
-    return PosedScene(
-        name="row",
-        view_ids=tuple(range(count)),
-        view_names=tuple(map(str, range(count))),
-        cameras=Cameras(torch.eye(3).repeat(count, 1, 1), c2w),
-        near_far=torch.tensor([1.0, 2.0]),
-        image_size=(4, 4),
-        read_view=pytest.fail,
-    )
+    cameras = Cameras(torch.eye(3).repeat(count, 1, 1), c2w)
+    ids = tuple(range(count))
+    near_far = torch.tensor([1.0, 2.0])
+    return PosedScene("row", ids, tuple(map(str, ids)), cameras, near_far, (4, 4), pytest.fail)
 
 
 def test_targets_are_joined_by_their_nearest_views():
@@ -147,14 +133,13 @@ def test_a_colon_separates_names_from_the_folder(tmp_path):
     assert split_spec(str(odd)) == (odd, [])
 
 
-def test_scans_of_a_list_or_by_name(tiny_dtu):
+def test_scans_of_a_list_or_by_name_have_groups_from_the_protocol_if_whole(
+    tiny_dtu, tmp_path, tiny_scene, write_dtu_scene
+):
     assert [real.scene.name for real in dtu_scenes(str(tiny_dtu), 4)] == ["scan2"]
     scenes = dtu_scenes(f"{tiny_dtu}:scan2,scan1", 5)
     assert [real.scene.name for real in scenes] == ["scan2", "scan1"]
     assert {len(group) for real in scenes for group in real.groups} == {5}
-
-
-def test_the_protocol_chooses_the_groups_of_whole_scans(tmp_path, tiny_scene, write_dtu_scene):
     repeated = [np.concatenate([part] * 7)[:49] for part in (tiny_scene.images, tiny_scene.w2c)]
     whole = replace(tiny_scene, images=repeated[0], w2c=repeated[1], depths=None)
     write_dtu_scene(tmp_path, "scan7", whole)

@@ -16,10 +16,10 @@ def true_prediction(views):
     """Return what a perfect network would: in the frame of the first view, in its own unit."""
     frame = views.cameras.w2c[:, :1]
     cameras = Cameras(views.cameras.intrinsics, frame @ views.cameras.c2w).scaled_world(0.37)
-    depth = 0.37 * views.depths[..., None]
-    confidence = torch.ones_like(views.depths)
     return VGGTPrediction(
-        pose_enc=encode_pose(cameras, *views.size), depth=depth, depth_conf=confidence
+        pose_enc=encode_pose(cameras, *views.size),
+        depth=0.37 * views.depths[..., None],
+        depth_conf=torch.ones_like(views.depths),
     )
 
 
@@ -50,12 +50,8 @@ def with_points(real, views, noise=0.0):
 def result_of(changed, real):
     """Evaluate the true prediction on a scene whose depth is hidden from the evaluation."""
 
-    def predict(views):
-        return true_prediction(
-            network_views(real.scene.load_views(real.groups[0]), max(views.size), 14)
-        )
-
-    (result,) = evaluate_scene(predict, changed, side=56, patch=14)
+    views = network_views(real.scene.load_views(real.groups[0]), 56, 14)
+    (result,) = evaluate_scene(lambda _: true_prediction(views), changed, side=56, patch=14)
     return result
 
 

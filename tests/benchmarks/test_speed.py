@@ -2,13 +2,15 @@
 
 import json
 
+from commands import status_of
+
 from benchmarks import speed
 
 STAGES = {"encode", "cost volume", "frame", "frame to CPU", "render", "write video"}
 
 
 def run(*flags):
-    return speed.main([str(flag) for flag in [*flags, "--device", "cpu", "--size", 32, 40]])
+    return status_of(speed.main, *flags, "--device", "cpu", "--size", 32, 40)
 
 
 def test_every_stage_is_timed(tiny_checkpoint, tmp_path, caplog):
@@ -23,6 +25,6 @@ def test_every_stage_is_timed(tiny_checkpoint, tmp_path, caplog):
     assert "40x32, 3 sources" in caplog.text
 
 
-def test_a_fine_tuned_scene_is_refused(tmp_path, caplog):
-    assert run("--ckpt", "scene/latest.tar", "--out", tmp_path / "speed.json") == 2
-    assert "--ckpt scene/latest.tar" in caplog.text and "general checkpoint" in caplog.text
+def test_a_fine_tuned_scene_is_refused(tmp_path, assert_refused):
+    status = run("--ckpt", "scene/latest.tar", "--out", tmp_path / "speed.json")
+    assert_refused(status, ["--ckpt scene/latest.tar", "general checkpoint"])

@@ -21,16 +21,18 @@ def weights(tmp_path_factory):
     return path
 
 
-def test_the_weights_of_the_file_are_used(weights):
+def test_the_weights_of_the_file_are_used(weights, tmp_path):
     distance = PerceptualDistance(weights)
-    saved = torch.load(weights, weights_only=True)
-    torch.testing.assert_close(
-        distance._metric.net.state_dict()["slice5.28.weight"], saved["features.28.weight"]
-    )
+    loaded = distance._metric.net.state_dict()["slice5.28.weight"]
+    saved = torch.load(weights, weights_only=True)["features.28.weight"]
+    torch.testing.assert_close(loaded, saved)
     image = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
     near, far = 0.9 * image + 0.05, 1 - image
     assert distance(image, image) == 0.0
     assert 0 < distance(near.double(), image.double()) < distance(far, image)
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="not the weights of torchvision's VGG-16"):
+        PerceptualDistance(tmp_path / "x.pth")
 
 
 def test_as_a_loss_it_has_gradients_and_agrees_with_the_metric(weights):
@@ -42,12 +44,6 @@ def test_as_a_loss_it_has_gradients_and_agrees_with_the_metric(weights):
     torch.testing.assert_close(values, torch.cat(expected))
     values.sum().backward()
     assert ours.grad.isfinite().all() and ours.grad.abs().sum() > 0
-
-
-def test_weights_of_something_else(tmp_path):
-    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match="not the weights of torchvision's VGG-16"):
-        PerceptualDistance(tmp_path / "x.pth")
 
 
 def test_found_where_pytorch_keeps_them_else_a_note(weights, tmp_path, monkeypatch, caplog):

@@ -12,10 +12,8 @@ from utils.errors import UserError
 
 
 def result(target, psnr, depth=None):
-    blank = torch.zeros(8, 8)
-    images = ViewImages(
-        blank.expand(3, 8, 8), blank, blank, blank.expand(3, 8, 8), blank, blank > 0
-    )
+    black, blank = torch.zeros(3, 8, 8), torch.zeros(8, 8)
+    images = ViewImages(black, blank, blank, black, blank, blank > 0)
     scores = dict.fromkeys(SCORES) | {"psnr": psnr, "depth_abs_err": depth}
     return ViewResult(target, (0, 1), "full frame", scores, images, 0.5, 1.5)
 
@@ -41,19 +39,10 @@ def test_every_scene_counts_the_same_and_subsets_have_means_of_their_own(drawn_s
     }
     report = full_report(rows, {"n_views": 3})
     assert report["mean"]["psnr"] == 25.0
-    assert {name: row["psnr"] for name, row in report["subsets"].items()} == {
-        "plain": 10.0,
-        "rich": 40.0,
-    }
+    subsets = {name: row["psnr"] for name, row in report["subsets"].items()}
+    assert subsets == {"plain": 10.0, "rich": 40.0}
     lines = list(table(report))
-    assert [line.split()[0] for line in lines[1:]] == [
-        "a",
-        "b",
-        "mean,",
-        "mean,",
-        "mean",
-        "counted:",
-    ]
+    assert [line.split()[0] for line in lines[1:]] == "a b mean, mean, mean counted:".split()
     assert "25.00" in lines[5] and "full frame" in lines[6]
     assert len({len(line) for line in lines[:6]}) == 1
 

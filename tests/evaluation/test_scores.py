@@ -8,13 +8,19 @@ import torch
 from skimage.metrics import structural_similarity
 
 from datasets.protocols import Region
-from evaluation.scores import MAX_PSNR, SCORES, ViewImages, describe_region, view_scores
+from evaluation.scores import (
+    MAX_PSNR,
+    SCORES,
+    ViewImages,
+    describe_region,
+    mean_depth_error,
+    psnr,
+    view_scores,
+)
 
 
 def psnr_of(images, region):
-    psnr = view_scores(images, region)["psnr"]
-    assert psnr is not None
-    return psnr
+    return view_scores(images, region)["psnr"]
 
 
 def view(height=20, width=30, seed=0, **changes):
@@ -29,6 +35,25 @@ def view(height=20, width=30, seed=0, **changes):
         mask=torch.ones(height, width, dtype=torch.bool),
     )
     return dataclasses.replace(images, **changes)
+
+
+def test_psnr_of_a_batch_by_hand_and_masked():
+    truth = torch.zeros(2, 3, 2, 2)
+    prediction = truth.clone()
+    prediction[:, :, 0, 0] = 0.1
+    whole = torch.full((2,), 26.0206)
+    torch.testing.assert_close(psnr(prediction, truth), whole, rtol=1e-5, atol=0)
+    mask = torch.zeros(2, 2, 2, dtype=torch.bool)
+    assert psnr(prediction, truth, mask).isnan().all()
+    mask[:, 0, 0] = True
+    torch.testing.assert_close(psnr(prediction, truth, mask), torch.full((2,), 20.0))
+
+
+def test_depth_error_counts_known_depth_only():
+    truth = torch.tensor([[[0.0, 2.0], [4.0, 0.0]]])
+    prediction = torch.tensor([[[9.0, 2.5], [3.0, 9.0]]])
+    torch.testing.assert_close(mean_depth_error(prediction, truth), torch.tensor([0.75]))
+    assert mean_depth_error(prediction, torch.zeros(1, 2, 2)).isnan().all()
 
 
 def test_psnr_by_hand_and_predictions_are_clamped():
@@ -47,8 +72,8 @@ def test_only_pixels_with_true_depth_count_and_the_rest_is_black_for_ssim():
     images = dataclasses.replace(images, rgb=wrong, true_depth=depth)
     scores = view_scores(images, Region(known_depth_only=True))
     assert scores["psnr"] == pytest.approx(20.0, abs=1e-4)
-    pair = [torch.where(depth > 0, image, 0.0) for image in (images.rgb, images.true_rgb)]
-    pair = [image.permute(1, 2, 0).numpy() for image in pair]
+    black = [torch.where(depth > 0, image, 0.0) for image in (images.rgb, images.true_rgb)]
+    pair = [image.permute(1, 2, 0).numpy() for image in black]
     expected: Any = structural_similarity(*pair, channel_axis=-1, data_range=1.0)
     assert scores["ssim"] == pytest.approx(expected, abs=1e-5)
     assert psnr_of(images, Region()) < 10
@@ -106,14 +131,10 @@ def test_nothing_to_count_gives_no_figures_rather_than_nan():
 
 
 def test_perceptual_distance_sees_what_ssim_sees():
-    seen = []
-
-    def perceptual(prediction, truth):
-        seen.append((prediction, truth))
+    def perceptual(*images):
+        assert all((image[..., :10, :] == 0).all() for image in images)
         return torch.tensor([0.5])
 
     mask = torch.ones(20, 30, dtype=torch.bool)
     mask[:10] = False
-    scores = view_scores(view(mask=mask), Region(), perceptual)
-    assert scores["lpips"] == 0.5
-    assert all((image[..., :10, :] == 0).all() for image in seen[0])
+    assert view_scores(view(mask=mask), Region(), perceptual)["lpips"] == 0.5

@@ -19,10 +19,10 @@ def test_it_beats_the_nearest_photograph_by_far(monkeypatch):
     generator = ProceduralGenerator(ProceduralConfig(seed=HELD_OUT_SEED, samples=1), "cpu")
     sample = held_out_sample(generator.sample([0, 1], 4, (96, 128), 0.3), [0, 1])
     target = sample.targets
+    view = target.cameras[:, 0], sample.near_far, target.size
     with torch.no_grad():
-        scene = model.encode(sample.sources, sample.near_far)
         images = model.render_images(
-            scene, target.cameras[:, 0], sample.near_far, target.size, chunk=16384
+            model.encode(sample.sources, sample.near_far), *view, chunk=16384
         )
     truth, masks = target.images[:, 0], target.masks[:, 0]
     ours = psnr(images.rgb, truth, masks)

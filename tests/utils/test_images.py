@@ -10,10 +10,9 @@ def test_saved_image_reads_back(tmp_path):
     image = torch.tensor([[[0.0, 1.0]], [[0.5, 0.2]], [[2.0, -1.0]]])
     save_image(tmp_path / "new" / "x.png", image)
     assert imageio.imread(tmp_path / "new" / "x.png").tolist() == [[[0, 128, 255], [255, 51, 0]]]
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["x.png"]
 
 
-def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_picture_alone(tmp_path, monkeypatch):
     save_image(tmp_path / "x.png", torch.zeros(3, 2, 2))
 
     def break_off(image, path):
@@ -24,15 +23,14 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="disk full"):
         save_image(tmp_path / "x.png", torch.ones(3, 2, 2))
     assert imageio.imread(tmp_path / "x.png").max() == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_colours_order_values_and_mark_unknown_ones_black():
     values = torch.tensor([[0.0, 1.0, 5.0], [torch.nan, torch.inf, -3.0]])
     colors = colorize(values, 0.0, 1.0, "gray")
-    torch.testing.assert_close(colors[:, 0, 0], torch.zeros(3))
-    torch.testing.assert_close(colors[:, 0, 1], torch.ones(3))
-    torch.testing.assert_close(colors[:, 0, 2], torch.ones(3))
-    assert (colors[:, 1] == 0).all()
+    expected = torch.tensor([[0.0, 1, 1], [0, 0, 0]]).expand(3, 2, 3)
+    torch.testing.assert_close(colors, expected)
     assert colorize(torch.zeros(2, 2), 3.0, 3.0).isfinite().all()
 
 
@@ -45,9 +43,8 @@ def test_small_pictures_lose_quality_before_they_are_refused(tmp_path):
         assert sizes[-1] <= most
     assert sizes[1] < sizes[0]
     save_small_image(tmp_path / "noise.png", noise, 100_000)
-    assert torch.equal(
-        from_bytes(imageio.imread(tmp_path / "noise.png")), (noise * 255).round() / 255
-    )
+    again = from_bytes(imageio.imread(tmp_path / "noise.png"))
+    assert torch.equal(again, (noise * 255).round() / 255)
     for name in ("large.jpg", "large.png", "film.gif"):
         with pytest.raises(UserError, match=rf"{name}|\.gif"):
             save_small_image(tmp_path / name, noise, 1_000)

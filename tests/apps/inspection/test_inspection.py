@@ -31,30 +31,25 @@ def texture(random, size=1200):
     return np.clip(0.6 * big + 0.4 * cv2.resize(fine, (size, size)), 0, 1)
 
 
-def poses(count=6):
-    result = []
-    for view in range(count):
-        turn = cv2.Rodrigues(np.array([0.02 * (-1) ** view, -0.12 * (view - 2.5), 0.06 * view]))[0]
-        pose = np.eye(4)
-        pose[:3, :3] = turn
-        pose[:3, 3] = [-0.5 * (view - 2.5), 0.1 * (view % 3), -4.0 + 0.1 * view]
-        result.append(pose)
-    return result
+def pose(view):
+    c2w = np.eye(4)
+    turn = np.array([0.02 * (-1) ** view, -0.12 * (view - 2.5), 0.06 * view])
+    c2w[:3, :3] = cv2.Rodrigues(turn)[0]
+    c2w[:3, 3] = [-0.5 * (view - 2.5), 0.1 * (view % 3), -4.0 + 0.1 * view]
+    return c2w
 
 
-def photograph(planes, pose):
+def photograph(planes, c2w):
     """Draw textured planes z = depth, far ones first."""
     matrix = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
-    w2c = np.linalg.inv(pose)
+    shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
     image = np.full((HEIGHT, WIDTH), 0.5, np.float32)
     for depth, half, picture in planes:
         side = picture.shape[0]
         to_world = np.array(
             [[2 * half / side, 0, -half], [0, 2 * half / side, -half], [0, 0, depth], [0, 0, 1]]
         )
-        homography = matrix @ w2c[:3] @ to_world
-        shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
-        homography = shift @ homography @ np.linalg.inv(shift)
+        homography = shift @ matrix @ np.linalg.inv(c2w)[:3] @ to_world @ np.linalg.inv(shift)
         drawn = cv2.warpPerspective(picture, homography, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
         shown = cv2.warpPerspective(np.ones_like(picture), homography, (WIDTH, HEIGHT)) > 0.5
         image = np.where(shown, drawn, image)
@@ -62,20 +57,25 @@ def photograph(planes, pose):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planes scene")
     random = np.random.default_rng(0)
     planes = [(2.0, 6.0, texture(random)), (0.3, 0.8, texture(random))]
-    for view, pose in enumerate(poses()):
-        Image.fromarray(photograph(planes, pose)).convert("RGB").save(folder / f"{view}.png")
-    write(folder)
+    for view in range(6):
+        Image.fromarray(photograph(planes, pose(view))).convert("RGB").save(folder / f"{view}.png")
     return folder
+
+
+@pytest.fixture
+def root(photographs):
+    write(photographs)
+    return photographs
 
 
 def write(folder, axes=OPENGL, near=2.0, far=9.0):
     frames = [
-        {"file_path": f"{view}.png", "transform_matrix": (pose @ axes).tolist()}
-        for view, pose in enumerate(poses())
+        {"file_path": f"{view}.png", "transform_matrix": (pose(view) @ axes).tolist()}
+        for view in range(6)
     ]
     content = {"fl_x": FOCAL, "near": near, "far": far, "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(content))
@@ -87,7 +87,6 @@ def config(root, tmp_path, **settings):
 
 
 def test_a_good_scene_is_ready_to_train(root, tmp_path):
-    write(root)
     report = run_inspection(config(root, tmp_path))
     assert "6 views of 320x240" in report and "100% of points in front" in report
     assert "5 train, 1 val" in report
@@ -101,7 +100,6 @@ def test_opencv_axes_are_named_with_a_remedy(root, tmp_path):
     write(root, axes=np.eye(4))
     with pytest.raises(UserError, match=r"OpenCV axes where OpenGL's.*To mend it: negate"):
         run_inspection(config(root, tmp_path))
-    write(root)
 
 
 def test_a_range_that_leaves_the_scene_out(root, tmp_path):
@@ -113,11 +111,9 @@ def test_a_range_that_leaves_the_scene_out(root, tmp_path):
     flags = shlex.split(report.splitlines()[-1].partition("configs/vggt_general.txt")[2])
     trained = parse_config(GeneralTrainingConfig, flags)
     assert trained.data.near_far == (float(near), float(far))
-    write(root)
 
 
 def test_the_swept_depth_warps_a_neighbour_into_place(root):
-    write(root)
     scene = open_scene("transforms", root)
     views = shrink(scene.load_views([2, 3, 1]), 160)
     depth = plane_sweep(views, scene.near_far)
@@ -131,9 +127,7 @@ def test_nothing_matches_in_textureless_images():
     assert match_pair(torch.full((2, 3, 60, 80), 0.5)).shape == (2, 0, 2)
 
 
-def test_dtu_and_a_broken_scene(tiny_dtu, tmp_path):
-    report = run_inspection(config(tiny_dtu, tmp_path, dataset_name="dtu", scenes=1))
-    assert "2 scenes with 16 views" in report and "--dataset_name dtu" in report
+def test_a_broken_scene_is_named(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
         (tmp_path / "set" / name / "transforms.json").write_text("{")
@@ -141,22 +135,18 @@ def test_dtu_and_a_broken_scene(tiny_dtu, tmp_path):
         run_inspection(config(tmp_path / "set", tmp_path))
 
 
-@pytest.mark.parametrize("missing", ["train", "val"])
-def test_dtu_scans_that_leave_nothing_to_train_on(tiny_dtu, tmp_path, missing):
-    copy = tmp_path / "dtu"
-    shutil.copytree(tiny_dtu, copy)
+@pytest.mark.parametrize("missing", ["train", "val", "test"])
+def test_dtu_needs_scans_to_train_on_and_no_test_split(tiny_dtu, tmp_path, missing):
+    copy = shutil.copytree(tiny_dtu, tmp_path / "dtu")
     (copy / "lists" / f"{missing}.txt").write_text("scan65\n")
+    dtu = config(copy, tmp_path, dataset_name="dtu", scenes=1)
+    if missing == "test":
+        report = run_inspection(dtu)
+        assert "2 scenes with 16 views" in report and "--dataset_name dtu" in report
+        assert "ready to train" in report
+        return
     with pytest.raises(UserError, match=rf"{missing}: .*none of the 1 scans.*lists/\{{train,val"):
-        run_inspection(config(copy, tmp_path, dataset_name="dtu", scenes=1))
-
-
-def test_dtu_scans_without_a_test_split_are_ready_to_train(tiny_dtu, tmp_path):
-    copy = tmp_path / "dtu"
-    shutil.copytree(tiny_dtu, copy)
-    (copy / "lists" / "test.txt").write_text("scan65\n")
-    (copy / "lists" / "val.txt").write_text((copy / "lists" / "train.txt").read_text())
-    report = run_inspection(config(copy, tmp_path, dataset_name="dtu", scenes=1))
-    assert "ready to train" in report
+        run_inspection(dtu)
 
 
 @pytest.mark.parametrize("settings", [{"image_size": (3,)}, {"near_far": (1.0,)}, {"scenes": -1}])

@@ -7,46 +7,36 @@ import pytest
 import torch
 
 from apps.rendering.paths import TRANSFORMS_NAME, read_camera_path
-from utils.cameras import Cameras
 from utils.errors import UserError
 
 GL = torch.diag(torch.tensor([1.0, -1, -1, 1]))
-
-
-def some_path(count=5):
-    angles = torch.linspace(0, 1, count)
-    c2w = torch.eye(4).repeat(count, 1, 1)
-    c2w[:, 0, 0] = c2w[:, 2, 2] = angles.cos()
-    c2w[:, 0, 2], c2w[:, 2, 0] = angles.sin(), -angles.sin()
-    c2w[:, :3, 3] = torch.stack([angles, 2 * angles, 3 - angles], -1)
-    intrinsics = torch.tensor([[70.0, 0, 40], [0, 70, 30], [0, 0, 1]]).expand(count, 3, 3)
-    return Cameras(intrinsics, c2w)
+EYE = torch.eye(4).tolist()
 
 
 def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
     """A file as the viewer of nerfstudio writes it: OpenGL axes, moved and scaled coordinates."""
-    cameras = some_path(2)
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1] = torch.tensor([[0.6, 0, 0.8, 1], [0, 1, 0, 2], [-0.8, 0, 0.6, 2], [0, 0, 0, 1]])
     turn = torch.tensor([[0.0, 1, 0, 0.5], [0, 0, 1, -2], [1, 0, 0, 1]])
     scale = 0.25
     frames = []
-    for c2w in cameras.c2w @ GL:
+    for c2w in poses @ GL:
         moved = torch.cat([turn, torch.tensor([[0.0, 0, 0, 1]])]) @ c2w
         moved[:3, 3] *= scale
         frames.append({"camera_to_world": moved.flatten().tolist(), "fov": 50, "aspect": 1.5})
+    path, transform = tmp_path / "camera_path.json", {"transform": turn.tolist(), "scale": scale}
     content = {"camera_type": "perspective", "render_height": 1080, "render_width": 1920}
     content |= {"camera_path": frames, "fps": 24, "seconds": 4, "is_cycle": False}
     content["keyframes"] = [{"matrix": "[1,0,0]", "fov": 50, "aspect": 1.5, "properties": "[]"}]
-    (tmp_path / "camera_path.json").write_text(json.dumps(content))
-    (tmp_path / TRANSFORMS_NAME).write_text(
-        json.dumps({"transform": turn.tolist(), "scale": scale})
-    )
-    read = read_camera_path(tmp_path / "camera_path.json", None, (60, 80))
-    torch.testing.assert_close(read.cameras.c2w, cameras.c2w, atol=1e-5, rtol=0)
+    path.write_text(json.dumps(content))
+    (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(transform))
+    read = read_camera_path(path, None, (60, 80))
+    torch.testing.assert_close(read.cameras.c2w, poses, atol=1e-5, rtol=0)
     focal = 540 / math.tan(math.radians(25))
     expected = torch.tensor([[focal, 0, 960], [0, focal, 540], [0, 0, 1]]).expand(2, 3, 3)
     torch.testing.assert_close(read.cameras.intrinsics, expected)
     assert read.size == (1080, 1920)
-    smaller = read_camera_path(tmp_path / "camera_path.json", (108, 192), (60, 80))
+    smaller = read_camera_path(path, (108, 192), (60, 80))
     assert smaller.size == (108, 192)
     torch.testing.assert_close(smaller.cameras.intrinsics[0, 0, 0] * 10, expected[0, 0, 0])
 
@@ -65,10 +55,7 @@ def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
         ({"camera_path": [{"camera_to_world": ["a"] * 16}]}, "4 x 4 numbers"),
         ({"camera_path": [{"camera_to_world": [float("nan")] * 16}]}, "not finite"),
         ({"camera_path": [{"camera_to_world": [0] * 16}]}, "no rotation"),
-        (
-            {"camera_path": [{"camera_to_world": torch.eye(4).flatten().tolist(), "fov": 200}]},
-            "between 0 and 180",
-        ),
+        ({"camera_path": [{"camera_to_world": EYE, "fov": 200}]}, "between 0 and 180"),
     ],
 )
 def test_refusals_name_what_is_wrong(tmp_path, content, words):
@@ -81,12 +68,12 @@ def test_refusals_name_what_is_wrong(tmp_path, content, words):
 
 
 def test_a_damaged_transform_is_refused(tmp_path):
-    frames = [{"camera_to_world": matrix.flatten().tolist()} for matrix in some_path().c2w]
-    (tmp_path / "path.json").write_text(json.dumps({"camera_path": frames}))
+    content = {"camera_path": [{"camera_to_world": EYE}]}
+    (tmp_path / "path.json").write_text(json.dumps(content))
     assert read_camera_path(tmp_path / "path.json", None, (60, 80)).size == (60, 80)
     for content, words in (
         ({"transform": [[1.0, 0, 0, 0]] * 3, "scale": 1}, "cannot be undone"),
-        ({"transform": torch.eye(4)[:3].tolist(), "scale": 0}, "positive"),
+        ({"transform": EYE[:3], "scale": 0}, "positive"),
     ):
         (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):

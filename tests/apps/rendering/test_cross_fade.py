@@ -54,12 +54,11 @@ def test_directions_count_like_positions(painted_scene):
 def test_a_video_of_changing_sources_has_no_jump(painted_scene):
     path = make_path(CameraPathChoice("spiral", n_frames=300), painted_scene)
     plan = plan_frames(painted_scene, path, 10).sources
-    tones = torch.stack(
-        [
-            render_cross_fade(painted_scene, path.cameras[i], (8, 8), sets).rgb[0, 0, 0]
-            for i, sets in enumerate(plan)
-        ]
-    )
+    frames = [
+        render_cross_fade(painted_scene, path.cameras[number], (8, 8), sets)
+        for number, sets in enumerate(plan)
+    ]
+    tones = torch.stack([frame.rgb[0, 0, 0] for frame in frames])
     assert tones.max() - tones.min() > 0.3
     assert torch.cat([tones, tones[:1]]).diff().abs().max() < 0.07
 

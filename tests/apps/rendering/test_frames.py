@@ -37,15 +37,15 @@ def test_an_interrupted_run_goes_on_where_it_was(job, painted_scene, tmp_path):
 
 
 def test_other_pictures_have_other_names(job, painted_scene):
-    path = make_path(CameraPathChoice("interpolate", n_frames=20, zoom=1.1), painted_scene)
-    others = {plan_frames(painted_scene, path, 4).fingerprint}
-    others.add(plan_frames(painted_scene, job.path, 1).fingerprint)
-    others.add(plan_frames(painted_scene.with_sampling(1.0, 7.0, 8), job.path, 4).fingerprint)
-    assert len(others) == 3 and job.fingerprint not in others
+    zoomed = make_path(CameraPathChoice("interpolate", n_frames=20, zoom=1.1), painted_scene)
+    nearer = painted_scene.with_sampling(1.0, 7.0, 8)
+    others = ((painted_scene, zoomed, 4), (painted_scene, job.path, 1), (nearer, job.path, 4))
+    names = {plan_frames(*other).fingerprint for other in others}
+    assert len(names) == 3 and job.fingerprint not in names
     assert plan_frames(painted_scene, job.path, 4).fingerprint == job.fingerprint
 
 
-def test_damaged_frames_are_named(job, tmp_path):
+def test_damaged_frames_and_a_folder_that_cannot_be_written_are_named(job, tmp_path):
     store = FrameStore(tmp_path)
     render_frames(job, store, progress=False)
     for name, content in (("frame_00002.npz", b"PK"), ("frame_00004.npz", b"")):
@@ -54,9 +54,6 @@ def test_damaged_frames_are_named(job, tmp_path):
         with pytest.raises(UserError, match=name.split(".")[0]):
             list(read_frames(job, store))
         (tmp_path / name).write_bytes(whole)
-
-
-def test_a_folder_that_cannot_be_written_is_named(job, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):
         render_frames(job, FrameStore(tmp_path / "taken" / "frames"), progress=False)

@@ -22,16 +22,18 @@ def notebook():
     return nbformat.read(ROOT / "renderer_video.ipynb", as_version=4)
 
 
-def test_cells_are_few_thin_and_without_outputs(notebook):
+def settings_of(notebook):
+    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    return cell
+
+
+def test_cells_are_few_and_thin_and_need_neither_data_nor_a_gpu_as_shipped(notebook):
     assert len(notebook.cells) <= 10
     for cell in notebook.cells:
         assert cell.source.count("\n") < 16
         assert not cell.get("outputs") and cell.get("execution_count") is None
-
-
-def test_the_settings_as_shipped_need_neither_data_nor_a_gpu(notebook):
-    (settings,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
-    assert all(line in settings.source for line in ("SceneChoice(world=0)", "= RendererChoice()"))
+    source = settings_of(notebook).source
+    assert all(line in source for line in ("SceneChoice(world=0)", "= RendererChoice()"))
 
 
 # Jupyter's own client and the event loop that it runs on.
@@ -39,12 +41,10 @@ def test_the_settings_as_shipped_need_neither_data_nor_a_gpu(notebook):
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook, tiny_checkpoint, tmp_path):
     out = tmp_path / "video.mp4"
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", ()):
-            cell.source = SETTINGS.format(ckpt=str(tiny_checkpoint), out=str(out))
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}})
-    client.execute()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["video.gif", "video.mp4"]
+    settings_of(notebook).source = SETTINGS.format(ckpt=str(tiny_checkpoint), out=str(out))
+    where = {"metadata": {"path": str(ROOT)}}
+    NotebookClient(notebook, timeout=300, resources=where).execute()
+    assert {path.name for path in tmp_path.iterdir()} == {"video.gif", "video.mp4"}
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     kinds = [kind for output in outputs for kind in output.get("data", ())]
     assert kinds.count("image/png") == 2 and any("<video" in str(output) for output in outputs)

@@ -22,41 +22,42 @@ def tuned_scene(painted_scene, monkeypatch):
 
 @pytest.mark.parametrize(
     ("frame_size", "size"),
-    [
-        ((16, 20), (128, 160)),
-        ((144, 1), (144, 180)),
-        ((130, 200), (130, 200)),
-    ],
+    [((16, 20), (128, 160)), ((144, 1), (144, 180)), ((130, 200), (130, 200))],
 )
 def test_a_world_is_never_photographed_smaller_or_narrower_than_usual(frame_size, size):
     scene = opening.open_photographs(SceneChoice(world_views=1), frame_size)
     assert scene.image_size == size
 
 
-def test_a_fine_tuned_scene_takes_a_range_in_its_unit(tuned_scene):
-    scene = opening.open_scene(SceneChoice(near_far=(425.0, 905.0)), TUNED)
+def test_a_fine_tuned_scene_takes_a_range_in_its_unit_and_names_flags_without_effect(
+    tuned_scene, caplog
+):
+    choice = SceneChoice(datadir="data/dtu", scan="scan65", n_views=5, near_far=(425.0, 905.0))
+    scene = opening.open_scene(choice, TUNED)
     torch.testing.assert_close(scene.near_far, torch.tensor([2.125, 4.525]))
     assert scene.n_samples == tuned_scene.n_samples
-    assert opening.open_scene(SceneChoice(), TUNED) is tuned_scene
-
-
-def test_a_fine_tuned_scene_says_once_which_flags_do_not_count(tuned_scene, caplog):
-    choice = SceneChoice(datadir="data/dtu", scan="scan65", n_views=5, near_far=(425.0, 905.0))
-    opening.open_scene(choice, TUNED)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and said[0].startswith("fern/latest.tar is a fine-tuned scene")
     assert said[0].endswith("--datadir, --scan, --n_views does not count")
     caplog.clear()
-    opening.open_scene(SceneChoice(), TUNED)
-    assert not caplog.records
+    assert opening.open_scene(SceneChoice(), TUNED) is tuned_scene and not caplog.records
     with pytest.raises(UserError, match="--sources"):
         opening.open_scene(SceneChoice(sources=(1, 2)), TUNED)
 
 
-def test_the_range_of_dtu_is_in_millimetres(tiny_dtu):
-    choice = SceneChoice(datadir=str(tiny_dtu), near_far=(430.0, 900.0))
-    scene = opening.open_photographs(choice, None)
-    torch.testing.assert_close(scene.near_far * scene.unit.factor, torch.tensor([430.0, 900.0]))
+@pytest.mark.parametrize(
+    ("given", "near_far"), [(None, [425.0, 1.5 * 905.0]), ((430.0, 900.0), [430.0, 900.0])]
+)
+@pytest.mark.parametrize(
+    ("frame_size", "size"), [(None, (64, 80)), ((64, 80), (64, 80)), ((30, 40), (32, 40))]
+)
+def test_dtu_has_a_range_in_millimetres_and_about_the_size_of_frames(
+    tiny_dtu, given, near_far, frame_size, size
+):
+    choice = SceneChoice(datadir=str(tiny_dtu), near_far=given)
+    scene = opening.open_photographs(choice, frame_size)
+    assert scene.image_size == size and scene.unit.name == "mm"
+    torch.testing.assert_close(scene.near_far * scene.unit.factor, torch.tensor(near_far))
 
 
 @pytest.mark.parametrize(("frame_size", "size"), [(None, (64, 80)), ((30, 40), (32, 40))])
@@ -64,10 +65,7 @@ def test_photographs_of_several_sizes_are_read_in_the_first_ones_shape(
     tmp_path, frame_size, size, write_layout
 ):
     root = write_layout("llff", tmp_path)
-    last = max((root / "images").iterdir())
-    with Image.open(last) as image:
-        small = image.resize((40, 32))
-    small.save(last)
+    Image.new("RGB", (40, 32)).save(max((root / "images").iterdir()))
     scene = opening.open_photographs(SceneChoice(datadir=str(root)), frame_size)
     assert scene.image_size == size
     assert scene.load_views(scene.view_ids).images.shape[-2:] == size

@@ -1,6 +1,7 @@
 """Coarse while moving, sharp when still: which picture comes next."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,16 +9,9 @@ import torch
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint, render_viewpoint
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return SimpleNamespace(now=0.0)
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def renderer(painted_scene, clock):
             self.meanwhile()
             return super().render(camera, size, source_indices, before_chunk)
 
-    return ProgressiveRenderer(Slow(), 96, clock)
+    return ProgressiveRenderer(Slow(), 96, lambda: clock.now)
 
 
 @pytest.fixture
@@ -64,6 +58,19 @@ def test_a_camera_is_the_same_at_every_size(painted_scene):
     assert painted_scene.rendered == [(0, 1)], "the sources around it are read"
 
 
+def test_waiting_for_sources_once_does_not_coarsen_what_follows(renderer, move, clock):
+    delays = iter([0, 0, 60, 0])
+
+    def wait():
+        clock.now += next(delays)
+
+    object.__setattr__(renderer.scene, "meanwhile", wait)
+    for step in range(4):
+        move(0.1 * step)
+        renderer.step()
+    assert move.heights == [24, 31, 31, 31]
+
+
 def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(renderer, move, clock):
     for step in range(4):
         move(0.1 * step)
@@ -83,19 +90,6 @@ def test_a_sharp_picture_is_given_up_when_the_camera_moves(renderer, move, clock
     assert renderer.step() and move.heights == [24]
     # A coarse one is shown all the same: a camera that never rests would get no picture.
     assert renderer.step() and move.heights == [24, 31]
-
-
-def test_waiting_for_sources_once_does_not_coarsen_what_follows(renderer, move, clock):
-    delays = iter([0, 0, 60, 0])
-
-    def wait():
-        clock.now += next(delays)
-
-    object.__setattr__(renderer.scene, "meanwhile", wait)
-    for step in range(4):
-        move(0.1 * step)
-        renderer.step()
-    assert move.heights == [24, 31, 31, 31]
 
 
 def test_pictures_follow_the_latest_camera_and_sampling(renderer):

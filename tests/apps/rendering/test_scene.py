@@ -24,15 +24,11 @@ def test_source_sets_are_encoded_once_and_forgotten_in_turn(general, monkeypatch
     model = type(general.model)
     encode = model.encode
     monkeypatch.setattr(model, "encode", lambda self, *a: calls.append(1) or encode(self, *a))
-    camera = general.cameras[0]
-    for first in (0, 1, 2, 0, 1, 2):
-        general.render(camera, (8, 8), (first, 3))
-    assert len(calls) == 3
-    for first, last in ((0, 1), (1, 2), (0, 2), (0, 4)):
-        general.render(camera, (8, 8), (first, last))
-    assert len(calls) == 7
-    general.render(camera, (8, 8), (0, 3))
-    assert len(calls) == 8
+    known, others = [(0, 3), (1, 3), (2, 3)], [(0, 1), (1, 2), (0, 2), (0, 4)]
+    for sets, encoded in ((2 * known, 3), (others, 7), (known[:1], 8)):
+        for sources in sets:
+            general.render(general.cameras[0], (8, 8), sources)
+        assert len(calls) == encoded
 
 
 def test_sampling_can_be_changed_without_touching_the_scene(general):
@@ -49,8 +45,8 @@ def test_sampling_can_be_changed_without_touching_the_scene(general):
 def test_fingerprints_tell_weights_and_settings_apart(general, tiny_model):
     first = general.fingerprint()
     assert first == general.fingerprint()
-    assert first != general.with_sampling(2.0, 6.0, 7).fingerprint()
-    assert first != general.with_sampling(2.0, 7.0, 8).fingerprint()
+    for others in ((2.0, 6.0, 7), (2.0, 7.0, 8)):
+        assert first != general.with_sampling(*others).fingerprint()
     parameter = next(tiny_model.parameters())
     with torch.no_grad():
         parameter.flatten()[0] += 1

@@ -110,6 +110,15 @@ def page(viewer, tmp_path):
         browser.wait(30)
 
 
+@pytest.fixture
+def client():
+    """A browser's side of the connection."""
+    client = MagicMock(spec=viser.ClientHandle)
+    client.client_id, client.scene = 7, MagicMock()
+    client.camera = MagicMock(spec=viser.CameraHandle)
+    return client
+
+
 @pytest.mark.slow
 def test_a_dragged_camera_changes_the_picture(viewer, page, painted_scene):
     wait_for(lambda: viewer.server.get_clients() and len(painted_scene.rendered) > 3)
@@ -126,7 +135,7 @@ def test_a_dragged_camera_changes_the_picture(viewer, page, painted_scene):
     wait_for(lambda: (now := painted()) is not None and abs(now - before).max() > 15)
 
 
-def test_the_page_loads_and_everything_is_in_it(viewer, painted_scene):
+def test_the_page_loads_and_everything_is_in_it(viewer):
     with urllib.request.urlopen(viewer.address, timeout=20) as answer:
         assert answer.status == 200 and b"<html" in answer.read().lower()
     assert viewer.address.startswith("http://127.0.0.1:")
@@ -137,23 +146,19 @@ def test_the_page_loads_and_everything_is_in_it(viewer, painted_scene):
 
 
 @pytest.mark.parametrize("focal", [15.0, 30.0, 200.0])
-def test_the_first_look_is_past_the_frustums_picture(viewer, focal, painted_scene, monkeypatch):
+def test_the_first_view_is_past_the_frustums_picture(viewer, client, focal, monkeypatch):
     """Long lenses have long frustums, whose pictures would hide everything."""
-    monkeypatch.setattr(viewer, "_field_of_view", lambda place: 2 * math.atan(12 / focal))
     half = 12 / focal
+    monkeypatch.setattr(viewer, "_field_of_view", lambda place: 2 * math.atan(half))
     # As viser draws them: of a volume that the scale alone decides.
     plane = viewer._frustums[4].scale / (half * half * 32 / 24 / 3) ** (1 / 3)
-    client = MagicMock(spec=viser.ClientHandle)
-    client.camera = MagicMock(spec=viser.CameraHandle)
     viewer._welcome(client)
     distance = client.camera.position[2] + 4
     assert plane < distance < 1.5 * plane
 
 
-def test_controls_change_what_is_rendered(viewer):
-    images = []
-    client, camera = MagicMock(spec=viser.ClientHandle), MagicMock(spec=viser.CameraHandle)
-    client.client_id, client.scene = 7, MagicMock()
+def test_controls_change_what_is_rendered(viewer, client):
+    images, camera = [], client.camera
     client.scene.set_background_image = lambda image, *_, **__: images.append(image)
     camera.position, camera.wxyz = np.array([1.0, 0, -4]), np.array([1.0, 0, 0, 0])
     camera.fov, camera.aspect = 1.0, 1.5
@@ -162,9 +167,8 @@ def test_controls_change_what_is_rendered(viewer):
     assert abs(images[-1][0, 0, 1] / 255 - 0.75) < 0.02
     viewer.samples.value = 5
     viewer.near.value = 2.0
-    wait_for(
-        lambda: viewer.renderer.scene.n_samples == 5 and viewer.renderer.scene.near_far[0] == 2.0
-    )
+    wait_for(lambda: viewer.renderer.scene.n_samples == 5)
+    wait_for(lambda: viewer.renderer.scene.near_far[0] == 2.0)
     viewer.shown.value = "depth"
     # Pixels without a surface are marked grey.
     wait_for(lambda: images[-1][0, 0].tolist() in ([89] * 3, [140] * 3))
@@ -185,8 +189,7 @@ def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_sce
     viewer.near.value = 400.0
     wait_for(lambda: viewer.renderer.scene.near_far.tolist() == [2.0, 8.0])
     viewer.server.stop()
-    for name, content in (("absent.ply", None), ("damaged.ply", b"ply\nnonsense")):
-        if content:
-            (tmp_path / name).write_bytes(content)
+    (tmp_path / "damaged.ply").write_bytes(b"ply\nnonsense")
+    for name in ("absent.ply", "damaged.ply"):
         with pytest.raises(UserError, match=name):
             read_points(tmp_path / name)
