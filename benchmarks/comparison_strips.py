@@ -114,20 +114,20 @@ def _find_task(tasks: Iterable[SceneTask], name: str) -> SceneTask:
 def _render_tuned(
     name: str, tuned: FinetunedScene, task: SceneTask, chunk: int
 ) -> list[ViewResult]:
-    if tuned.name != task.scene.name:
+    if tuned.header.scene != task.scene.name:
         raise UserError(
-            f"{name}: was fine-tuned on {tuned.name!r}, not on {task.scene.name!r}; choose its "
-            "scene with --datadir and --scene"
+            f"{name}: was fine-tuned on {tuned.header.scene!r}, not on {task.scene.name!r}; "
+            "choose its scene with --datadir and --scene"
         )
-    if seen := [view for view in task.targets if view in tuned.train_ids]:
+    if seen := [view for view in task.targets if view in tuned.header.train_ids]:
         raise UserError(
             f"{name}: was fine-tuned on view {seen[0]}; its test views are --targets "
-            f"{' '.join(map(str, tuned.test_ids))}"
+            f"{' '.join(map(str, tuned.header.test_ids))}"
         )
     device = tuned.scene.images.device
     views = task.scene.load_views(task.targets).to(device)
     tests = TestViews(views, task.targets, task.region, chunk, device.type == "cuda")
-    return tests.results(tuned.scene, tuned.train_ids)
+    return tests.results(tuned.scene, tuned.header.train_ids)
 
 
 def _run_name(path: str) -> str:

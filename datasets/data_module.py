@@ -31,7 +31,7 @@ class SceneBatchSampler(Sampler[list[SampleRequest]]):
 
     def __init__(
         self,
-        items: int | Sequence[ItemGroup],
+        groups: Sequence[ItemGroup],
         *,
         scenes_per_batch: int = 1,
         seed: int = 0,
@@ -40,12 +40,12 @@ class SceneBatchSampler(Sampler[list[SampleRequest]]):
         sources_range: tuple[int, int] = (3, 3),
         batches_per_epoch: int = 0,
     ) -> None:
-        """Set up the first epoch, of groups of items that can be in one batch, or of so many items.
+        """Set up the first epoch, of groups of items that can be in one batch.
 
         ``batches_per_epoch`` are those of one rank; 0: as many whole ones as the items give.
         """
         super().__init__()
-        self._groups = (ItemGroup(0, items),) if isinstance(items, int) else tuple(items)
+        self._groups = tuple(groups)
         num_items = sum(group.count for group in self._groups)
         if num_items < 1 or not 0 <= rank < world_size:
             raise ValueError(f"{num_items} items, rank {rank}, world_size {world_size}")

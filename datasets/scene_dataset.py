@@ -103,11 +103,6 @@ class SceneDataset(Dataset[Sample]):
         _LOG.info("%s: %d scenes, %d target views", source.folder, len(counts), len(self))
 
     @property
-    def scene_names(self) -> list[str]:
-        """The scenes, in the order of their items."""
-        return [scene.entry.folder.name for scene in self._scenes]
-
-    @property
     def groups(self) -> list[ItemGroup]:
         """Runs of items whose images have one size."""
         groups = []
@@ -196,11 +191,13 @@ class SceneDataset(Dataset[Sample]):
                 f"{folder}: has {len(scene.view_ids)} views of {scene.image_size}, but the index "
                 f"says {len(views)} of {entry.size}. {REWRITE}"
             )
+        # Two parts of a mix may read one folder at two sizes.
+        key = folder, self._source.options
         self._open[number] = replace(
             scene,
-            read_view=partial(self._cache.read, scene.read_view, str(folder)),
+            read_view=partial(self._cache.read, scene.read_view, key),
             lights=tuple(
-                partial(self._cache.read, read_view, (str(folder), light))
+                partial(self._cache.read, read_view, (*key, light))
                 for light, read_view in enumerate(scene.lights)
             ),
         )

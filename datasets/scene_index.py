@@ -28,7 +28,7 @@ from datasets.formats.registry import (
 )
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_json, write_text
 
 INDEX_NAME = "scenes.json"
 REWRITE = "Write it again with python -m apps.inspect_data --write_index."
@@ -106,14 +106,12 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
     if not path.is_file():
         return None
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any index ({_MAX_BYTES} bytes at most).")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "index", _MAX_BYTES, f"Remove it. {REWRITE}")
         if content["format"] != name:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
-    except (*_INDEX_ERRORS, RecursionError) as error:
+    except _INDEX_ERRORS as error:
         raise UserError(
             f"{path}: not a readable index ({str(error)[:120]}). Remove it. {REWRITE}"
         ) from error

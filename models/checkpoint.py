@@ -107,19 +107,25 @@ def model_weights(content: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class FinetunedScene:
-    """A fine-tuned scene, ready to render; other fields as in ``SceneHeader``."""
+class SceneHeader:
+    """What a scene file holds beside tensors."""
 
-    scene: SceneModel
-    name: str
+    scene: str
     train_ids: tuple[int, ...]
     test_ids: tuple[int, ...]
+    num_sources: int
+    model: ModelConfig
+    backbone_fingerprint: str
     settings: dict[str, Any]
+    """All settings of the run."""
 
-    @property
-    def cameras(self) -> Cameras:
-        """Cameras of the training views, ``(view,)``."""
-        return self.scene.cameras
+
+@dataclass(frozen=True)
+class FinetunedScene:
+    """A fine-tuned scene, ready to render."""
+
+    scene: SceneModel
+    header: SceneHeader
 
     def render(
         self,
@@ -132,20 +138,6 @@ class FinetunedScene:
         device = self.scene.images.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             return self.scene.render_images(cameras, size or self.scene.size, chunk, near_far)
-
-
-@dataclass(frozen=True)
-class SceneHeader:
-    """What a scene file holds beside tensors."""
-
-    scene: str
-    train_ids: tuple[int, ...]
-    test_ids: tuple[int, ...]
-    num_sources: int
-    model: ModelConfig
-    backbone_fingerprint: str
-    settings: dict[str, Any]
-    """All settings of the run."""
 
 
 def scene_content(
@@ -209,4 +201,4 @@ def load_finetuned(path: str | Path, device: torch.device | str = "cpu") -> Fine
     content = read_scene_file(path)
     header = header_of(content, path)
     scene = scene_from(content, header, path).requires_grad_(False).eval().to(device)
-    return FinetunedScene(scene, header.scene, header.train_ids, header.test_ids, header.settings)
+    return FinetunedScene(scene, header)

@@ -31,11 +31,10 @@ def refine_depth_prior(build_volume: VolumeBuilder, scene: SceneFeatures) -> Dep
 
     Not differentiable: the volume is trained on targets, whose images it does not see.
     """
-    with _no_cached_casts(scene.images):
-        found = [
-            expected_surface(build_volume(scene, scene.cameras[:, view]))
-            for view in range(scene.images.shape[1])
-        ]
+    found = [
+        expected_surface(build_volume(scene, scene.cameras[:, view]))
+        for view in range(scene.images.shape[1])
+    ]
     depth, mass = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
     view_mask = scene.view_mask
     if view_mask is None:
@@ -61,17 +60,3 @@ def expected_surface(
     mass = around.sum(1)
     position = (around * (planes + 0.5)).sum(1) / mass.clamp_min(1e-6) / volume.planes.count
     return volume.planes.depths(position), mass.clamp(0, 1)
-
-
-def _no_cached_casts(like: Tensor) -> torch.autocast:
-    """Keep autocast from caching weights that were cast without gradients.
-
-    Until its pull request 165068, torch would then give them none for the rest of the step.
-    """
-    device = like.device.type
-    return torch.autocast(
-        device,
-        torch.get_autocast_dtype(device),
-        enabled=torch.is_autocast_enabled(device),
-        cache_enabled=False,
-    )

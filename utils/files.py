@@ -1,19 +1,22 @@
-"""Files written whole or not at all, and checkpoints, which are read without running code."""
+"""Files written whole or not at all, and checkpoints, which are read without running code.
+
+This module does not import torch before it is needed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import itertools
+import json
 import logging
 import os
 import pickle
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from utils.errors import UserError
 
@@ -48,6 +51,34 @@ def write_text(path: str | Path, text: str, remedy: str = "") -> None:
     """Write a text file, whole or not at all, as UTF-8."""
     with written_whole(path, remedy) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def check_size(path: Path, most: int, what: str) -> None:
+    """Refuse a file that is larger than any of its kind, before it is read into memory.
+
+    Raises ``OSError`` if there is no such file.
+    """
+    if path.stat().st_size > most:
+        raise UserError(f"{path}: larger than any {what} ({most} bytes at most).")
+
+
+def read_json(path: Path, what: str, most: int = 1 << 26, remedy: str = "") -> dict[str, Any]:
+    """Read the JSON object of a file of at most so many bytes.
+
+    ``what`` names its kind; ``remedy`` ends the message of an error.
+    """
+    try:
+        check_size(path, most, what)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; expected a {what}. {remedy}".rstrip()) from error
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"{path}: cannot read the {what} ({str(error)[:120]})."
+        raise UserError(f"{problem} {remedy}".rstrip()) from error
+    if not isinstance(content, dict):
+        problem = f"{path}: expected a {what}, which is a JSON object, not {reprlib.repr(content)}."
+        raise UserError(f"{problem} {remedy}".rstrip())
+    return content
 
 
 def check_output_file(path: str | Path, flag: str) -> Path:
@@ -86,6 +117,8 @@ def set_aside(path: Path) -> None:
 
 def save_atomically(content: dict[str, Any], path: str | Path) -> None:
     """Write ``content`` so that ``path`` holds either the old file or the whole new one."""
+    import torch
+
     path = Path(path)
     old = f"The previous {path.name} is untouched" if path.exists() else "Nothing was written"
     remedy = "free space or choose another folder with --save_dir, then resume with --ckpt."
@@ -99,6 +132,8 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
 
 def load_safely(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, as tensors and plain containers only, to the CPU."""
+    import torch
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")

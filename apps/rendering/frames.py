@@ -71,6 +71,10 @@ class FrameStore:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: damaged; delete it and run the command again") from error
 
+    def read_all(self, count: int) -> Iterator[RenderedView]:
+        """Read so many frames back, in their order."""
+        return map(self.read, range(count))
+
     def remove(self) -> None:
         """Delete the frames, and the folder that holds them if nothing else is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -143,11 +147,6 @@ def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
     bar = tqdm(missing, "frames", len(job), initial=done, unit="frame", disable=not progress)
     for frame in bar:
         store.write(frame, job.render(frame))
-
-
-def read_frames(job: Job, store: FrameStore) -> Iterator[RenderedView]:
-    """Read all frames back, in their order."""
-    return (store.read(frame) for frame in range(len(job)))
 
 
 def step_lengths(cameras: Cameras, distance: float) -> list[float]:

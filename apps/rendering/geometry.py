@@ -11,7 +11,7 @@ range images", SIGGRAPH 1996); marching cubes (Lorensen and Cline, SIGGRAPH 1987
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from apps.rendering.config import GeometryConfig
-from apps.rendering.frames import Job, SourceSet, read_frames, render_frames
+from apps.rendering.frames import Job, SourceSet, render_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, frame_size
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -96,7 +96,7 @@ def run_export(config: GeometryConfig, progress: bool = True) -> str:
     job = source_job(scene, size or scene.image_size, config.max_renderings)
     store = job.store(config.out)
     render_frames(job, store, progress)
-    renderings = gather(job, [*read_frames(job, store)])
+    renderings = gather(job, store.read_all(len(job)))
     cloud = fuse_points(renderings, config.tolerance, min(config.min_agreeing, len(job) - 1))
     if len(cloud.points) < _FEW_POINTS:
         raise UserError(
@@ -127,9 +127,9 @@ def source_job(scene: RenderableScene, size: tuple[int, int], most: int) -> Job:
     return Job(scene, CameraPath(cameras, size, closed=False), sets)
 
 
-def gather(job: Job, views: Sequence[RenderedView]) -> Renderings:
+def gather(job: Job, views: Iterable[RenderedView]) -> Renderings:
     """Bring finished frames together."""
-    maps = ([getattr(view, name) for view in views] for name in ("rgb", "depth", "solid"))
+    maps = zip(*((view.rgb, view.depth, view.solid) for view in views), strict=True)
     return Renderings(job.path.cameras, *map(torch.stack, maps))
 
 

@@ -8,11 +8,9 @@ run; the ``dataparser_transforms.json`` of that run, put beside it, brings them 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,18 +18,17 @@ from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
 from apps.rendering.scene import RenderableScene
+from datasets.formats.checks import rigid_c2w
 from utils.camera_rig import focus_distance, nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.errors import UserError
+from utils.files import read_json
 from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spiral
 
 _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 _LOOPED_VIEWS = 3
 TRANSFORMS_NAME = "dataparser_transforms.json"
-_MAX_BYTES = 1 << 26
 _MAX_FRAMES = 100_000
-_RIGID = 1e-2
-"""How far a rotation of a file may be from orthonormal."""
 _OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 """OpenGL's y and z axes point the other way."""
 
@@ -84,7 +81,7 @@ def read_camera_path(
     path: Path, size: tuple[int, int] | None, usual_size: tuple[int, int]
 ) -> CameraPath:
     """Read a camera path; frames without ``size`` have the file's size, or else the usual."""
-    content = _read_json(path, "a camera path of nerfstudio's viewer")
+    content = read_json(path, "camera path of nerfstudio's viewer")
     frames = content.get("camera_path")
     if not isinstance(frames, list) or not 0 < len(frames) <= _MAX_FRAMES:
         raise UserError(f"{path}: camera_path must list frames, 1 to {_MAX_FRAMES} of them.")
@@ -104,32 +101,14 @@ def read_camera_path(
     return CameraPath(Cameras(intrinsics, (c2w * _OPENGL).float()), size, closed=False)
 
 
-def _read_json(path: Path, wanted: str) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any camera path ({_MAX_BYTES} bytes at most).")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; expected {wanted}.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); expected {wanted}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; expected {wanted}.")
-    return content
-
-
 def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "4 4"], float]:
     if not isinstance(frame, dict):
         raise UserError(f"{where}: is not an object with camera_to_world and fov.")
     matrix = _matrix(frame.get("camera_to_world"), (4, 4), f"{where}: camera_to_world")
-    rotation = matrix[:3, :3]
-    error = (rotation @ rotation.T - torch.eye(3, dtype=matrix.dtype)).abs().max().item()
-    if error > _RIGID or torch.linalg.det(rotation) < 0:
-        raise UserError(f"{where}: camera_to_world is no rotation and translation.")
     fov = frame.get("fov", 50.0)
     if not isinstance(fov, (int, float)) or not 0 < fov < 180:
         raise UserError(f"{where}: fov is {fov!r}; it must lie between 0 and 180 degrees.")
-    return matrix, float(fov)
+    return rigid_c2w(matrix[:3], where), float(fov)
 
 
 def _matrix(values: object, shape: tuple[int, int], where: str) -> Float[Tensor, "row column"]:
@@ -144,7 +123,7 @@ def _matrix(values: object, shape: tuple[int, int], where: str) -> Float[Tensor,
 
 def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor, "frame 4 4"]:
     """Go back from nerfstudio's coordinates, ``scale * (transform @ world)``."""
-    content = _read_json(path, "the dataparser_transforms.json of a nerfstudio run")
+    content = read_json(path, "transform of a nerfstudio run")
     transform = _matrix(content.get("transform"), (3, 4), f"{path}: transform")
     scale = content.get("scale")
     if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:

@@ -225,17 +225,20 @@ def general_scene(
 def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableScene:  # noqa: ANN401
     """Read a fine-tuned scene; ``rendering``: ``chunk`` and ``bf16`` of the scene."""
     tuned = load_finetuned(path, device)
-    groups = [tuned.settings, *(g for g in tuned.settings.values() if isinstance(g, dict))]
+    groups = [
+        tuned.header.settings,
+        *(g for g in tuned.header.settings.values() if isinstance(g, dict)),
+    ]
     of_dtu = any(group.get("dataset_name") == "dtu" for group in groups)
     return TunedScene(
-        name=tuned.name,
+        name=tuned.header.scene,
         model=tuned.scene.model,
         cameras=tuned.scene.cameras.to("cpu"),
-        view_names=tuple(str(view) for view in tuned.train_ids),
+        view_names=tuple(str(view) for view in tuned.header.train_ids),
         image_size=tuned.scene.size,
         near_far=tuned.scene.near_far.cpu(),
         unit=UNIT if of_dtu else LengthUnit(),
-        n_sources=min(tuned.scene.num_sources, len(tuned.train_ids)),
+        n_sources=min(tuned.scene.num_sources, len(tuned.header.train_ids)),
         scene=tuned.scene,
         **rendering,
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from apps.rendering.config import VideoConfig
-from apps.rendering.frames import FrameStore, Job, plan_frames, read_frames, render_frames
+from apps.rendering.frames import FrameStore, Job, plan_frames, render_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import frame_size, make_path
 from utils.errors import UserError
@@ -81,7 +81,7 @@ def check_destination(out: Path) -> None:
 def save_video(job: Job, store: FrameStore, out: str | Path, fps: float, depth: bool) -> None:
     """Write finished frames as MP4, GIF or single pictures; the name's ending chooses."""
     out = Path(out)
-    frames = _with_depth(job, store) if depth else (view.rgb for view in read_frames(job, store))
+    frames = _with_depth(job, store) if depth else (view.rgb for view in store.read_all(len(job)))
     if out.suffix.lower() in VIDEO_SUFFIXES:
         write_video(out, frames, fps)
         return
@@ -91,9 +91,9 @@ def save_video(job: Job, store: FrameStore, out: str | Path, fps: float, depth: 
 
 def _with_depth(job: Job, store: FrameStore) -> Iterator[Float[Tensor, "3 height width"]]:
     """Yield colour and depth side by side, all frames on one scale."""
-    shown = robust_range((view.depth, view.solid) for view in read_frames(job, store))
+    shown = robust_range((view.depth, view.solid) for view in store.read_all(len(job)))
     bar = color_bar(job.path.size[0], shown, job.scene.unit)
-    for view in read_frames(job, store):
+    for view in store.read_all(len(job)):
         depth = depth_picture(view.depth, view.solid, shown)
         yield torch.cat([view.rgb, depth, bar], -1)
 

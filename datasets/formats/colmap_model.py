@@ -7,7 +7,6 @@ centre of the first pixel is at 0.5. No count is believed before as many bytes a
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from utils.errors import UserError
+from utils.files import check_size
 
 _MAX_BYTES = 1 << 33
+_FARTHEST = 1e30
+"""No length of a model is larger; beyond it products overflow in single precision."""
 MODEL_PARAMETERS = {
     "SIMPLE_PINHOLE": 3,
     "PINHOLE": 4,
@@ -150,8 +152,7 @@ def _read(
 ) -> dict[int, Entry]:
     entries: dict[int, Entry] = {}
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any sparse model ({_MAX_BYTES} bytes at most).")
+        check_size(path, _MAX_BYTES, "sparse model")
         content = path.read_bytes()
         text = path.suffix == ".txt"
         cursor = _Cursor(b"" if text else content)
@@ -196,7 +197,7 @@ def _binary_points(cursor: _Cursor) -> Iterator[tuple[int, _Point]]:
         _, *position = cursor.take("Q3d11x")  # The rest is colour and error.
         # Pairs of the image's number and the number of a feature in it.
         track = cursor.take(f"{2 * cursor.count(least_bytes=8)}I")
-        yield number, (tuple(position), track[::2])
+        yield number, (_checked(tuple(position)), track[::2])
 
 
 def _text_cameras(text: str) -> Iterator[tuple[int, ColmapCamera]]:
@@ -248,6 +249,12 @@ def _finite_numbers(words: Sequence[str], count: int) -> tuple[float, ...]:
         numbers = tuple(float(word) for word in words)
     except ValueError as error:
         raise _Malformed(str(error)[:120]) from error
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise _Malformed(f"expected {count} finite numbers, found {' '.join(words)[:80]!r}")
+    if len(numbers) != count:
+        raise _Malformed(f"expected {count} numbers, found {' '.join(words)[:80]!r}")
+    return _checked(numbers)
+
+
+def _checked(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(abs(number) < _FARTHEST for number in numbers):
+        raise _Malformed(f"the numbers {numbers} are not finite or beyond {_FARTHEST:g}")
     return numbers

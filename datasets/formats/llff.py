@@ -35,6 +35,7 @@ from datasets.formats.photo_files import (
 )
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
+from utils.files import check_size
 
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _MAX_BYTES = 1 << 24
@@ -80,8 +81,7 @@ def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any list of cameras ({_MAX_BYTES} bytes).")
+        check_size(path, _MAX_BYTES, "list of cameras")
         # Mapping compares the promised shape with the file's size before any memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from datasets.formats.registry import content_lines
 from utils.errors import UserError
+from utils.files import check_size
 
 CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
 _DEFAULT_PLANES = 192
@@ -53,9 +54,8 @@ def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Matc
 def read_camera_file(path: Path) -> CameraFile:
     """Parse and check a camera file."""
     try:
+        check_size(path, _MAX_BYTES, "camera file")
         status = path.stat()
-        if status.st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
         return _read_unchanged(path, status.st_mtime_ns, status.st_size)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the camera file ({error}).") from error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from datasets.formats.options import ReadOptions
 from utils.errors import UserError
+from utils.files import check_size
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
@@ -267,8 +268,7 @@ def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
 def content_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines that hold more than a comment, each with its number."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any list ({_MAX_BYTES} bytes at most).")
+        check_size(path, _MAX_BYTES, "list")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the list ({error}).") from error

@@ -9,7 +9,6 @@ w h``, ``camera_angle_x camera_angle_y`` (radians) in place of focal lengths, ``
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import reprlib
@@ -38,6 +37,7 @@ from datasets.formats.photo_files import (
 )
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
+from utils.files import read_json
 
 _FILE_NAME = "transforms.json"
 _MAX_BYTES = 1 << 25
@@ -92,7 +92,7 @@ def read_transforms_file(path: Path) -> tuple[list[Frame], tuple[float, float] |
 
     Images are not looked at.
     """
-    content = _read_object(path)
+    content = read_json(path, "camera file", _MAX_BYTES)
     entries = content.get("frames")
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
@@ -178,18 +178,6 @@ def _require(frame: Frame, what: str, name: str, path: Path | None) -> Path:
         place = f"{frame.source}: the {what} {name[:80]!r}"
         raise UserError(f"{place} is missing. Restore it, or remove its name.")
     return path
-
-
-def _read_object(path: Path) -> dict[str, object]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: larger than any camera file ({_MAX_BYTES} bytes at most).")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot read the camera file ({str(error)[:120]}).") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object with 'frames', found another kind of JSON.")
-    return content
 
 
 def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number: int) -> Frame:

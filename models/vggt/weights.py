@@ -15,9 +15,13 @@ from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
 from utils.errors import UserError
-from utils.files import write_text, written_whole
+from utils.files import read_json, write_text, written_whole
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
+_OFFICIAL = f"To get the official weights: {DOWNLOAD}"
+_CONFIG = (
+    f'Expected JSON like {{"embed_dim": 1024, "img_size": 518, "patch_size": 14}}. {_OFFICIAL}'
+)
 # Point tracking is no part of this network, but of the published weights.
 DROPPED_PREFIX = "track_head."
 LISTED_KEYS = 3
@@ -30,15 +34,11 @@ def read_config(folder: str | Path) -> VGGTConfig:
     if not folder.is_dir():
         raise _error(folder, "no such folder", "a folder with config.json and model.safetensors")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("not a JSON object")
-        return VGGTConfig.from_dict(values)
-    except FileNotFoundError:
-        raise _error(path, "no such file", "the network's sizes") from None
-    except (OSError, ValueError) as error:
-        expected = 'JSON like {"embed_dim": 1024, "img_size": 518, "patch_size": 14}'
-        raise _error(path, str(error), expected) from error
+        return VGGTConfig.from_dict(
+            read_json(path, "configuration", remedy=f"{_CONFIG} {_OFFICIAL}")
+        )
+    except ValueError as error:
+        raise UserError(f"{path}: {error}. {_CONFIG} {_OFFICIAL}") from error
 
 
 def load_weights(network: nn.Module, folder: Path) -> None:
@@ -125,6 +125,4 @@ def _check_matching(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], p
 
 
 def _error(path: Path, problem: str, expected: str) -> UserError:
-    return UserError(
-        f"{path}: {problem}. Expected {expected}. To get the official weights: {DOWNLOAD}"
-    )
+    return UserError(f"{path}: {problem}. Expected {expected}. {_OFFICIAL}")

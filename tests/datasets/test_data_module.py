@@ -75,7 +75,7 @@ def test_errors_of_workers_reach_the_user_as_they_are(dtu_copy):
     path = dtu_copy / "Rectified/scan2_train/rect_005_3_r5000.png"
     path.write_bytes(b"broken")
     dataset = data_module(dtu_copy).train_dataset
-    loader = ResumableDataLoader(dataset, SceneBatchSampler(len(dataset)), num_workers=1)
+    loader = ResumableDataLoader(dataset, SceneBatchSampler(dataset.groups), num_workers=1)
     with pytest.raises(UserError) as error:
         for _ in range(4):
             list(loader)

@@ -61,10 +61,9 @@ def test_pair_lists_choose_the_training_sources_and_too_few_views(roots):
         open_dataset("colmap", roots["colmap"], nearest=12, sources=11)
 
 
-def test_a_batch_holds_images_of_one_size(roots, tmp_path):
-    shutil.copytree(roots["transforms"], tmp_path / "two")
-    small = f"transforms:{roots['transforms']},height=32,width=40"
-    mix = (f"transforms:{tmp_path / 'two'}", small)
+def test_a_batch_holds_images_of_one_size(roots):
+    folder = f"transforms:{roots['transforms']}"
+    mix = (folder, f"{folder},height=32,width=40")
     data = module(mix=mix, scenes_per_batch=2, batches_per_epoch=12)
     data.setup()
     assert {batch.targets.size for batch in data.train_dataloader()} == {(64, 80), (32, 40)}

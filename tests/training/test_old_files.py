@@ -50,6 +50,9 @@ def test_a_fine_tuning_resumes_where_it_lies_and_renders(tiny_dtu, tmp_path, wit
         curve = json.loads((tmp_path / "run/curve.json").read_text())
         assert {row["step"]: row["psnr"] for row in curve} == pytest.approx(CURVE, abs=1e-3)
     after = load_finetuned(latest)
-    assert before.train_ids == after.train_ids == (0, 2, 5) and before.name == "scan2"
-    pictures = [scene.render(scene.cameras[:1], size=(16, 20)).rgb for scene in (before, after)]
+    assert before.header.train_ids == after.header.train_ids == (0, 2, 5)
+    assert before.header.scene == "scan2"
+    pictures = [
+        scene.render(scene.scene.cameras[:1], size=(16, 20)).rgb for scene in (before, after)
+    ]
     assert 0 < (pictures[0] - pictures[1]).abs().max() < 0.1

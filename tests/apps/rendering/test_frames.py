@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.frames import FrameStore, plan_frames, read_frames, render_frames
+from apps.rendering.frames import FrameStore, plan_frames, render_frames
 from apps.rendering.paths import make_path
 from utils.errors import UserError
 
@@ -26,7 +26,7 @@ def test_an_interrupted_run_goes_on_where_it_was(job, painted_scene, tmp_path):
     painted_scene.rendered.clear()
     render_frames(job, store, progress=False)
     assert len(painted_scene.rendered) == sum(len(job.sources[frame]) for frame in range(kept, 20))
-    pictures = list(read_frames(job, store))
+    pictures = list(store.read_all(len(job)))
     greens = torch.stack([picture.rgb[1, 0, 0] for picture in pictures])
     expected = job.path.cameras.c2w[:, 0, 3] / 4 + 0.5
     torch.testing.assert_close(greens, expected, atol=1 / 255, rtol=0)
@@ -52,7 +52,7 @@ def test_damaged_frames_and_a_folder_that_cannot_be_written_are_named(job, tmp_p
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name.split(".")[0]):
-            list(read_frames(job, store))
+            list(store.read_all(len(job)))
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):

@@ -50,12 +50,12 @@ def test_a_run_and_what_it_leaves(finetune, tiny_dtu, tmp_path, caplog):
     load_finetuned(folder / "ckpts/best.tar")
     # The file renders alone.
     loaded = load_finetuned(folder / "ckpts/latest.tar")
-    assert loaded.name == "scan2" and len(loaded.cameras.shape) == 1
-    assert not set(loaded.train_ids) & set(loaded.test_ids)
+    assert loaded.header.scene == "scan2" and len(loaded.scene.cameras.shape) == 1
+    assert not set(loaded.header.train_ids) & set(loaded.header.test_ids)
     tests = TestViews(split.scene.load_views(split.targets), split.targets, split.region, 999)
     psnr = tests.mean_psnr(tests.render(loaded.scene))
     assert psnr == pytest.approx(metrics["psnr"], abs=1e-3)
-    images = loaded.render(loaded.cameras[:2], size=(16, 20))
+    images = loaded.render(loaded.scene.cameras[:2], size=(16, 20))
     assert images.rgb.shape == (2, 3, 16, 20) and images.depth.isfinite().all()
 
 
@@ -104,7 +104,7 @@ def test_a_run_and_data_that_moved(stopped, tiny_dtu, tmp_path):
     (tmp_path / "data").symlink_to(tiny_dtu)
     assert resume(moved, "--datadir", tmp_path / "data/scan2") == 0
     assert step_of(moved) == 6 and not stopped.exists()
-    assert load_finetuned(moved).settings["data"]["datadir"] == str(tmp_path / "data/scan2")
+    assert load_finetuned(moved).header.settings["data"]["datadir"] == str(tmp_path / "data/scan2")
 
 
 def test_only_what_somebody_chose_is_said_not_to_count(stopped, caplog):
