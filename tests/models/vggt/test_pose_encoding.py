@@ -5,31 +5,36 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.vggt.pose_encoding import (
-    decode_pose,
-    encode_pose,
-    quaternion_from_rotation,
-    rotation_from_quaternion,
-)
+from models.vggt.pose_encoding import decode_pose, encode_pose
 from utils.cameras import Cameras
+
+
+def cameras_of(rotations):
+    """Cameras in the origin, turned by these rotations from the world to the camera."""
+    c2w = torch.eye(4, dtype=rotations.dtype).repeat(len(rotations), 1, 1)
+    c2w[:, :3, :3] = rotations.mT
+    return Cameras(torch.eye(3, dtype=rotations.dtype).repeat(len(rotations), 1, 1), c2w)
 
 
 def test_rotation_round_trip_everywhere():
     generator = torch.Generator().manual_seed(0)
     orthogonal = torch.linalg.qr(torch.randn(1000, 3, 3, generator=generator).double()).Q
     rotations = orthogonal * orthogonal.det()[:, None, None]
-    quaternions = quaternion_from_rotation(rotations)
-    torch.testing.assert_close(rotation_from_quaternion(quaternions), rotations)
-    torch.testing.assert_close(quaternions.norm(dim=-1), torch.ones(1000).double())
-    assert (quaternions[:, 3] >= 0).all()
+    poses = encode_pose(cameras_of(rotations), 30, 50)
+    torch.testing.assert_close(decode_pose(poses, 30, 50).w2c[:, :3, :3], rotations)
+    torch.testing.assert_close(poses[:, 3:7].norm(dim=-1), torch.ones(1000).double())
+    assert (poses[:, 6] >= 0).all()
 
 
 def test_half_turns_identity_and_a_quarter_turn_by_hand():
     # Half turns about x, y and z, then the identity.
     rotations = torch.diag_embed(2 * torch.eye(4)[:, :3] - 1)
     rotations[3] = torch.eye(3)
-    torch.testing.assert_close(quaternion_from_rotation(rotations), torch.eye(4))
-    quarter = rotation_from_quaternion(torch.tensor([0.0, 0.0, 2.0, 2.0]))  # About z, any norm.
+    quaternions = encode_pose(cameras_of(rotations), 30, 50)[:, 3:7]
+    torch.testing.assert_close(quaternions, torch.eye(4))
+    # About z, any norm.
+    pose = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 1.0, 1.0])
+    quarter = decode_pose(pose, 30, 50).w2c[:3, :3]
     torch.testing.assert_close(quarter @ torch.eye(3)[0], torch.eye(3)[1])
 
 
