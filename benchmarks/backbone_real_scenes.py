@@ -1,186 +1,219 @@
 """Cameras and depth of a backbone on photographs: python -m benchmarks.backbone_real_scenes.
 
-For example --vggt_path ckpts/vggt-mini --dtu data/dtu:scan65,scan24 --llff data/llff/fern
---transforms data/fox --out runs_new/real_scenes. The folder receives real_scenes.json and, for
-every scene, a picture: photographs, depth (near is bright) and confidence of its first group.
+For example --datadir data/dtu --scan scan65,scan24 --vggt_path ckpts/vggt-mini --out
+results/backbone. Every target of the data and its sources are seen together. Cameras are compared
+by the relative poses of all pairs of these views; depth, after median scaling, with depth maps or,
+where there are none, with points that are triangulated from matches. The folder receives
+figures.json and, for every scene, a picture: photographs, depth (near is bright) and confidence of
+its first group.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.real_scenes import (
-    GroupResult,
-    Points,
-    RealScene,
-    Summary,
-    evaluate_scene,
-    mean_summary,
-    summarize,
-)
-from datasets.formats.colmap import read_colmap_points
+from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import choose_scenes, open_scene
-from datasets.photo_folder import spread_evenly
-from datasets.posed_scene import PosedScene
-from datasets.protocols import DTU_POOL, DTU_TARGETS, FERN_TARGETS
+from datasets.matching import triangulate_views
+from datasets.protocols import SceneTask
 from datasets.views import Views
+from evaluation.config import DeviceName
+from evaluation.report import Report, format_table, mean_figures, write_json
+from evaluation.run import read_tasks
+from models.vggt.backbone import check_backbone_size, network_size
 from models.vggt.network import VGGT, VGGTPrediction
+from models.vggt.pose_encoding import decode_pose
+from training.vggt.evaluation import area_under_curve, depth_ratios, pair_errors, trivial_prediction
+from utils.cameras import project
+from utils.config import command
 from utils.devices import choose_devices
-from utils.errors import UserError, run_and_report
-from utils.files import check_output_folder, write_text
+from utils.files import check_output_folder
 from utils.images import colorize, save_image
+from utils.settings import Alias
 
-logger = logging.getLogger(__name__)
-
-GROUPS = 4
-"""Groups of a scene, unless its targets are named."""
 MAX_SIDE = 1024
-"""Pictures are read at no more than this: more than any network sees, and quick to match."""
+"""Longer side of the pictures that are matched."""
 COLUMNS = (
-    ("auc_5", "AUC@5", 100.0),
-    ("auc_30", "AUC@30", 100.0),
-    ("rotation_median", "rot deg", 1.0),
-    ("direction_median", "dir deg", 1.0),
-    ("focal_median", "focal %", 100.0),
-    ("abs_rel", "AbsRel", 1.0),
-    ("within_103", "<1.03 %", 100.0),
-    ("within_125", "<1.25 %", 100.0),
+    ("auc_5", "AUC@5", 100.0, 1),
+    ("auc_30", "AUC@30", 100.0, 1),
+    ("rotation_median", "rot deg", 1.0, 3),
+    ("direction_median", "dir deg", 1.0, 3),
+    ("focal_median", "focal %", 100.0, 1),
+    ("abs_rel", "AbsRel", 1.0, 3),
+    ("within_103", "<1.03 %", 100.0, 1),
+    ("within_125", "<1.25 %", 100.0, 1),
+    ("depth_pixels", "pixels", 1.0, 0),
 )
-"""Metric, heading, factor."""
+METRICS = [name for name, *_ in COLUMNS]
+BOTH = ("network", "trivial")
 
 
-def read_scenes(arguments: argparse.Namespace) -> list[RealScene]:
-    """Read all scenes that the command line names."""
-    views = arguments.n_views
-    if not 2 <= views <= 8:
-        raise UserError(f"--n_views {views}: groups have 2 to 8 views")
-    scenes = [scene for spec in arguments.dtu for scene in dtu_scenes(spec, views)]
-    scenes += [read_scene("llff", spec, views) for spec in arguments.llff]
-    scenes += [read_scene("transforms", spec, views) for spec in arguments.transforms]
-    if not scenes:
-        raise UserError("no scenes: name some with --dtu, --llff or --transforms")
-    names = [real.scene.name for real in scenes]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"two scenes are named {min(twice)!r}; evaluate them separately")
-    return scenes
+@dataclass(frozen=True)
+class RealScenesConfig:
+    """All settings."""
+
+    data: DataChoice = field(default_factory=DataChoice)
+    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
+    vggt_path: Annotated[str, Alias(("weights",))] = "ckpts/vggt-mini"
+    """folder of the backbone: config.json and weights"""
+    backbone_size: Annotated[int, Alias(("side",))] = 280
+    """longer side of the backbone's input, in pixels"""
+    device: DeviceName = "auto"
+    """where to compute; auto: on a GPU if there is one"""
+    out: str = "results/backbone"
+    """folder for the figures and pictures"""
 
 
-def dtu_scenes(spec: str, num_views: int) -> list[RealScene]:
-    """Read scans of a folder in DTU's layout: ``DIR``, or ``DIR:scan65,scan24``."""
-    root, names = split_spec(spec)
-    scenes = []
-    for folder in choose_scenes("dtu", root, ",".join(names)):
-        scene = open_scene("dtu", folder)
-        whole = set(DTU_TARGETS + DTU_POOL) <= set(scene.view_ids)
-        targets, pool = (DTU_TARGETS, DTU_POOL) if whole else ((), ())
-        scenes.append(RealScene(scene, plan_groups(scene, num_views, targets, pool), {}))
-    return scenes
+@dataclass(frozen=True)
+class GroupErrors:
+    """Errors of one group of views."""
+
+    rotations: Float[Tensor, " pair"]
+    """Degrees."""
+    directions: Float[Tensor, " pair"]
+    """Degrees between the directions of the translations, whose sign does not count."""
+    focals: Float[Tensor, " view"]
+    """|focal length / true one - 1|, the mean of both axes."""
+    depth_ratios: Float[Tensor, " pixel"]
+    """Depth / true depth after median scaling, where that is known."""
 
 
-def read_scene(name: str, spec: str, num_views: int) -> RealScene:
-    """Read a scene in some format: ``DIR``, or ``DIR:12,13`` to name the targets."""
-    folder, names = split_spec(spec)
-    if not all(view.isdecimal() for view in names):
-        raise UserError(f"{spec}: the views after the colon must be numbers such as 5,15")
-    scene = open_scene(name, folder, ReadOptions(longest_side=MAX_SIDE))
-    targets = [int(view) for view in names]
-    if not targets and name == "llff" and scene.name == "fern":
-        targets = FERN_TARGETS
-    points = _colmap_points(folder, scene) if name == "llff" else {}
-    return RealScene(scene, plan_groups(scene, num_views, targets), points)
+@dataclass(frozen=True)
+class GroupResult:
+    """One group, its prediction, and the errors of that and of the trivial one."""
+
+    view_ids: tuple[int, ...]
+    """The target first, which is the frame of reference."""
+    views: Views
+    """As the network saw them."""
+    prediction: VGGTPrediction
+    network: GroupErrors
+    trivial: GroupErrors
+    reference: str
+    """Where the true depth is from."""
 
 
-def split_spec(spec: str) -> tuple[Path, list[str]]:
-    """Split ``DIR:a,b``; a folder whose own name has a colon is taken whole."""
-    folder, colon, names = spec.rpartition(":")
-    if not colon or Path(spec).exists():
-        return Path(spec), []
-    return Path(folder), [name for name in names.split(",") if name]
-
-
-def plan_groups(
-    scene: PosedScene, num_views: int, targets: Sequence[int] = (), pool: Sequence[int] = ()
-) -> tuple[tuple[int, ...], ...]:
-    """Join every target, by default a few, and the views of the pool nearest to it."""
-    targets = targets or spread_evenly(scene.view_ids, GROUPS)
-    pool = pool or scene.view_ids
-    return tuple((target, *scene.nearest(target, pool, num_views - 1)) for target in targets)
-
-
-def _colmap_points(folder: Path, scene: PosedScene) -> Points:
-    """Return the points of ``sparse/0``, if there are any that belong to these views."""
-    model = folder / "sparse" / "0"
-    if not (model / "points3D.bin").is_file():
-        return {}
-    points = read_colmap_points(model)
-    if len(points) != len(scene.view_ids):
-        counts = len(points), len(scene.view_ids)
-        logger.warning("%s: not used, it has %d images and the scene %d", model, *counts)
-        return {}
-    # Both count in the order of the pictures' names.
-    return dict(zip(scene.view_ids, points, strict=True))
-
-
-def evaluate(arguments: argparse.Namespace) -> str:
-    """Evaluate the weights on all scenes, write the results, and return a table."""
+def run_benchmark(config: RealScenesConfig) -> str:
+    """Evaluate the backbone on all scenes, write the results, and return a table."""
     start = time.perf_counter()
-    scenes = read_scenes(arguments)
-    out = check_output_folder(arguments.out, "--out")
-    (device,) = choose_devices(arguments.device)
-    network = VGGT.from_pretrained(arguments.vggt_path).to(device)
-    side, patch = arguments.backbone_size, network.config.patch_size
-    if side < patch or side % patch:
-        raise UserError(f"--backbone_size {side}: must be a multiple of the patch, {patch}")
+    check_backbone_size(config.backbone_size, config.vggt_path)
+    out = check_output_folder(config.out, "--out")
+    (device,) = choose_devices(config.device)
+    network = VGGT.from_pretrained(config.vggt_path).to(device)
+    patch = network.config.patch_size
 
     @torch.no_grad()
     def predict(views: Views) -> VGGTPrediction:
-        return network(views.images, heads=("camera", "depth"))
+        return network(views.to(device).images, heads=("camera", "depth"))
 
-    rows = {}
-    for real in scenes:
-        groups = list(evaluate_scene(predict, real, side, patch, device))
-        rows[real.scene.name] = scene_report(groups)
-        save_image(out / f"{real.scene.name}.png", picture(groups[0]))
-    both = ("network", "trivial")
-    means = {who: mean_summary([row[who] for row in rows.values()]) for who in both}
-    settings = {**vars(arguments), "device": str(device), "torch": torch.__version__}
-    report = {"settings": settings, "scenes": rows, "mean": means}
-    write_text(out / "real_scenes.json", json.dumps(report, indent=1) + "\n")
+    scenes: dict[str, Report] = {}
+    for task in read_tasks(config.data, config.held_out, device):
+        groups = list(evaluate_groups(predict, task, config.backbone_size, patch))
+        scenes[task.scene.name] = scene_report(groups)
+        save_image(out / f"{task.scene.name}.png", picture(groups[0]))
+    mean = {who: mean_figures([row[who] for row in scenes.values()], METRICS) for who in BOTH}
+    settings = {**asdict(config), "device": str(device), "torch": torch.__version__}
+    write_json({"settings": settings, "scenes": scenes, "mean": mean}, out / "figures.json")
+    rows = {**scenes, "mean": mean}.items()
+    table = format_table({f"{name} {who}": row[who] for name, row in rows for who in BOTH}, COLUMNS)
+    references = sorted({row["depth_reference"] for row in scenes.values()})
     seconds = time.perf_counter() - start
-    return "\n".join([*table({**rows, "mean": means}), f"{seconds:.1f} s; pictures are in {out}"])
+    notes = [f"true depth: {', '.join(references)}", f"{seconds:.1f} s; pictures are in {out}"]
+    return "\n".join([*table, *notes])
 
 
-def scene_report(groups: Sequence[GroupResult]) -> dict:
+def evaluate_groups(
+    predict: Callable[[Views], VGGTPrediction], task: SceneTask, side: int, patch: int
+) -> Iterator[GroupResult]:
+    """Yield the result for every target with its sources; the input's longer side is ``side``."""
+    for target, sources in zip(task.targets, task.sources, strict=True):
+        native = task.scene.load_views((target, *sources))
+        views = native.resized(network_size(*native.size, side, patch))
+        reference = "depth maps"
+        if not (views.depths > 0).any():
+            views, reference = with_matched_depth(views, native), "triangulated matches"
+        prediction = predict(views[None])
+        assert prediction.depth is not None and prediction.pose_enc is not None
+        depth, pose_enc = prediction.depth.squeeze(-1).cpu(), prediction.pose_enc.cpu()
+        yield GroupResult(
+            view_ids=(target, *sources),
+            views=views,
+            prediction=prediction,
+            network=group_errors(depth, pose_enc, views[None]),
+            trivial=group_errors(*trivial_prediction(views[None]), views[None]),
+            reference=reference,
+        )
+
+
+def with_matched_depth(views: Views, native: Views) -> Views:
+    """Give views depth at the points that matches of their originals fix; the nearest counts."""
+    size = ReadOptions(longest_side=MAX_SIDE).target_size(native.size)
+    (height, width), depths = views.size, torch.zeros_like(views.depths)
+    for view, points in enumerate(triangulate_views(native.resized(size))):
+        pixels, z = project(points, views.cameras[view])
+        columns, rows = pixels.floor().long().unbind(-1)
+        inside = (z > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+        places = (rows * width + columns)[inside]
+        depths[view].view(-1).scatter_reduce_(0, places, z[inside], "amin", include_self=False)
+    return replace(views, depths=depths)
+
+
+def group_errors(
+    depth: Float[Tensor, "1 view height width"], pose_enc: Float[Tensor, "1 view 9"], truth: Views
+) -> GroupErrors:
+    """Compare the prediction for a group with its cameras and known depth."""
+    predicted = decode_pose(pose_enc, *truth.size)
+    rotations, directions = pair_errors(predicted, truth.cameras)
+    focal, true_focal = (
+        cameras.intrinsics[0].diagonal(dim1=-2, dim2=-1)[:, :2]
+        for cameras in (predicted, truth.cameras)
+    )
+    known = (truth.masks & (truth.depths > 0) & truth.depths.isfinite()).flatten(1)
+    ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), known)
+    focals = (focal / true_focal - 1).abs().mean(-1)
+    return GroupErrors(rotations[0], directions[0], focals, ratios[known])
+
+
+def summarize(groups: Sequence[GroupErrors]) -> dict[str, float | None]:
+    """Return the metrics of all pairs, views and pixels of some groups together.
+
+    Those of depth are None where none is known.
+    """
+    rotations, directions, focals, ratios = (
+        torch.cat([getattr(group, each.name) for group in groups]) for each in fields(GroupErrors)
+    )
+    errors = torch.maximum(rotations, directions)[None]
+    factors = torch.maximum(ratios, 1 / ratios)
+    values = {
+        "auc_5": area_under_curve(errors, 5),
+        "auc_30": area_under_curve(errors, 30),
+        "rotation_median": rotations.median(),
+        "direction_median": directions.median(),
+        "focal_median": focals.median(),
+        "abs_rel": (ratios - 1).abs().mean(),
+        "within_103": (factors < 1.03).float().mean(),
+        "within_125": (factors < 1.25).float().mean(),
+    }
+    # The mean of nothing is NaN.
+    found = {name: None if value.isnan() else float(value) for name, value in values.items()}
+    return {**found, "depth_pixels": len(ratios)}
+
+
+def scene_report(groups: Sequence[GroupResult]) -> Report:
     """Return the metrics of one scene and of each of its groups."""
     return {
-        "network": summarize([group.errors for group in groups]),
-        "trivial": summarize([group.trivial for group in groups]),
-        "depth_reference": sorted({group.reference for group in groups}),
-        "depth_points": sum(len(group.errors.depth_ratios) for group in groups),
-        "groups": [{"views": [*g.view_ids], "network": summarize([g.errors])} for g in groups],
+        **{who: summarize([getattr(group, who) for group in groups]) for who in BOTH},
+        "depth_reference": ", ".join(sorted({group.reference for group in groups})),
+        "groups": [{"views": [*g.view_ids], "network": summarize([g.network])} for g in groups],
     }
-
-
-def table(rows: dict[str, dict]) -> Iterator[str]:
-    """Yield lines: for every scene the network, then the trivial prediction."""
-    width = max(len(name) for name in rows)
-    yield f"{'':{width}}         " + "".join(f"{heading:>9}" for _, heading, _ in COLUMNS)
-    for name, row in rows.items():
-        points = row.get("depth_points")
-        reference = f"  {points} points: {', '.join(row['depth_reference'])}" if points else ""
-        yield f"{name:{width}} network {_cells(row['network'])}{reference}"
-        yield f"{'':{width}} trivial {_cells(row['trivial'])}"
 
 
 def picture(group: GroupResult) -> Float[Tensor, "3 height width"]:
@@ -188,7 +221,7 @@ def picture(group: GroupResult) -> Float[Tensor, "3 height width"]:
     depth, confidence = group.prediction.depth, group.prediction.depth_conf
     assert depth is not None and confidence is not None
     rows = [
-        torch.cat(list(group.views.images[0]), -1),
+        torch.cat(list(group.views.images), -1),
         _colored(-torch.cat(list(depth[0, ..., 0].cpu()), -1).log(), "turbo"),
         _colored(torch.cat(list(confidence[0].cpu()), -1).log(), "viridis"),
     ]
@@ -201,31 +234,7 @@ def _colored(values: Float[Tensor, "height width"], colors: str) -> Float[Tensor
     return colorize(values, low, high, colors)
 
 
-def _cells(summary: Summary) -> str:
-    values = [(summary[name], factor) for name, _, factor in COLUMNS]
-    return "".join(
-        f"{'-':>9}" if value is None else f"{value * factor:9.{3 if factor == 1 else 1}f}"
-        for value, factor in values
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status: 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--vggt_path", "--weights", required=True, help="folder with config.json and weights")
-    add("--dtu", nargs="+", default=[], help="DIR or DIR:scan65,scan24")
-    add("--llff", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
-    add("--transforms", nargs="+", default=[], help="DIR or DIR:TARGET,TARGET")
-    add("--out", required=True, help="folder for the figures and pictures")
-    add("--n_views", "--views", type=int, default=4, help="views of a group, 2 to 8")
-    add("--backbone_size", "--side", type=int, default=280, help="long side of the network's input")
-    add("--device", default="auto", help="where to compute: auto, gpu or cpu")
-    arguments = parser.parse_args(argv)
-    return run_and_report(lambda: evaluate(arguments))
-
+main = command(RealScenesConfig, run_benchmark, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,95 +1,88 @@
 """Errors of the depth prior of source views: python -m benchmarks.prior_depth.
 
-On held-out procedural worlds: the backbone's depth in the scale of the given cameras, and the same
-after refinement by a cost volume in front of every source. The weighted error weights each pixel by
-its confidence.
+The backbone's depth in the scale of the given cameras, and the same after refinement by a cost
+volume in front of every source; on held-out procedural worlds, or on any data with depth. The
+weighted error weights each pixel by its confidence.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 from torch.nn import functional
 
-from datasets.config import HeldOutScenes
-from datasets.procedural.config import ProceduralConfig
-from datasets.procedural.generator import ProceduralGenerator
+from datasets.config import DataChoice, DatasetName, HeldOutScenes
+from datasets.views import Views
+from evaluation.config import DEFAULT_CKPT, RenderingModel
+from evaluation.report import format_table, mean_figures
+from evaluation.run import read_tasks
 from models.checkpoint import read_checkpoint
 from models.depth_prior import DepthPrior
-from models.vggt_nerf import VGGTNeRF
+from utils.config import command
 from utils.devices import choose_devices
-from utils.errors import run_and_report
+from utils.errors import UserError
 
-HEADINGS = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
+FIGURES = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
 
 
-def figures(
-    prior: DepthPrior,
-    depth: Float[Tensor, "batch view height width"],
-    known: Bool[Tensor, "batch view height width"],
-) -> list[float]:
-    """Return relative errors of a prior, and its mean confidence."""
+@dataclass(frozen=True)
+class DepthData(DataChoice):
+    """Targets, whose sources are measured: by default those of procedural worlds."""
+
+    dataset_name: DatasetName = "procedural"
+
+
+@dataclass(frozen=True)
+class PriorDepthConfig(RenderingModel):
+    """All settings."""
+
+    data: DepthData = field(default_factory=DepthData)
+    held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
+    ckpt: str = DEFAULT_CKPT
+    """general checkpoint; of a folder the newest one in it"""
+
+
+def figures(prior: DepthPrior, truth: Views) -> dict[str, float]:
+    """Return relative errors of a prior where depth is known, and its mean confidence."""
+    known = truth.masks & (truth.depths > 0)
     predicted, confidence = (
-        functional.interpolate(maps, depth.shape[-2:], mode="nearest-exact")[known]
+        functional.interpolate(maps, truth.size, mode="nearest-exact")[known]
         for maps in prior.depth_and_confidence().unbind(2)
     )
-    error = (predicted - depth[known]).abs() / depth[known]
+    error = (predicted - truth.depths[known]).abs() / truth.depths[known]
     weighted = (error * confidence).sum() / confidence.sum().clamp_min(1e-6)
-    close = (error < 0.03).float().mean()
+    close = 100 * (error < 0.03).float().mean()
     values = error.mean(), error.median(), close, confidence.mean(), weighted
-    return [value.item() for value in values]
+    return {name: value.item() for name, value in zip(FIGURES, values, strict=True)}
 
 
 @torch.no_grad()
-def compare(
-    model: VGGTNeRF, generator: ProceduralGenerator, arguments: argparse.Namespace
-) -> Iterator[tuple[list[float], list[float]]]:
-    """Yield the figures of every world: of the backbone's depth, and refined."""
-    for world in range(arguments.worlds):
-        size = (arguments.image_size[0], arguments.image_size[1])
-        batch = generator.sample([world], arguments.n_views, size, arguments.difficulty)
-        views, near_far = batch.views, batch.near_far
-        known = views.masks & (views.depths > 0)
-        before, after = (
-            figures(model.encode(views, near_far, refine=refine).prior, views.depths, known)
-            for refine in (False, True)
-        )
-        yield before, after
+def measure(config: PriorDepthConfig) -> str:
+    """Measure the sources of all targets, and return the table of the means."""
+    (device,) = choose_devices(config.device)
+    model = read_checkpoint(config.ckpt).with_overrides(config.vggt_path).build_model(device)
+    rows: dict[str, list[dict[str, float]]] = {"backbone": [], "refined": []}
+    for task in read_tasks(config.data, config.held_out, device):
+        near_far = task.scene.near_far[None].to(device)
+        for sources in task.sources:
+            views = task.scene.load_views(sources)[None].to(device)
+            if not (views.masks & (views.depths > 0)).any():
+                raise UserError(
+                    f"--datadir {config.data.datadir}: views {sources} of {task.scene.name!r} have "
+                    "no depth; choose data with depth maps, or --dataset_name procedural"
+                )
+            for name, found in rows.items():
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                    scene = model.encode(views, near_far, refine=name == "refined")
+                found.append(figures(scene.prior, views))
+    means = {name: mean_figures(found, FIGURES) for name, found in rows.items()}
+    table = format_table(means, [(name, name, 1.0, 3) for name in FIGURES])
+    return "\n".join([*table, f"means over the sources of {len(rows['refined'])} targets"])
 
 
-def measure(arguments: argparse.Namespace) -> str:
-    """Print the table, and return a note on it."""
-    (device,) = choose_devices(arguments.device)
-    checkpoint = read_checkpoint(arguments.ckpt).with_overrides(arguments.vggt_path)
-    model = checkpoint.build_model(device)
-    config = ProceduralConfig(seed=HeldOutScenes().world_seed, samples=1)
-    generator = ProceduralGenerator(config, device)
-    rows = torch.tensor(list(compare(model, generator, arguments))).mean(0)
-    print(f"{'':10}" + "".join(f"{heading:>18}" for heading in HEADINGS))
-    for name, row in zip(("backbone", "refined"), rows.tolist(), strict=True):
-        print(f"{name:10}" + "".join(f"{value:18.3f}" for value in row))
-    return f"means of {arguments.worlds} worlds"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, as ``run_and_report`` documents it."""
-    held_out = HeldOutScenes()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ckpt", default="ckpts/vggt-mini-nerf")
-    parser.add_argument("--vggt_path")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--worlds", type=int, default=24)
-    parser.add_argument("--image_size", "--size", type=int, nargs=2, default=(192, 256))
-    parser.add_argument("--n_views", type=int, default=3)
-    parser.add_argument("--difficulty", type=float, default=held_out.world_difficulty)
-    arguments = parser.parse_args(argv)
-    return run_and_report(lambda: measure(arguments))
-
+main = command(PriorDepthConfig, measure, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

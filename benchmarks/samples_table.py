@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets.config import DataChoice, HeldOutScenes
 from evaluation.config import EvaluationConfig, ModelChoice, SamplingChoice
-from evaluation.report import Report, write_json
+from evaluation.report import Report, format_table, write_json
 from evaluation.run import evaluate
 from utils.config import command
 from utils.files import check_output_file
@@ -31,12 +31,11 @@ SAMPLINGS = {
 }
 """Planes of the cost volume + samples on each ray; the floor is the checkpoint's unless given."""
 COLUMNS = (
-    ("psnr", "PSNR", 2),
-    ("ssim", "SSIM", 3),
-    ("depth_abs_err", "depth err", 4),
-    ("render_seconds", "s per view", 3),
+    ("psnr", "PSNR", 1.0, 2),
+    ("ssim", "SSIM", 1.0, 3),
+    ("depth_abs_err", "depth err", 1.0, 4),
+    ("render_seconds", "s per view", 1.0, 3),
 )
-"""Figure, heading, decimals."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +80,12 @@ def table_row(report: Report) -> dict[str, Any]:
 
 
 def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield lines: one for every sampling, each followed by those of its subsets, if any."""
+    """Return lines: one for every sampling, each followed by those of its subsets, if any."""
     lines = {}
     for name, row in rows.items():
         lines[name] = row
         lines |= {f"{name}, {subset}": mean for subset, mean in row.get("subsets", {}).items()}
-    width = max(len(name) for name in lines)
-    yield " " * width + "".join(f"{heading:>12}" for _, heading, _ in COLUMNS)
-    for name, row in lines.items():
-        yield f"{name:{width}}" + "".join(
-            f"{'-':>12}" if row[figure] is None else f"{row[figure]:12.{decimals}f}"
-            for figure, _, decimals in COLUMNS
-        )
+    return format_table(lines, COLUMNS)
 
 
 main = command(SamplesTableConfig, run_samples_table, __doc__)

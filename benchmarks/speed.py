@@ -7,7 +7,6 @@ procedural world.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -25,9 +24,10 @@ from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
 from apps.rendering.video import write_video
+from evaluation.report import format_table, write_json
 from utils.config import command
 from utils.errors import UserError
-from utils.files import check_output_file, write_text
+from utils.files import check_output_file
 from utils.settings import Alias, Count
 
 ResultT = TypeVar("ResultT")
@@ -122,12 +122,11 @@ def run_benchmark(config: SpeedConfig) -> str:
         "device": torch.cuda.get_device_name(scene.device) if on_gpu else "cpu",
         "torch": torch.__version__,
     }
-    write_text(out, json.dumps(figures, indent=1) + "\n")
-    lines = [f"{width}x{height}, {scene.n_sources} sources, {scene.n_samples} samples, ms"]
-    lines += ["".join([" " * 14, *(f"{mode:>12}" for mode in stages)])]
-    for stage in stages["eager"]:
-        lines.append(f"{stage:14}" + "".join(f"{times[stage]:12.2f}" for times in stages.values()))
-    return "\n".join([*lines, f"medians of {config.frames} frames are in {out}"])
+    write_json(figures, out)
+    rows = {name: {mode: stages[mode][name] for mode in stages} for name in stages["eager"]}
+    lines = format_table(rows, [(mode, mode, 1.0, 2) for mode in stages])
+    title = f"{width}x{height}, {scene.n_sources} sources, {scene.n_samples} samples, ms"
+    return "\n".join([title, *lines, f"medians of {config.frames} frames are in {out}"])
 
 
 main = command(SpeedConfig, run_benchmark, __doc__)

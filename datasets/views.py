@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
-from utils.cameras import Cameras
+from utils.cameras import Cameras, resize_intrinsics
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,28 @@ class Views:
         at = (..., order, slice(None), slice(None))
         cameras = Cameras(self.cameras.intrinsics[at], self.cameras.c2w[at])
         return Views(self.images[..., order, :, :, :], cameras, self.depths[at], self.masks[at])
+
+    def resized(self, size: tuple[int, int]) -> Views:
+        """Return the views at another height and width, whatever the aspect.
+
+        Images are interpolated, antialiased and within [0, 1]. Depth and mask are those of the
+        original pixel at the centre of each new one, never averaged.
+        """
+        flat = self.images.flatten(0, -4)
+        images = functional.interpolate(flat, size, mode="bilinear", antialias=True)
+        scale_y, scale_x = (new / old for new, old in zip(size, self.size, strict=True))
+        intrinsics = resize_intrinsics(self.cameras.intrinsics, scale_x, scale_y)
+        rows, columns = (
+            ((torch.arange(new, device=images.device) + 0.5) * old / new).long()
+            for new, old in zip(size, self.size, strict=True)
+        )
+        at = (..., rows[:, None], columns)
+        return Views(
+            images.clamp(0, 1).reshape(*self.images.shape[:-2], *size),
+            Cameras(intrinsics, self.cameras.c2w),
+            self.depths[at],
+            self.masks[at],
+        )
 
     def to(self, device: torch.device | str) -> Views:
         """Return the views on another device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ from utils.files import write_text
 _FIGURES = (*SCORES, "encode_seconds", "render_seconds")
 _DIGITS = 6
 """Significant digits that are written: more than the order of additions can change."""
+Column = tuple[str, str, float, int]
+"""Of a table: figure, heading, factor, decimals."""
 _COLUMNS = (
+    ("view_count", "views", 1.0, 0),
     ("psnr", "PSNR", 1.0, 2),
     ("ssim", "SSIM", 1.0, 3),
     ("lpips", "LPIPS", 1.0, 3),
@@ -26,7 +29,6 @@ _COLUMNS = (
     ("encode_seconds", "encode s", 1.0, 3),
     ("render_seconds", "render s", 1.0, 3),
 )
-"""Figure, heading, factor, decimals."""
 
 Report = dict[str, Any]
 """Of one scene, or of all."""
@@ -62,10 +64,12 @@ def full_report(scenes: Mapping[str, Report], settings: Mapping[str, Any]) -> Re
     return {**report, **({"subsets": means} if means else {}), "settings": dict(settings)}
 
 
-def mean_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Return the mean of every figure over the rows that have it."""
+def mean_figures(
+    rows: Sequence[Mapping[str, Any]], names: Iterable[str] = _FIGURES
+) -> dict[str, float | None]:
+    """Return the mean of every named figure over the rows that have it; None where none has."""
     means: dict[str, float | None] = {}
-    for name in _FIGURES:
+    for name in names:
         values = [row[name] for row in rows if row[name] is not None]
         means[name] = _rounded(sum(values) / len(values)) if values else None
     return means
@@ -73,20 +77,27 @@ def mean_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 def table(report: Report) -> Iterator[str]:
     """Yield lines: the scenes, the subsets, the mean, and which pixels counted."""
-    rows = dict(report["scenes"])
+    scenes = report["scenes"]
+    rows = {name: {**row, "view_count": len(row["views"])} for name, row in scenes.items()}
     rows |= {f"mean, {name}": row for name, row in report.get("subsets", {}).items()}
-    rows["mean"] = report["mean"]
-    width = max(len(name) for name in rows)
-    yield f"{'':{width}} views" + "".join(f"{heading:>10}" for _, heading, _, _ in _COLUMNS)
-    for name, row in rows.items():
-        cells = ""
-        for figure, _, factor, decimals in _COLUMNS:
-            value = row[figure]
-            cells += f"{'-':>10}" if value is None else f"{value * factor:10.{decimals}f}"
-        views = str(len(row["views"])) if "views" in row else ""
-        yield f"{name:{width}} {views:>5}{cells}"
-    regions = {view["region"] for row in report["scenes"].values() for view in row["views"]}
+    yield from format_table({**rows, "mean": report["mean"]}, _COLUMNS)
+    regions = {view["region"] for row in scenes.values() for view in row["views"]}
     yield f"counted: {'; '.join(sorted(regions))}"
+
+
+def format_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[str]:
+    """Yield lines: the headings, then the label and figures of each row; "-" where there is none.
+
+    Of a row, only the figures of ``columns`` are shown.
+    """
+    cells = [["", *(heading for _, heading, _, _ in columns)]]
+    for label, row in rows.items():
+        values = [(row.get(name), factor, decimals) for name, _, factor, decimals in columns]
+        cells.append([label, *("-" if v is None else f"{v * f:.{d}f}" for v, f, d in values)])
+    first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
+    for label, *texts in cells:
+        right = (f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
+        yield "  ".join([f"{label:{first}}", *right])
 
 
 def write_json(report: Report, path: Path) -> None:

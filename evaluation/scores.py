@@ -176,7 +176,7 @@ def psnr(
     if mask is None:
         mask = torch.ones_like(error, dtype=torch.bool)
     mse = torch.where(mask, error, 0).sum((-2, -1)) / mask.sum((-2, -1))
-    return -10 * torch.log10(mse)
+    return psnr_from_mse(mse)
 
 
 def psnr_from_mse(mse: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from torch import Tensor
 
+from datasets.formats.options import ReadOptions
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from utils.cameras import Cameras, pixel_grid, project, resize_intrinsics, unproject, view_grid
+from utils.cameras import pixel_grid, project, unproject, view_grid
 from utils.figures import draw_frustums
 from utils.files import written_whole
 from utils.images import colorize
@@ -35,7 +36,8 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
     """
     target, neighbour = pair
     others = [view for view in scene.ranked_neighbours(target) if view != neighbour]
-    views = shrink(scene.load_views([target, neighbour, *others[: _NEIGHBOURS - 1]]), _SIDE)
+    views = scene.load_views([target, neighbour, *others[: _NEIGHBOURS - 1]])
+    views = views.resized(ReadOptions(longest_side=_SIDE).target_size(views.size))
     depth = plane_sweep(views, scene.range_of([target]))
     warped = warp(views, depth, 1)
     near, far = scene.range_of([target]).tolist()
@@ -84,17 +86,6 @@ def warp(
     colors = F.grid_sample(views.images[source][None], grid, align_corners=False)[0]
     inside = (grid[0].abs() <= 1).all(-1) & (z.reshape(height, width) > 0)
     return torch.where(inside, colors, 0.5)
-
-
-def shrink(views: Views, long_side: int) -> Views:
-    """Return smaller images with their cameras; depth and masks are dropped."""
-    height, width = views.size
-    factor = min(1.0, long_side / max(height, width))
-    size = max(8, round(height * factor)), max(8, round(width * factor))
-    images = F.interpolate(views.images, size, mode="area")
-    intrinsics = resize_intrinsics(views.cameras.intrinsics, size[1] / width, size[0] / height)
-    flat = images.new_zeros(len(images), *size)
-    return Views(images, Cameras(intrinsics, views.cameras.c2w), flat, flat == 0)
 
 
 def _cost(views: Views, depth: float) -> Float[Tensor, "height width"]:

@@ -147,19 +147,6 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
     )
 
 
-def read_colmap_points(folder: Path) -> list[Float[Tensor, "_ 3"]]:
-    """Return the points that each image of a model saw, in the order of the images' names.
-
-    The model may lack ``images.bin``, as those of the LLFF scenes do.
-    """
-    points = read_points(find_model_file(folder, "points3D") or folder / "points3D.bin")
-    images_path = find_model_file(folder, "images")
-    names = {} if images_path is None else read_images(images_path)
-    images = sorted(names, key=lambda image: names[image].name) or sorted(points.tracks)
-    positions = torch.from_numpy(points.positions).float()
-    return [positions[points.tracks.get(image, [])] for image in images]
-
-
 def view_ranges(
     positions: Float64[np.ndarray, "point 3"],
     seen: Sequence[Int[np.ndarray, " _"]],

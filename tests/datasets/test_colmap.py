@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.formats.colmap import image_lens, read_colmap_points
-from datasets.formats.colmap_model import MODEL_PARAMETERS, ColmapCamera, read_images
+from datasets.formats.colmap import image_lens
+from datasets.formats.colmap_model import (
+    MODEL_PARAMETERS,
+    ColmapCamera,
+    read_images,
+    read_points,
+)
 from datasets.formats.registry import open_scene
 from utils.errors import UserError
 
@@ -93,33 +98,17 @@ def points_file():
     return content
 
 
-def images_file(names):
-    content = struct.pack("<Q", len(names))
-    for number, name in names.items():
-        content += struct.pack("<I7dI", number, 1, 0, 0, 0, 0, 0, 0, 1) + name.encode() + b"\0"
-        content += struct.pack("<QddQ", 1, 4.0, 5.0, 10)
-    return content
-
-
-@pytest.mark.parametrize(
-    ("names", "seen"),
-    [
-        ({}, [[0, 1], [0, 2], [1, 2]]),
-        ({7: "b.png", 2: "c.png", 9: "a.png", 4: "blind.png"}, [[1, 2], [0, 2], [], [0, 1]]),
-    ],
-    ids=["by number", "by name where these are known"],
-)
-def test_images_of_sparse_points_are_counted(tmp_path, names, seen):
+def test_points_are_found_by_the_images_that_saw_them(tmp_path):
     (tmp_path / "points3D.bin").write_bytes(points_file())
-    if names:
-        (tmp_path / "images.bin").write_bytes(images_file(names))
-    points = read_colmap_points(tmp_path)
-    assert [own.tolist() for own in points] == [[list(POSITIONS[n]) for n in ids] for ids in seen]
+    points = read_points(tmp_path / "points3D.bin")
+    np.testing.assert_array_equal(points.positions, POSITIONS)
+    assert points.tracks == {7: [0, 2], 2: [0, 1], 9: [1, 2]}
 
 
 @pytest.mark.parametrize("content", [None, b"", points_file()[:-5], points_file() + b"\0"])
-def test_models_that_miss_their_points_or_are_damaged(tmp_path, content):
+def test_points_that_are_absent_or_damaged(tmp_path, content):
+    path = tmp_path / "points3D.bin"
     if content is not None:
-        (tmp_path / "points3D.bin").write_bytes(content)
-    with pytest.raises(UserError, match=str(tmp_path)):
-        read_colmap_points(tmp_path)
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=str(path)):
+        read_points(path)

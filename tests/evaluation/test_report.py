@@ -6,7 +6,14 @@ import torch
 from datasets.config import DataChoice
 from datasets.protocols import Protocol, Region, plan_task
 from evaluation.rendering import ViewResult
-from evaluation.report import full_report, mean_figures, scene_report, table, write_json
+from evaluation.report import (
+    format_table,
+    full_report,
+    mean_figures,
+    scene_report,
+    table,
+    write_json,
+)
 from evaluation.scores import SCORES, ViewImages
 from utils.errors import UserError
 
@@ -58,3 +65,9 @@ def test_json_is_strict_and_replaces_the_file_as_a_whole(drawn_scene, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--out"):
         write_json(report, tmp_path / "file" / "x.json")
+
+
+def test_tables_are_aligned_and_show_what_is_unknown():
+    rows = {"a": {"x": 0.5, "y": None, "z": 1}, "longer": {"x": 12.25}}
+    lines = list(format_table(rows, [("x", "share %", 100.0, 1), ("y", "y", 1.0, 3)]))
+    assert lines == ["        share %  y", "a          50.0  -", "longer   1225.0  -"]

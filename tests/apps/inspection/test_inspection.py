@@ -13,7 +13,7 @@ from PIL import Image
 
 from apps.inspect_data import InspectionConfig
 from apps.inspection.conventions import match_pair
-from apps.inspection.picture import plane_sweep, shrink, warp
+from apps.inspection.picture import plane_sweep, warp
 from apps.inspection.run import run_inspection
 from datasets.formats.registry import open_scene
 from training.config import GeneralTrainingConfig
@@ -115,7 +115,7 @@ def test_a_range_that_leaves_the_scene_out(root, tmp_path):
 
 def test_the_swept_depth_warps_a_neighbour_into_place(root):
     scene = open_scene("transforms", root)
-    views = shrink(scene.load_views([2, 3, 1]), 160)
+    views = scene.load_views([2, 3, 1]).resized((120, 160))
     depth = plane_sweep(views, scene.near_far)
     inner = (slice(None), slice(15, -15), slice(20, -20))
     warped = (warp(views, depth, 1) - views.images[0]).abs()[inner].mean()
