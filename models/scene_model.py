@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from datasets.views import Views
+from datasets.views import Views, join
 from models.cost_volume import FINE_CELLS
 from models.depth_prior import DepthPrior, multiview_consistency
 from models.depth_refinement import expected_surface
@@ -140,7 +139,7 @@ class SceneModel(nn.Module):
             camera = cameras[target : target + 1]
             scene = self.gather(sources[None])
             parts.append(self.model.render_images(scene, camera, bounds, size, chunk))
-        return RenderedImages(*_joined(parts))
+        return join(parts)
 
     def scene_state(self) -> dict[str, Tensor]:
         """Return all that rendering needs, by name; shares memory with the model."""
@@ -197,9 +196,8 @@ def encode_views(
     """Encode each view together with its neighbours: groups are as large as in training."""
     parts = []
     for view, others in enumerate(neighbours.tolist()):
-        group = views.take([view, *others])
-        sources = Views(*(part[None] for part in vars(group).values()))
-        scene = model.encode(sources, near_far[None], refine=False)
+        group = views.take([view, *others])[None]
+        scene = model.encode(group, near_far[None], refine=False)
         reliability = scene.prior.reliability
         parts.append(
             SceneMaps(
@@ -210,12 +208,7 @@ def encode_views(
                 reliability=reliability,
             )
         )
-    return SceneMaps(*_joined(parts))
-
-
-def _joined(parts: Sequence[SceneMaps] | Sequence[RenderedImages]) -> Iterator[Tensor]:
-    """Join each field of several parts along the first axis."""
-    return map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True))
+    return join(parts)
 
 
 def _take(maps: Tensor, sources: Int[Tensor, "target source"]) -> Tensor:

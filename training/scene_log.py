@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from evaluation.pictures import comparison_panels
 from evaluation.rendering import TestViews
+from evaluation.scores import psnr_from_mse
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from models.scene_model import SceneModel
 from training.checkpointing import LastCheckpoint
@@ -121,9 +121,9 @@ class SceneLog(LastCheckpoint):
         step = trainer.global_step
         self._squared_errors.append(outputs["squared_error"])
         if step % _LOG_EVERY == 0:
-            error = torch.stack(self._squared_errors).mean().item()
+            error = torch.stack(self._squared_errors).mean()
             self._squared_errors.clear()
-            self._add_scalar(trainer, "train/PSNR", -10 * math.log10(max(error, 1e-10)))
+            self._add_scalar(trainer, "train/PSNR", psnr_from_mse(error).item())
         if step % self.config.val_every == 0 or step == trainer.max_steps:
             self._validate(trainer, module)
         super().on_train_batch_end(trainer, module, outputs, *args)
