@@ -15,7 +15,7 @@ from models.depth_refinement import expected_surface
 from models.projection import SceneFeatures
 from models.ray_sampling import DepthPlanes
 from models.vggt_nerf import RenderedImages, VGGTNeRF
-from utils.cameras import Cameras, cell_grid, full_precision, pixel_rays, project
+from utils.cameras import Cameras, cell_grid, full_precision, pixel_rays, project, view_grid
 
 ENCODED_ONCE = "model.pyramid."
 """Weights whose work is done once the maps are there."""
@@ -270,8 +270,7 @@ def _coverage(
     depths = planes.centers()[:, None].expand(-1, _CELLS[0] * _CELLS[1], -1)
     points = rays.at(depths).reshape(-1, 3)
     pixels, z = project(points, pool.cameras)
-    limits = pixels.new_tensor([pool.size[1], pool.size[0]])
-    seen = ((pixels >= 0) & (pixels <= limits)).all(-1) & (z > 0)
+    seen = (view_grid(pixels, pool.size).abs() <= 1).all(-1) & (z > 0)
     theirs, ours = points - pool.cameras.centers[:, None], points - target.cameras.centers
     distance, reference = theirs.norm(dim=-1), ours.norm(dim=-1)
     cosine = (theirs * ours).sum(-1) / (distance * reference).clamp_min(1e-12)

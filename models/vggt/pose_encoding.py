@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import pi
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from kornia.geometry.conversions import (
     quaternion_to_rotation_matrix,
@@ -27,26 +28,27 @@ MIN_FIELD_OF_VIEW = 1e-3
 def encode_pose(cameras: Cameras, height: int, width: int) -> Float[Tensor, "*batch 9"]:
     """Encode cameras of images of the given size. Skew and principal point are dropped."""
     w2c = cameras.w2c
-    half_size = w2c.new_tensor([height / 2, width / 2])
-    focal = cameras.intrinsics[..., [1, 0], [1, 0]]
-    fields_of_view = 2 * torch.atan(half_size / focal)
+    focal_x, focal_y = cameras.intrinsics[..., 0, 0], cameras.intrinsics[..., 1, 1]
+    ratios = torch.stack([height / 2 / focal_y, width / 2 / focal_x], -1)
     # kornia has the scalar first.
     quaternions = rotation_matrix_to_quaternion(w2c[..., :3, :3]).roll(-1, -1)
     quaternions = torch.where(quaternions[..., 3:] < 0, -quaternions, quaternions)
-    return torch.cat([w2c[..., :3, 3], quaternions, fields_of_view], -1)
+    return torch.cat([w2c[..., :3, 3], quaternions, 2 * torch.atan(ratios)], -1)
 
 
 def decode_pose(pose_enc: Float[Tensor, "*batch 9"], height: int, width: int) -> Cameras:
     """Return the cameras in pixels of an image of the given size. Differentiable.
 
-    Fields of view are kept within (0, pi), so that focal lengths are finite and positive.
+    Never waits for the device. Fields of view are kept within (0, pi), so that focal lengths are
+    finite and positive.
     """
     rotation = quaternion_to_rotation_matrix(pose_enc[..., 3:7].roll(1, -1))
-    top = torch.cat([rotation, pose_enc[..., :3, None]], -1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    w2c = F.pad(torch.cat([rotation, pose_enc[..., :3, None]], -1), (0, 0, 0, 1))
+    w2c[..., 3, 3] = 1
     fields_of_view = pose_enc[..., 7:].clamp(MIN_FIELD_OF_VIEW, pi - MIN_FIELD_OF_VIEW)
-    center = pose_enc.new_tensor([width / 2, height / 2])
-    focal = center / torch.tan(fields_of_view.flip(-1) / 2)
-    intrinsics = torch.diag_embed(torch.cat([focal, torch.ones_like(focal[..., :1])], -1))
-    intrinsics[..., :2, 2] = center
-    return Cameras(intrinsics, invert_rigid(torch.cat([top, bottom], -2)))
+    tangent_y, tangent_x = torch.tan(fields_of_view / 2).unbind(-1)
+    intrinsics = torch.diag_embed(
+        torch.stack([width / 2 / tangent_x, height / 2 / tangent_y, torch.ones_like(tangent_x)], -1)
+    )
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = width / 2, height / 2
+    return Cameras(intrinsics, invert_rigid(w2c))
