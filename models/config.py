@@ -55,6 +55,10 @@ class CostVolumeConfig(Settings):
     """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
     volume_groups: Count = 8
     """channel groups of the volume's cross-view similarity; divides coarse_channels"""
+    fine_planes: NonNegativeInt = 0
+    """bins of the second level, around what the first one finds; 0: no second level"""
+    fine_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24)
+    """channels of the second level's 3D network, as volume_widths"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class RadianceFieldConfig(Settings):
     """attention layers along each ray"""
     ray_heads: Count = 2
     """heads of the attention along the ray; divides field_width"""
+    composited_channels: NonNegativeInt = 0
+    """channels of the feature that is composited beside the colour, for the decoder"""
 
     def __post_init__(self) -> None:
         """Check that the heads divide the channels."""
@@ -79,6 +85,14 @@ class RadianceFieldConfig(Settings):
             raise ValueError(
                 f"field_width={self.field_width} is not a multiple of ray_heads={self.ray_heads}"
             )
+
+
+@dataclass(frozen=True)
+class DecoderConfig(Settings):
+    """Size of the 2D network over composited pictures."""
+
+    decoder_widths: tuple[Count, ...] = ()
+    """channels of the decoder at a bundle's size, half of it, a quarter ...; none: no decoder"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,8 @@ class RenderConfig(Settings):
     """share of the samples that is spread over the whole range whatever the volume says"""
     sampling_spread: bool = True
     """also sample beside the planes that have weight, which may be off by one during training"""
+    bundle_size: Count = 1
+    """side, in pixels, of the square bundles of pixels that share a ray"""
     lindisp: bool = False
     """space the planes evenly in inverse depth (for unbounded scenes)"""
     white_bkgd: bool = False
@@ -114,6 +130,13 @@ class ModelConfig:
     volume: CostVolumeConfig = field(default_factory=CostVolumeConfig)
     radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
     rendering: RenderConfig = field(default_factory=RenderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    @property
+    def renders_windows(self) -> bool:
+        """Whether neighbouring pixels are rendered together, instead of single rays."""
+        several = self.rendering.bundle_size > 1 or self.volume.fine_planes > 0
+        return several or bool(self.decoder.decoder_widths)
 
     def __post_init__(self) -> None:
         """Check that groups divide channels."""

@@ -28,7 +28,7 @@ from models.projection import (
     view_statistics,
     working_precision,
 )
-from models.ray_sampling import DepthPlanes
+from models.ray_sampling import DepthPlanes, RayBins
 from models.volume_rendering import Composite, composite_weights
 from utils.cameras import Cameras, Rays, cell_grid, pixel_rays, view_grid
 
@@ -38,7 +38,7 @@ FINE_CELLS = 240
 """The same for the volumes that refine the depth of the sources, once per source set."""
 CELL_SIZES = (4.0, 8.0)
 """Fewest and most pixels between rays: finer, features hold no more; coarser, objects are lost."""
-DEPTH_CHANNELS, POSITION_CHANNELS = 4, 2
+DEPTH_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ class CostVolume:
         read = F.grid_sample(self.weights, grid, padding_mode="border", align_corners=False)
         return rearrange(read, "b p r 1 -> b r p")
 
+    def ray_bins(self, pixels: Float[Tensor, "batch ray 2"]) -> RayBins:
+        """Return what the volume says of the rays through pixels."""
+        weights = self.plane_weights(pixels)
+        t = self.planes.centers()[:, None].expand_as(weights)
+        edges = self.planes.edges()[:, None].expand(-1, weights.shape[1], -1)
+        return RayBins(edges, t, weights, self.read_features(pixels, t))
+
     def read_features(
         self, pixels: Float[Tensor, "batch ray 2"], t: Float[Tensor, "batch ray sample"]
     ) -> Float[Tensor, "batch ray sample channel"]:
@@ -79,9 +86,8 @@ class CostVolumeNet(nn.Module):
     def __init__(self, config: CostVolumeConfig, feature_channels: int) -> None:
         super().__init__()
         self.groups = config.volume_groups
-        matching = 2 * (feature_channels + 3) + self.groups
         self.network = UNet3D(
-            matching + DEPTH_CHANNELS + POSITION_CHANNELS,
+            cost_channels(feature_channels, self.groups) + 1,
             config.volume_widths,
             1 + config.volume_channels,
         )
@@ -111,38 +117,72 @@ class CostVolumeNet(nn.Module):
     def _costs(
         self, scene: SceneFeatures, projected: ProjectedPoints, planes: DepthPlanes
     ) -> Float[Tensor, "batch ray plane channel"]:
-        small = F.interpolate(
-            scene.images.flatten(0, 1), scene.coarse_features.shape[-2:], mode="area"
-        ).unflatten(0, scene.images.shape[:2])
-        read = working_precision(read_maps(scene.coarse_features, projected))
-        features = view_statistics(read, projected.valid)
-        colors = view_statistics(read_maps(small, projected), projected.valid)
-        similarity = features.similarity(self.groups)
-        depth = pool_residuals(depth_residuals(scene.prior, projected, planes), projected.valid)
-        reliability = scene.prior.reliability[:, None, None, None].expand_as(depth[..., :1])
-        count = features.count[..., None]
-        steps = (torch.arange(planes.count, device=count.device) + 0.5) / planes.count
-        position = [count / (1 + count), steps[:, None].expand_as(count)]
-        seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
-        parts = [*seen, similarity, depth, reliability, *position]
-        return torch.cat([part.to(read.dtype) for part in parts], -1)
+        steps = (torch.arange(planes.count, device=planes.near_far.device) + 0.5) / planes.count
+        position = steps[:, None].expand(*projected.valid[:, 0].shape, 1)
+        costs = matching_costs(scene, scene.coarse_features, projected, planes, self.groups)
+        return torch.cat([costs, position.to(costs.dtype)], -1)
+
+
+def matching_costs(
+    scene: SceneFeatures,
+    maps: Float[Tensor, "batch view channel map_height map_width"],
+    projected: ProjectedPoints,
+    planes: DepthPlanes,
+    groups: int,
+) -> Float[Tensor, "batch ray sample cost"]:
+    """Return what tells whether ray points lie on a surface: ``cost_channels`` of them.
+
+    Mean and variance over the views of features, read from ``maps``, and of colours at the maps'
+    size; similarity; the depth prior; how many views see a point.
+    """
+    small = F.interpolate(scene.images.flatten(0, 1), maps.shape[-2:], mode="area")
+    small = small.unflatten(0, scene.images.shape[:2])
+    read = working_precision(read_maps(maps, projected))
+    features = view_statistics(read, projected.valid)
+    colors = view_statistics(read_maps(small, projected), projected.valid)
+    similarity = features.similarity(groups)
+    depth = pool_residuals(depth_residuals(scene.prior, projected, planes), projected.valid)
+    reliability = scene.prior.reliability[:, None, None, None].expand_as(depth[..., :1])
+    count = features.count[..., None]
+    seen = [part for x in (features, colors) for part in (x.mean, x.variance)]
+    parts = [*seen, similarity, depth, reliability, count / (1 + count)]
+    return torch.cat([part.to(read.dtype) for part in parts], -1)
+
+
+def cost_channels(feature_channels: int, groups: int) -> int:
+    """Return the number of ``matching_costs``."""
+    return 2 * (feature_channels + 3) + groups + DEPTH_CHANNELS + 1
 
 
 class UNet3D(nn.Module):
     """Smooth a volume over several resolutions (Ronneberger et al. 2015, in three dimensions)."""
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], outputs: int) -> None:
-        """Build the network; ``widths`` are channels at full size, half size and so on."""
+    def __init__(
+        self, inputs: int, widths: tuple[int, ...], outputs: int, normalised: bool = True
+    ) -> None:
+        """Build the network; ``widths`` are channels at full size, half size and so on.
+
+        Normalised layers see the whole volume; others give the same for a part of it.
+        """
         super().__init__()
+
+        def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+            layers: list[nn.Module] = [
+                nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=not normalised)
+            ]
+            if normalised:
+                layers.append(nn.GroupNorm(4, outputs))
+            return nn.Sequential(*layers, nn.GELU())
+
         self.inward = nn.Conv3d(inputs, widths[0], 1)
-        self.first = _block(widths[0], widths[0])
+        self.first = block(widths[0], widths[0])
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.down = nn.ModuleList(
-            nn.Sequential(_block(fine, coarse, stride=2), _block(coarse, coarse))
+            nn.Sequential(block(fine, coarse, stride=2), block(coarse, coarse))
             for fine, coarse in steps
         )
         self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in steps)
-        self.merge = nn.ModuleList(_block(fine, fine) for fine, _ in steps)
+        self.merge = nn.ModuleList(block(fine, fine) for fine, _ in steps)
         self.outward = nn.Conv3d(widths[0], outputs, 3, padding=1)
 
     def forward(
@@ -192,12 +232,24 @@ def composite_planes(
     Colours are read at full resolution, so that a sharp image rewards the right depth.
     """
     t = volume.planes.centers()[:, None].expand_as(weights)
+    return composite_bins(scene, rays, t, weights, volume.planes.near_far[:, 1:], background)
+
+
+def composite_bins(
+    scene: SceneFeatures,
+    rays: Rays,
+    t: Float[Tensor, "batch ray sample"],
+    weights: Float[Tensor, "batch ray sample"],
+    far: Float[Tensor, "batch 1"],
+    background: float = 0.0,
+) -> Composite:
+    """Render points of rays, at z-depths ``t``, with the mean source colour at each."""
     projected = project_to_sources(scene, rays, t, pad=0.0)
     colors = view_statistics(read_maps(scene.images, projected), projected.valid).mean
     # Where no view sees a plane, the scene's average colour is the best guess.
     average = _average_color(scene)[:, None, None]
     colors = torch.where(projected.valid.any(1)[..., None], colors, average)
-    return composite_weights(weights, colors, t, volume.planes.near_far[:, 1:], background)
+    return composite_weights(weights, colors, t, far, background)
 
 
 def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
@@ -206,11 +258,3 @@ def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
         return images.mean((1, 3, 4))
     shares = scene.view_mask / scene.view_mask.sum(1, keepdim=True)
     return (images.mean((3, 4)) * shares[..., None]).sum(1)
-
-
-def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(4, outputs),
-        nn.GELU(),
-    )

@@ -21,20 +21,19 @@ from utils.cameras import Cameras, full_precision
 NEIGHBOURS = 2
 """Planes on either side of the likeliest one that belong to the same surface."""
 
-VolumeBuilder = Callable[[SceneFeatures, Cameras], CostVolume]
-"""Builds the volume in front of one camera per scene, for images as large as the sources."""
+Surface = tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]
+"""z-depth, and the rendering weight that says how sure it is."""
+SurfaceFinder = Callable[[SceneFeatures, Cameras], Surface]
+"""Finds what one camera per scene sees, for images as large as the sources."""
 
 
 @torch.no_grad()
-def refine_depth_prior(build_volume: VolumeBuilder, scene: SceneFeatures) -> DepthPrior:
-    """Replace the depth of every source by that of a cost volume in front of it.
+def refine_depth_prior(find_surface: SurfaceFinder, scene: SceneFeatures) -> DepthPrior:
+    """Replace the depth of every source by what a cost volume in front of it finds.
 
     Not differentiable: the volume is trained on targets, whose images it does not see.
     """
-    found = [
-        expected_surface(build_volume(scene, scene.cameras[:, view]))
-        for view in range(scene.images.shape[1])
-    ]
+    found = [find_surface(scene, scene.cameras[:, view]) for view in range(scene.images.shape[1])]
     depth, mass = (torch.stack(parts, 1) for parts in zip(*found, strict=True))
     view_mask = scene.view_mask
     if view_mask is None:
@@ -49,9 +48,7 @@ def refine_depth_prior(build_volume: VolumeBuilder, scene: SceneFeatures) -> Dep
     return DepthPrior(depth, confidence, reliability)
 
 
-def expected_surface(
-    volume: CostVolume,
-) -> tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]:
+def expected_surface(volume: CostVolume) -> Surface:
     """Return the z-depth around each ray's likeliest plane, and the rendering weight there."""
     weights = volume.weights
     planes = torch.arange(weights.shape[1], device=weights.device)[:, None, None]

@@ -65,6 +65,8 @@ class SourceSamples:
 
     features: Float[Tensor, "batch view ray sample channel"]
     colors: Float[Tensor, "batch view ray sample 3"]
+    pixel_colors: Float[Tensor, "batch view ray sample values"]
+    """Colours at each pixel of a bundle, one after the other; of a single ray its ``colors``."""
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
@@ -107,9 +109,41 @@ def sample_source_views(
     Points up to ``pad`` pixels outside an image still count as seen; they read its border.
     """
     projected = project_to_sources(scene, rays, t, pad)
+    colors = read_maps(scene.images, projected)
     return SourceSamples(
         features=read_maps(scene.features, projected),
-        colors=read_maps(scene.images, projected),
+        colors=colors,
+        pixel_colors=colors,
+        directions=relative_directions(rays, t, scene.cameras),
+        depth=depth_residuals(scene.prior, projected, planes),
+        valid=projected.valid,
+    )
+
+
+def sample_bundles(
+    scene: SceneFeatures,
+    rays: Rays,
+    pixel_rays: Rays,
+    t: Float[Tensor, "batch ray sample"],
+    planes: DepthPlanes,
+    pad: float = 0.0,
+) -> SourceSamples:
+    """Do what ``sample_source_views`` does for the middle of bundles, and read each pixel's colour.
+
+    ``pixel_rays`` are the rays of the pixels, bundle by bundle; their points lie at the same depth.
+    """
+    projected = project_to_sources(scene, rays, t, pad)
+    count = pixel_rays.origins.shape[1] // t.shape[1]
+    each = project_to_sources(scene, pixel_rays, t.repeat_interleave(count, 1), pad)
+    # A bundle that is seen may have a pixel that is not: it gets the middle's colour.
+    colors = read_maps(scene.images, each).unflatten(2, (-1, count))
+    known = each.valid.unflatten(2, (-1, count))[..., None]
+    middle = read_maps(scene.images, projected)[:, :, :, None]
+    colors = torch.where(known, colors, middle)
+    return SourceSamples(
+        features=read_maps(scene.features, projected),
+        colors=colors.mean(3),
+        pixel_colors=rearrange(colors, "b v r p s c -> b v r s (p c)"),
         directions=relative_directions(rays, t, scene.cameras),
         depth=depth_residuals(scene.prior, projected, planes),
         valid=projected.valid,

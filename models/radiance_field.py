@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from einops import rearrange
@@ -15,6 +17,18 @@ DEPTH_CHANNELS, DIRECTION_CHANNELS = 3, 4
 NUM_FREQUENCIES = 6
 
 
+@dataclass(frozen=True)
+class FieldSamples:
+    """The radiance field at ray points."""
+
+    densities: Float[Tensor, "batch ray sample"]
+    """Without unit, not negative."""
+    colors: Float[Tensor, "batch ray sample channel"]
+    """In [0, 1], of each pixel of a bundle, one after the other."""
+    features: Float[Tensor, "batch ray sample feature"]
+    """For the decoder."""
+
+
 class RadianceField(nn.Module):
     """Density from the agreement of the views along the ray, colour blended from their pixels.
 
@@ -22,9 +36,16 @@ class RadianceField(nn.Module):
     """
 
     def __init__(
-        self, config: RadianceFieldConfig, feature_channels: int, context_channels: int
+        self,
+        config: RadianceFieldConfig,
+        feature_channels: int,
+        context_channels: int,
+        num_pixels: int = 1,
     ) -> None:
-        """Build the field for so many channels of a feature map and of the volume's context."""
+        """Build the field for so many channels of a feature map and of the volume's context.
+
+        ``num_pixels`` share a ray.
+        """
         super().__init__()
         width, narrow = config.field_width, config.view_width
         self.groups = config.similarity_groups
@@ -46,15 +67,17 @@ class RadianceField(nn.Module):
         self.blend_view = nn.Linear(narrow, narrow)
         self.blend_point = nn.Linear(width, narrow, bias=False)
         self.blend_score = nn.Linear(narrow, 1)
-        self.regressed = mlp(width, narrow, 3 + 1)
+        self.regressed = mlp(width, narrow, 3 * num_pixels + 1)
+        composited = config.composited_channels
+        self.feature = nn.Linear(width + feature_channels, composited) if composited else None
 
     def forward(
         self,
         samples: SourceSamples,
         context: Float[Tensor, "batch ray sample context"],
         positions: Float[Tensor, "batch ray sample"],
-    ) -> tuple[Float[Tensor, "batch ray sample"], Float[Tensor, "batch ray sample 3"]]:
-        """Return densities (without unit, not negative) and colours in [0, 1].
+    ) -> FieldSamples:
+        """Return densities, colours and features.
 
         ``context`` are the cost volume's features; ``positions`` run from near (0) to far (1).
         """
@@ -71,7 +94,7 @@ class RadianceField(nn.Module):
         for layer in self.ray_layers:
             points = layer(points, positions)
         densities = F.softplus(self.density(points)[..., 0].float())
-        return densities, self._blend(points, views, samples)
+        return FieldSamples(densities, *self._blend(points, views, samples))
 
     def _statistics(
         self,
@@ -93,15 +116,22 @@ class RadianceField(nn.Module):
         points: Float[Tensor, "batch ray sample width"],
         views: Float[Tensor, "batch view ray sample view_width"],
         samples: SourceSamples,
-    ) -> Float[Tensor, "batch ray sample 3"]:
+    ) -> tuple[Float[Tensor, "batch ray sample c"], Float[Tensor, "batch ray sample feature"]]:
+        """Return blended colours and features."""
         hidden = F.gelu(self.blend_view(views) + self.blend_point(points)[:, None])
         scores = self.blend_score(hidden)[..., 0].float()
         own = self.regressed(points).float()
-        logits = torch.cat([scores, own[:, None, ..., 3]], 1)
+        logits = torch.cat([scores, own[:, None, ..., -1]], 1)
         allowed = torch.cat([samples.valid, torch.ones_like(samples.valid[:, :1])], 1)
         weights = masked_softmax(logits, allowed)
-        blended = (weights[:, :-1, ..., None] * samples.colors.float()).sum(1)
-        return blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :3])
+        of_views = weights[:, :-1, ..., None]
+        blended = (of_views * samples.pixel_colors.float()).sum(1)
+        colors = blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :-1])
+        if self.feature is None:
+            return colors, colors[..., :0]
+        features = working_precision(samples.features)
+        shown = (of_views.to(features.dtype) * features).sum(1)
+        return colors, self.feature(torch.cat([points.to(shown.dtype), shown], -1)).float()
 
 
 class RayAttention(nn.Module):

@@ -62,6 +62,44 @@ class DepthPlanes:
         return self.near_far[:, 0].reshape(shape), self.near_far[:, 1].reshape(shape)
 
 
+@dataclass(frozen=True)
+class RayBins:
+    """What a level of the cost volume says of rays: weights of bins that cover [near, far]."""
+
+    t_edges: Float[Tensor, "batch ray edge"]
+    """z-depths of the bins' borders."""
+    t: Float[Tensor, "batch ray sample"]
+    """z-depth at which each bin was judged."""
+    weights: Float[Tensor, "batch ray sample"]
+    """Rendering weight of each bin; 1 - sum is background."""
+    features: Float[Tensor, "batch ray sample channel"]
+
+    def read_features(
+        self, t: Float[Tensor, "batch ray query"]
+    ) -> Float[Tensor, "batch ray query channel"]:
+        """Interpolate the features at z-depths."""
+        above = torch.searchsorted(self.t.contiguous(), t.contiguous())
+        above = above.clamp(1, self.t.shape[-1] - 1)
+        low, high = self.t.gather(-1, above - 1), self.t.gather(-1, above)
+        share = ((t - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)[..., None]
+        places = torch.stack([above - 1, above], 0)[..., None]
+        places = places.expand(*places.shape[:-1], self.features.shape[-1])
+        start, end = (self.features.gather(-2, place) for place in places)
+        return start + share.to(start.dtype) * (end - start)
+
+    def part(self, rays: slice) -> RayBins:
+        """Return some of the rays."""
+        return RayBins(*(value[:, rays] for value in vars(self).values()))
+
+    def expected_surface(self) -> tuple[Float[Tensor, "batch ray"], Float[Tensor, "batch ray"]]:
+        """Return the z-depth around each ray's likeliest bin, and the weight there."""
+        places = torch.arange(self.weights.shape[-1], device=self.weights.device)
+        near = (places - self.weights.argmax(-1, keepdim=True)).abs() <= 1
+        around = self.weights * near
+        mass = around.sum(-1)
+        return (around * self.t).sum(-1) / mass.clamp_min(1e-6), mass.clamp(0, 1)
+
+
 def bin_centers(t_edges: Float[Tensor, "*batch edge"]) -> Float[Tensor, "*batch sample"]:
     """Return the middle of each bin."""
     return (t_edges[..., 1:] + t_edges[..., :-1]) / 2
@@ -91,15 +129,53 @@ def importance_edges(
             2021, section 3.1): a surface that they miss by a bin is found, but half of the samples
             lie beside one that they hit.
     """
+    quantiles = _jittered(num_bins, weights, generator)
+    return _inverse(t_edges, weights, floor, spread, quantiles)
+
+
+def importance_bins(
+    t_edges: Float[Tensor, "batch ray edge"],
+    weights: Float[Tensor, "batch ray sample"],
+    num_bins: int,
+    floor: float = 0.1,
+    generator: torch.Generator | None = None,
+    spread: bool = True,
+) -> tuple[Float[Tensor, "batch ray fine_edge"], Float[Tensor, "batch ray fine_sample"]]:
+    """Return what ``importance_edges`` does, and where each bin has half of its mass.
+
+    A bin beside a surface may reach far into empty space; its mass still lies at the surface.
+    """
+    quantiles = _jittered(num_bins, weights, generator)
+    both = torch.stack([quantiles[..., :-1], bin_centers(quantiles)], -1).flatten(-2)
+    both = torch.cat([both, quantiles[..., -1:]], -1)
+    places = _inverse(t_edges, weights, floor, spread, both)
+    return places[..., ::2], places[..., 1::2]
+
+
+def _jittered(
+    num_bins: int, weights: Float[Tensor, "*batch sample"], generator: torch.Generator | None
+) -> Float[Tensor, "*batch edge"]:
+    """Divide [0, 1] evenly; a generator moves each inner edge by up to half a bin."""
+    steps = torch.arange(num_bins + 1, device=weights.device, dtype=weights.dtype) / num_bins
+    quantiles = steps.expand(*weights.shape[:-1], num_bins + 1)
+    if generator is None:
+        return quantiles
+    inner = quantiles[..., 1:-1]
+    inner = inner + (_uniform(inner, generator) - 0.5) / num_bins
+    return torch.cat([quantiles[..., :1], inner, quantiles[..., -1:]], -1)
+
+
+def _inverse(
+    t_edges: Float[Tensor, "batch ray edge"],
+    weights: Float[Tensor, "batch ray sample"],
+    floor: float,
+    spread: bool,
+    quantiles: Float[Tensor, "batch ray quantile"],
+) -> Float[Tensor, "batch ray quantile"]:
+    """Invert the cumulative distribution that weights imply."""
     weights = (_spread(weights) if spread else weights).detach() + 1e-6
     pdf = (1 - floor) * weights / weights.sum(-1, keepdim=True) + floor / weights.shape[-1]
     cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
-    steps = torch.arange(num_bins + 1, device=pdf.device, dtype=pdf.dtype) / num_bins
-    quantiles = steps.expand(*pdf.shape[:-1], num_bins + 1)
-    if generator is not None:
-        inner = quantiles[..., 1:-1]
-        inner = inner + (_uniform(inner, generator) - 0.5) / num_bins
-        quantiles = torch.cat([quantiles[..., :1], inner, quantiles[..., -1:]], -1)
     return interpolate(quantiles, cdf, t_edges.detach())
 
 

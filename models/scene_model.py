@@ -9,9 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from datasets.views import Views, join
-from models.cost_volume import FINE_CELLS
 from models.depth_prior import DepthPrior, multiview_consistency
-from models.depth_refinement import expected_surface
 from models.projection import SceneFeatures
 from models.ray_sampling import DepthPlanes
 from models.vggt_nerf import RenderedImages, VGGTNeRF
@@ -98,10 +96,7 @@ class SceneModel(nn.Module):
         found = []
         for view, group in enumerate(groups):
             camera, scene = self.cameras[view : view + 1], self.gather(group[None])
-            volume = self.model.build_cost_volume(
-                scene, camera, self.near_far[None], self.size, FINE_CELLS
-            )
-            found.append(expected_surface(volume))
+            found.append(self.model.find_surface(scene, camera, self.near_far[None], self.size))
         depth, mass = (torch.cat(parts) for parts in zip(*found, strict=True))
         # New tensors: a copy of an earlier state may still hold the old ones.
         self.depth, self.confidence = depth, mass * self._consistency(depth, mass, groups)

@@ -2,7 +2,9 @@
 
 ``encode``             source images -> frozen VGGT -> feature pyramid, refined depth prior
 ``build_cost_volume``  in front of a target camera: where the surface may be
-``render``             rays -> samples -> projection -> radiance field -> volume rendering
+``render_window``      bundles of pixels -> second level of the volume -> samples -> projection ->
+                       radiance field -> volume rendering -> decoder
+``render``             the same for single rays, of models without second level and decoder
 """
 
 from __future__ import annotations
@@ -15,40 +17,31 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from datasets.views import Views
-from models.config import ModelConfig, RenderConfig
-from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet, composite_planes
-from models.depth_prior import build_depth_prior
-from models.depth_refinement import refine_depth_prior
+from models.bundles import (
+    MAP_CHANNELS,
+    BundleRays,
+    WindowRendering,
+    decoder_maps,
+    join_bundles,
+    render_bundles,
+)
+from models.config import ModelConfig
+from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet
+from models.decoder import Decoder
+from models.depth_prior import SHRINK, build_depth_prior
+from models.depth_refinement import Surface, expected_surface, refine_depth_prior
 from models.encoder import FeaturePyramid, fill_missing_views
-from models.projection import SceneFeatures, sample_source_views
+from models.fine_volume import BIN_CHANNELS, FineVolumeNet
+from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
-from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
+from models.ray_sampling import DepthPlanes, RayBins
+from models.single_rays import Rendering, render_rays
 from models.vggt.backbone import Backbone
-from models.volume_rendering import Composite, composite
-from utils.cameras import Cameras, pixel_grid, pixel_rays
+from models.window import Window, whole_window
+from utils.cameras import Cameras, pixel_grid
 
-DENSITY_SCALE = 128.0
-"""Density of a field output of 1, per unit of ``DepthPlanes``' coordinate.
-
-It makes the model independent of the scene's unit, puts surfaces (opaque within a hundredth of the
-range) within easy reach of the field's output, and makes far surfaces of unbounded scenes as thick
-as they are coarsely sampled.
-"""
 CPU_RAYS = 2048
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Rendered rays of the target cameras."""
-
-    fine: Composite
-    t_edges: Float[Tensor, "*batch ray edge"]
-    """Borders of the samples' bins, from 0 at near to 1 at far."""
-    plane_weights: Float[Tensor, "*batch ray plane"]
-    """Of the cost volume: where samples were drawn."""
-    coarse: Composite | None = None
-    """The cost volume's planes, composited; only if asked for."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +67,23 @@ class VGGTNeRF(nn.Module):
         channels = config.pyramid.feature_channels
         self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
         self.volume = CostVolumeNet(config.volume, config.pyramid.coarse_channels)
-        self.radiance_field = RadianceField(
-            config.radiance_field, channels, config.volume.volume_channels
-        )
+        context, num_pixels = config.volume.volume_channels, config.rendering.bundle_size**2
+        self.fine_volume = self.decoder = None
+        if config.renders_windows:
+            context += BIN_CHANNELS
+        self.radiance_field = RadianceField(config.radiance_field, channels, context, num_pixels)
+        if config.volume.fine_planes:
+            groups = config.radiance_field.similarity_groups
+            self.fine_volume = FineVolumeNet(config.volume, channels, groups)
+        if widths := config.decoder.decoder_widths:
+            colors = 3 * num_pixels
+            inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
+            self.decoder = Decoder(widths, inputs, colors)
+        if config.renders_windows:
+            # A sample stands for a whole bin, of which there are few: half opaque at the start.
+            nn.init.zeros_(self.radiance_field.density.bias)
         self._render_rays = render_rays
+        self._render_bundles = render_bundles
 
     def compile_rendering(self) -> None:
         """Use compiled graphs for cost volume and rendering: the first image takes a minute more.
@@ -85,7 +91,12 @@ class VGGTNeRF(nn.Module):
         Eagerly, most of the time goes into reading and writing intermediate tensors.
         """
         self.volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
+        if self.fine_volume is not None:
+            self.fine_volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
+        if self.decoder is not None:
+            self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
         self._render_rays = torch.compile(render_rays, dynamic=False)
+        self._render_bundles = torch.compile(render_bundles, dynamic=False)
 
     def encode(
         self,
@@ -106,13 +117,32 @@ class VGGTNeRF(nn.Module):
         maps = self.pyramid(images, predicted.tokens)
         prior = build_depth_prior(predicted, images, sources.cameras, near_far, view_mask)
         scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
-        if not refine:
-            return scene
+        return self.refine(scene, near_far) if refine else scene
 
-        def build_volume(scene: SceneFeatures, cameras: Cameras) -> CostVolume:
-            return self.build_cost_volume(scene, cameras, near_far, sources.size, FINE_CELLS)
+    def refine(self, scene: SceneFeatures, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
+        """Replace the depth of the sources by what cost volumes in front of them find."""
+        size = (scene.images.shape[-2], scene.images.shape[-1])
 
-        return replace(scene, prior=refine_depth_prior(build_volume, scene))
+        def find(scene: SceneFeatures, cameras: Cameras) -> Surface:
+            return self.find_surface(scene, cameras, near_far, size)
+
+        return replace(scene, prior=refine_depth_prior(find, scene))
+
+    def find_surface(
+        self,
+        scene: SceneFeatures,
+        cameras: Cameras,
+        near_far: Float[Tensor, "batch 2"],
+        size: tuple[int, int],
+    ) -> Surface:
+        """Find what one camera ``(batch,)`` per scene sees, with the cost volume alone."""
+        if self.fine_volume is None:
+            volume = self.build_cost_volume(scene, cameras, near_far, size, FINE_CELLS)
+            return expected_surface(volume)
+        volume = self.build_cost_volume(scene, cameras, near_far, size)
+        window = whole_window(size, SHRINK, len(near_far), near_far.device)
+        depth, mass = self.find_bins(scene, volume, window)[-1].expected_surface()
+        return depth.unflatten(1, window.shape), mass.unflatten(1, window.shape)
 
     def build_cost_volume(
         self,
@@ -145,6 +175,56 @@ class VGGTNeRF(nn.Module):
             *(self.radiance_field, settings, scene, volume, pixels, generator, with_coarse)
         )
 
+    def find_bins(
+        self,
+        scene: SceneFeatures,
+        volume: CostVolume,
+        window: Window,
+        generator: torch.Generator | None = None,
+    ) -> tuple[RayBins, ...]:
+        """Return what each level of the cost volume says of a window's bundles, the finest last."""
+        levels = [volume.ray_bins(window.centers())]
+        if self.fine_volume is not None:
+            settings = self.config.rendering
+            levels.append(self.fine_volume(scene, volume, window, settings, generator))
+        return tuple(levels)
+
+    def render_window(
+        self,
+        scene: SceneFeatures,
+        volume: CostVolume,
+        window: Window,
+        generator: torch.Generator | None = None,
+        chunk: int | None = None,
+        before_chunk: Callable[[], None] | None = None,
+    ) -> WindowRendering:
+        """Render a window of each target image, at most ``chunk`` pixels at a time.
+
+        The decoder sees the window as a whole. A generator moves the samples at random.
+        """
+        settings, planes = self.config.rendering, volume.planes
+        levels = self.find_bins(scene, volume, window, generator)
+        rays = BundleRays.of_window(volume.cameras, window)
+        total = window.shape[0] * window.shape[1]
+        step = max(chunk // window.side**2, 1) if chunk else total
+        parts = []
+        for start in range(0, total, step):
+            if before_chunk:
+                before_chunk()
+            some = slice(start, min(start + step, total))
+            read = rays.part(some), levels[-1].part(some)
+            parts.append(
+                self._render_bundles(
+                    *(self.radiance_field, settings, scene, planes, *read, generator)
+                )
+            )
+        bundles = join_bundles(parts)
+        rgb = window.to_image(bundles.composite.rgb)
+        if self.decoder is not None:
+            correction = self.decoder(decoder_maps(bundles, window, planes)).float()
+            rgb = rgb + window.to_image(correction.flatten(2).transpose(1, 2))
+        return WindowRendering(rgb, bundles, levels, rays.centers)
+
     @torch.no_grad()
     def render_images(
         self,
@@ -161,7 +241,15 @@ class VGGTNeRF(nn.Module):
         """
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         pixels = pixel_grid(*size, near_far.device)
-        chunk = min(chunk, CPU_RAYS) if pixels.device.type == "cpu" else chunk
+        if pixels.device.type == "cpu":
+            chunk = min(chunk, CPU_RAYS * self.config.rendering.bundle_size**2)
+        if self.config.renders_windows:
+            window = whole_window(
+                size, self.config.rendering.bundle_size, len(near_far), near_far.device
+            )
+            return _whole_images(
+                self.render_window(scene, volume, window, None, chunk, before_chunk), window, size
+            )
         parts = []
         for part in pixels.split(chunk):
             if before_chunk:
@@ -176,36 +264,17 @@ class VGGTNeRF(nn.Module):
         )
 
 
-def render_rays(
-    field: RadianceField,
-    settings: RenderConfig,
-    scene: SceneFeatures,
-    volume: CostVolume,
-    pixels: Float[Tensor, "batch ray 2"],
-    generator: torch.Generator | None = None,
-    with_coarse: bool = False,
-) -> Rendering:
-    """Render pixels; ``VGGTNeRF.render`` documents the arguments.
+def _whole_images(
+    rendering: WindowRendering, window: Window, size: tuple[int, int]
+) -> RenderedImages:
+    composite, (height, width) = rendering.bundles.composite, size
 
-    A function of its arguments alone, so that ``torch.compile`` turns it into one graph.
-    """
-    rays, planes = pixel_rays(volume.cameras, pixels), volume.planes
-    background = settings.background
-    # 1. Samples where the cost volume has weight.
-    weights = volume.plane_weights(pixels)
-    borders = planes.edges()[:, None].expand(-1, weights.shape[1], -1)
-    count, floor = settings.N_samples, settings.sampling_floor
-    edges = importance_edges(borders, weights, count, floor, generator, settings.sampling_spread)
-    t = bin_centers(edges)
-    # 2. Projection into the source views, and the radiance field.
-    samples = sample_source_views(scene, rays, t, planes, settings.pad)
-    context = volume.read_features(pixels, t)
-    densities, colors = field(samples, context, planes.coordinates(t))
-    # 3. Volume rendering.
-    densities = densities * (DENSITY_SCALE * planes.slopes(t))
-    far = planes.near_far[:, 1:]
-    fine = composite(densities, colors, edges, rays.directions, far, background)
-    coarse = None
-    if with_coarse:
-        coarse = composite_planes(scene, volume, rays, weights, background)
-    return Rendering(fine, planes.coordinates(edges), weights, coarse)
+    def spread(values: Float[Tensor, "batch bundle"]) -> Float[Tensor, "batch height width"]:
+        every = values[..., None].expand(-1, -1, window.side**2)
+        return window.to_image(every)[:, 0, :height, :width]
+
+    return RenderedImages(
+        rgb=rendering.rgb[..., :height, :width],
+        depth=spread(composite.depth),
+        opacity=spread(composite.opacity),
+    )

@@ -21,7 +21,8 @@ class Composite:
     A ray that hits nothing has opacity 0, the background's colour and the far depth.
     """
 
-    rgb: Float[Tensor, "*batch ray 3"]
+    rgb: Float[Tensor, "*batch ray channel"]
+    """Colour; of a bundle the colours of its pixels, one after the other."""
     depth: Float[Tensor, "*batch ray"]
     """Expected z-depth; light that passes through every bin counts as coming from far."""
     opacity: Float[Tensor, "*batch ray"]
@@ -67,7 +68,7 @@ def composite(
 
 def composite_weights(
     weights: Float[Tensor, "*batch ray sample"],
-    colors: Float[Tensor, "*batch ray sample 3"],
+    colors: Float[Tensor, "*batch ray sample channel"],
     t: Float[Tensor, "*batch ray sample"],
     far: Float[Tensor, "*batch #ray"],
     background: float = 0.0,

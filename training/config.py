@@ -93,12 +93,16 @@ class LossConfig(Settings):
     """weight of the coarse volume's colour error, relative to the fine pass"""
     depth_weight: NonNegative = 0.05
     """weight of the fine pass's depth error, in units of the depth range, where there is depth"""
-    plane_weight: NonNegative = 0.01
+    planes_weight: Annotated[NonNegative, Alias(("plane_weight",))] = 0.01
     """weight of the cross-entropy of the coarse volume's planes with the true depth"""
     ssim_weight: NonNegative = 0.02
     """weight of the patches' dissimilarity, (1 - SSIM) / 2"""
     lpips_weight: NonNegative = 0.0
     """weight of the patches' LPIPS; needs VGG-16's weights on the machine"""
+    composited_weight: NonNegative = 0.5
+    """weight of the composited colours' error beside the decoder's, for models with a decoder"""
+    source_planes_weight: NonNegative = 0.0
+    """as planes_weight, for the volumes that find the depth of the sources"""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from evaluation.scores import ImageDistance
 from models.ray_sampling import DepthPlanes, interpolate
-from models.vggt_nerf import Rendering
+from models.single_rays import Rendering
 from training.config import LossConfig
 from training.ray_batches import TargetRays
+from utils.cameras import full_precision
 
 SSIM_WINDOW = 7
 
@@ -38,9 +39,9 @@ def rendering_losses(
     depth_error = (rendering.fine.depth - truth.depth).abs() / extent
     planes = DepthPlanes(near_far, coarse.weights.shape[-1], lindisp)
     terms = {
-        "fine": _masked_mean((rendering.fine.rgb - truth.rgb).square().mean(-1), truth.valid),
-        "coarse": _masked_mean((coarse.rgb - truth.rgb).square().mean(-1), truth.valid),
-        "depth": _masked_mean(depth_error, known),
+        "fine": masked_mean((rendering.fine.rgb - truth.rgb).square().mean(-1), truth.valid),
+        "coarse": masked_mean((coarse.rgb - truth.rgb).square().mean(-1), truth.valid),
+        "depth": masked_mean(depth_error, known),
         "planes": plane_entropy(coarse.weights, truth.depth, known, planes),
         **dict.fromkeys(("ssim", "lpips"), coarse.rgb.new_zeros(())),
     }
@@ -48,13 +49,25 @@ def rendering_losses(
         ours, theirs = (truth.patches(x.float()) for x in (rendering.fine.rgb, truth.rgb))
         whole = truth.whole_patches()
         if config.ssim_weight and truth.patch_size >= SSIM_WINDOW:
-            values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
-            terms["ssim"] = _masked_mean(values.mean((1, 2, 3)), whole)
+            terms["ssim"] = masked_mean(dissimilarity(ours, theirs).mean((1, 2)), whole)
         if config.lpips_weight and perceptual is not None:
-            terms["lpips"] = _masked_mean(perceptual(ours, theirs), whole)
-    weights = (1.0, *vars(config).values())
-    weighted = [weight * term for weight, term in zip(weights, terms.values(), strict=True)]
-    return {**terms, "total": torch.stack(weighted).sum()}
+            terms["lpips"] = masked_mean(perceptual(ours, theirs), whole)
+    return {**terms, "total": weighted_total(terms, config)}
+
+
+def weighted_total(terms: dict[str, Float[Tensor, ""]], config: LossConfig) -> Float[Tensor, ""]:
+    """Sum loss terms by their weights; that of ``fine`` is 1."""
+    weights = {"fine": 1.0, **{name: getattr(config, f"{name}_weight") for name in list(terms)[1:]}}
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def dissimilarity(
+    ours: Float[Tensor, "n 3 height width"], theirs: Float[Tensor, "n 3 height width"]
+) -> Float[Tensor, "n inner_height inner_width"]:
+    """Return (1 - SSIM) / 2 around every pixel, where a window fits."""
+    with full_precision(ours):
+        values = ssim_loss(ours, theirs, SSIM_WINDOW, reduction="none", padding="valid")
+    return values.mean(1)
 
 
 def plane_entropy(
@@ -73,7 +86,7 @@ def plane_entropy(
     index = lower.long()[..., None]
     logs = (weights.float() + 1e-5).log()
     pair = logs.gather(-1, index) * (1 - share) + logs.gather(-1, index + 1) * share
-    return _masked_mean(-pair[..., 0], known)
+    return masked_mean(-pair[..., 0], known)
 
 
 def proposal_loss(
@@ -92,7 +105,7 @@ def proposal_loss(
     target = rebin(rendering.t_edges, rendering.fine.weights.detach(), edges)
     proposal = rendering.plane_weights + 1e-6
     logs = (proposal / proposal.sum(-1, keepdim=True)).log()
-    return _masked_mean(-weight * (target * logs).sum(-1), valid)
+    return masked_mean(-weight * (target * logs).sum(-1), valid)
 
 
 def rebin(
@@ -105,6 +118,7 @@ def rebin(
     return interpolate(new_edges, t_edges, mass).diff(dim=-1)
 
 
-def _masked_mean(values: Float[Tensor, "*ray"], mask: Bool[Tensor, "*ray"]) -> Float[Tensor, ""]:
+def masked_mean(values: Float[Tensor, "*ray"], mask: Bool[Tensor, "*ray"]) -> Float[Tensor, ""]:
+    """Return the mean over a mask; 0 if it is empty."""
     # `where` and not a product: a value outside the mask may be infinite.
     return torch.where(mask, values, 0).sum() / mask.sum().clamp_min(1)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datasets.views import Sample, Views
 from models.projection import SceneFeatures
-from models.vggt_nerf import Rendering, VGGTNeRF
+from models.single_rays import Rendering
+from models.vggt_nerf import VGGTNeRF
 from models.volume_rendering import Composite
 from training.config import RayBatchConfig
 from utils.cameras import Cameras

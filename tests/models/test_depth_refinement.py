@@ -12,8 +12,8 @@ SIZE = (32, 40)
 
 
 @pytest.fixture
-def build(tiny_model):
-    return lambda scene, camera: tiny_model.build_cost_volume(scene, camera, NEAR_FAR, SIZE)
+def find(tiny_model):
+    return lambda scene, camera: tiny_model.find_surface(scene, camera, NEAR_FAR, SIZE)
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(camera):
 
 
 @torch.no_grad()
-def test_the_refined_prior_is_what_the_sources_see(build, unrefined, encoded):
+def test_the_refined_prior_is_what_the_sources_see(find, unrefined, encoded):
     scene = unrefined(3)
-    prior = refine_depth_prior(build, scene)
+    prior = refine_depth_prior(find, scene)
     for view in range(3):
-        seen, _ = expected_surface(build(scene, scene.cameras[:, view]))
+        seen, _ = find(scene, scene.cameras[:, view])
         torch.testing.assert_close(prior.depth[:, view], seen)
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
     torch.testing.assert_close(encoded.prior.depth, prior.depth)
@@ -56,30 +56,31 @@ def test_volumes_of_sources_are_finer_than_those_of_targets(tiny_model, make_vie
 
 
 @pytest.mark.parametrize(("views", "reliability"), [(2, 1.0), (1, 0.25)])
-def test_several_cameras_make_a_refined_prior_reliable(build, unrefined, views, reliability):
+def test_several_cameras_make_a_refined_prior_reliable(find, unrefined, views, reliability):
     scene = unrefined(views)
     doubted = replace(scene, prior=replace(scene.prior, reliability=torch.tensor([0.25])))
-    assert refine_depth_prior(build, doubted).reliability.item() == reliability
+    assert refine_depth_prior(find, doubted).reliability.item() == reliability
 
 
-def test_missing_views_get_no_confidence_and_change_nothing(build, unrefined):
+def test_missing_views_get_no_confidence_and_change_nothing(find, unrefined):
     scene = replace(unrefined(3), view_mask=torch.tensor([[True, True, False]]))
-    without = refine_depth_prior(build, scene)
+    without = refine_depth_prior(find, scene)
     assert without.confidence[:, 2].abs().max() == 0
     depth, images = scene.prior.depth.clone(), scene.images.clone()
     depth[:, 2], images[:, 2] = 3.3, 0.5
     changed = replace(scene, prior=replace(scene.prior, depth=depth), images=images)
-    changed = refine_depth_prior(build, changed)
+    changed = refine_depth_prior(find, changed)
     torch.testing.assert_close(changed.confidence, without.confidence)
     torch.testing.assert_close(changed.depth[:, :2], without.depth[:, :2])
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_refinement_keeps_the_gradients_of_training(tiny_model, build, make_views, bf16):
+def test_refinement_keeps_the_gradients_of_training(tiny_model, make_views, bf16):
     """Some versions of torch go on with weights that autocast has cast without gradients."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         scene = tiny_model.encode(make_views(1, 3), NEAR_FAR)
-        build(scene, scene.cameras[:, 0]).weights.square().sum().backward()
+        volume = tiny_model.build_cost_volume(scene, scene.cameras[:, 0], NEAR_FAR, SIZE)
+        volume.weights.square().sum().backward()
     assert not scene.prior.depth.requires_grad
     for name, parameter in tiny_model.volume.network.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.ray_sampling import DepthPlanes
-from models.vggt_nerf import Rendering
+from models.single_rays import Rendering
 from models.volume_rendering import Composite
 from training.config import LossConfig
 from training.losses import plane_entropy, rebin, rendering_losses
