@@ -1,4 +1,4 @@
-"""Make a checkpoint small enough to share: without optimiser, with what rendering needs."""
+"""Make a checkpoint small enough to share: half precision, what rendering needs, no optimiser."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
     chosen = {name: value for name, value in vars(config).items() if value is not None}
     backbone |= {name: chosen[name] for name in BACKBONE_SETTINGS if name in chosen}
     rendering |= {name: chosen[name] for name in SAMPLING_SETTINGS if name in chosen}
+    kept["state_dict"] = {name: value.half() for name, value in kept["state_dict"].items()}
     target = check_output_file(Path(config.out) / "model.ckpt", "--out")
     save_atomically(kept, target)
     return target
