@@ -60,7 +60,8 @@ def scaled_size(size: Size, scale: float) -> Size:
     whole = round(sides[0]), round(sides[1])
     if min(whole) < 1 or any(abs(a - b) > 1e-6 for a, b in zip(sides, whole, strict=True)):
         raise UserError(
-            f"image_scale {scale:g} makes {sides[1]:g}x{sides[0]:g} of {size[1]}x{size[0]} images; "
-            "choose one that leaves whole pixels, such as 0.5."
+            f"image_scale {scale:g} makes {sides[1]:g}x{sides[0]:g} of {size[1]}x{size[0]} images, "
+            f"which are no whole pixels; give --image_size {max(whole[0], 1)} {max(whole[1], 1)} "
+            "instead."
         )
     return whole

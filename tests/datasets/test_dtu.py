@@ -104,8 +104,11 @@ def test_sizes_follow_in_everything(tiny_dtu):
     assert set(half.depths.unique().tolist()) <= set(whole.depths.unique().tolist())
     assert torch.equal(scan_views(tiny_dtu, [4], size=(32, 40)).images, half.images)
     for scale in (0.3, 0.001):
-        with pytest.raises(UserError, match="image_scale"):
+        with pytest.raises(UserError, match="image_scale") as refused:
             scan_views(tiny_dtu, [4], scale=scale)
+        remedy = str(refused.value).split("--image_size ")[1].split(" instead")[0]
+        size = tuple(map(int, remedy.split()))
+        assert scan_views(tiny_dtu, [4], scale=scale, size=size).size == size
 
 
 def test_draws_are_those_of_earlier_versions(tiny_dtu):
