@@ -13,11 +13,14 @@ import functools, torch
 torch.compile = functools.partial(torch.compile, backend="eager", fullgraph=True)
 from model_inputs import random_views, ring_cameras
 from models.vggt.backbone import NullBackbone
-from models.config import ModelConfig
+from models.config import (
+    CostVolumeConfig, DecoderConfig, ModelConfig, RadianceFieldConfig, RenderConfig
+)
 from models.vggt_nerf import VGGTNeRF
 
 near_far, size = torch.tensor([[2.0, 6.0]]), (24, 32)
-model, camera = VGGTNeRF(ModelConfig(), NullBackbone()).eval(), ring_cameras(1, size=size)
+config = CONFIG
+model, camera = VGGTNeRF(config, NullBackbone()).eval(), ring_cameras(1, size=size)
 with torch.no_grad():
     scene = model.encode(random_views(1, 3, size), near_far)
     plain = model.render_images(scene, camera, near_far, size, chunk=300)
@@ -26,6 +29,12 @@ with torch.no_grad():
 assert plain.rgb.std() > 0.01
 torch.testing.assert_close((graph.rgb, graph.depth), (plain.rgb, plain.depth))
 """
+BUNDLES = """ModelConfig(
+    volume=CostVolumeConfig(fine_planes=4),
+    radiance_field=RadianceFieldConfig(composited_channels=4),
+    rendering=RenderConfig(bundle_size=2, N_samples=3),
+    decoder=DecoderConfig((8, 16)),
+)"""
 NETWORK = """
 import torch
 from models.vggt.network import random_vggt
@@ -40,7 +49,15 @@ torch.testing.assert_close(actual.pose_enc, expected.pose_enc)
 """
 
 
-@pytest.mark.parametrize("script", [RENDERING, pytest.param(NETWORK, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "script",
+    [
+        RENDERING.replace("CONFIG", "ModelConfig()"),
+        RENDERING.replace("CONFIG", BUNDLES),
+        pytest.param(NETWORK, marks=pytest.mark.slow),
+    ],
+    ids=["single rays", "bundles", "backbone"],
+)
 def test_compiled_graphs_compute_the_same(script):
     """In a process of its own: the tests' own checks of shapes are nothing that can be traced."""
     script = f"import torch\ntorch.manual_seed(0)\ntorch.set_num_threads(1)\n{script}"
