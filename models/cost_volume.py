@@ -62,12 +62,13 @@ class CostVolume:
         read = F.grid_sample(self.weights, grid, padding_mode="border", align_corners=False)
         return rearrange(read, "b p r 1 -> b r p")
 
-    def ray_bins(self, pixels: Float[Tensor, "batch ray 2"]) -> RayBins:
-        """Return what the volume says of the rays through pixels."""
+    def ray_bins(self, pixels: Float[Tensor, "batch ray 2"], with_features: bool = True) -> RayBins:
+        """Return what the volume says of the rays through pixels, its features only if wanted."""
         weights = self.plane_weights(pixels)
         t = self.planes.centers()[:, None].expand_as(weights)
         edges = self.planes.edges()[:, None].expand(-1, weights.shape[1], -1)
-        return RayBins(edges, t, weights, self.read_features(pixels, t))
+        features = self.read_features(pixels, t) if with_features else t[..., None][..., :0]
+        return RayBins(edges, t, weights, features)
 
     def read_features(
         self, pixels: Float[Tensor, "batch ray 2"], t: Float[Tensor, "batch ray sample"]

@@ -38,16 +38,18 @@ class FineVolumeNet(nn.Module):
         self,
         scene: SceneFeatures,
         volume: CostVolume,
+        first: RayBins,
         window: Window,
         settings: RenderConfig,
         generator: torch.Generator | None = None,
     ) -> RayBins:
-        """Return bins for the middle of every bundle; a generator moves them at random."""
+        """Return bins for the middle of every bundle; a generator moves them at random.
+
+        ``first`` is what the volume says of these rays.
+        """
         pixels, planes = window.centers(), volume.planes
-        weights = volume.plane_weights(pixels)
-        edges = planes.edges()[:, None].expand(-1, weights.shape[1], -1)
         edges, t = importance_bins(
-            *(edges, weights, self.count, settings.sampling_floor, generator),
+            *(first.t_edges, first.weights, self.count, settings.sampling_floor, generator),
             spread=settings.sampling_spread,
         )
         rays = pixel_rays(volume.cameras, pixels)

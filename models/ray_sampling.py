@@ -105,18 +105,19 @@ def bin_centers(t_edges: Float[Tensor, "*batch edge"]) -> Float[Tensor, "*batch 
     return (t_edges[..., 1:] + t_edges[..., :-1]) / 2
 
 
-def importance_edges(
+def importance_bins(
     t_edges: Float[Tensor, "batch ray edge"],
     weights: Float[Tensor, "batch ray sample"],
     num_bins: int,
     floor: float = 0.1,
     generator: torch.Generator | None = None,
     spread: bool = True,
-) -> Float[Tensor, "batch ray fine_edge"]:
+) -> tuple[Float[Tensor, "batch ray fine_edge"], Float[Tensor, "batch ray fine_sample"]]:
     """Divide the rays into ``num_bins`` bins of equal mass under the density that weights imply.
 
-    The bins cover the whole of each ray: what is improbable lies in wide bins, but in some.
-    Not differentiable: the result is detached.
+    Returns their borders, and where each has half of its mass: a bin beside a surface may reach far
+    into empty space, but its mass lies at the surface. The bins cover the whole of each ray: what
+    is improbable lies in wide bins, but in some. Not differentiable: the result is detached.
 
     Args:
         t_edges: Borders of the bins that the weights belong to.
@@ -128,22 +129,6 @@ def importance_edges(
         spread: Whether weights are first spread to their neighbours, as in mip-NeRF (Barron et al.
             2021, section 3.1): a surface that they miss by a bin is found, but half of the samples
             lie beside one that they hit.
-    """
-    quantiles = _jittered(num_bins, weights, generator)
-    return _inverse(t_edges, weights, floor, spread, quantiles)
-
-
-def importance_bins(
-    t_edges: Float[Tensor, "batch ray edge"],
-    weights: Float[Tensor, "batch ray sample"],
-    num_bins: int,
-    floor: float = 0.1,
-    generator: torch.Generator | None = None,
-    spread: bool = True,
-) -> tuple[Float[Tensor, "batch ray fine_edge"], Float[Tensor, "batch ray fine_sample"]]:
-    """Return what ``importance_edges`` does, and where each bin has half of its mass.
-
-    A bin beside a surface may reach far into empty space; its mass still lies at the surface.
     """
     quantiles = _jittered(num_bins, weights, generator)
     both = torch.stack([quantiles[..., :-1], bin_centers(quantiles)], -1).flatten(-2)

@@ -12,7 +12,7 @@ from models.config import RenderConfig
 from models.cost_volume import CostVolume, composite_planes
 from models.projection import SceneFeatures, sample_source_views
 from models.radiance_field import RadianceField
-from models.ray_sampling import bin_centers, importance_edges
+from models.ray_sampling import bin_centers, importance_bins
 from models.volume_rendering import Composite, composite
 from utils.cameras import pixel_rays
 
@@ -57,7 +57,7 @@ def render_rays(
     weights = volume.plane_weights(pixels)
     borders = planes.edges()[:, None].expand(-1, weights.shape[1], -1)
     count, floor = settings.N_samples, settings.sampling_floor
-    edges = importance_edges(borders, weights, count, floor, generator, settings.sampling_spread)
+    edges, _ = importance_bins(borders, weights, count, floor, generator, settings.sampling_spread)
     t = bin_centers(edges)
     # 2. Projection into the source views, and the radiance field.
     samples = sample_source_views(scene, rays, t, planes, settings.pad)

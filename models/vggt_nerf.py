@@ -68,10 +68,13 @@ class VGGTNeRF(nn.Module):
         self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
         self.volume = CostVolumeNet(config.volume, config.pyramid.coarse_channels)
         context, num_pixels = config.volume.volume_channels, config.rendering.bundle_size**2
-        self.fine_volume = self.decoder = None
         if config.renders_windows:
             context += BIN_CHANNELS
         self.radiance_field = RadianceField(config.radiance_field, channels, context, num_pixels)
+        if config.renders_windows:
+            # A sample stands for a whole bin, of which there are few: half opaque at the start.
+            nn.init.zeros_(self.radiance_field.density.bias)
+        self.fine_volume = self.decoder = None
         if config.volume.fine_planes:
             groups = config.radiance_field.similarity_groups
             self.fine_volume = FineVolumeNet(config.volume, channels, groups)
@@ -79,9 +82,6 @@ class VGGTNeRF(nn.Module):
             colors = 3 * num_pixels
             inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
             self.decoder = Decoder(widths, inputs, colors)
-        if config.renders_windows:
-            # A sample stands for a whole bin, of which there are few: half opaque at the start.
-            nn.init.zeros_(self.radiance_field.density.bias)
         self._render_rays = render_rays
         self._render_bundles = render_bundles
 
@@ -183,11 +183,11 @@ class VGGTNeRF(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[RayBins, ...]:
         """Return what each level of the cost volume says of a window's bundles, the finest last."""
-        levels = [volume.ray_bins(window.centers())]
-        if self.fine_volume is not None:
-            settings = self.config.rendering
-            levels.append(self.fine_volume(scene, volume, window, settings, generator))
-        return tuple(levels)
+        if self.fine_volume is None:
+            return (volume.ray_bins(window.centers()),)
+        first = volume.ray_bins(window.centers(), with_features=False)
+        settings = self.config.rendering
+        return first, self.fine_volume(scene, volume, first, window, settings, generator)
 
     def render_window(
         self,
@@ -240,16 +240,14 @@ class VGGTNeRF(nn.Module):
         An exception that ``before_chunk`` raises cancels the image.
         """
         volume = self.build_cost_volume(scene, cameras, near_far, size)
-        pixels = pixel_grid(*size, near_far.device)
-        if pixels.device.type == "cpu":
-            chunk = min(chunk, CPU_RAYS * self.config.rendering.bundle_size**2)
+        side = self.config.rendering.bundle_size
+        if near_far.device.type == "cpu":
+            chunk = min(chunk, CPU_RAYS * side**2)
         if self.config.renders_windows:
-            window = whole_window(
-                size, self.config.rendering.bundle_size, len(near_far), near_far.device
-            )
-            return _whole_images(
-                self.render_window(scene, volume, window, None, chunk, before_chunk), window, size
-            )
+            window = whole_window(size, side, len(near_far), near_far.device)
+            rendering = self.render_window(scene, volume, window, None, chunk, before_chunk)
+            return _whole_images(rendering, window, size)
+        pixels = pixel_grid(*size, near_far.device)
         parts = []
         for part in pixels.split(chunk):
             if before_chunk:
@@ -274,7 +272,8 @@ def _whole_images(
         return window.to_image(every)[:, 0, :height, :width]
 
     return RenderedImages(
-        rgb=rendering.rgb[..., :height, :width],
+        # The decoder's correction is not bounded.
+        rgb=rendering.rgb[..., :height, :width].clamp(0, 1),
         depth=spread(composite.depth),
         opacity=spread(composite.opacity),
     )

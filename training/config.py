@@ -66,7 +66,7 @@ class OptimizerConfig(Settings):
     """AdamW with a linear warm-up and a cosine decay."""
 
     batch_size: Count = 2048
-    """rays per step on each device, shared evenly by the scenes of the step"""
+    """rays per step on each device, or pixels of models with bundles; the targets share them"""
     lrate: Positive = 5e-4
     """learning rate after the warm-up"""
     warmup_steps: Count = 500
@@ -80,9 +80,9 @@ class RayBatchConfig(Settings):
     """Which pixels of the targets a step renders."""
 
     patch_size: Annotated[int, Within(2)] = 16
-    """side, in pixels, of the square patches that some of the rays form"""
+    """side, in pixels, of the square patches that some of the rays form; not with bundles"""
     patch_share: Share = 0.5
-    """share of the rays that form patches; the others are single pixels"""
+    """share of the rays that form patches; the others are single pixels; not with bundles"""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class SceneOptimizerConfig(Settings):
     num_steps: Count = 4000
     """steps of the whole run"""
     batch_size: Count = 8192
-    """rays of a step"""
+    """rays of a step, or pixels of models with bundles"""
     targets_per_step: Count = 2
     """training views that the rays of a step are from"""
     step_sources: NonNegativeInt = 0

@@ -119,7 +119,10 @@ class FineTuningModule(pl.LightningModule):
         rendering, truth = render_drawn_window(
             self.scene.model, features, targets[:, 0], near_far, pixels, generator
         )
-        losses = window_losses(features, rendering, truth, near_far, config.loss, self.perceptual)
+        background = self.scene.model.config.rendering.background
+        losses = window_losses(
+            features, rendering, truth, near_far, config.loss, self.perceptual, background
+        )
         guidance = level_guidance(rendering, truth.bundle_valid)
         return losses["total"] + config.optimizer.guide_weight * guidance, losses["fine"]
 

@@ -199,7 +199,10 @@ class GeneralModule(pl.LightningModule):
         for place in range(batch.targets.images.shape[1]):
             views = batch.targets[:, place]
             drawn = render_drawn_window(self.model, scene, views, near_far, pixels, generator)
-            parts.append(window_losses(scene, *drawn, near_far, config, self.perceptual))
+            background = self.model.config.rendering.background
+            parts.append(
+                window_losses(scene, *drawn, near_far, config, self.perceptual, background)
+            )
         means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         total = means["total"] + config.source_planes_weight * of_sources
         return scene, {**means, "source_planes": of_sources, "total": total}

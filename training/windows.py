@@ -77,6 +77,7 @@ def window_losses(
     near_far: Float[Tensor, "batch 2"],
     config: LossConfig,
     perceptual: ImageDistance | None = None,
+    background: float = 0.0,
 ) -> dict[str, Float[Tensor, ""]]:
     """Compare a rendered window with the truth.
 
@@ -90,7 +91,7 @@ def window_losses(
     far, middle = near_far[:, 1:], truth.bundle_rgb.unflatten(-1, (-1, 3)).mean(-2)
     coarse, planes = [], []
     for level in rendering.levels:
-        shown = composite_bins(scene, rendering.rays, level.t, level.weights, far)
+        shown = composite_bins(scene, rendering.rays, level.t, level.weights, far, background)
         coarse.append(masked_mean((shown.rgb - middle).square().mean(-1), truth.bundle_valid))
         planes.append(bin_entropy(level, truth.depth, known))
     composited = (composite.rgb - truth.bundle_rgb).square().mean(-1)

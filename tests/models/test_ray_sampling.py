@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.ray_sampling import DepthPlanes, bin_centers, importance_edges
+from models.ray_sampling import DepthPlanes, bin_centers, importance_bins
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [1.0, 3.0]])
 
@@ -36,7 +36,7 @@ def test_coordinates_invert_depths_and_slopes_are_their_derivative(lindisp):
 def test_importance_follows_the_mass():
     weights = torch.zeros(1, 1, 40)
     weights[..., 25] = 0.9
-    fine = importance_edges(edges_of(40), weights, 32)
+    fine, _ = importance_bins(edges_of(40), weights, 32)
     near_surface = ((fine > 4.3) & (fine < 4.8)).float().mean()
     assert near_surface > 0.8
     assert (fine.diff(dim=-1) >= 0).all() and fine.min() >= 2 and fine.max() <= 6
@@ -46,14 +46,14 @@ def test_importance_follows_the_mass():
 def test_a_wrong_proposal_rules_out_no_depth(count):
     weights = torch.zeros(1, 1, 48)
     weights[..., 3] = 1.0
-    fine = importance_edges(edges_of(48), weights, count, floor=0.15)
+    fine, _ = importance_bins(edges_of(48), weights, count, floor=0.15)
     torch.testing.assert_close(fine[0, 0, [0, -1]], NEAR_FAR[0])
     # No bin is wider than what the evenly spread share of the mass allows.
     assert fine.diff(dim=-1).max() <= 4 / (0.15 * count) + 1e-4
 
 
 def test_no_mass_falls_back_to_even_coverage():
-    fine = importance_edges(edges_of(8), torch.zeros(1, 1, 8), 16)
+    fine, _ = importance_bins(edges_of(8), torch.zeros(1, 1, 8), 16)
     torch.testing.assert_close(
         fine.diff(dim=-1), torch.full((1, 1, 16), 4 / 16), rtol=1e-4, atol=1e-5
     )
@@ -62,7 +62,7 @@ def test_no_mass_falls_back_to_even_coverage():
 def test_quantiles_match_the_distribution_in_the_long_run():
     weights = torch.tensor([0.1, 0.1, 0.1, 0.7]).expand(1, 4000, 4)
     generator = torch.Generator().manual_seed(0)
-    fine = importance_edges(edges_of(4, 4000), weights, 7, floor=0.2, generator=generator)
+    fine, _ = importance_bins(edges_of(4, 4000), weights, 7, floor=0.2, generator=generator)
     # Spread weights: (0.1, 0.1, 0.4, 0.7), so the last bin holds 0.7 / 1.3 of the draws that
     # follow the weights, and a quarter of the others.
     share = (fine[..., 1:-1] > 5).float().mean()
@@ -74,7 +74,7 @@ def test_only_spread_weights_have_samples_beside_a_peak():
     weights[..., 25] = 1.0
     beside = []
     for spread in (True, False):
-        fine = importance_edges(edges_of(40), weights, 200, floor=0.1, spread=spread)
+        fine, _ = importance_bins(edges_of(40), weights, 200, floor=0.1, spread=spread)
         beside.append((((fine > 4.4) & (fine < 4.5)) | ((fine > 4.6) & (fine < 4.7))).sum().item())
     # Half of the 180 that follow the weights, or only what is spread evenly over 40 planes.
     assert abs(beside[0] - 90) <= 4 and beside[1] <= 4
@@ -82,4 +82,4 @@ def test_only_spread_weights_have_samples_beside_a_peak():
 
 def test_importance_is_detached():
     weights = torch.rand(1, 2, 4, requires_grad=True)
-    assert not importance_edges(edges_of(4, 2), weights, 4).requires_grad
+    assert not any(x.requires_grad for x in importance_bins(edges_of(4, 2), weights, 4))

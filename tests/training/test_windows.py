@@ -156,3 +156,13 @@ def test_the_refinement_learns_from_the_depth_of_sources(bundle_model, make_view
     networks = (bundle_model.volume.network, bundle_model.fine_volume.network)
     assert all(p.grad is not None for network in networks for p in network.parameters())
     bundle_model.zero_grad()
+
+
+def test_levels_are_composited_over_the_background(encoded):
+    rendering, truth = perfect(4.0)
+    level = replace(rendering.levels[0], weights=torch.zeros(1, 16, 3))
+    rendering = replace(rendering, levels=(level,))
+    middle = truth.bundle_rgb.unflatten(-1, (4, 3)).mean(-2)
+    for grey in (0.0, 1.0):
+        losses = window_losses(encoded, rendering, truth, NEAR_FAR, LossConfig(), background=grey)
+        assert float(losses["coarse"]) == pytest.approx(float((middle - grey).square().mean()))
