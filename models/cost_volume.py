@@ -87,11 +87,9 @@ class CostVolumeNet(nn.Module):
     def __init__(self, config: CostVolumeConfig, feature_channels: int) -> None:
         super().__init__()
         self.groups = config.volume_groups
-        self.network = UNet3D(
-            cost_channels(feature_channels, self.groups) + 1,
-            config.volume_widths,
-            1 + config.volume_channels,
-        )
+        inputs = cost_channels(feature_channels, self.groups) + 1
+        self.points = PointCosts(inputs, config.volume_widths[0])
+        self.network = UNet3D(config.volume_widths, 1 + config.volume_channels)
         self.nothing = nn.Parameter(torch.full((1,), -2.0))
         """Logit of the background, beside those of the planes."""
 
@@ -110,7 +108,8 @@ class CostVolumeNet(nn.Module):
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
         costs = self._costs(scene, project_to_sources(scene, rays, t, pad), planes)
-        out = self.network(rearrange(costs, "b (h w) p c -> b c p h w", h=rows)).float()
+        judged = self.points(costs)
+        out = self.network(rearrange(judged, "b (h w) p c -> b c p h w", h=rows)).float()
         background = self.nothing.expand(len(out), 1, rows, columns)
         weights = torch.softmax(torch.cat([out[:, 0], background], 1), 1)
         return CostVolume(cameras, size, planes, weights[:, :-1], out[:, 1:])
@@ -155,13 +154,28 @@ def cost_channels(feature_channels: int, groups: int) -> int:
     return 2 * (feature_channels + 3) + groups + DEPTH_CHANNELS + 1
 
 
+class PointCosts(nn.Module):
+    """Judge the costs of every point on its own: a linear layer, and a perceptron beside it."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.inward = nn.Linear(inputs, 3 * width)
+        self.outward = nn.Linear(2 * width, width)
+
+    def forward(
+        self, costs: Float[Tensor, "batch ray plane cost"]
+    ) -> Float[Tensor, "batch ray plane width"]:
+        """Return what a 3D network goes on with."""
+        linear, hidden = self.inward(costs).tensor_split([self.width], -1)
+        return linear + self.outward(F.gelu(hidden))
+
+
 class UNet3D(nn.Module):
     """Smooth a volume over several resolutions (Ronneberger et al. 2015, in three dimensions)."""
 
-    def __init__(
-        self, inputs: int, widths: tuple[int, ...], outputs: int, normalised: bool = True
-    ) -> None:
-        """Build the network; ``widths`` are channels at full size, half size and so on.
+    def __init__(self, widths: tuple[int, ...], outputs: int, normalised: bool = True) -> None:
+        """Build the network; ``widths`` are channels at full size, of the input too, half and so on.
 
         Normalised layers see the whole volume; others give the same for a part of it.
         """
@@ -175,7 +189,6 @@ class UNet3D(nn.Module):
                 layers.append(nn.GroupNorm(4, outputs))
             return nn.Sequential(*layers, nn.GELU())
 
-        self.inward = nn.Conv3d(inputs, widths[0], 1)
         self.first = block(widths[0], widths[0])
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.down = nn.ModuleList(
@@ -190,7 +203,7 @@ class UNet3D(nn.Module):
         self, volume: Float[Tensor, "batch channel plane row column"]
     ) -> Float[Tensor, "batch output plane row column"]:
         """Return a volume of the same size."""
-        levels = [self.first(self.inward(volume))]
+        levels = [self.first(volume)]
         for down in self.down:
             levels.append(down(levels[-1]))
         x = levels.pop()

@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.config import CostVolumeConfig, RenderConfig
-from models.cost_volume import CostVolume, UNet3D, cost_channels, matching_costs
+from models.cost_volume import (
+    CostVolume,
+    PointCosts,
+    UNet3D,
+    cost_channels,
+    matching_costs,
+)
 from models.projection import SceneFeatures, project_to_sources
 from models.ray_sampling import DepthPlanes, RayBins, importance_bins
 from models.window import Window
@@ -28,9 +34,9 @@ class FineVolumeNet(nn.Module):
         super().__init__()
         self.count, self.groups = config.fine_planes, groups
         inputs = cost_channels(feature_channels, groups) + config.volume_channels + BIN_CHANNELS
-        outputs = 1 + config.volume_channels
+        self.points = PointCosts(inputs, config.fine_widths[0])
         # A window has to give what the whole image gives.
-        self.network = UNet3D(inputs, config.fine_widths, outputs, normalised=False)
+        self.network = UNet3D(config.fine_widths, 1 + config.volume_channels, normalised=False)
         self.nothing = nn.Parameter(torch.full((1,), -2.0))
         """Logit of the background, beside those of the bins."""
 
@@ -56,9 +62,9 @@ class FineVolumeNet(nn.Module):
         projected = project_to_sources(scene, rays, t, settings.pad)
         costs = matching_costs(scene, scene.features, projected, planes, self.groups)
         parts = [costs, volume.read_features(pixels, t), bin_positions(edges, t, planes)]
-        inputs = torch.cat([part.to(costs.dtype) for part in parts], -1)
+        judged = self.points(torch.cat([part.to(costs.dtype) for part in parts], -1))
         rows = window.shape[0]
-        out = self.network(rearrange(inputs, "b (h w) p c -> b c p h w", h=rows)).float()
+        out = self.network(rearrange(judged, "b (h w) p c -> b c p h w", h=rows)).float()
         logits, features = out[:, 0], out[:, 1:]
         background = self.nothing.expand(len(out), 1, *window.shape)
         found = torch.softmax(torch.cat([logits, background], 1), 1)[:, :-1]

@@ -21,6 +21,11 @@ from models.window import Window
 from training.config import LossConfig
 from training.losses import SSIM_WINDOW, dissimilarity, masked_mean, weighted_total
 
+ERROR_SCALE = 0.004
+"""Squared error, 24 dB, from which on colour errors count by their logarithm."""
+COLORS = ("fine", "composited", "coarse")
+"""Terms that are squared errors of colours."""
+
 
 @dataclass(frozen=True)
 class WindowTruth:
@@ -82,7 +87,9 @@ def window_losses(
     """Compare a rendered window with the truth.
 
     Returns fine, composited, coarse, depth, planes, ssim and lpips before weighting, and their
-    weighted total. ``coarse`` and ``planes`` are means over the levels of the cost volume.
+    weighted total. ``coarse`` and ``planes`` are means over the levels of the cost volume. In the
+    total, colours count by ``relative_error`` of each window: otherwise windows that show what no
+    source sees would outweigh all that can be learned from the others.
     """
     composite = rendering.bundles.composite
     known = truth.bundle_valid & (truth.depth > 0)
@@ -92,13 +99,16 @@ def window_losses(
     coarse, planes = [], []
     for level in rendering.levels:
         shown = composite_bins(scene, rendering.rays, level.t, level.weights, far, background)
-        coarse.append(masked_mean((shown.rgb - middle).square().mean(-1), truth.bundle_valid))
+        coarse.append((shown.rgb - middle).square().mean(-1))
         planes.append(bin_entropy(level, truth.depth, known))
     composited = (composite.rgb - truth.bundle_rgb).square().mean(-1)
+    errors = {
+        "fine": ((rendering.rgb - truth.rgb).square().mean(1), truth.valid),
+        "composited": (composited, truth.bundle_valid),
+        "coarse": (torch.stack(coarse).mean(0), truth.bundle_valid),
+    }
     terms = {
-        "fine": masked_mean((rendering.rgb - truth.rgb).square().mean(1), truth.valid),
-        "composited": masked_mean(composited, truth.bundle_valid),
-        "coarse": torch.stack(coarse).mean(),
+        **{name: masked_mean(*errors[name]) for name in COLORS},
         "depth": masked_mean(depth_error, known),
         "planes": torch.stack(planes).mean(),
         "ssim": zero,
@@ -111,7 +121,22 @@ def window_losses(
     if config.lpips_weight and perceptual is not None:
         distances = perceptual(rendering.rgb, truth.rgb)
         terms["lpips"] = masked_mean(distances, truth.valid.flatten(1).all(1))
-    return {**terms, "total": weighted_total(terms, config)}
+    relative = {name: relative_error(*errors[name]) for name in COLORS}
+    return {**terms, "total": weighted_total({**terms, **relative}, config)}
+
+
+def relative_error(
+    squared: Float[Tensor, "batch *pixel"], mask: Bool[Tensor, "batch *pixel"]
+) -> Float[Tensor, ""]:
+    """Return the mean over windows of ``s log(1 + e / s)``, e the mean of squared errors in a mask.
+
+    Half an error counts alike in dark and bright, simple and difficult windows, as it does in the
+    mean PSNR of images, but for windows with hardly any error.
+    """
+    squared, mask = squared.flatten(1), mask.flatten(1)
+    count = mask.sum(1)
+    mean = torch.where(mask, squared, 0).sum(1) / count.clamp_min(1)
+    return masked_mean(ERROR_SCALE * torch.log1p(mean / ERROR_SCALE), count > 0)
 
 
 def source_entropy(

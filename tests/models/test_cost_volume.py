@@ -66,13 +66,13 @@ def test_pooled_residuals(residuals, confidence, valid, expected):
 
 @pytest.mark.parametrize("size", [(48, 7, 9), (3, 1, 1), (10, 64, 5)])
 def test_network_takes_any_size(size):
-    network = UNet3D(5, (8, 8, 16), 3)
-    assert network(torch.randn(2, 5, *size)).shape == (2, 3, *size)
+    network = UNet3D((8, 8, 16), 3)
+    assert network(torch.randn(2, 8, *size)).shape == (2, 3, *size)
 
 
 def test_neighbouring_rays_are_judged_together():
-    network = UNet3D(2, (8, 8, 16), 1).eval()
-    volume = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = UNet3D((8, 8, 16), 1).eval()
+    volume = torch.randn(1, 8, 8, 8, 8, generator=torch.Generator().manual_seed(0))
     volume.requires_grad_()
     network(volume)[0, 0, 4, 4, 4].backward()
     assert volume.grad[0, :, :, 2, 4].abs().sum() > 0
