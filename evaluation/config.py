@@ -21,7 +21,7 @@ class RenderingModel(Settings):
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
     chunk: Count = 8192
-    """rays rendered at once: bounds the memory and changes no result"""
+    """pixels rendered at once: bounds the memory and changes no result"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
     device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"

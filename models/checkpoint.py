@@ -7,6 +7,7 @@ holds all that rendering needs: no general checkpoint, backbone or photographs h
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from utils.files import load_safely, resolve_checkpoint
 
 _PREFIX = "model."
 _SCENE = "vggt_nerf_scene"
+_NEEDED = f"{_PREFIX}volume.points.inward.weight"
+"""A tensor that models of the present architecture have, both in checkpoints and in scene files."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def general_content(path: str | Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise UserError(f"{path}: is not a checkpoint of general training")
+    _check_architecture(content["state_dict"], path)
     return content
 
 
@@ -155,6 +159,7 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: is not a fine-tuned scene; those are in ckpts/latest.tar of a run"
         )
+    _check_architecture(content["state"], path)
     return content
 
 
@@ -194,6 +199,15 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
     return scene
+
+
+def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights of models without bundles, whose settings this version may not know either."""
+    if _NEEDED not in tensors:
+        raise UserError(
+            f"{path}: is of an earlier architecture, which this version cannot render; train or "
+            "export again, or take a version of the project of before this change"
+        )
 
 
 def load_finetuned(path: str | Path, device: torch.device | str = "cpu") -> FinetunedScene:

@@ -51,13 +51,13 @@ class CostVolumeConfig(Settings):
 
     volume_channels: NonNegativeInt = 8
     """channels of context that the volume gives to ray samples"""
-    volume_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 32)
+    volume_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 32, 32, 24)
     """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
     volume_groups: Count = 8
     """channel groups of the volume's cross-view similarity; divides coarse_channels"""
-    fine_planes: NonNegativeInt = 0
-    """bins of the second level, around what the first one finds; 0: no second level"""
-    fine_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24)
+    fine_planes: Annotated[int, Within(2)] = 8
+    """bins of the second level, around what the first one finds"""
+    fine_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 24)
     """channels of the second level's 3D network, as volume_widths"""
 
 
@@ -75,7 +75,7 @@ class RadianceFieldConfig(Settings):
     """attention layers along each ray"""
     ray_heads: Count = 2
     """heads of the attention along the ray; divides field_width"""
-    composited_channels: NonNegativeInt = 0
+    composited_channels: Count = 16
     """channels of the feature that is composited beside the colour, for the decoder"""
 
     def __post_init__(self) -> None:
@@ -91,8 +91,14 @@ class RadianceFieldConfig(Settings):
 class DecoderConfig(Settings):
     """Size of the 2D network over composited pictures."""
 
-    decoder_widths: tuple[Count, ...] = ()
-    """channels of the decoder at a bundle's size, half of it, a quarter ...; none: no decoder"""
+    decoder_widths: tuple[Count, ...] = (48, 64, 96, 64, 48)
+    """channels of the decoder at one place for every bundle, half the size, a quarter ..."""
+
+    def __post_init__(self) -> None:
+        """Check that there is a decoder."""
+        super().__post_init__()
+        if not self.decoder_widths:
+            raise ValueError("decoder_widths=() takes at least one number")
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,13 @@ class RenderConfig(Settings):
 
     N_planes: Annotated[int, Within(2)] = 48
     """depth planes of the cost volume in front of a target camera"""
-    N_samples: Annotated[int, Within(2)] = 16
-    """samples on each ray, drawn by the weights of the cost volume's planes"""
+    N_samples: Annotated[int, Within(2)] = 3
+    """samples on each ray, drawn by the weights of the cost volume's second level"""
     sampling_floor: Annotated[float, Within(0, 1, above=True)] = 0.15
     """share of the samples that is spread over the whole range whatever the volume says"""
     sampling_spread: bool = True
     """also sample beside the planes that have weight, which may be off by one during training"""
-    bundle_size: Count = 1
+    bundle_size: Count = 2
     """side, in pixels, of the square bundles of pixels that share a ray"""
     lindisp: bool = False
     """space the planes evenly in inverse depth (for unbounded scenes)"""
@@ -131,12 +137,6 @@ class ModelConfig:
     radiance_field: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
     rendering: RenderConfig = field(default_factory=RenderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-
-    @property
-    def renders_windows(self) -> bool:
-        """Whether neighbouring pixels are rendered together, instead of single rays."""
-        several = self.rendering.bundle_size > 1 or self.volume.fine_planes > 0
-        return several or bool(self.decoder.decoder_widths)
 
     def __post_init__(self) -> None:
         """Check that groups divide channels."""

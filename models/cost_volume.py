@@ -1,9 +1,9 @@
 """The cost volume: agreement of the source views in the frustum of a target camera.
 
-The radiance field judges single rays. Here neighbouring rays are judged together, as in MuRF (Xu et
-al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): the views' mutual similarity and the
-depth prior on a coarse grid of rays, smoothed by a 3D U-Net. The result says where along each ray
-to sample, and gives context to the samples.
+The radiance field judges one ray at a time. Here neighbouring rays are judged together, as in MuRF
+(Xu et al. 2024), ENeRF (Lin et al. 2022) and GeFu (Liu et al. 2024): the views' mutual similarity
+and the depth prior on a coarse grid of rays, smoothed by a 3D U-Net. The result says where along
+each ray the second level places its bins, and gives context to them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ from utils.cameras import Cameras, Rays, cell_grid, pixel_rays, view_grid
 
 CELLS = 80
 """Rays of a target's volume along the longer side of an image of usual size."""
-FINE_CELLS = 240
-"""The same for the volumes that refine the depth of the sources, once per source set."""
 CELL_SIZES = (4.0, 8.0)
 """Fewest and most pixels between rays: finer, features hold no more; coarser, objects are lost."""
 DEPTH_CHANNELS = 4
@@ -62,13 +60,12 @@ class CostVolume:
         read = F.grid_sample(self.weights, grid, padding_mode="border", align_corners=False)
         return rearrange(read, "b p r 1 -> b r p")
 
-    def ray_bins(self, pixels: Float[Tensor, "batch ray 2"], with_features: bool = True) -> RayBins:
-        """Return what the volume says of the rays through pixels, its features only if wanted."""
+    def ray_bins(self, pixels: Float[Tensor, "batch ray 2"]) -> RayBins:
+        """Return what the volume says of the rays through pixels, but for its features."""
         weights = self.plane_weights(pixels)
         t = self.planes.centers()[:, None].expand_as(weights)
         edges = self.planes.edges()[:, None].expand(-1, weights.shape[1], -1)
-        features = self.read_features(pixels, t) if with_features else t[..., None][..., :0]
-        return RayBins(edges, t, weights, features)
+        return RayBins(edges, t, weights, features=t[..., None][..., :0])
 
     def read_features(
         self, pixels: Float[Tensor, "batch ray 2"], t: Float[Tensor, "batch ray sample"]
@@ -100,10 +97,9 @@ class CostVolumeNet(nn.Module):
         planes: DepthPlanes,
         size: tuple[int, int],
         pad: float = 0.0,
-        cells: int = CELLS,
     ) -> CostVolume:
         """Build the volume of one target camera ``(batch,)`` per scene; ``size`` is its image's."""
-        rows, columns = volume_grid(size, cells)
+        rows, columns = volume_grid(size)
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
@@ -175,7 +171,7 @@ class UNet3D(nn.Module):
     """Smooth a volume over several resolutions (Ronneberger et al. 2015, in three dimensions)."""
 
     def __init__(self, widths: tuple[int, ...], outputs: int, normalised: bool = True) -> None:
-        """Build the network; ``widths`` are channels at full size, of the input too, half and so on.
+        """Build the network; ``widths`` are channels at full size (the input's too), half ...
 
         Normalised layers see the whole volume; others give the same for a part of it.
         """
@@ -213,10 +209,10 @@ class UNet3D(nn.Module):
         return self.outward(x)
 
 
-def volume_grid(size: tuple[int, int], cells: int = CELLS) -> tuple[int, int]:
-    """Return the grid of rays: ``cells`` on the longer side, as far as ``CELL_SIZES`` permit."""
+def volume_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the grid of rays: ``CELLS`` on the longer side, as far as ``CELL_SIZES`` permit."""
     least, most = CELL_SIZES
-    cell = min(max(max(size) / cells, least), most)
+    cell = min(max(max(size) / CELLS, least), most)
     return math.ceil(size[0] / cell), math.ceil(size[1] / cell)
 
 
@@ -234,21 +230,6 @@ def pool_residuals(
     return torch.stack([mean, nearest, confidence.sum(1) / count], -1)
 
 
-def composite_planes(
-    scene: SceneFeatures,
-    volume: CostVolume,
-    rays: Rays,
-    weights: Float[Tensor, "batch ray plane"],
-    background: float = 0.0,
-) -> Composite:
-    """Render the volume's planes with the mean source colour at each: this trains the volume.
-
-    Colours are read at full resolution, so that a sharp image rewards the right depth.
-    """
-    t = volume.planes.centers()[:, None].expand_as(weights)
-    return composite_bins(scene, rays, t, weights, volume.planes.near_far[:, 1:], background)
-
-
 def composite_bins(
     scene: SceneFeatures,
     rays: Rays,
@@ -257,10 +238,14 @@ def composite_bins(
     far: Float[Tensor, "batch 1"],
     background: float = 0.0,
 ) -> Composite:
-    """Render points of rays, at z-depths ``t``, with the mean source colour at each."""
+    """Render points of rays, at z-depths ``t``, with the mean source colour at each.
+
+    This trains the volume. Colours are read at full resolution, so that a sharp image rewards the
+    right depth.
+    """
     projected = project_to_sources(scene, rays, t, pad=0.0)
     colors = view_statistics(read_maps(scene.images, projected), projected.valid).mean
-    # Where no view sees a plane, the scene's average colour is the best guess.
+    # Where no view sees a point, the scene's average colour is the best guess.
     average = _average_color(scene)[:, None, None]
     colors = torch.where(projected.valid.any(1)[..., None], colors, average)
     return composite_weights(weights, colors, t, far, background)

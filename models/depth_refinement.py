@@ -13,13 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.cost_volume import CostVolume
 from models.depth_prior import DepthPrior, multiview_consistency
 from models.projection import SceneFeatures
 from utils.cameras import Cameras, full_precision
-
-NEIGHBOURS = 2
-"""Planes on either side of the likeliest one that belong to the same surface."""
 
 Surface = tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]
 """z-depth, and the rendering weight that says how sure it is."""
@@ -46,14 +42,3 @@ def refine_depth_prior(find_surface: SurfaceFinder, scene: SceneFeatures) -> Dep
     several = view_mask.sum(1) > 1
     reliability = torch.where(several, 1.0, scene.prior.reliability)
     return DepthPrior(depth, confidence, reliability)
-
-
-def expected_surface(volume: CostVolume) -> Surface:
-    """Return the z-depth around each ray's likeliest plane, and the rendering weight there."""
-    weights = volume.weights
-    planes = torch.arange(weights.shape[1], device=weights.device)[:, None, None]
-    near = (planes - weights.argmax(1, keepdim=True)).abs() <= NEIGHBOURS
-    around = weights * near
-    mass = around.sum(1)
-    position = (around * (planes + 0.5)).sum(1) / mass.clamp_min(1e-6) / volume.planes.count
-    return volume.planes.depths(position), mass.clamp(0, 1)

@@ -61,12 +61,16 @@ class DepthResiduals:
 
 @dataclass(frozen=True)
 class SourceSamples:
-    """What each view shows at ray points. Entries of invalid views are finite but meaningless."""
+    """What each view shows at the samples of bundles.
+
+    Entries of invalid views are finite but meaningless.
+    """
 
     features: Float[Tensor, "batch view ray sample channel"]
     colors: Float[Tensor, "batch view ray sample 3"]
+    """Means over the pixels of the bundle."""
     pixel_colors: Float[Tensor, "batch view ray sample values"]
-    """Colours at each pixel of a bundle, one after the other; of a single ray its ``colors``."""
+    """Colours at each pixel of the bundle, one after the other."""
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
@@ -97,29 +101,6 @@ class ViewStatistics:
         return torch.where(several, square - variance / others, 0)
 
 
-def sample_source_views(
-    scene: SceneFeatures,
-    rays: Rays,
-    t: Float[Tensor, "batch ray sample"],
-    planes: DepthPlanes,
-    pad: float = 0.0,
-) -> SourceSamples:
-    """Project ray points into every source view and read features, colours and depth there.
-
-    Points up to ``pad`` pixels outside an image still count as seen; they read its border.
-    """
-    projected = project_to_sources(scene, rays, t, pad)
-    colors = read_maps(scene.images, projected)
-    return SourceSamples(
-        features=read_maps(scene.features, projected),
-        colors=colors,
-        pixel_colors=colors,
-        directions=relative_directions(rays, t, scene.cameras),
-        depth=depth_residuals(scene.prior, projected, planes),
-        valid=projected.valid,
-    )
-
-
 def sample_bundles(
     scene: SceneFeatures,
     rays: Rays,
@@ -128,9 +109,12 @@ def sample_bundles(
     planes: DepthPlanes,
     pad: float = 0.0,
 ) -> SourceSamples:
-    """Do what ``sample_source_views`` does for the middle of bundles, and read each pixel's colour.
+    """Project the samples of bundles into every source view and read what it shows there.
 
-    ``pixel_rays`` are the rays of the pixels, bundle by bundle; their points lie at the same depth.
+    ``rays`` are those of the bundles' middles: features and depth are read at their points. Colours
+    are read for every pixel: ``pixel_rays`` are the rays of the pixels, bundle by bundle, and their
+    points lie at the same depth. Points up to ``pad`` pixels outside an image still count as seen;
+    they read its border.
     """
     projected = project_to_sources(scene, rays, t, pad)
     count = pixel_rays.origins.shape[1] // t.shape[1]

@@ -40,7 +40,7 @@ class RadianceField(nn.Module):
         config: RadianceFieldConfig,
         feature_channels: int,
         context_channels: int,
-        num_pixels: int = 1,
+        num_pixels: int,
     ) -> None:
         """Build the field for so many channels of a feature map and of the volume's context.
 
@@ -62,14 +62,13 @@ class RadianceField(nn.Module):
             RayAttention(width, config.ray_heads) for _ in range(config.ray_layers)
         )
         self.density = nn.Linear(width, 1)
-        # Mostly empty space at the start, so that gradients reach the surface.
-        nn.init.constant_(self.density.bias, -4.0)
+        # A sample stands for a whole bin, of which there are few: half opaque at the start.
+        nn.init.zeros_(self.density.bias)
         self.blend_view = nn.Linear(narrow, narrow)
         self.blend_point = nn.Linear(width, narrow, bias=False)
         self.blend_score = nn.Linear(narrow, 1)
         self.regressed = mlp(width, narrow, 3 * num_pixels + 1)
-        composited = config.composited_channels
-        self.feature = nn.Linear(width + feature_channels, composited) if composited else None
+        self.feature = nn.Linear(width + feature_channels, config.composited_channels)
 
     def forward(
         self,
@@ -127,8 +126,6 @@ class RadianceField(nn.Module):
         of_views = weights[:, :-1, ..., None]
         blended = (of_views * samples.pixel_colors.float()).sum(1)
         colors = blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :-1])
-        if self.feature is None:
-            return colors, colors[..., :0]
         features = working_precision(samples.features)
         shown = (of_views.to(features.dtype) * features).sum(1)
         return colors, self.feature(torch.cat([points.to(shown.dtype), shown], -1)).float()

@@ -1,7 +1,7 @@
 """Samples along a ray: planes over the whole range, then bins by the planes' weights.
 
-Edges are fence posts as in ``models.volume_rendering``. Randomness is an argument; without a
-generator every function is deterministic.
+Edges are fence posts: ``t_edges`` holds n + 1 z-depths along a ray, everything per bin has n
+entries. Randomness is an argument; without a generator every function is deterministic.
 """
 
 from __future__ import annotations
@@ -39,13 +39,6 @@ class DepthPlanes:
         if self.lindisp:
             return 1 / (coordinates / far + (1 - coordinates) / near)
         return near + coordinates * (far - near)
-
-    def slopes(self, depths: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """Return how fast the coordinate grows with the depth."""
-        near, far = self._near_far(depths.ndim)
-        if self.lindisp:
-            return 1 / (depths.maximum(near / 10).square() * (1 / near - 1 / far))
-        return torch.ones_like(depths) / (far - near)
 
     def edges(self) -> Float[Tensor, "batch edge"]:
         """Return the ``count + 1`` borders of the bins."""
@@ -161,7 +154,7 @@ def _inverse(
     weights = (_spread(weights) if spread else weights).detach() + 1e-6
     pdf = (1 - floor) * weights / weights.sum(-1, keepdim=True) + floor / weights.shape[-1]
     cdf = torch.cat([torch.zeros_like(pdf[..., :1]), pdf.cumsum(-1)], -1)
-    return interpolate(quantiles, cdf, t_edges.detach())
+    return _interpolate(quantiles, cdf, t_edges.detach())
 
 
 def _spread(weights: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample"]:
@@ -171,7 +164,7 @@ def _spread(weights: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sa
     return (pairs[..., :-1] + pairs[..., 1:]) / 2
 
 
-def interpolate(
+def _interpolate(
     x: Float[Tensor, "*batch query"],
     knots: Float[Tensor, "*batch knot"],
     values: Float[Tensor, "*batch knot"],

@@ -4,7 +4,6 @@
 ``build_cost_volume``  in front of a target camera: where the surface may be
 ``render_window``      bundles of pixels -> second level of the volume -> samples -> projection ->
                        radiance field -> volume rendering -> decoder
-``render``             the same for single rays, of models without second level and decoder
 """
 
 from __future__ import annotations
@@ -26,19 +25,18 @@ from models.bundles import (
     render_bundles,
 )
 from models.config import ModelConfig
-from models.cost_volume import CELLS, FINE_CELLS, CostVolume, CostVolumeNet
+from models.cost_volume import CostVolume, CostVolumeNet
 from models.decoder import Decoder
 from models.depth_prior import SHRINK, build_depth_prior
-from models.depth_refinement import Surface, expected_surface, refine_depth_prior
+from models.depth_refinement import Surface, refine_depth_prior
 from models.encoder import FeaturePyramid, fill_missing_views
 from models.fine_volume import BIN_CHANNELS, FineVolumeNet
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, RayBins
-from models.single_rays import Rendering, render_rays
 from models.vggt.backbone import Backbone
 from models.window import Window, whole_window
-from utils.cameras import Cameras, pixel_grid
+from utils.cameras import Cameras
 
 CPU_RAYS = 2048
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
@@ -68,21 +66,14 @@ class VGGTNeRF(nn.Module):
         self.pyramid = FeaturePyramid(config.pyramid, backbone.token_channels, backbone.num_layers)
         self.volume = CostVolumeNet(config.volume, config.pyramid.coarse_channels)
         context, num_pixels = config.volume.volume_channels, config.rendering.bundle_size**2
-        if config.renders_windows:
-            context += BIN_CHANNELS
-        self.radiance_field = RadianceField(config.radiance_field, channels, context, num_pixels)
-        if config.renders_windows:
-            # A sample stands for a whole bin, of which there are few: half opaque at the start.
-            nn.init.zeros_(self.radiance_field.density.bias)
-        self.fine_volume = self.decoder = None
-        if config.volume.fine_planes:
-            groups = config.radiance_field.similarity_groups
-            self.fine_volume = FineVolumeNet(config.volume, channels, groups)
-        if widths := config.decoder.decoder_widths:
-            colors = 3 * num_pixels
-            inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
-            self.decoder = Decoder(widths, inputs, colors)
-        self._render_rays = render_rays
+        self.radiance_field = RadianceField(
+            config.radiance_field, channels, context + BIN_CHANNELS, num_pixels
+        )
+        groups = config.radiance_field.similarity_groups
+        self.fine_volume = FineVolumeNet(config.volume, channels, groups)
+        colors = 3 * num_pixels
+        inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
+        self.decoder = Decoder(config.decoder.decoder_widths, inputs, colors)
         self._render_bundles = render_bundles
 
     def compile_rendering(self) -> None:
@@ -90,12 +81,9 @@ class VGGTNeRF(nn.Module):
 
         Eagerly, most of the time goes into reading and writing intermediate tensors.
         """
-        self.volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
-        if self.fine_volume is not None:
-            self.fine_volume.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
-        if self.decoder is not None:
-            self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
-        self._render_rays = torch.compile(render_rays, dynamic=False)
+        for network in (self.volume, self.fine_volume):
+            network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
+        self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
         self._render_bundles = torch.compile(render_bundles, dynamic=False)
 
     def encode(
@@ -136,9 +124,6 @@ class VGGTNeRF(nn.Module):
         size: tuple[int, int],
     ) -> Surface:
         """Find what one camera ``(batch,)`` per scene sees, with the cost volume alone."""
-        if self.fine_volume is None:
-            volume = self.build_cost_volume(scene, cameras, near_far, size, FINE_CELLS)
-            return expected_surface(volume)
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         window = whole_window(size, SHRINK, len(near_far), near_far.device)
         depth, mass = self.find_bins(scene, volume, window)[-1].expected_surface()
@@ -150,30 +135,11 @@ class VGGTNeRF(nn.Module):
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
-        cells: int = CELLS,
     ) -> CostVolume:
         """Build the cost volume of one target camera ``(batch,)`` per scene. Once per image."""
         settings = self.config.rendering
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
-        return self.volume(scene, cameras, planes, size, settings.pad, cells)
-
-    def render(
-        self,
-        scene: SceneFeatures,
-        volume: CostVolume,
-        pixels: Float[Tensor, "batch ray 2"],
-        generator: torch.Generator | None = None,
-        with_coarse: bool = False,
-    ) -> Rendering:
-        """Render pixel positions of the target cameras.
-
-        A generator moves the samples at random. ``with_coarse`` also composites the volume's
-        planes, which training needs. Memory grows with the number of rays; see ``render_images``.
-        """
-        settings = self.config.rendering
-        return self._render_rays(
-            *(self.radiance_field, settings, scene, volume, pixels, generator, with_coarse)
-        )
+        return self.volume(scene, cameras, planes, size, settings.pad)
 
     def find_bins(
         self,
@@ -181,11 +147,9 @@ class VGGTNeRF(nn.Module):
         volume: CostVolume,
         window: Window,
         generator: torch.Generator | None = None,
-    ) -> tuple[RayBins, ...]:
-        """Return what each level of the cost volume says of a window's bundles, the finest last."""
-        if self.fine_volume is None:
-            return (volume.ray_bins(window.centers()),)
-        first = volume.ray_bins(window.centers(), with_features=False)
+    ) -> tuple[RayBins, RayBins]:
+        """Return what each level of the cost volume says of a window's bundles."""
+        first = volume.ray_bins(window.centers())
         settings = self.config.rendering
         return first, self.fine_volume(scene, volume, first, window, settings, generator)
 
@@ -219,11 +183,9 @@ class VGGTNeRF(nn.Module):
                 )
             )
         bundles = join_bundles(parts)
-        rgb = window.to_image(bundles.composite.rgb)
-        if self.decoder is not None:
-            correction = self.decoder(decoder_maps(bundles, window, planes)).float()
-            rgb = rgb + window.to_image(correction.flatten(2).transpose(1, 2))
-        return WindowRendering(rgb, bundles, levels, rays.centers)
+        correction = self.decoder(decoder_maps(bundles, window, planes)).float()
+        corrected = bundles.composite.rgb + correction.flatten(2).transpose(1, 2)
+        return WindowRendering(window.to_image(corrected), bundles, levels, rays.centers)
 
     @torch.no_grad()
     def render_images(
@@ -235,31 +197,18 @@ class VGGTNeRF(nn.Module):
         chunk: int = 8192,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
-        """Render one image per scene, ``chunk`` rays at a time: on a CPU at most ``CPU_RAYS``.
+        """Render one image per scene, at most ``chunk`` pixels at a time.
 
-        An exception that ``before_chunk`` raises cancels the image.
+        On a CPU it is at most ``CPU_RAYS`` bundles. An exception that ``before_chunk`` raises
+        cancels the image.
         """
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         side = self.config.rendering.bundle_size
         if near_far.device.type == "cpu":
             chunk = min(chunk, CPU_RAYS * side**2)
-        if self.config.renders_windows:
-            window = whole_window(size, side, len(near_far), near_far.device)
-            rendering = self.render_window(scene, volume, window, None, chunk, before_chunk)
-            return _whole_images(rendering, window, size)
-        pixels = pixel_grid(*size, near_far.device)
-        parts = []
-        for part in pixels.split(chunk):
-            if before_chunk:
-                before_chunk()
-            rays = part.expand(len(near_far), -1, -1)
-            parts.append(self.render(scene, volume, rays).fine)
-        rgb = torch.cat([part.rgb for part in parts], 1).transpose(1, 2)
-        return RenderedImages(
-            rgb=rgb.unflatten(-1, size),
-            depth=torch.cat([part.depth for part in parts], 1).unflatten(-1, size),
-            opacity=torch.cat([part.opacity for part in parts], 1).unflatten(-1, size),
-        )
+        window = whole_window(size, side, len(near_far), near_far.device)
+        rendering = self.render_window(scene, volume, window, None, chunk, before_chunk)
+        return _whole_images(rendering, window, size)
 
 
 def _whole_images(

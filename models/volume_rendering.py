@@ -1,8 +1,7 @@
-"""Volume rendering as pure functions: densities -> optical depths -> weights -> composite.
+"""Volume rendering as pure functions: optical depths -> alphas -> weights -> composite.
 
-Samples are fence posts: ``t_edges`` holds n + 1 z-depths along a ray, everything per bin has n
-entries. The quadrature is that of Max (1995), in NeRF (Mildenhall et al. 2020) equation 3, with
-the true metric width of each bin.
+The quadrature is that of Max (1995), in NeRF (Mildenhall et al. 2020) equation 3. The optical depth
+of a bin, density times width, is what the radiance field returns.
 """
 
 from __future__ import annotations
@@ -30,15 +29,6 @@ class Composite:
     """Contribution of each bin; sums to the opacity."""
 
 
-def optical_depths(
-    densities: Float[Tensor, "*batch ray sample"],
-    t_edges: Float[Tensor, "*batch ray edge"],
-    directions: Float[Tensor, "*batch ray 3"],
-) -> Float[Tensor, "*batch ray sample"]:
-    """Return sigma times the metric bin width: z-extent of the bin times the direction's length."""
-    return densities * t_edges.diff(dim=-1) * directions.norm(dim=-1)[..., None]
-
-
 def alphas(depths: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample"]:
     """Return 1 - exp(-optical depth), accurate for thin bins too."""
     return -torch.expm1(-depths)
@@ -48,22 +38,6 @@ def transmittance(depths: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*bat
     """Return the share of light that reaches each bin, accumulated in log space."""
     before = torch.cat([torch.zeros_like(depths[..., :1]), depths[..., :-1]], -1).cumsum(-1)
     return torch.exp(-before)
-
-
-def composite(
-    densities: Float[Tensor, "*batch ray sample"],
-    colors: Float[Tensor, "*batch ray sample 3"],
-    t_edges: Float[Tensor, "*batch ray edge"],
-    directions: Float[Tensor, "*batch ray 3"],
-    far: Float[Tensor, "*batch #ray"],
-    background: float = 0.0,
-) -> Composite:
-    """Render rays front to back over a grey background at depth ``far``."""
-    depths = optical_depths(densities, t_edges, directions)
-    middles = (t_edges[..., 1:] + t_edges[..., :-1]) / 2
-    return composite_weights(
-        alphas(depths) * transmittance(depths), colors, middles, far, background
-    )
 
 
 def composite_weights(

@@ -97,10 +97,10 @@ class GradientGuard(Callback):
 
 
 class Throughput(Callback):
-    """Log rays per second over the last steps, all devices together, and the peak memory."""
+    """Log pixels per second over the last steps, all devices together, and the peak memory."""
 
-    def __init__(self, rays_per_step: int) -> None:
-        self.rays_per_step = rays_per_step
+    def __init__(self, pixels_per_step: int) -> None:
+        self.pixels_per_step = pixels_per_step
         self._started, self._steps = 0.0, 0
 
     def on_train_batch_start(self, *args: object, **kwargs: object) -> None:
@@ -115,8 +115,8 @@ class Throughput(Callback):
         self._steps += 1
         if self._steps == _WINDOW:
             seconds = time.perf_counter() - self._started
-            rate = self.rays_per_step * trainer.world_size * self._steps / seconds
-            pl_module.log("rays/s", rate, prog_bar=True, rank_zero_only=True)
+            rate = self.pixels_per_step * trainer.world_size * self._steps / seconds
+            pl_module.log("pixels/s", rate, prog_bar=True, rank_zero_only=True)
             pl_module.log("train/seconds_per_step", seconds / self._steps, rank_zero_only=True)
             if pl_module.device.type == "cuda":
                 peak = torch.cuda.max_memory_allocated(pl_module.device) / 2**30

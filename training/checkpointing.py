@@ -87,8 +87,7 @@ class SceneCheckpointIO(AtomicCheckpointIO):
             "global_step": step,
             "epoch": 0,
             "pytorch-lightning_version": version("pytorch-lightning"),
-            # Files of early versions have none.
-            "average": progress.get("average"),
+            "average": progress["average"],
             "bad_steps": progress["bad_steps"],
             "log": log,
         }

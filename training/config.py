@@ -42,7 +42,7 @@ class RunConfig(Settings):
     save_every: Count = 500
     """steps between writes of last.ckpt"""
     val_chunk: Count = 8192
-    """rays in one go when whole images are rendered; bounds the memory"""
+    """pixels in one go when whole images are rendered; bounds the memory"""
     device: Device = "auto"
     """where to run; auto: on GPUs if there are some"""
     devices: str = "auto"
@@ -66,7 +66,7 @@ class OptimizerConfig(Settings):
     """AdamW with a linear warm-up and a cosine decay."""
 
     batch_size: Count = 2048
-    """rays per step on each device, or pixels of models with bundles; the targets share them"""
+    """pixels per step on each device, which the targets share: of each a window, about square"""
     lrate: Positive = 5e-4
     """learning rate after the warm-up"""
     warmup_steps: Count = 500
@@ -76,31 +76,21 @@ class OptimizerConfig(Settings):
 
 
 @dataclass(frozen=True)
-class RayBatchConfig(Settings):
-    """Which pixels of the targets a step renders."""
-
-    patch_size: Annotated[int, Within(2)] = 16
-    """side, in pixels, of the square patches that some of the rays form; not with bundles"""
-    patch_share: Share = 0.5
-    """share of the rays that form patches; the others are single pixels; not with bundles"""
-
-
-@dataclass(frozen=True)
 class LossConfig(Settings):
     """Weights of the loss terms."""
 
     coarse_weight: NonNegative = 0.2
-    """weight of the coarse volume's colour error, relative to the fine pass"""
-    depth_weight: NonNegative = 0.05
-    """weight of the fine pass's depth error, in units of the depth range, where there is depth"""
-    planes_weight: Annotated[NonNegative, Alias(("plane_weight",))] = 0.01
-    """weight of the cross-entropy of the coarse volume's planes with the true depth"""
-    ssim_weight: NonNegative = 0.02
-    """weight of the patches' dissimilarity, (1 - SSIM) / 2"""
+    """weight of the cost volume's colour error, relative to the decoder's"""
+    depth_weight: NonNegative = 0.02
+    """weight of the rendered depth's error, in units of the depth range, where there is depth"""
+    planes_weight: Annotated[NonNegative, Alias(("plane_weight",))] = 0.02
+    """weight of the cross-entropy of the cost volume's bins with the true depth"""
+    ssim_weight: NonNegative = 0.05
+    """weight of the windows' dissimilarity, (1 - SSIM) / 2"""
     lpips_weight: NonNegative = 0.0
-    """weight of the patches' LPIPS; needs VGG-16's weights on the machine"""
+    """weight of the windows' LPIPS; needs VGG-16's weights on the machine"""
     composited_weight: NonNegative = 0.5
-    """weight of the composited colours' error beside the decoder's, for models with a decoder"""
+    """weight of the composited colours' error, relative to the decoder's"""
     source_planes_weight: NonNegative = 0.0
     """as planes_weight, for the volumes that find the depth of the sources"""
 
@@ -127,7 +117,6 @@ class GeneralTrainingConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
@@ -139,10 +128,10 @@ class GeneralTrainingConfig:
     }
 
     def __post_init__(self) -> None:
-        """Check that rays can be shared evenly."""
+        """Check that pixels can be shared evenly."""
         if self.optimizer.batch_size % (self.data.scenes_per_batch * self.data.num_targets):
             raise ValueError(
-                f"batch_size={self.optimizer.batch_size} rays cannot be shared evenly by "
+                f"batch_size={self.optimizer.batch_size} pixels cannot be shared evenly by "
                 f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
             )
 
@@ -162,7 +151,7 @@ class SceneRunConfig(Settings):
     vggt_path: str | None = None
     """folder of the backbone, where it is not at the place that init_ckpt remembers"""
     N_planes: int | None = None
-    """depth planes of the coarse volume; as init_ckpt has it unless given"""
+    """depth planes of the cost volume; as init_ckpt has it unless given"""
     N_samples: int | None = None
     """samples on each ray; as init_ckpt has it unless given"""
     seed: int = 0
@@ -172,7 +161,7 @@ class SceneRunConfig(Settings):
     save_every: Count = 2000
     """steps between writes of latest.tar; it is also written at the end"""
     chunk: Count = 16384
-    """rays in one go when whole images are rendered; bounds the memory"""
+    """pixels in one go when whole images are rendered; bounds the memory"""
     device: Device = "auto"
     """where to run; auto: on a GPU if there is one"""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
@@ -186,9 +175,9 @@ class SceneOptimizerConfig(Settings):
     num_steps: Count = 4000
     """steps of the whole run"""
     batch_size: Count = 8192
-    """rays of a step, or pixels of models with bundles"""
+    """pixels of a step"""
     targets_per_step: Count = 2
-    """training views that the rays of a step are from"""
+    """training views that share the pixels of a step: of each a window, about square"""
     step_sources: NonNegativeInt = 0
     """views that a step renders a training view from, at most n_views; 0: n_views"""
     spare_sources: NonNegativeInt = 2
@@ -204,15 +193,14 @@ class SceneOptimizerConfig(Settings):
     warmup_steps: NonNegativeInt = 50
     """steps over which the learning rates rise from 0"""
     guide_weight: NonNegative = 0.001
-    """weight of the cross-entropy between the planes that rays are sampled at and the weights of
-    the rendering"""
+    """weight of the cross-entropy of the cost volume's bins with the weights of the rendering"""
 
     def __post_init__(self) -> None:
-        """Check that every target has a ray."""
+        """Check that every target has a pixel."""
         super().__post_init__()
         if self.batch_size < self.targets_per_step:
             raise ValueError(
-                f"batch_size={self.batch_size} rays are fewer than "
+                f"batch_size={self.batch_size} pixels are fewer than "
                 f"targets_per_step={self.targets_per_step}"
             )
 
@@ -227,7 +215,6 @@ class FineTuningConfig:
     run: SceneRunConfig = field(default_factory=SceneRunConfig)
     data: DataChoice = field(default_factory=DataChoice)
     optimizer: SceneOptimizerConfig = field(default_factory=SceneOptimizerConfig)
-    rays: RayBatchConfig = field(default_factory=RayBatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {

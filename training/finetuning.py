@@ -77,7 +77,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
         callbacks=[GradientGuard(remedy=_REMEDY), log],
         plugins=[SceneCheckpointIO(header)],
     )
-    # A step draws its own rays: there are no batches to load.
+    # A step draws its own windows: there are no batches to load.
     trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
     scene.to(device)
     kept, verdict = log.finish(trainer, module)

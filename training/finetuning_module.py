@@ -11,13 +11,9 @@ from torch import Tensor
 
 from datasets.views import Views
 from evaluation.scores import find_perceptual_distance
-from models.projection import SceneFeatures
-from models.ray_sampling import DepthPlanes
 from models.scene_model import SceneModel
 from training.config import FineTuningConfig
-from training.losses import proposal_loss, rendering_losses
 from training.optimization import AveragedWeights, warmup_cosine
-from training.ray_batches import draw_target_rays, render_targets
 from training.windows import level_guidance, render_drawn_window, window_losses
 from utils.devices import generator_for
 
@@ -51,7 +47,7 @@ class FineTuningModule(pl.LightningModule):
         scene.requires_grad_(False)
         model = scene.model
         trained = (model.radiance_field, model.volume, model.fine_volume, model.decoder)
-        networks = [p for network in trained if network is not None for p in network.parameters()]
+        networks = [p for network in trained for p in network.parameters()]
         maps = [scene.fine, scene.coarse]
         for parameter in (*networks, *maps):
             parameter.requires_grad_(True)
@@ -72,7 +68,7 @@ class FineTuningModule(pl.LightningModule):
                 self.scene.refine_depth_prior()
 
     def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
-        """Render random rays of some training views from others, and compare.
+        """Render random windows of some training views from others, and compare.
 
         Never waits for the device.
         """
@@ -81,50 +77,27 @@ class FineTuningModule(pl.LightningModule):
         count = min(config.optimizer.targets_per_step, len(self.sources))
         order = torch.rand(len(self.sources), generator=generator, device=self.device)
         order = order.argsort()[:count]
-        images = scene.images.index_select(0, order)[:, None]
+        images = scene.images.index_select(0, order)
         targets = Views(
             images=images,
-            cameras=scene.cameras[order[:, None]],
-            depths=torch.zeros_like(images[:, :, 0]),
-            masks=self.masks.index_select(0, order)[:, None],
+            cameras=scene.cameras[order],
+            depths=torch.zeros_like(images[:, 0]),
+            masks=self.masks.index_select(0, order),
         )
         near_far = scene.near_far.expand(count, 2)
         candidates = self.sources.index_select(0, order)
         features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
-        compare = self._window_losses if scene.model.config.renders_windows else self._ray_losses
-        loss, squared_error = compare(features, targets, near_far, generator)
-        return {"loss": loss, "squared_error": squared_error.detach()}
-
-    def _ray_losses(
-        self, features: SceneFeatures, targets: Views, near_far: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the mean squared error of single rays."""
-        config, model = self.config, self.scene.model
-        rays_per_target = config.optimizer.batch_size // len(near_far)
-        drawn = draw_target_rays(targets, rays_per_target, config.rays, generator)
-        rendering = render_targets(model, features, targets, near_far, drawn, generator)
-        settings = model.config.rendering
-        losses = rendering_losses(
-            rendering, drawn, near_far, config.loss, settings.lindisp, self.perceptual
-        )
-        planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
-        proposal = proposal_loss(rendering, planes, drawn.valid, config.optimizer.guide_weight)
-        return losses["total"] + proposal, losses["fine"]
-
-    def _window_losses(
-        self, features: SceneFeatures, targets: Views, near_far: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the mean squared error of windows."""
-        config, pixels = self.config, self.config.optimizer.batch_size // len(near_far)
+        pixels = config.optimizer.batch_size // count
         rendering, truth = render_drawn_window(
-            self.scene.model, features, targets[:, 0], near_far, pixels, generator
+            scene.model, features, targets, near_far, pixels, generator
         )
-        background = self.scene.model.config.rendering.background
+        background = scene.model.config.rendering.background
         losses = window_losses(
             features, rendering, truth, near_far, config.loss, self.perceptual, background
         )
         guidance = level_guidance(rendering, truth.bundle_valid)
-        return losses["total"] + config.optimizer.guide_weight * guidance, losses["fine"]
+        loss = losses["total"] + config.optimizer.guide_weight * guidance
+        return {"loss": loss, "squared_error": losses["fine"].detach()}
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, scheduled per step."""
@@ -149,10 +122,7 @@ class FineTuningModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the trained weights; the scene has been built from the averaged ones."""
         self.strict_loading = False
-        if checkpoint["average"] is None:
-            self.average.restart()
-        else:
-            self.average.restore(checkpoint["average"])
+        self.average.restore(checkpoint["average"])
 
 
 def draw_sources(

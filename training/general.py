@@ -15,13 +15,14 @@ from torch import Tensor
 
 from datasets.data_module import SceneDataModule
 from datasets.procedural_data import ProceduralDataModule
-from datasets.views import Sample, Views
+from datasets.views import Sample
 from evaluation.scores import find_perceptual_distance, mean_depth_error, psnr, psnr_from_mse
 from models.checkpoint import Checkpoint, general_content, read_checkpoint
 from models.depth_prior import SHRINK
 from models.projection import SceneFeatures
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
+from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
 from training.callbacks import GradientGuard, Throughput, ValidationPictures
 from training.checkpointing import (
     AtomicCheckpointIO,
@@ -30,15 +31,7 @@ from training.checkpointing import (
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
-from training.losses import rendering_losses
 from training.optimization import build_optimizer
-from training.ray_batches import (
-    draw_target_rays,
-    draw_view_mask,
-    perturb_cameras,
-    render_targets,
-    vary_exposure,
-)
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
 from utils.devices import choose_precision, generator_for
@@ -154,41 +147,33 @@ class GeneralModule(pl.LightningModule):
         """Sum and count of the known depth errors of this validation, on this rank."""
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
-        """Render random rays of the targets and compare."""
+        """Render a random window of every target and compare."""
         config, seed = self.config, self.config.run.seed
         generator = generator_for(self.device, seed, self.global_step, self.global_rank)
         batch = vary_exposure(batch, generator)
         batch = perturb_cameras(batch, config.augmentation.camera_noise, generator)
-        compare = self._window_losses if self.model.config.renders_windows else self._ray_losses
-        scene, losses = compare(batch, generator)
+        scene, losses = self._losses(batch, generator)
         self.log("train/loss", losses["total"], prog_bar=True)
         self.log("train/PSNR", psnr_from_mse(losses["fine"].detach()), prog_bar=True)
         self.log("train/coarse_PSNR", psnr_from_mse(losses["coarse"].detach()))
         names = {"depth": "depth_error", "planes": "plane_entropy", "ssim": "dissimilarity"}
         self.log_dict({f"train/{name}": losses[term] for term, name in names.items()})
-        if "composited" in losses:
-            self.log("train/composited_PSNR", psnr_from_mse(losses["composited"].detach()))
-            self.log("train/source_entropy", losses["source_planes"])
+        self.log("train/composited_PSNR", psnr_from_mse(losses["composited"].detach()))
+        self.log("train/source_entropy", losses["source_planes"])
         self.log("train/prior_confidence", scene.prior.depth_and_confidence()[:, :, 1].mean())
         return losses["total"]
 
-    def _ray_losses(
-        self, batch: Sample, generator: torch.Generator
-    ) -> tuple[SceneFeatures, dict[str, Tensor]]:
-        config, targets, near_far = self.config, batch.targets, batch.near_far
-        drawn = draw_target_rays(targets, self._pixels(targets), config.rays, generator)
-        scene = self._encode(batch, generator)
-        rendering = render_targets(self.model, scene, targets, near_far, drawn, generator)
-        lindisp = self.model.config.rendering.lindisp
-        losses = rendering_losses(rendering, drawn, near_far, config.loss, lindisp, self.perceptual)
-        return scene, losses
-
-    def _window_losses(
+    def _losses(
         self, batch: Sample, generator: torch.Generator
     ) -> tuple[SceneFeatures, dict[str, Tensor]]:
         """Return means over the targets of a scene."""
         config, near_far, parts = self.config.loss, batch.near_far, []
-        scene, pixels = self._encode(batch, generator, refine=False), self._pixels(batch.targets)
+        view_mask = draw_view_mask(
+            batch.sources, self.config.augmentation.source_dropout, generator
+        )
+        scene = self.model.encode(batch.sources, near_far, view_mask, refine=False)
+        # A target's share of the pixels of a step.
+        pixels = self.config.optimizer.batch_size // batch.targets.masks[..., 0, 0].numel()
         of_sources = torch.zeros((), device=self.device)
         if config.source_planes_weight:
             source = batch.sources[:, self.global_step % batch.sources.images.shape[1]]
@@ -206,17 +191,6 @@ class GeneralModule(pl.LightningModule):
         means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         total = means["total"] + config.source_planes_weight * of_sources
         return scene, {**means, "source_planes": of_sources, "total": total}
-
-    def _encode(
-        self, batch: Sample, generator: torch.Generator, refine: bool = True
-    ) -> SceneFeatures:
-        dropout = self.config.augmentation.source_dropout
-        view_mask = draw_view_mask(batch.sources, dropout, generator)
-        return self.model.encode(batch.sources, batch.near_far, view_mask, refine)
-
-    def _pixels(self, targets: Views) -> int:
-        """Return a target's share of the pixels of a step."""
-        return self.config.optimizer.batch_size // targets.masks[..., 0, 0].numel()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the depth errors of the last validation."""

@@ -1,4 +1,4 @@
-"""Training of models that render windows: random windows of the targets, and their losses."""
+"""What a step trains on: random windows of the targets, and their losses."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def window_losses(
 
 
 def relative_error(
-    squared: Float[Tensor, "batch *pixel"], mask: Bool[Tensor, "batch *pixel"]
+    squared: Float[Tensor, "batch ..."], mask: Bool[Tensor, "batch ..."]
 ) -> Float[Tensor, ""]:
     """Return the mean over windows of ``s log(1 + e / s)``, e the mean of squared errors in a mask.
 

@@ -123,6 +123,8 @@ RETIRED: Mapping[str, tuple[object, ...]] = {
         "feature_channels coarse_channels pyramid_width volume_channels volume_widths "
         "volume_groups field_width view_width similarity_groups ray_layers ray_heads fade"
     ),
+    # Single rays and patches of pixels, as training drew them.
+    **_retired("patch_size patch_share"),
     # Training of the small backbone; procedural scenes, whose generator is another now.
     **_retired(
         "compile_blocks strategy val_difficulty val_batch attention_blocks archetypes march_steps "

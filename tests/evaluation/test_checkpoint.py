@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from models.checkpoint import read_checkpoint
+from models.checkpoint import load_finetuned, read_checkpoint
 from models.config import BackboneConfig, ModelConfig
 from utils.config import settings_from_plain
 from utils.errors import UserError
@@ -74,3 +74,19 @@ def test_other_kinds_of_file(tmp_path, content):
     save_atomically(content, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="not a checkpoint of general training"):
         read_checkpoint(str(tmp_path / "other.ckpt"))
+
+
+@pytest.mark.parametrize("kind", ["general", "scene"])
+def test_weights_of_an_earlier_architecture(tmp_path, kind):
+    """Whatever their settings were."""
+    weights, path = {"model.radiance_field.density.bias": torch.zeros(1)}, tmp_path / "old.file"
+    settings = {"model": {"rendering": {"wormholes": 3}}, "backbone": {}}
+    header = {"settings": settings, "backbone_fingerprint": "0123"}
+    if kind == "general":
+        save_atomically({"vggt_nerf": header, "state_dict": weights}, path)
+        read = read_checkpoint
+    else:
+        save_atomically({"vggt_nerf_scene": header, "state": weights, "training": {}}, path)
+        read = load_finetuned
+    with pytest.raises(UserError, match="old.file: is of an earlier architecture"):
+        read(str(path))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.cost_volume import FINE_CELLS, CostVolume, UNet3D, pool_residuals, volume_grid
+from models.cost_volume import CostVolume, UNet3D, pool_residuals, volume_grid
 from models.projection import DepthResiduals
 from models.ray_sampling import DepthPlanes
 
@@ -10,17 +10,17 @@ SIZE = (33, 40)
 
 
 @pytest.mark.parametrize(
-    ("size", "grid", "fine_grid"),
+    ("size", "grid"),
     [
-        ((33, 40), (9, 10), (9, 10)),
-        ((240, 320), (60, 80), (60, 80)),
-        ((300, 400), (60, 80), (75, 100)),
-        ((640, 960), (80, 120), (160, 240)),
-        ((800, 1200), (100, 150), (160, 240)),
+        ((33, 40), (9, 10)),
+        ((240, 320), (60, 80)),
+        ((300, 400), (60, 80)),
+        ((640, 960), (80, 120)),
+        ((800, 1200), (100, 150)),
     ],
 )
-def test_grids_have_cells_of_four_to_eight_pixels_and_fine_ones_up_to_240(size, grid, fine_grid):
-    assert (volume_grid(size), volume_grid(size, FINE_CELLS)) == (grid, fine_grid)
+def test_grids_have_cells_of_four_to_eight_pixels(size, grid):
+    assert volume_grid(size) == grid
 
 
 @torch.no_grad()

@@ -3,9 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.cost_volume import FINE_CELLS, CostVolume, volume_grid
-from models.depth_refinement import expected_surface, refine_depth_prior
-from models.ray_sampling import DepthPlanes
+from models.depth_refinement import refine_depth_prior
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
@@ -22,19 +20,6 @@ def unrefined(tiny_model, make_views):
     return lambda count: tiny_model.encode(make_views(1, count), NEAR_FAR, refine=False)
 
 
-def test_a_surface_lies_at_the_mass_around_the_likeliest_plane(camera):
-    weights = torch.zeros(1, 8, 1, 2)
-    # The first ray: half-way between planes 2 and 3, and a fainter surface far behind, which the
-    # depth must not be drawn to. The second sees next to nothing.
-    weights[0, 2, 0, 0] = weights[0, 3, 0, 0] = 0.35
-    weights[0, 7, 0, 0] = 0.3
-    weights[0, 5, 0, 1] = 0.01
-    planes, features = DepthPlanes(NEAR_FAR, 8), torch.zeros(1, 1, 8, 1, 2)
-    depth, mass = expected_surface(CostVolume(camera, SIZE, planes, weights, features))
-    torch.testing.assert_close(depth, torch.tensor([[[2.0 + 4 * 3 / 8, 2.0 + 4 * 5.5 / 8]]]))
-    torch.testing.assert_close(mass, torch.tensor([[[0.7, 0.01]]]))
-
-
 @torch.no_grad()
 def test_the_refined_prior_is_what_the_sources_see(find, unrefined, encoded):
     scene = unrefined(3)
@@ -45,14 +30,6 @@ def test_the_refined_prior_is_what_the_sources_see(find, unrefined, encoded):
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
     torch.testing.assert_close(encoded.prior.depth, prior.depth)
     torch.testing.assert_close(encoded.prior.confidence, prior.confidence)
-
-
-def test_volumes_of_sources_are_finer_than_those_of_targets(tiny_model, make_views):
-    size = (40, 400)
-    scene = tiny_model.encode(make_views(1, 2, size), NEAR_FAR)
-    assert scene.prior.depth.shape[2:] == volume_grid(size, FINE_CELLS) == (10, 100)
-    volume = tiny_model.build_cost_volume(scene, scene.cameras[:, 0], NEAR_FAR, size)
-    assert volume.weights.shape[2:] == volume_grid(size) == (8, 80)
 
 
 @pytest.mark.parametrize(("views", "reliability"), [(2, 1.0), (1, 0.25)])

@@ -9,7 +9,8 @@ from datasets.views import Views
 from models.encoder import fill_missing_views
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
-from utils.cameras import Cameras, pixel_grid
+from models.window import whole_window
+from utils.cameras import Cameras
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [2.0, 7.0]])
 PRESENT = torch.tensor([[True, False, True, True], [True, True, False, False]])
@@ -27,16 +28,16 @@ def render(model, views, near_far=NEAR_FAR, view_mask=None):
     scene = model.encode(views, near_far, view_mask)
     cameras = views.cameras[:, 0]
     target = model.build_cost_volume(scene, cameras, near_far, SIZE)
-    pixels = pixel_grid(*SIZE, torch.device("cpu"))[::7].expand(len(near_far), -1, -1)
-    return model.render(scene, target, pixels, with_coarse=True)
+    return model.render_window(scene, target, window(len(near_far)))
+
+
+def window(count):
+    return whole_window(SIZE, 2, count, torch.device("cpu"))
 
 
 def parts(rendering):
-    return [
-        value
-        for composite in (rendering.fine, rendering.coarse)
-        for value in (composite.rgb, composite.depth, composite.opacity, composite.weights)
-    ]
+    levels = [level.weights for level in rendering.levels]
+    return [rendering.rgb, *levels, *vars(rendering.bundles.composite).values()]
 
 
 def test_what_lies_in_the_place_of_an_absent_view_has_no_influence(tiny_model, make_views):
@@ -54,7 +55,7 @@ def test_what_lies_in_the_place_of_an_absent_view_has_no_influence(tiny_model, m
         assert torch.equal(one, other)
     everyone, plain = render(tiny_model, views, view_mask=PRESENT | True), render(tiny_model, views)
     torch.testing.assert_close(parts(everyone), parts(plain), atol=1e-6, rtol=1e-6)
-    assert not torch.equal(plain.fine.rgb, ours.fine.rgb)
+    assert not torch.equal(plain.rgb, ours.rgb)
 
 
 def test_without_a_backbone_an_absent_view_is_no_view_at_all(model_without_backbone, make_views):
@@ -82,7 +83,6 @@ def test_no_gradient_reaches_an_absent_view(tiny_model, make_views):
     images = views.images.clone().requires_grad_()
     scene = tiny_model.encode(replace(views, images=images), NEAR_FAR, PRESENT)
     target = tiny_model.build_cost_volume(scene, views.cameras[:, 0], NEAR_FAR, SIZE)
-    pixels = pixel_grid(*SIZE, torch.device("cpu"))[::37].expand(2, -1, -1)
-    tiny_model.render(scene, target, pixels).fine.rgb.sum().backward()
+    tiny_model.render_window(scene, target, window(2)).rgb.sum().backward()
     assert images.grad is not None and images.grad[PRESENT].abs().sum() > 0
     assert images.grad[~PRESENT].abs().sum() == 0

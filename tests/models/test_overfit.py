@@ -8,19 +8,18 @@ from datasets.protocols import scene_tasks
 from datasets.views import collate_samples
 from evaluation.scores import psnr
 from models.vggt_nerf import VGGTNeRF
-from training.config import LossConfig, RayBatchConfig
-from training.losses import rendering_losses
-from training.ray_batches import draw_target_rays, render_targets
+from training.config import LossConfig
+from training.windows import render_drawn_window, window_losses
 
 
 def learn(model, sample, steps, loss):
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
-        drawn = draw_target_rays(sample.targets, 512, RayBatchConfig(8, 0.5), generator)
-        scene = model.encode(sample.sources, sample.near_far)
-        out = render_targets(model, scene, sample.targets, sample.near_far, drawn, generator)
-        losses = rendering_losses(out, drawn, sample.near_far, loss)
+        scene, near_far = model.encode(sample.sources, sample.near_far), sample.near_far
+        targets = sample.targets[:, 0]
+        drawn = render_drawn_window(model, scene, targets, near_far, 2048, generator)
+        losses = window_losses(scene, *drawn, near_far, loss)
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()

@@ -8,7 +8,7 @@ from models.projection import (
     depth_residuals,
     project_to_sources,
     relative_directions,
-    sample_source_views,
+    sample_bundles,
 )
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras, Rays, project
@@ -21,6 +21,11 @@ def one_ray(point, origin=(0.0, 0.0, -4.0)):
     """A ray from the origin to a point, with t = 1 at the point."""
     start = torch.tensor(origin).reshape(1, 1, 3)
     return Rays(start, torch.tensor(point).reshape(1, 1, 3) - start), torch.ones(1, 1, 1)
+
+
+def sample(scene, rays, t, pad=0.0):
+    """Sample bundles of a single pixel."""
+    return sample_bundles(scene, rays, rays, t, PLANES, pad)
 
 
 def scene_of(cameras, height=32, width=40):
@@ -40,7 +45,7 @@ def scene_of(cameras, height=32, width=40):
 def test_reads_the_colour_at_the_projected_pixel(make_cameras):
     rays, t = one_ray((0.2, -0.1, 0.0))
     scene = scene_of(make_cameras(1))
-    seen = sample_source_views(scene, rays, t, PLANES)
+    seen = sample(scene, rays, t)
     # u = 40 * 0.2 / 4 + 20 = 22, v = 40 * -0.1 / 4 + 16 = 15.
     torch.testing.assert_close(
         seen.colors.flatten(), torch.tensor([22 / 40, 15 / 32, 0.0]), atol=1e-5, rtol=0
@@ -48,7 +53,7 @@ def test_reads_the_colour_at_the_projected_pixel(make_cameras):
     assert seen.valid.all()
     # Feature maps of any size cover the same field of view.
     low = torch.nn.functional.avg_pool2d(scene.images[0], 4)[None]
-    seen = sample_source_views(replace(scene, features=low), rays, t, PLANES)
+    seen = sample(replace(scene, features=low), rays, t)
     torch.testing.assert_close(seen.features, seen.colors, atol=1e-5, rtol=0)
 
 
@@ -62,7 +67,7 @@ def test_points_behind_or_outside_are_invalid_and_finite(make_cameras):
     scene = scene_of(make_cameras(2))
     for point in [(0.0, 0.0, -9.0), (0.0, 0.0, -4.0), (30.0, 0.0, 0.0), (0.0, -30.0, 0.0)]:
         rays, t = one_ray(point, origin=(0.0, 0.0, -12.0))
-        seen = sample_source_views(scene, rays, t, PLANES)
+        seen = sample(scene, rays, t)
         assert not seen.valid.any(), point
         assert seen.features.isfinite().all() and seen.directions.isfinite().all()
 
@@ -71,8 +76,8 @@ def test_pad_widens_what_counts_as_seen(make_cameras):
     # u = 40 * 2.2 / 4 + 20 = 42: two pixels to the right of a 40 pixel wide image.
     rays, t = one_ray((2.2, 0.0, 0.0))
     scene = scene_of(make_cameras(1))
-    assert not sample_source_views(scene, rays, t, PLANES, pad=1.5).valid.any()
-    seen = sample_source_views(scene, rays, t, PLANES, pad=2.5)
+    assert not sample(scene, rays, t, pad=1.5).valid.any()
+    seen = sample(scene, rays, t, pad=2.5)
     assert seen.valid.all()
     torch.testing.assert_close(float(seen.colors[..., 0]), 39.5 / 40)
 
@@ -115,20 +120,16 @@ def test_relative_directions_by_their_definition(make_cameras):
 
 def test_relative_direction_vanishes_when_target_is_the_source(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
-    directions = sample_source_views(
-        scene_of(make_cameras(1)), rays, t, PLANES
-    ).directions.flatten()
+    directions = sample(scene_of(make_cameras(1)), rays, t).directions.flatten()
     torch.testing.assert_close(float(directions[3]), 1.0)
 
 
 def test_half_precision_maps_are_read_at_exact_positions(make_cameras):
     rays, t = one_ray((0.3, 0.2, 0.0))
     scene = scene_of(make_cameras(2), 320, 400)
-    plain = sample_source_views(scene, rays, t, PLANES)
+    plain = sample(scene, rays, t)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = sample_source_views(
-            replace(scene, features=scene.features.bfloat16()), rays, t, PLANES
-        )
+        mixed = sample(replace(scene, features=scene.features.bfloat16()), rays, t)
     torch.testing.assert_close(plain.colors, mixed.colors)
     # Values are rounded to one in 256; a position in bfloat16 would be off by more than a pixel.
     torch.testing.assert_close(plain.features, mixed.features, atol=1e-3, rtol=0)

@@ -20,14 +20,10 @@ def test_planes_divide_the_range_evenly_in_depth_or_its_inverse():
 
 
 @pytest.mark.parametrize("lindisp", [False, True])
-def test_coordinates_invert_depths_and_slopes_are_their_derivative(lindisp):
+def test_coordinates_invert_depths(lindisp):
     planes = DepthPlanes(NEAR_FAR.double(), 8, lindisp)
     coordinates = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0)).double()
-    depths = planes.depths(coordinates).requires_grad_()
-    again = planes.coordinates(depths)
-    torch.testing.assert_close(again, coordinates)
-    (slopes,) = torch.autograd.grad(again.sum(), depths)
-    torch.testing.assert_close(planes.slopes(depths), slopes)
+    torch.testing.assert_close(planes.coordinates(planes.depths(coordinates)), coordinates)
     # Behind the camera, too, coordinates are finite.
     planes = DepthPlanes(NEAR_FAR[:1], 8, lindisp)
     assert planes.coordinates(torch.tensor([[-5.0, 0.0, 1e-9, 1e9]])).isfinite().all()

@@ -10,22 +10,22 @@ from models.config import (
     ModelConfig,
     RadianceFieldConfig,
 )
+from models.cost_volume import composite_bins
 from models.depth_prior import DepthPrior
 from models.projection import SceneFeatures
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
-from training.config import RayBatchConfig
-from training.ray_batches import draw_target_rays, render_targets
-from utils.cameras import Cameras, pixel_grid
+from models.window import whole_window
+from utils.cameras import Cameras
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
-PIXELS = pixel_grid(*SIZE, torch.device("cpu"))[::37]
 
 
 def render(model, scene, cameras, near_far=NEAR_FAR, **more):
     target = model.build_cost_volume(scene, cameras, near_far, SIZE)
-    return model.render(scene, target, PIXELS.expand(len(near_far), -1, -1), **more)
+    window = whole_window(SIZE, 2, len(near_far), near_far.device)
+    return model.render_window(scene, target, window, **more)
 
 
 def with_rendering(model, **settings):
@@ -44,27 +44,28 @@ def with_prior(scene, depth, reliability=1.0):
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 10])
 @torch.no_grad()
 def test_any_number_of_views_renders(tiny_model, make_views, camera, count):
-    out = render(tiny_model, tiny_model.encode(make_views(1, count), NEAR_FAR), camera).fine
+    out = render(tiny_model, tiny_model.encode(make_views(1, count), NEAR_FAR), camera)
+    out = out.bundles.composite
     # A comparison with what is not a number fails.
     assert ((out.rgb >= 0) & (out.rgb <= 1 + 1e-5)).all()
     assert ((out.depth >= 2 - 1e-4) & (out.depth <= 6 + 1e-4)).all()
 
 
-@pytest.mark.parametrize("samples", [8, 32])
+@pytest.mark.parametrize("samples", [2, 16])
 @torch.no_grad()
 def test_any_number_of_samples_renders(tiny_model, make_views, camera, samples):
     model = with_rendering(tiny_model, N_samples=samples, lindisp=True)
-    out = render(model, model.encode(make_views(1, 2), NEAR_FAR), camera).fine
-    assert out.weights.shape[-1] == samples and out.rgb.isfinite().all()
+    out = render(model, model.encode(make_views(1, 2), NEAR_FAR), camera)
+    assert out.bundles.t.shape[-1] == samples and out.rgb.isfinite().all()
 
 
 @torch.no_grad()
 def test_a_wrong_prior_rules_out_no_depth(tiny_model, encoded, camera):
-    edges = render(tiny_model, with_prior(encoded, 2.5), camera).t_edges
-    torch.testing.assert_close(edges[..., 0], torch.zeros(1, 35), atol=1e-5, rtol=0)
-    torch.testing.assert_close(edges[..., -1], torch.ones(1, 35), atol=1e-5, rtol=0)
-    settings = tiny_model.config.rendering
-    widest = 1 / (settings.sampling_floor * settings.N_samples)
+    model = with_rendering(tiny_model, sampling_floor=0.5)
+    edges = render(model, with_prior(encoded, 2.5), camera).levels[-1].t_edges
+    torch.testing.assert_close(edges[..., 0], torch.full((1, 320), 2.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(edges[..., -1], torch.full((1, 320), 6.0), atol=1e-5, rtol=0)
+    widest = 4 / (0.5 * model.config.volume.fine_planes)
     assert edges.diff(dim=-1).max() <= widest + 1e-5
 
 
@@ -72,7 +73,7 @@ def test_a_wrong_prior_rules_out_no_depth(tiny_model, encoded, camera):
 @torch.no_grad()
 def test_a_prior_is_used_only_as_far_as_it_is_reliable(tiny_model, encoded, camera, reliability):
     one, other = (
-        render(tiny_model, with_prior(encoded, depth, reliability), camera).fine.rgb
+        render(tiny_model, with_prior(encoded, depth, reliability), camera).rgb
         for depth in (2.5, 5.0)
     )
     assert torch.equal(one, other) == (reliability == 0)
@@ -93,7 +94,7 @@ def test_order_of_views_does_not_matter(tiny_model, make_views, camera):
     one, other = (tiny_model.build_cost_volume(some, camera, NEAR_FAR, SIZE) for some in both)
     torch.testing.assert_close(one.weights, other.weights, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(one.features, other.features, atol=1e-4, rtol=1e-3)
-    one, other = (render(tiny_model, some, camera).fine for some in both)
+    one, other = (render(tiny_model, some, camera).bundles.composite for some in both)
     torch.testing.assert_close(one.rgb, other.rgb, atol=2e-5, rtol=0)
     torch.testing.assert_close(one.depth, other.depth, atol=2e-4, rtol=0)
 
@@ -114,8 +115,8 @@ def test_scenes_of_a_batch_do_not_mix(tiny_model, make_views, camera):
     both, ranges = make_views(2, 3), NEAR_FAR.repeat(2, 1)
     second = Views(both.images[1:], both.cameras[1:], both.depths[1:], both.masks[1:])
     cameras = Cameras(camera.intrinsics.repeat(2, 1, 1), camera.c2w.repeat(2, 1, 1))
-    together = render(tiny_model, tiny_model.encode(both, ranges), cameras, ranges).fine
-    alone = render(tiny_model, tiny_model.encode(second, NEAR_FAR), camera).fine
+    together = render(tiny_model, tiny_model.encode(both, ranges), cameras, ranges)
+    alone = render(tiny_model, tiny_model.encode(second, NEAR_FAR), camera)
     torch.testing.assert_close(together.rgb[1:], alone.rgb, atol=5e-4, rtol=0)
 
 
@@ -128,8 +129,8 @@ def test_unit_of_length_does_not_matter(tiny_model, make_views, encoded, camera,
     volume = tiny_model.build_cost_volume(encoded, camera, NEAR_FAR, SIZE)
     again = tiny_model.build_cost_volume(large, small, ranges, SIZE)
     torch.testing.assert_close(volume.weights, again.weights, atol=1e-4, rtol=1e-3)
-    one = render(tiny_model, encoded, camera).fine
-    other = render(tiny_model, large, small, ranges).fine
+    one = render(tiny_model, encoded, camera).bundles.composite
+    other = render(tiny_model, large, small, ranges).bundles.composite
     torch.testing.assert_close(one.rgb, other.rgb, atol=1e-3, rtol=0)
     torch.testing.assert_close(one.depth, other.depth / unit, atol=2e-2, rtol=0)
 
@@ -137,11 +138,15 @@ def test_unit_of_length_does_not_matter(tiny_model, make_views, encoded, camera,
 @torch.no_grad()
 def test_points_that_no_view_sees_are_not_black(tiny_model, encoded, camera):
     camera.c2w[:, :3, :3] = torch.diag(torch.tensor([-1.0, 1, -1]))
-    out = render(tiny_model, encoded, camera, with_coarse=True)
-    for composite in (out.fine, out.coarse):
+    out = render(tiny_model, encoded, camera)
+    coarse = [
+        composite_bins(encoded, out.rays, level.t, level.weights, NEAR_FAR[:, 1:])
+        for level in out.levels
+    ]
+    for composite in (out.bundles.composite, *coarse):
         hue = composite.rgb / composite.opacity[..., None].clamp_min(1e-3)
         assert hue.min() > 0.2 and hue.max() < 0.8
-    assert out.fine.opacity.min() > 0.1
+    assert out.bundles.composite.opacity.min() > 0.1
 
 
 @pytest.mark.parametrize("white", [False, True])
@@ -161,9 +166,12 @@ def test_gradients_reach_every_trainable_parameter_and_nothing_else(
 ):
     backbone = tiny_model.backbone if with_backbone else NullBackbone()
     model = VGGTNeRF(tiny_model.config, backbone)
+    # It is zero at first, and keeps gradients from the rest of the decoder.
+    torch.nn.init.normal_(model.decoder.outward.weight)
     scene = model.encode(make_views(1, 3), NEAR_FAR)
-    rendering = render(model, scene, camera, with_coarse=True)
-    (rendering.fine.rgb.square().sum() + rendering.coarse.rgb.square().sum()).backward()
+    rendering = render(model, scene, camera)
+    judged = sum(level.weights.square().sum() for level in rendering.levels)
+    (rendering.rgb.square().sum() + judged).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name
@@ -183,22 +191,8 @@ def test_without_a_backbone_there_is_no_prior(tiny_model, make_views):
 @torch.no_grad()
 def test_sampling_follows_the_generator(tiny_model, encoded, camera):
     generators = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
-    draws = [render(tiny_model, encoded, camera, generator=g).fine.rgb for g in generators]
+    draws = [render(tiny_model, encoded, camera, generator=g).rgb for g in generators]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-
-
-@torch.no_grad()
-def test_every_target_is_rendered_from_its_own_camera(tiny_model, encoded, make_views):
-    """The same pixels of two targets, together and each alone."""
-    targets = make_views(1, 2)
-    drawn = draw_target_rays(targets, 6, RayBatchConfig(), torch.Generator().manual_seed(0))
-    out = render_targets(tiny_model, encoded, targets, NEAR_FAR, drawn)
-    for place in range(2):
-        camera = targets.cameras[:, place]
-        volume = tiny_model.build_cost_volume(encoded, camera, NEAR_FAR, targets.size)
-        alone = tiny_model.render(encoded, volume, drawn.pixels[:, place]).fine
-        torch.testing.assert_close(out.fine.rgb[:, place], alone.rgb, atol=1e-5, rtol=0)
-    assert out.coarse.weights.shape == (1, 2, 6, 12) and out.t_edges.shape == (1, 2, 6, 9)
 
 
 MODEL = ModelConfig()
@@ -217,6 +211,8 @@ MODEL = ModelConfig()
         ),
         (FeaturePyramidConfig(), {"feature_channels": 6}, "feature_channels=6"),
         (CostVolumeConfig(), {"volume_widths": (16, 20)}, "volume_widths"),
+        (CostVolumeConfig(), {"fine_planes": 1}, "fine_planes=1"),
+        (MODEL.decoder, {"decoder_widths": ()}, "decoder_widths"),
     ],
 )
 def test_impossible_settings_are_refused(config, change, words):

@@ -10,6 +10,7 @@ from training_runs import as_flags
 import train_vggt_nerf_finetuning_pl
 from models.config import (
     CostVolumeConfig,
+    DecoderConfig,
     FeaturePyramidConfig,
     ModelConfig,
     RadianceFieldConfig,
@@ -36,9 +37,12 @@ GENERAL = {
     "view_width": 8,
     "volume_channels": 2,
     "volume_groups": 2,
+    "fine_planes": 3,
+    "composited_channels": 4,
     "N_planes": 8,
     "N_samples": 4,
-    "batch_size": 32,
+    "batch_size": 144,
+    "source_planes_weight": 0.05,
     "num_workers": 0,
     "num_nearest": 4,
     "min_sources": 2,
@@ -58,7 +62,6 @@ SCENE = {
     "targets_per_step": 1,
     "spare_sources": 1,
     "refine_every": 2,
-    "patch_size": 8,
     "num_steps": 6,
     "val_every": 3,
     "save_every": 2,
@@ -70,7 +73,8 @@ SCENE = {
 def tiny_flags(tiny_dtu, tiny_backbone):
     """Flags of a general training that takes a second or two."""
     where = {"datadir": tiny_dtu, "vggt_path": tiny_backbone}
-    return ["--volume_widths", "8", "8", *as_flags(where | GENERAL)]
+    widths = "--volume_widths 8 8 --fine_widths 8 --decoder_widths 8 8"
+    return [*widths.split(), *as_flags(where | GENERAL)]
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +82,18 @@ def general_checkpoint(tiny_backbone, tmp_path_factory):
     """Of a model with random weights and a width that fine-tuning is quick with."""
     config = ModelConfig(
         FeaturePyramidConfig(feature_channels=8, coarse_channels=8, pyramid_width=16),
-        CostVolumeConfig(volume_channels=4, volume_widths=(8, 8), volume_groups=4),
-        RadianceFieldConfig(field_width=16, view_width=8, similarity_groups=4, ray_heads=2),
-        RenderConfig(N_planes=12, N_samples=8),
+        CostVolumeConfig(
+            volume_channels=4,
+            volume_widths=(8, 8),
+            volume_groups=4,
+            fine_planes=4,
+            fine_widths=(8,),
+        ),
+        RadianceFieldConfig(
+            field_width=16, view_width=8, similarity_groups=4, composited_channels=4
+        ),
+        RenderConfig(N_planes=12, N_samples=4),
+        DecoderConfig((8, 8)),
     )
     torch.manual_seed(0)
     model = VGGTNeRF(config, load_backbone(random_backbone(tiny_backbone))).eval()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from datasets.views import Sample, Views
+from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
 from training.config import AugmentationConfig
-from training.ray_batches import draw_view_mask, perturb_cameras, vary_exposure
 from utils.cameras import Cameras
 from utils.devices import generator_for
 

@@ -35,9 +35,9 @@ def test_help_documents_the_flags_that_matter(capsys):
         with pytest.raises(SystemExit):
             main(["--help"])
         out = capsys.readouterr().out
-        for text in ("--N_samples", "--expname", "rays", "--ckpt", "--device", "--help-all"):
+        for text in ("--N_samples", "--expname", "pixels", "--ckpt", "--device", "--help-all"):
             assert text in out
-        assert "--patch_share" not in out
+        assert "--fine_planes" not in out
 
 
 def config_class_of(name):

@@ -13,6 +13,7 @@ from models.volume_rendering import Composite
 from models.window import Window
 from training.config import LossConfig
 from training.windows import (
+    ERROR_SCALE,
     WindowTruth,
     bin_entropy,
     draw_window,
@@ -87,12 +88,17 @@ def perfect(depth):
     return WindowRendering(truth.rgb, bundles, (level,), rays), truth
 
 
+def relative(error):
+    """What a squared error of a single window counts in the total."""
+    return ERROR_SCALE * math.log1p(float(error) / ERROR_SCALE)
+
+
 def test_a_perfect_window_has_no_error(encoded):
     rendering, truth = perfect(4.0)
     losses = window_losses(encoded, rendering, truth, NEAR_FAR, LossConfig(ssim_weight=0.1))
     for name in ("fine", "composited", "depth", "planes", "ssim"):
         assert float(losses[name]) == pytest.approx(0, abs=2e-5), name
-    assert float(losses["total"]) == pytest.approx(0.2 * float(losses["coarse"]), abs=1e-5)
+    assert float(losses["total"]) == pytest.approx(0.2 * relative(losses["coarse"]), abs=1e-5)
 
 
 def test_terms_of_a_window_by_hand(encoded):
@@ -107,7 +113,8 @@ def test_terms_of_a_window_by_hand(encoded):
     assert float(losses["fine"]) == pytest.approx(0.01)
     assert float(losses["composited"]) == pytest.approx(0.04)
     assert float(losses["depth"]) == pytest.approx(0.1)
-    assert float(losses["total"]) == pytest.approx(0.01 + 0.25 * 0.04 + 0.5 * 0.1)
+    colors = relative(0.01) + 0.25 * relative(0.04)
+    assert float(losses["total"]) == pytest.approx(colors + 0.5 * 0.1)
 
 
 def test_masked_pixels_do_not_count(encoded):
@@ -147,15 +154,15 @@ def test_guidance_asks_for_the_bins_that_the_rendering_used():
     assert float(level_guidance(moved, truth.bundle_valid)) > 5
 
 
-def test_the_refinement_learns_from_the_depth_of_sources(bundle_model, make_views):
+def test_the_refinement_learns_from_the_depth_of_sources(tiny_model, make_views):
     sources = make_views(1, 3, SIZE)
     sources = replace(sources, depths=torch.full_like(sources.depths, 4.0))
-    scene = bundle_model.encode(sources, NEAR_FAR, refine=False)
-    loss = source_entropy(bundle_model, scene, sources[:, 1], NEAR_FAR, 512, generator())
+    scene = tiny_model.encode(sources, NEAR_FAR, refine=False)
+    loss = source_entropy(tiny_model, scene, sources[:, 1], NEAR_FAR, 512, generator())
     loss.backward()
-    networks = (bundle_model.volume.network, bundle_model.fine_volume.network)
+    networks = (tiny_model.volume.network, tiny_model.fine_volume.network)
     assert all(p.grad is not None for network in networks for p in network.parameters())
-    bundle_model.zero_grad()
+    tiny_model.zero_grad()
 
 
 def test_levels_are_composited_over_the_background(encoded):
@@ -166,3 +173,39 @@ def test_levels_are_composited_over_the_background(encoded):
     for grey in (0.0, 1.0):
         losses = window_losses(encoded, rendering, truth, NEAR_FAR, LossConfig(), background=grey)
         assert float(losses["coarse"]) == pytest.approx(float((middle - grey).square().mean()))
+
+
+def test_a_window_without_depth_has_no_error_of_depth(encoded):
+    rendering, truth = perfect(4.0)
+    truth = replace(truth, depth=torch.zeros(1, 16))
+    losses = window_losses(encoded, rendering, truth, NEAR_FAR, LossConfig())
+    assert float(losses["depth"]) == float(losses["planes"]) == 0
+
+
+def test_dissimilarity_counts_where_pixels_do(encoded):
+    rendering, truth = perfect(4.0)
+    config, found = LossConfig(ssim_weight=1.0), []
+    spoilt = replace(rendering, rgb=torch.full_like(truth.rgb, 0.5))
+    for valid in (truth.valid, torch.zeros_like(truth.valid)):
+        terms = window_losses(encoded, spoilt, replace(truth, valid=valid), NEAR_FAR, config)
+        found.append(float(terms["ssim"]))
+    assert found[0] > 0.3 and found[1] == 0
+
+
+def test_perceptual_distance_is_used_when_there_is_one(encoded):
+    rendering, truth = perfect(4.0)
+    rendering = replace(rendering, rgb=truth.rgb + 0.25)
+    config = LossConfig(0.0, 0.0, 0.0, 0.0, lpips_weight=2.0, composited_weight=0.0)
+
+    def distance(ours, theirs):
+        return (ours - theirs).abs().mean((1, 2, 3))
+
+    losses = window_losses(encoded, rendering, truth, NEAR_FAR, config, distance)
+    assert float(losses["lpips"]) == pytest.approx(0.25)
+    assert float(losses["total"]) == pytest.approx(relative(0.0625) + 0.5)
+    assert float(window_losses(encoded, rendering, truth, NEAR_FAR, config)["lpips"]) == 0
+
+
+def test_negative_weights_are_refused():
+    with pytest.raises(ValueError, match="ssim_weight=-1"):
+        LossConfig(ssim_weight=-1.0)

@@ -20,7 +20,7 @@ from utils.files import load_safely, save_atomically
         ("--sources 1", ["1 training views", "2 are needed"]),
         ("--n_views 1", ["--n_views 1", "at least 2"]),
         ("--num_steps 0", ["num_steps=0"]),
-        ("--batch_size 1 --targets_per_step 2", ["batch_size=1 rays are fewer"]),
+        ("--batch_size 1 --targets_per_step 2", ["batch_size=1 pixels are fewer"]),
         ("--lrate_mpas 1", ["lrate_mpas"]),
         ("--init_ckpt {tmp}/none.ckpt", ["no such checkpoint"]),
         ("--init_ckpt {tmp}/other.ckpt", ["another backbone", "--vggt_path"]),

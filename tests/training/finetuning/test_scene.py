@@ -13,7 +13,6 @@ from datasets.views import Views
 from evaluation.rendering import TestViews
 from evaluation.scores import ViewImages
 from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
-from models.depth_refinement import expected_surface
 from models.scene_model import Frames, choose_sources
 from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
@@ -40,8 +39,7 @@ def test_the_prior_is_the_depth_of_the_volume_in_front_of_every_view(tuned):
         for view, others in enumerate(neighbours):
             features = scene.gather(torch.cat([torch.tensor([view]), others])[None])
             camera, near_far = scene.cameras[view : view + 1], scene.near_far[None]
-            volume = scene.model.build_cost_volume(features, camera, near_far, scene.size)
-            found.append(expected_surface(volume))
+            found.append(scene.model.find_surface(features, camera, near_far, scene.size))
     before = scene.scene_state()
     old = {name: before[name].clone() for name in ("depth", "confidence")}
     scene.refine_depth_prior()
@@ -118,7 +116,7 @@ def test_planes_and_samples_can_be_chosen_and_lie_beside_planes_while_the_volume
 
 
 @pytest.mark.parametrize("guide_weight", [0.01, 0.0])
-def test_the_volume_learns_from_the_proposal_loss_alone(tuned, guide_weight):
+def test_without_depth_the_volume_learns_from_the_guidance_alone(tuned, guide_weight):
     """Samples are drawn without gradients."""
     scene = load_finetuned(tuned).scene
     flags = {"batch_size": 64, "targets_per_step": 1, "guide_weight": guide_weight}
