@@ -22,14 +22,16 @@ from utils.files import check_output_file
 logger = logging.getLogger(__name__)
 
 SAMPLINGS = {
-    "128 uniform": SamplingChoice(N_planes=48, N_samples=128, sampling_floor=1.0),
-    "64+32": SamplingChoice(N_planes=64, N_samples=32),
-    "48+16": SamplingChoice(N_planes=48, N_samples=16),
+    "32 uniform": SamplingChoice(N_planes=48, N_samples=32, sampling_floor=1.0),
+    "64+3": SamplingChoice(N_planes=64, N_samples=3),
     "48+8": SamplingChoice(N_planes=48, N_samples=8),
-    "16+16": SamplingChoice(N_planes=16, N_samples=16),
-    "8+8": SamplingChoice(N_planes=8, N_samples=8),
+    "48+4": SamplingChoice(N_planes=48, N_samples=4),
+    "48+3": SamplingChoice(N_planes=48, N_samples=3),
+    "48+2": SamplingChoice(N_planes=48, N_samples=2),
+    "16+3": SamplingChoice(N_planes=16, N_samples=3),
 }
-"""Planes of the cost volume + samples on each ray; the floor is the checkpoint's unless given."""
+"""Planes of the volume's first level + samples on each ray; the floor is the checkpoint's unless
+given. With a floor of 1 the bins of the second level lie evenly, too."""
 COLUMNS = (
     ("psnr", "PSNR", 1.0, 2),
     ("ssim", "SSIM", 1.0, 3),

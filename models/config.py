@@ -38,9 +38,9 @@ class FeaturePyramidConfig(Settings):
     """Size of the trainable feature pyramid."""
 
     feature_channels: FeatureChannels = 32
-    """channels of the feature maps that ray samples read; a multiple of 4"""
+    """channels of the feature maps that samples and the second level read; a multiple of 4"""
     coarse_channels: FeatureChannels = 32
-    """channels of the feature maps that the cost volume reads; a multiple of 4"""
+    """channels of the feature maps that the volume's first level reads; a multiple of 4"""
     pyramid_width: Annotated[int, Within(2 * NORM_GROUPS, multiple=2 * NORM_GROUPS)] = 64
     """channels inside the pyramid; a multiple of 16"""
 
@@ -50,7 +50,7 @@ class CostVolumeConfig(Settings):
     """Size of the cost volume in front of a target camera."""
 
     volume_channels: NonNegativeInt = 8
-    """channels of context that the volume gives to ray samples"""
+    """channels of context that each level of the volume gives to what comes after it"""
     volume_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 32, 32, 24)
     """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
     volume_groups: Count = 8

@@ -22,7 +22,7 @@ class FieldSamples:
     """The radiance field at ray points."""
 
     densities: Float[Tensor, "batch ray sample"]
-    """Without unit, not negative."""
+    """Optical depths of the bins that the samples stand for; not negative."""
     colors: Float[Tensor, "batch ray sample channel"]
     """In [0, 1], of each pixel of a bundle, one after the other."""
     features: Float[Tensor, "batch ray sample feature"]

@@ -42,7 +42,7 @@ class RunConfig(Settings):
     save_every: Count = 500
     """steps between writes of last.ckpt"""
     val_chunk: Count = 8192
-    """pixels in one go when whole images are rendered; bounds the memory"""
+    """pixels in one go when whole images are rendered; bounds the memory of the radiance field"""
     device: Device = "auto"
     """where to run; auto: on GPUs if there are some"""
     devices: str = "auto"
@@ -161,7 +161,7 @@ class SceneRunConfig(Settings):
     save_every: Count = 2000
     """steps between writes of latest.tar; it is also written at the end"""
     chunk: Count = 16384
-    """pixels in one go when whole images are rendered; bounds the memory"""
+    """pixels in one go when whole images are rendered; bounds the memory of the radiance field"""
     device: Device = "auto"
     """where to run; auto: on a GPU if there is one"""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"

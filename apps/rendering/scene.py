@@ -104,7 +104,7 @@ class RenderableScene(ABC):
     ) -> RenderedView:
         """Render one view, with height and width ``size``, from ``n_sources`` source views.
 
-        ``before_chunk`` is called before each chunk of rays; what it raises stops the rendering.
+        ``before_chunk`` is called before each chunk of pixels; what it raises stops the rendering.
         """
         near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
