@@ -72,9 +72,9 @@ def test_worse_is_not_kept(finetune, tmp_path, caplog):
     assert report["settings"]["step"] == best["step"]
 
 
-def test_sizes_of_the_model_have_no_effect_and_are_named(finetune, caplog):
-    assert finetune("--volume_widths", 8, 8, field_width=48, num_steps=1) == 0
-    for name in ("field_width", "volume_widths"):
+def test_sizes_of_the_model_and_of_patches_have_no_effect_and_are_named(finetune, caplog):
+    assert finetune("--volume_widths", 8, 8, field_width=48, patch_size=8, num_steps=1) == 0
+    for name in ("field_width", "volume_widths", "patch_size"):
         assert f"--{name} no longer has an effect" in caplog.text
 
 
