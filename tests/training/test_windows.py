@@ -19,6 +19,7 @@ from training.windows import (
     draw_window,
     level_guidance,
     read_window,
+    relative_error,
     source_entropy,
     window_losses,
 )
@@ -209,3 +210,19 @@ def test_perceptual_distance_is_used_when_there_is_one(encoded):
 def test_negative_weights_are_refused():
     with pytest.raises(ValueError, match="ssim_weight=-1"):
         LossConfig(ssim_weight=-1.0)
+
+
+def test_half_an_error_counts_alike_in_easy_and_difficult_windows():
+    squared = torch.tensor([0.05, 0.4])[:, None, None].expand(2, 4, 4)
+    everywhere = torch.ones(2, 4, 4, dtype=torch.bool)
+    gains = [
+        relative_error(squared[[i]], everywhere[[i]])
+        - relative_error(squared[[i]] / 2, everywhere[[i]])
+        for i in (0, 1)
+    ]
+    assert gains[1].item() == pytest.approx(gains[0].item(), rel=0.1)
+    # The second window is eight times as wrong: as a squared error it would count eight times.
+    half = everywhere.clone()
+    half[1] = False
+    only_first = relative_error(squared, half)
+    torch.testing.assert_close(only_first, relative_error(squared[:1], everywhere[:1]))
