@@ -202,11 +202,11 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
 
 
 def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse weights of models without bundles, whose settings this version may not know either."""
+    """Refuse weights of earlier architectures, whose settings this version may not know either."""
     if _NEEDED not in tensors:
         raise UserError(
-            f"{path}: is of an earlier architecture, which this version cannot render; train or "
-            "export again, or take a version of the project of before this change"
+            f"{path}: is of an earlier architecture, which this version cannot render; train "
+            "again, or go back to the version that can: git checkout cae2b32"
         )
 
 

@@ -23,8 +23,6 @@ from training.losses import SSIM_WINDOW, dissimilarity, masked_mean, weighted_to
 
 ERROR_SCALE = 0.004
 """Squared error, 24 dB, from which on colour errors count by their logarithm."""
-COLORS = ("fine", "composited", "coarse")
-"""Terms that are squared errors of colours."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def window_losses(
         "coarse": (torch.stack(coarse).mean(0), truth.bundle_valid),
     }
     terms = {
-        **{name: masked_mean(*errors[name]) for name in COLORS},
+        **{name: masked_mean(*error) for name, error in errors.items()},
         "depth": masked_mean(depth_error, known),
         "planes": torch.stack(planes).mean(),
         "ssim": zero,
@@ -121,7 +119,7 @@ def window_losses(
     if config.lpips_weight and perceptual is not None:
         distances = perceptual(rendering.rgb, truth.rgb)
         terms["lpips"] = masked_mean(distances, truth.valid.flatten(1).all(1))
-    relative = {name: relative_error(*errors[name]) for name in COLORS}
+    relative = {name: relative_error(*error) for name, error in errors.items()}
     return {**terms, "total": weighted_total({**terms, **relative}, config)}
 
 

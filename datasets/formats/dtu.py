@@ -5,9 +5,9 @@
 * depth: ``Depths_raw/scan1/depth_map_0000.pfm``, else ``Depths/scan1/``, ``Depths/scan1_train/``
 * masks: ``depth_visual_0000.png`` beside the depth map
 
-Views count from 0 everywhere but in the names of images. The calibration has pixel centres at
-whole numbers of the 1600x1200 photograph. The files that circulate for 640x512 images (halved, then
-cropped by 80 columns and 44 rows) hold a quarter of that image's size, ``(K / 2 - crop) / 4``
+Views are numbered from 0; the names of image files count from 1. The calibration has pixel centres
+at whole numbers of the 1600x1200 photograph. The files that circulate for 640x512 images (halved,
+then cropped by 80 columns and 44 rows) hold a quarter of that image's size, ``(K / 2 - crop) / 4``
 without the shift of half a pixel. Both are corrected here and nowhere else.
 """
 

@@ -1,21 +1,15 @@
 """Tiny runs of both trainings."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_models import random_backbone, save_general
+from tiny_models import TINY_MODEL, random_backbone, save_general
 from training_runs import as_flags
 
 import train_vggt_nerf_finetuning_pl
-from models.config import (
-    CostVolumeConfig,
-    DecoderConfig,
-    FeaturePyramidConfig,
-    ModelConfig,
-    RadianceFieldConfig,
-    RenderConfig,
-)
+from models.config import FeaturePyramidConfig, RenderConfig
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.config import FineTuningConfig, GeneralTrainingConfig
@@ -80,20 +74,10 @@ def tiny_flags(tiny_dtu, tiny_backbone):
 @pytest.fixture(scope="session")
 def general_checkpoint(tiny_backbone, tmp_path_factory):
     """Of a model with random weights and a width that fine-tuning is quick with."""
-    config = ModelConfig(
-        FeaturePyramidConfig(feature_channels=8, coarse_channels=8, pyramid_width=16),
-        CostVolumeConfig(
-            volume_channels=4,
-            volume_widths=(8, 8),
-            volume_groups=4,
-            fine_planes=4,
-            fine_widths=(8,),
-        ),
-        RadianceFieldConfig(
-            field_width=16, view_width=8, similarity_groups=4, composited_channels=4
-        ),
-        RenderConfig(N_planes=12, N_samples=4),
-        DecoderConfig((8, 8)),
+    config = replace(
+        TINY_MODEL,
+        pyramid=FeaturePyramidConfig(feature_channels=8, coarse_channels=8, pyramid_width=16),
+        rendering=RenderConfig(N_planes=12, N_samples=4),
     )
     torch.manual_seed(0)
     model = VGGTNeRF(config, load_backbone(random_backbone(tiny_backbone))).eval()
