@@ -28,50 +28,50 @@ class PhotoConfig(Settings):
     """folder of photos, or a video"""
     out: str | None = None
     """folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
-    beside a video"""
-    method: Literal["vggt", "colmap"] = "vggt"
-    """colmap needs the package pycolmap; it is slower and, where it succeeds, more exact"""
+    beside a video, where every command finds it"""
+    method: Literal["auto", "colmap", "vggt"] = "auto"
+    """colmap: structure from motion; vggt: the backbone alone, which is rough; auto: the backbone
+    where structure from motion fails"""
     vggt_path: str = "ckpts/vggt-mini"
     """folder of the backbone"""
     backbone_size: int | None = None
     """longer side of the backbone's input; none: the size at which it was trained"""
-    max_views: Annotated[int, Within(2)] = 32
+    max_views: Annotated[int, Within(2)] = 40
     """photos, or frames of a video; of more so many are taken, spread evenly"""
     device: str = "auto"
-    """where to compute: auto, gpu or cpu"""
+    """where the backbone computes: auto, gpu or cpu"""
     overwrite: bool = False
     """replace cameras that were estimated before"""
 
 
 def run_estimation(config: PhotoConfig) -> str:
     """Estimate cameras, write them, and say what to do with them."""
-    from apps.photo_cameras import estimate_cameras, reconstruct_cameras, write_transforms
-    from datasets.photo_folder import collect_photos, estimates_folder
-    from models.vggt.backbone import FrozenVGGT, check_backbone_size
-    from models.vggt.network import VGGT
+    from datasets.scene_cache import CAMERAS_NAME, scene_cache
+    from models.photo_cameras import Estimation, estimate_and_keep
+    from models.vggt.backbone import check_backbone_size
     from utils.devices import choose_devices
     from utils.errors import UserError
 
     source = Path(config.photos)
-    folder = estimates_folder(source) if config.out is None else Path(config.out)
-    path = folder / "transforms.json"
+    folder = scene_cache(source) if config.out is None else Path(config.out)
+    path = folder / CAMERAS_NAME
     if path.exists() and not config.overwrite:
         raise UserError(f"{path}: is there already; --overwrite true replaces it.")
-    if config.method == "vggt" and config.backbone_size is not None:
+    if config.backbone_size is not None:
         check_backbone_size(config.backbone_size, config.vggt_path)
-    photos = collect_photos(source, folder, config.max_views)
-    if config.method == "colmap":
-        photos, estimated = reconstruct_cameras(photos)
-    else:
-        (device,) = choose_devices(config.device)
-        backbone = FrozenVGGT(VGGT.from_pretrained(config.vggt_path), config.backbone_size)
-        estimated = estimate_cameras(photos, backbone.to(device))
-    write_transforms(path, photos, estimated)
-    sizes = {photo.size for photo in photos}
+    how = Estimation(
+        config.method,
+        config.max_views,
+        config.vggt_path,
+        config.backbone_size,
+        str(choose_devices(config.device)[0]),
+    )
+    found = estimate_and_keep(source, folder, how)
+    sizes = {photo.size for photo in found.photos}
     advice = "" if len(sizes) == 1 else " --image_size HEIGHT WIDTH (their sizes differ)"
     return (
-        f"cameras of {len(photos)} photos are in {path}. They are estimates: check them with\n"
-        f"python -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"
+        f"cameras of {len(found.photos)} photos are in {path}. They are estimates: check them with"
+        f"\npython -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,18 +15,18 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from datasets.bare_photos import VIDEO_SUFFIXES, find_photos, is_video
 from datasets.formats.images import opened_image
 from datasets.formats.options import Size
-from datasets.formats.photo_files import list_images
-from datasets.formats.registry import ESTIMATED
 from utils.errors import UserError
 from utils.files import written_whole
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 _LOG = logging.getLogger(__name__)
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 means upright."""
 _MAX_FRAMES = 1 << 20
+_REACH = 5
+"""Frames before and after an even place among which the sharpest is taken."""
 
 ItemT = TypeVar("ItemT")
 
@@ -48,21 +48,14 @@ class FittedPhotos:
     """For each picture top, left, height and width of what was kept, in its own pixels."""
 
 
-def estimates_folder(source: Path) -> Path:
-    """Return where the estimated cameras of a folder of photos, or of a video, go."""
-    if source.suffix and not source.is_dir():
-        return source.with_name(f"{source.stem}_{ESTIMATED}")
-    return source / ESTIMATED
-
-
 def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto]:
     """Find the pictures of a folder or video, upright, and at most so many, spread evenly.
 
     Photos that EXIF says are turned, and frames of a video, are written to ``out``.
     """
     if source.is_dir():
-        paths = list_images(source)
-    elif source.suffix.lower() in VIDEO_SUFFIXES and source.is_file():
+        paths = find_photos(source)
+    elif is_video(source) and source.is_file():
         paths = _write_frames(source, out / "images", max_views)
     else:
         raise UserError(
@@ -119,22 +112,40 @@ def _upright(path: Path, out: Path) -> UprightPhoto:
 
 
 def _write_frames(video: Path, out: Path, count: int) -> list[Path]:
+    """Write the sharpest frame around each of so many places, spread evenly."""
     total = _count_frames(video)
     if not total:
         raise UserError(f"{video}: cannot read the video; it is damaged or of an unknown kind.")
-    chosen = set(spread_evenly(range(total), count))
+    places = spread_evenly(range(total), count)
+    reach = min(total // max(count, 1) // 3, _REACH)
+    best: dict[int, tuple[float, np.ndarray]] = {}
     paths = []
+    for number, frame in _decoded(video, {n + d for n in places for d in range(-reach, reach + 1)}):
+        place = min(places, key=lambda place: abs(place - number))
+        sharpness = _sharpness(frame)
+        if sharpness > best.get(place, (-1.0, frame))[0]:
+            best[place] = sharpness, frame
+        if number == place + reach or number == total - 1:
+            paths.append(out / f"frame_{place:06d}.png")
+            with written_whole(paths[-1]) as partial:
+                Image.fromarray(cv2.cvtColor(best.pop(place)[1], cv2.COLOR_BGR2RGB)).save(partial)
+    return paths
+
+
+def _decoded(video: Path, numbers: set[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield some frames of a video with their numbers."""
     capture = cv2.VideoCapture(str(video))
-    for number in range(total):
+    for number in range(max(numbers) + 1):
         if not capture.grab():
             break
-        if number in chosen:
-            frame = cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
-            paths.append(out / f"frame_{number:06d}.png")
-            with written_whole(paths[-1]) as partial:
-                Image.fromarray(frame).save(partial)
+        if number in numbers:
+            yield number, capture.retrieve()[1]
     capture.release()
-    return paths
+
+
+def _sharpness(frame: np.ndarray) -> float:
+    """Return the variance of the Laplacian, which motion blur and lack of focus lower."""
+    return float(cv2.Laplacian(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.CV_64F).var())
 
 
 def _count_frames(video: Path) -> int:

@@ -19,6 +19,7 @@ from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
 from models.checkpoint import read_checkpoint
+from models.photo_cameras import ensure_cameras
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError
@@ -80,6 +81,7 @@ def read_tasks(
     """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one."""
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
+    ensure_cameras(data, device)
     tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
     if twice := next((name for name in names if names.count(name) > 1), None):

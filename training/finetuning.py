@@ -21,6 +21,7 @@ from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
 from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
+from models.photo_cameras import ensure_cameras
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
@@ -52,9 +53,10 @@ def run_finetuning(config: FineTuningConfig) -> str:
         config = resumed_config(config)
     config = dataclasses.replace(config, data=config.data.recognised())
     run = config.run
+    device = choose_devices(run.device)[0]
+    ensure_cameras(config.data, device)
     split = read_split(config.data, config.data.n_views)
     folder = check_output_folder(_folder(given, run, split.scene.name))
-    device = choose_devices(run.device)[0]
     precision = choose_precision(run.precision, device.type)
     views = split.training_views().to(device)
     held_out = split.scene.load_views(split.targets).to(device)

@@ -17,6 +17,7 @@ from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
+from models.photo_cameras import ensure_cameras
 from utils.errors import UserError
 
 MAX_SIDE = 1000
@@ -40,6 +41,7 @@ def run_inspection(config: InspectionConfig) -> str:
     if config.dataset_name == "procedural":
         raise UserError("procedural worlds are made, not read: there is nothing to inspect")
     config = config.recognised()
+    ensure_cameras(config)
     scenes, broken = read_scenes(config)
     lines, problems = _contents_lines(config, scenes), [*broken]
     for found in spread_evenly(scenes, config.scenes or len(scenes)):

@@ -23,6 +23,7 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import posed_world
 from models.checkpoint import read_checkpoint
+from models.photo_cameras import ensure_cameras
 from utils.devices import choose_devices
 from utils.errors import UserError
 
@@ -68,6 +69,7 @@ def open_photographs(
     elif not choice.datadir:
         raise UserError(f"--dataset_name {name}: --datadir FOLDER is missing")
     else:
+        ensure_cameras(choice, device)
         name, options = choice.format_name, choice.options
         if options.size is None and options.scale == 1:
             # Reading more than covers the frames costs time and makes fine patterns flicker.

@@ -16,7 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from datasets.bare_photos import find_photos, is_video
 from datasets.formats.options import ReadOptions
+from datasets.scene_cache import CAMERAS_NAME, ESTIMATED, find_estimate
 from utils.errors import UserError
 from utils.files import check_size
 
@@ -36,8 +38,6 @@ _MAX_BYTES = 1 << 24
 _MAX_NAME = 200
 PoseConvention = Literal["opengl", "llff", "opencv"]
 
-ESTIMATED = "estimated"
-"""Folder, beside a user's photos, with the cameras that were estimated for them."""
 LAYOUT_HELP = (
     "A DTU folder holds Cameras/ (or Cameras/train/) with 00000000_cam.txt, and "
     "Rectified/scan1_train/ (or Rectified/scan1/) with rect_001_3_r5000.png; see data/README.md."
@@ -84,9 +84,7 @@ FORMATS: dict[str, SceneFormat] = {
         "opencv",
     ),
     "blendedmvs": SceneFormat("blendedmvs", ("cams",), "opencv"),
-    "photos": SceneFormat(
-        "transforms", (f"{ESTIMATED}/transforms.json", "transforms.json"), "opengl"
-    ),
+    "photos": SceneFormat("transforms", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"),
 }
 
 
@@ -95,16 +93,19 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
     options = options or ReadOptions()
     options.check_size()
     place = folder
-    if name == "photos" and folder.is_dir():
-        places = [folder / ESTIMATED, folder]
-        place = next((inner for inner in places if (inner / "transforms.json").is_file()), None)
+    if name == "photos" and not _has_own_cameras(folder):
+        place = find_estimate(folder)
         if place is None:
             raise UserError(
                 f"{folder}: these photos have no cameras yet. Let them be estimated first: "
                 f"python -m apps.estimate_cameras --photos {folder}"
             )
     scene = import_module(f"datasets.formats.{FORMATS[name].module}").read_scene(place, options)
-    return scene if place == folder else replace(scene, name=folder.resolve().name)
+    return scene if place == folder else replace(scene, name=folder.resolve().stem)
+
+
+def _has_own_cameras(folder: Path) -> bool:
+    return folder.suffix == ".json" or (folder / CAMERAS_NAME).is_file()
 
 
 def find_scenes(name: str, folder: Path) -> list[Path]:
@@ -148,7 +149,7 @@ def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test
 def recognise_format(folder: Path) -> str:
     """Return the format by whose files a scene, or a folder of scenes, is known."""
     if folder.is_file():
-        return "transforms"
+        return "photos" if is_video(folder) else "transforms"
     for name, row in FORMATS.items():
         places = (folder, folder.parent) if row.shares_cameras else ()
         if any((place / row.markers[0]).is_dir() for place in places):
@@ -157,14 +158,16 @@ def recognise_format(folder: Path) -> str:
         others = [inner.name for inner in folder.parent.glob("*/")]
         near = _nearest(folder.name, others) if others else "; see data/README.md"
         raise UserError(f"{folder}: no such data folder (--datadir){near}")
-    for place in (folder, *sorted(inner for inner in folder.glob("*/"))):
-        for name in FORMATS:
-            if _is_scene(name, place):
-                return name
-    raise UserError(
-        f"{folder}: neither it nor a folder in it is a scene of a known format; give the folder of "
-        "a data set with --datadir, and its --dataset_name if it is unusual"
-    )
+    places = (folder, *sorted(inner for inner in folder.glob("*/")))
+    found = (name for place in places for name in FORMATS if _is_scene(name, place))
+    name = next(found, "photos" if find_photos(folder) else None)
+    if name is None:
+        raise UserError(
+            f"{folder}: neither it nor a folder in it is a scene of a known format, and it holds "
+            "no photos; give the folder of a data set with --datadir, and its --dataset_name if it "
+            "is unusual"
+        )
+    return name
 
 
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:

@@ -1,0 +1,76 @@
+"""Cameras of photos that have none, once they are estimated, and their ``transforms.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.formats.images import Lens
+from datasets.photo_folder import UprightPhoto
+from utils.cameras import Cameras
+from utils.files import write_text
+
+_OPENGL = (1.0, -1.0, -1.0, 1.0)
+_DISTORTION = {
+    "perspective": ("OPENCV", ("k1", "k2", "p1", "p2", "k3")),
+    "fisheye": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
+}
+"""Model and coefficients in ``transforms.json``, by model of the lens."""
+
+
+@dataclass(frozen=True)
+class EstimatedCameras:
+    """Cameras of some photos, in an arbitrary unit of length."""
+
+    photos: tuple[UprightPhoto, ...]
+    """Those that have a camera."""
+    cameras: Cameras
+    """Of the whole photos, each at its own size; one axis."""
+    near_far: tuple[float, float]
+    method: str
+    """How they were found, for users."""
+    lenses: tuple[Lens, ...] = ()
+    """With distortion, if that is known; one for each photo."""
+    reprojection_error: float | None = None
+    """Mean distance of matched features from their points, in pixels of the photos."""
+
+    def describe(self, total: int) -> str:
+        """Say in one line how the cameras of so many photos were found, and how well they fit."""
+        found = f"cameras of {len(self.photos)} of {total} photos by {self.method}"
+        if self.reprojection_error is None:
+            return f"{found}: not checked against the images"
+        return f"{found}: mean reprojection error {self.reprojection_error:.2f} pixels"
+
+
+def write_transforms(path: Path, estimated: EstimatedCameras) -> None:
+    """Write ``transforms.json``; photos are named relative to its folder."""
+    frames = [
+        _frame(photo, estimated.cameras[place], path.parent)
+        for place, photo in enumerate(estimated.photos)
+    ]
+    for frame, lens in zip(frames, estimated.lenses, strict=False):
+        model, names = _DISTORTION[lens.model]
+        frame |= {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
+    near, far = estimated.near_far
+    content = {"near": near, "far": far, "frames": frames}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def _frame(photo: UprightPhoto, camera: Cameras, folder: Path) -> dict[str, Any]:
+    matrix = camera.c2w.double() * torch.tensor(_OPENGL, dtype=torch.float64)
+    intrinsics = camera.intrinsics.double()
+    return {
+        "file_path": Path(os.path.relpath(photo.path.absolute(), folder.absolute())).as_posix(),
+        "fl_x": intrinsics[0, 0].item(),
+        "fl_y": intrinsics[1, 1].item(),
+        "cx": intrinsics[0, 2].item(),
+        "cy": intrinsics[1, 2].item(),
+        "w": photo.size[1],
+        "h": photo.size[0],
+        "transform_matrix": matrix.tolist(),
+    }

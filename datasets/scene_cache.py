@@ -1,0 +1,41 @@
+"""Where things stay that were found out about somebody's scene. This module does not import torch.
+
+They lie in ``estimated`` in a folder of photos, or in ``NAME_estimated`` beside a video or another
+single file. Where nothing can be written there, they lie in the user's own cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+ESTIMATED = "estimated"
+CAMERAS_NAME = "transforms.json"
+
+
+def scene_cache(source: Path) -> Path:
+    """Return the folder for what is found out about a scene, which need not exist yet."""
+    beside = _folder_beside(source)
+    if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
+        return beside
+    return _folder_of_user(source)
+
+
+def find_estimate(source: Path) -> Path | None:
+    """Return the folder with the cameras that were estimated for photos or a video, if any."""
+    places = (_folder_beside(source), _folder_of_user(source))
+    return next((place for place in places if (place / CAMERAS_NAME).is_file()), None)
+
+
+def _folder_beside(source: Path) -> Path:
+    if source.suffix and not source.is_dir():
+        return source.with_name(f"{source.stem}_{ESTIMATED}")
+    return source / ESTIMATED
+
+
+def _folder_of_user(source: Path) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = source.resolve()
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
+    return root / "vggt-nerf" / f"{place.name}-{digest}"
