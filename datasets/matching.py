@@ -70,13 +70,13 @@ def triangulate_views(views: Views) -> tuple[Float[Tensor, "_ 3"], ...]:
 
 
 def triangulate_pair(
-    pixels: Float[Tensor, "2 match 2"], cameras: Cameras
+    pixels: Float[Tensor, "2 match 2"], cameras: Cameras, min_angle: float = MIN_ANGLE
 ) -> Float[Tensor, "point 3"]:
     """Return the points halfway between the rays of two views, without the implausible ones."""
     points, angles = halfway_points(pixels, cameras)
     projected, depths = project(points, cameras)
     near = (projected - pixels).norm(dim=-1) < MAX_REPROJECTION
-    return points[(angles > MIN_ANGLE) & (near & (depths > 0)).all(0)]
+    return points[(angles > min_angle) & (near & (depths > 0)).all(0)]
 
 
 def halfway_points(

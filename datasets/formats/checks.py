@@ -116,20 +116,6 @@ def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
     return near_far
 
 
-def choose_near_far(
-    chosen: tuple[float, float] | None,
-    of_file: tuple[float, float] | None,
-    cameras: Cameras,
-    source: str,
-) -> Float[Tensor, " 2"]:
-    """Return the range that was chosen, else that of the file, else an estimate."""
-    if chosen is not None:
-        return given_near_far(*chosen, f"{source}, with the given range")
-    if of_file is not None:
-        return given_near_far(*of_file, source)
-    return estimate_near_far(cameras, source)
-
-
 def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     """Estimate near and far from the cameras alone.
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from datasets.formats.checks import choose_near_far
+from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, choose_near_far
 from datasets.formats.images import (
     DepthFile,
     Lens,
@@ -200,19 +200,29 @@ def photo_scene(
     if not options.allows_several_sizes:
         common_size(paths, sizes)
     size = options.target_size(sizes[0])
-    intrinsics = [
-        resize_intrinsics(photo.intrinsics, size[1] / photo.size[1], size[0] / photo.size[0])
-        for photo in photos
-    ]
-    cameras = Cameras(torch.stack(intrinsics).float(), torch.stack(list(c2w)).float())
+    poses = torch.stack(list(c2w)).float()
+    small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
+    views = SmallViews(
+        Cameras(_intrinsics(photos, small), poses), PhotoReader(tuple(photos), small)
+    )
     fields: dict[str, Any] = {
         "view_names": tuple(path.name for path in paths),
-        "near_far": choose_near_far(options.near_far, near_far, cameras, str(source)),
+        "near_far": choose_near_far(options.near_far, near_far, views, source),
         "read_view": PhotoReader(tuple(photos), size),
     }
+    cameras = Cameras(_intrinsics(photos, size), poses)
     return PosedScene(
         name, tuple(range(len(photos))), cameras=cameras, image_size=size, **(fields | known)
     )
+
+
+def _intrinsics(photos: Sequence[Photo], size: Size) -> Float[Tensor, "view 3 3"]:
+    """Return the intrinsics of photos that are read at one size."""
+    own = [
+        resize_intrinsics(photo.intrinsics, size[1] / photo.size[1], size[0] / photo.size[0])
+        for photo in photos
+    ]
+    return torch.stack(own).float()
 
 
 def warn_of_unused(used: Iterable[Path], source: Path) -> None:

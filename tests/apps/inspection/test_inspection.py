@@ -5,11 +5,11 @@ import re
 import shlex
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from textured_planes import FOCAL, pose, save_photographs
 
 from apps.inspect_data import InspectionConfig
 from apps.inspection.conventions import match_pair
@@ -20,49 +20,13 @@ from training.config import GeneralTrainingConfig
 from utils.config import parse_config
 from utils.errors import UserError
 
-HEIGHT, WIDTH, FOCAL = 240, 320, 300.0
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-
-
-def texture(random, size=1200):
-    coarse = random.random((60, 60)).astype(np.float32)
-    fine = random.random((300, 300)).astype(np.float32)
-    big = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(0.6 * big + 0.4 * cv2.resize(fine, (size, size)), 0, 1)
-
-
-def pose(view):
-    c2w = np.eye(4)
-    turn = np.array([0.02 * (-1) ** view, -0.12 * (view - 2.5), 0.06 * view])
-    c2w[:3, :3] = cv2.Rodrigues(turn)[0]
-    c2w[:3, 3] = [-0.5 * (view - 2.5), 0.1 * (view % 3), -4.0 + 0.1 * view]
-    return c2w
-
-
-def photograph(planes, c2w):
-    """Draw textured planes z = depth, far ones first."""
-    matrix = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
-    shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
-    image = np.full((HEIGHT, WIDTH), 0.5, np.float32)
-    for depth, half, picture in planes:
-        side = picture.shape[0]
-        to_world = np.array(
-            [[2 * half / side, 0, -half], [0, 2 * half / side, -half], [0, 0, depth], [0, 0, 1]]
-        )
-        homography = shift @ matrix @ np.linalg.inv(c2w)[:3] @ to_world @ np.linalg.inv(shift)
-        drawn = cv2.warpPerspective(picture, homography, (WIDTH, HEIGHT), flags=cv2.INTER_AREA)
-        shown = cv2.warpPerspective(np.ones_like(picture), homography, (WIDTH, HEIGHT)) > 0.5
-        image = np.where(shown, drawn, image)
-    return (image * 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planes scene")
-    random = np.random.default_rng(0)
-    planes = [(2.0, 6.0, texture(random)), (0.3, 0.8, texture(random))]
-    for view in range(6):
-        Image.fromarray(photograph(planes, pose(view))).convert("RGB").save(folder / f"{view}.png")
+    save_photographs(folder)
     return folder
 
 
