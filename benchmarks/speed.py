@@ -23,12 +23,12 @@ from apps.rendering.config import CameraPathChoice, FrameSize, SceneAndModelConf
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
 from apps.rendering.scene import GeneralScene, is_tuned_scene
-from apps.rendering.video import write_video
 from evaluation.report import format_table, write_json
 from utils.config import command
 from utils.errors import UserError
 from utils.files import check_output_file
 from utils.settings import Alias, Count
+from utils.video import write_video
 
 ResultT = TypeVar("ResultT")
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from datasets.views import Views
@@ -37,6 +39,9 @@ from models.ray_sampling import DepthPlanes, RayBins
 from models.vggt.backbone import Backbone
 from models.window import Window, whole_window
 from utils.cameras import Cameras
+
+if TYPE_CHECKING:
+    from models.photographed_scene import PhotographedScene
 
 CPU_RAYS = 2048
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
@@ -75,6 +80,31 @@ class VGGTNeRF(nn.Module):
         inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
         self.decoder = Decoder(config.decoder.decoder_widths, inputs, colors)
         self._render_bundles = render_bundles
+
+    @classmethod
+    def from_pretrained(cls, path: str, device: torch.device | str = "cpu") -> VGGTNeRF:
+        """Load a general model from its checkpoint, or from a folder with one, ready to render."""
+        from models.checkpoint import read_checkpoint
+
+        return read_checkpoint(path).build_model(device)
+
+    def encode_images(
+        self,
+        images: Shaped[np.ndarray, ...],
+        K: Shaped[np.ndarray, ...] | None = None,  # noqa: N803
+        c2w: Shaped[np.ndarray, ...] | None = None,
+        near_far: tuple[float, float] | None = None,
+        n_views: int = 3,
+    ) -> PhotographedScene:
+        """Return a scene that renders any camera from the ``n_views`` photographs nearest to it.
+
+        ``images`` are uint8 (view, height, width, 3). Cameras ``K`` (view, 3, 3) and ``c2w``
+        (view, 4, 4) follow ``utils.cameras``; without them they are estimated, and photographs that
+        cannot be placed are left out. Near and far are measured unless given.
+        """
+        from models.photographed_scene import photographed_scene
+
+        return photographed_scene(self, images, K, c2w, near_far, n_views)
 
     def compile_rendering(self) -> None:
         """Use compiled graphs for cost volume and rendering: the first image takes a minute more.

@@ -1,9 +1,5 @@
-import re
-import subprocess
 from dataclasses import dataclass, field, replace
 
-import imageio_ffmpeg
-import numpy as np
 import pytest
 import torch
 
@@ -68,20 +64,6 @@ class PaintedScene(RenderableScene):
 
     def with_sampling(self, near, far, n_samples):
         return replace(self, near_far=torch.tensor([near, far]), n_samples=n_samples)
-
-
-@pytest.fixture
-def decode_video():
-    """``decode_video(path)`` returns what ffmpeg says about a video, and its frames."""
-
-    def decode(path):
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", path, "-f", "rawvideo"]
-        run = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
-        said = run.stderr.decode()
-        width, height = map(int, re.search(r"Video: .* (\d+)x(\d+)", said).groups())
-        return said, np.frombuffer(run.stdout, np.uint8).reshape(-1, height, width, 3)
-
-    return decode
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from apps.rendering.video import write_video
 from utils.errors import UserError
+from utils.video import write_video
 
 
 def moving_bars(count=6, height=48, width=64):
