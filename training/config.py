@@ -174,6 +174,8 @@ class SceneOptimizerConfig(Settings):
 
     num_steps: Count = 4000
     """steps of the whole run"""
+    max_seconds: NonNegative = 0.0
+    """as many steps as take about so long, in place of num_steps; 0: num_steps"""
     batch_size: Count = 8192
     """pixels of a step"""
     targets_per_step: Count = 2

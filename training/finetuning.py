@@ -36,6 +36,7 @@ from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
+_TIMED_STEPS = 3
 ENCODED_TOGETHER = 3
 """Views that are encoded together: each training view with its nearest others."""
 _REMEDY = (
@@ -62,6 +63,9 @@ def run_finetuning(config: FineTuningConfig) -> str:
     held_out = split.scene.load_views(split.targets).to(device)
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
+    if config.optimizer.max_seconds and not run.ckpt:
+        config = limited_in_time(config, FineTuningModule(scene, views.masks, config))
+        header = dataclasses.replace(header, settings=asdict(config))
     tests = TestViews(held_out, split.targets, split.region, run.chunk, precision == "bf16-mixed")
     log = SceneLog(folder, run, header, tests, started)
     module = FineTuningModule(scene, views.masks, config)
@@ -86,6 +90,25 @@ def run_finetuning(config: FineTuningConfig) -> str:
     with module.average.in_place():
         figures = _figures(split, scene, tests, folder, kept)
     return "\n".join([*figures, verdict])
+
+
+def limited_in_time(config: FineTuningConfig, module: FineTuningModule) -> FineTuningConfig:
+    """Return the settings with as many steps as fit into ``max_seconds``, by timing some."""
+    wanted, clock = config.optimizer.max_seconds, []
+    for _ in range(_TIMED_STEPS):
+        started = time.perf_counter()
+        module.training_step(None, 0)["loss"].backward()
+        if module.device.type == "cuda":
+            torch.cuda.synchronize()
+        clock.append(time.perf_counter() - started)
+    module.zero_grad(set_to_none=True)
+    # The first warms up.
+    steps = max(round(wanted / min(clock)), 1)
+    logger.info("%d steps of about %.2g s in %.0f s", steps, min(clock), wanted)
+    every = max(steps // 2, 1)
+    run = dataclasses.replace(config.run, val_every=every, save_every=every)
+    optimizer = dataclasses.replace(config.optimizer, num_steps=steps)
+    return dataclasses.replace(config, run=run, optimizer=optimizer)
 
 
 def resumed_config(config: FineTuningConfig) -> FineTuningConfig:

@@ -4,6 +4,7 @@ A config class composes component configs: a field whose type is a dataclass is 
 any other field is one flag. Values come, in rising priority, from the defaults, from the file
 given by ``--config`` (``name = value`` lines, ``#`` comments) and from the command line.
 
+``positional`` of the config class names the setting that the first word gives, if it is no flag.
 ``--help`` shows the flags that the config class names in ``essential_flags``, grouped by task;
 ``--help-all`` shows every flag.
 """
@@ -60,6 +61,9 @@ def parse_config(
     of the wrong type, and whatever a ``__post_init__`` refuses.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    positional = getattr(config_class, "positional", None)
+    if positional and argv and not argv[0].startswith("-"):
+        argv.insert(0, f"--{positional}")
     parser = build_parser(config_class, description, show_all="--help-all" in argv)
     values, unknown = parser.parse_known_args(argv)
     unknown = _without_retired(unknown, parser)

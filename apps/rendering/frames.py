@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from apps.rendering.paths import CameraPath
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -138,15 +137,6 @@ def plan_frames(scene: RenderableScene, path: CameraPath, longest: int = LONGEST
     if not path.closed:
         plan.append((SourceSet(sets[-1], 1.0),))
     return Job(scene, path, tuple(plan))
-
-
-def render_frames(job: Job, store: FrameStore, progress: bool = True) -> None:
-    """Render the frames that are not there yet."""
-    missing = [frame for frame in range(len(job)) if not store.has(frame)]
-    done = len(job) - len(missing)
-    bar = tqdm(missing, "frames", len(job), initial=done, unit="frame", disable=not progress)
-    for frame in bar:
-        store.write(frame, job.render(frame))
 
 
 def step_lengths(cameras: Cameras, distance: float) -> list[float]:

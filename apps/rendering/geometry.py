@@ -25,7 +25,8 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 
 from apps.rendering.config import GeometryConfig
-from apps.rendering.frames import Job, SourceSet, render_frames
+from apps.rendering.cost import render_frames
+from apps.rendering.frames import Job, SourceSet
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, frame_size
 from apps.rendering.scene import RenderableScene, RenderedView

@@ -94,6 +94,9 @@ class RenderableScene(ABC):
     def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
         """Return what the model reads of source views, on its device."""
 
+    def prepare(self, source_indices: Sequence[int]) -> None:  # noqa: B027
+        """Do what rendering from some source views needs once, if anything."""
+
     @torch.no_grad()
     def render(
         self,
@@ -159,6 +162,12 @@ class GeneralScene(RenderableScene):
         """Read photographs with their cameras as a batch of one scene, on the model's device."""
         ids = [self.view_ids[index] for index in source_indices]
         return self.photographs.load_views(ids).to(self.device)[None]
+
+    @torch.no_grad()
+    def prepare(self, source_indices: Sequence[int]) -> None:
+        """Encode source views."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            self.features(tuple(sorted(source_indices)))
 
     def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
         """Encode source views; they stay encoded for a while."""

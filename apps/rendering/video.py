@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apps.rendering.config import VideoConfig
-from apps.rendering.frames import FrameStore, Job, plan_frames, render_frames
+from apps.rendering.cost import render_frames
+from apps.rendering.frames import FrameStore, Job, plan_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import frame_size, make_path
 from utils.errors import UserError

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.frames import FrameStore, plan_frames, render_frames
+from apps.rendering.cost import RenderingCost, describe_cost, render_frames
+from apps.rendering.frames import FrameStore, plan_frames
 from apps.rendering.paths import make_path
 from utils.errors import UserError
 
@@ -57,3 +58,15 @@ def test_damaged_frames_and_a_folder_that_cannot_be_written_are_named(job, tmp_p
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):
         render_frames(job, FrameStore(tmp_path / "taken" / "frames"), progress=False)
+
+
+def test_the_cost_of_a_video_is_told_with_a_cheaper_way(job):
+    # 20 frames, of which those between two source sets are rendered from both.
+    renderings = sum(len(sets) for sets in job.sources)
+    sets = {one.source_indices for frame in job.sources for one in frame}
+    cost = RenderingCost(encode=5.0, render=2.0)
+    assert cost.of_frames(job, range(20)) == 5 * len(sets) + 2 * renderings
+    assert cost.of_frames(job, [0]) == 7
+    assert "--size 12 16 takes about" in describe_cost(cost, job, range(20))
+    short = describe_cost(cost.scaled(0.01), job, range(20))
+    assert short.startswith("20 frames of 32x24, about 1 s") and "cheaper" not in short

@@ -1,0 +1,105 @@
+"""A scene's photos and poses for other programs: ``transforms.json`` and COLMAP's text files.
+
+Photos are written as the scene reads them, without distortion, so that pinhole cameras fit them.
+COLMAP's format: Schoenberger and Frahm, CVPR 2016, https://colmap.github.io/format.html.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from PIL import Image
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from apps.rendering.geometry import PointCloud
+from datasets.posed_scene import PosedScene
+from utils.files import write_text, written_whole
+from utils.images import save_image
+
+_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+_MAX_POINTS = 100_000
+
+
+def write_poses(scene: PosedScene, cloud: PointCloud, folder: Path) -> str:
+    """Write photos, cameras and points in the unit that users see; say what was written."""
+    names = [f"images/{number:04d}.jpg" for number in range(len(scene.view_ids))]
+    masks: dict[str, str] = {}
+    for name, view in zip(names, scene.view_ids, strict=True):
+        pixels = scene.read_view(view)
+        save_image(folder / name, torch.from_numpy(pixels.image).permute(2, 0, 1))
+        if not pixels.mask.all():
+            masks[name] = f"masks/{Path(name).stem}.png"
+            with written_whole(folder / masks[name]) as partial:
+                Image.fromarray(pixels.mask.astype(np.uint8) * 255).save(partial)
+    c2w = scene.cameras.c2w.double().clone()
+    c2w[:, :3, 3] *= scene.unit.factor
+    _write_transforms(scene, names, masks, c2w, folder / "transforms.json")
+    _write_colmap(scene, names, c2w, cloud, folder / "sparse" / "0")
+    return (
+        f"{folder}: {len(names)} photos without distortion, transforms.json for nerfstudio and "
+        "instant-ngp, sparse/0 for COLMAP and Gaussian splatting"
+    )
+
+
+def _write_transforms(
+    scene: PosedScene,
+    names: list[str],
+    masks: dict[str, str],
+    c2w: Float64[Tensor, "view 4 4"],
+    path: Path,
+) -> None:
+    frames: list[dict[str, Any]] = []
+    for name, matrix, own in zip(names, c2w, scene.cameras.intrinsics.double(), strict=True):
+        numbers = {"fl_x": own[0, 0], "fl_y": own[1, 1], "cx": own[0, 2], "cy": own[1, 2]}
+        frame: dict[str, Any] = {"file_path": name}
+        frame |= {key: value.item() for key, value in numbers.items()}
+        frame["transform_matrix"] = (matrix * _OPENGL).tolist()
+        frames.append(frame | ({"mask_path": masks[name]} if name in masks else {}))
+    near, far = (scene.near_far * scene.unit.factor).tolist()
+    height, width = scene.image_size
+    content = {"camera_model": "PINHOLE", "w": width, "h": height, "near": near, "far": far}
+    write_text(path, json.dumps({**content, "frames": frames}, indent=1))
+
+
+def _write_colmap(
+    scene: PosedScene,
+    names: list[str],
+    c2w: Float64[Tensor, "view 4 4"],
+    cloud: PointCloud,
+    folder: Path,
+) -> None:
+    height, width = scene.image_size
+    cameras, images = ["# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy"], []
+    for number, (name, pose) in enumerate(zip(names, c2w, strict=True), start=1):
+        own = scene.cameras.intrinsics[number - 1].double()
+        numbers = [own[0, 0], own[1, 1], own[0, 2], own[1, 2]]
+        cameras.append(f"{number} PINHOLE {width} {height} {_joined(numbers)}")
+        rotation = pose[:3, :3].T
+        quaternion = Rotation.from_matrix(rotation.numpy()).as_quat(scalar_first=True)
+        translation = -rotation @ pose[:3, 3]
+        place = _joined([*quaternion, *translation])
+        # The second line of an image lists its features, of which there are none.
+        images += [f"{number} {place} {number} {Path(name).name}", ""]
+    write_text(folder / "cameras.txt", "\n".join(cameras) + "\n")
+    head = "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then its features"
+    write_text(folder / "images.txt", "\n".join([head, *images]) + "\n")
+    step = -(-len(cloud.points) // _MAX_POINTS) or 1
+    points = cloud.points[::step].double().tolist()
+    rows = [
+        f"{number} {_joined(point)} {color[0]} {color[1]} {color[2]} 0"
+        for number, (point, color) in enumerate(
+            zip(points, cloud.color_bytes[::step].tolist(), strict=True), start=1
+        )
+    ]
+    head = "# POINT3D_ID X Y Z R G B ERROR, without tracks"
+    write_text(folder / "points3D.txt", "\n".join([head, *rows]) + "\n")
+
+
+def _joined(numbers: list[Any]) -> str:
+    return " ".join(f"{float(number):.12g}" for number in numbers)

@@ -1,0 +1,192 @@
+"""From photos or a video to a moving picture, geometry and poses, stage by stage."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from apps.inspection.checks import check_scene
+from apps.inspection.picture import draw_scene
+from apps.reconstruction.config import ReconstructionConfig
+from apps.reconstruction.plan import MAX_RENDERINGS, PATH, make_plan
+from apps.reconstruction.poses import write_poses
+from apps.reconstruction.stages import Stages
+from apps.rendering.config import GeometryConfig, VideoConfig
+from apps.rendering.cost import in_words
+from apps.rendering.geometry import read_points, run_export
+from apps.rendering.open_scene import open_photographs
+from apps.rendering.video import run_video
+from datasets.config import DataChoice, SceneConfig
+from datasets.formats.options import Size
+from datasets.formats.registry import FORMATS, find_scenes, open_scene
+from models.checkpoint import read_checkpoint
+from models.photo_cameras import ensure_cameras
+from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
+from utils.devices import choose_devices
+from utils.errors import UserError
+from utils.files import check_output_folder
+
+_LOG = logging.getLogger(__name__)
+_CHECKED_PAIRS = 8
+_LONGEST_SIDE = 1600
+"""Of the photos that are written for other programs."""
+_CHECK_SECONDS, _POSES_SECONDS = 10.0, 5.0
+
+
+def run_reconstruction(config: ReconstructionConfig) -> str:
+    """Make everything, and say what to type next."""
+    source = Path(config.photos)
+    config = replace(config, dataset_name=_format(config))
+    out = check_output_folder(config.out or f"results/{source.resolve().stem}", "--out")
+    read_checkpoint(config.ckpt)
+    job = _Reconstruction(config, out)
+    return job.run()
+
+
+def _format(config: ReconstructionConfig) -> str:
+    choice = SceneConfig(dataset_name=config.dataset_name, datadir=config.photos)
+    if choice.format_name == "procedural":
+        raise UserError("procedural worlds are made, not photographed; give a folder of photos")
+    return choice.format_name
+
+
+class _Reconstruction:
+    """One run of all stages."""
+
+    def __init__(self, config: ReconstructionConfig, out: Path) -> None:
+        self.config, self.out = config, out
+        self.video, self.points = out / "video.mp4", out / "points.ply"
+        self.mesh, self.poses = out / "mesh.glb", out / "poses"
+        expected: dict[str, float | None] = {"cameras": None, "check": _CHECK_SECONDS}
+        expected |= {"size": None}
+        if config.finetune:
+            expected["fine-tuning"] = config.finetune
+        expected |= {"video": None, "geometry": None, "poses": _POSES_SECONDS}
+        settings = {**asdict(config), "out": "", "photos": str(Path(config.photos).resolve())}
+        key = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:16]
+        self.stages = Stages.opened(out, key, expected)
+
+    def run(self) -> str:
+        """Go through the stages that are not finished."""
+        native: Size = tuple(self.stages.run("cameras", self._cameras))
+        self.stages.run("check", self._check)
+        plan = self.stages.run("size", lambda: self._size(native))
+        size = plan["size"]
+        self.stages.expected |= {name: plan[name] for name in ("video", "geometry")}
+        ckpt = self.config.ckpt
+        if self.config.finetune:
+            ckpt = self.stages.run("fine-tuning", lambda: self._finetune(size))
+        self.stages.run("video", lambda: self._video(ckpt, tuple(size)), (self.video,))
+        outputs = self.points, self.mesh
+        self.stages.run("geometry", lambda: self._geometry(ckpt, tuple(size)), outputs)
+        self.stages.run("poses", self._poses, (self.poses / "transforms.json",))
+        return self._next_lines(ckpt, plan)
+
+    def _cameras(self) -> Size:
+        settings = self.config.renderings()
+        ensure_cameras(settings.scene, choose_devices(self.config.device)[0])
+        return open_photographs(settings.scene, None).image_size
+
+    def _check(self) -> str:
+        scene = open_photographs(self.config.renderings().scene, None)
+        checks = check_scene(scene, _CHECKED_PAIRS, FORMATS[self.config.dataset_name].poses)
+        lines = [*checks.facts, *(f"note: {text}" for text in checks.warnings)]
+        lines += [f"WRONG: {problem}" for problem in checks.problems]
+        if checks.pair is not None:
+            picture = self.out / "check.png"
+            draw_scene(scene, checks.pair, picture, scene.name)
+            lines.append(f"cameras and a warped neighbour: {picture}")
+        return "\n".join(f"    {line}" for line in lines)
+
+    def _size(self, native: Size) -> dict[str, Any]:
+        plan = make_plan(self.config, native)
+        height, width = plan.size
+        _LOG.info(
+            "    pictures of %dx%d: video about %s, geometry about %s (--minutes, --size: others)",
+            *(width, height, in_words(plan.video_seconds), in_words(plan.geometry_seconds)),
+        )
+        return {
+            "size": plan.size,
+            "video": plan.video_seconds,
+            "geometry": plan.geometry_seconds,
+        }
+
+    def _finetune(self, size: Size) -> str:
+        from training.finetuning import run_finetuning
+
+        config = self.config
+        settings = FineTuningConfig(
+            run=SceneRunConfig(
+                expname="scene",
+                save_dir=str(self.out / "fine_tuning"),
+                init_ckpt=config.ckpt,
+                vggt_path=config.vggt_path,
+                device=config.device,
+            ),
+            data=DataChoice(
+                dataset_name=config.dataset_name,
+                datadir=config.photos,
+                image_size=tuple(size),
+                near_far=config.near_far,
+                n_views=config.n_views,
+            ),
+            optimizer=SceneOptimizerConfig(
+                max_seconds=config.finetune, targets_per_step=1, lrate=3e-4
+            ),
+            loss=LossConfig(coarse_weight=0, ssim_weight=0.1),
+        )
+        _LOG.info("%s", run_finetuning(settings))
+        return str(max((self.out / "fine_tuning").glob("*/scene/ckpts/latest.tar")))
+
+    def _video(self, ckpt: str, size: Size) -> str:
+        settings = self.config.renderings(ckpt)
+        path = replace(PATH, n_frames=self.config.n_frames, size=size)
+        config = VideoConfig(settings.scene, settings.model, path, str(self.video), depth=True)
+        return run_video(config)
+
+    def _geometry(self, ckpt: str, size: Size) -> str:
+        settings = self.config.renderings(ckpt)
+        return run_export(
+            GeometryConfig(
+                settings.scene,
+                settings.model,
+                out=str(self.points),
+                mesh=str(self.mesh),
+                size=size,
+                max_renderings=MAX_RENDERINGS,
+            )
+        )
+
+    def _poses(self) -> str:
+        choice = self.config.renderings().scene
+        options = replace(choice.options, longest_side=_LONGEST_SIDE)
+        folder = find_scenes(choice.dataset_name, Path(choice.datadir))[0]
+        scene = open_scene(choice.dataset_name, folder, options)
+        return write_poses(scene, read_points(self.points), self.poses)
+
+    def _next_lines(self, ckpt: str, plan: dict[str, Any]) -> str:
+        data = f"--dataset_name {self.config.dataset_name} --datadir {_quoted(self.config.photos)}"
+        if ckpt != self.config.ckpt:
+            # A fine-tuned scene holds its photographs.
+            data = f"--ckpt {_quoted(ckpt)}"
+        height, width = (2 * side for side in plan["size"])
+        larger = f"--path ellipse --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
+        again = f"python reconstruct.py {_quoted(self.config.photos)}"
+        finer = f"--finetune 300 --out {_quoted(f'{self.out}_tuned')}"
+        lines = [
+            f"{self.out}: video.mp4, points.ply, mesh.glb, poses/, check.png. Next:",
+            f"  look around:        python view.py {data} --points {_quoted(self.points)}",
+            f"  a larger video:     python render_video.py {data} {larger}  "
+            f"(about {in_words(4 * plan['video'] * 120 / self.config.n_frames)})",
+        ]
+        if not self.config.finetune:
+            lines.append(f"  sharper pictures:   {again} {finer}  (5 min more)")
+        return "\n".join(lines)
+
+
+def _quoted(path: str | Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,17 @@
+"""Turn photos or a video into a moving picture, a point cloud, a mesh and camera poses.
+
+For example: python reconstruct.py data/my_photos. Where photos have no cameras, these are
+estimated. An interrupted run goes on where it was: the same command again.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from apps.reconstruction.config import ReconstructionConfig
+from utils.config import command
+
+main = command(ReconstructionConfig, "apps.reconstruction.run:run_reconstruction", __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())
