@@ -6,14 +6,18 @@ The photos of one size share a camera with one focal length and one coefficient 
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pycolmap
+import numpy as np
 import torch
 
 from datasets.estimated_cameras import EstimatedCameras
+from datasets.formats.depth_range import range_around
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene
@@ -44,7 +48,8 @@ def reconstruct_cameras(
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         originals = _link_photos(photos, root / "images")
-        model = _solve(root, in_order or len(photos) > _ALL_PAIRS)
+        pycolmap = _import_pycolmap()
+        model = _solve(pycolmap, root, in_order or len(photos) > _ALL_PAIRS)
         if model is None:
             return None
         (root / "sparse" / "0").mkdir(parents=True)
@@ -53,11 +58,10 @@ def reconstruct_cameras(
         reader = scene.read_view
         assert isinstance(reader, PhotoReader)
         lenses = tuple(photo.lens for photo in reader.photos if photo.lens is not None)
-    near, far = scene.near_far.tolist()
     return EstimatedCameras(
         photos=tuple(originals[view] for view in scene.view_names),
         cameras=Cameras(torch.stack([one.intrinsics for one in lenses]).float(), scene.cameras.c2w),
-        near_far=(near, far),
+        near_far=_depth_range(model),
         method="structure from motion (SIFT, COLMAP)",
         lenses=lenses,
         reprojection_error=model.compute_mean_reprojection_error(),
@@ -83,10 +87,20 @@ def _link_photos(photos: Sequence[UprightPhoto], folder: Path) -> dict[str, Upri
     return originals
 
 
-def _solve(root: Path, in_order: bool) -> pycolmap.Reconstruction | None:
-    """Return the model with the most photos."""
+def _import_pycolmap() -> Any:  # noqa: ANN401
+    """Import COLMAP, quiet and deterministic, without its own way to end at a signal."""
+    ours = signal.getsignal(signal.SIGTERM)
+    import pycolmap
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ours)
     pycolmap.logging.minloglevel = _OFF
     pycolmap.set_random_seed(0)
+    return pycolmap
+
+
+def _solve(pycolmap: Any, root: Path, in_order: bool) -> Any:  # noqa: ANN401
+    """Return the model with the most photos, or None."""
     database, images = root / "database.db", root / "images"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.max_image_size = _LONGEST_SIDE
@@ -105,13 +119,25 @@ def _solve(root: Path, in_order: bool) -> pycolmap.Reconstruction | None:
             pycolmap.match_sequential(database, pairing_options=pairs, device=on_cpu)
         else:
             pycolmap.match_exhaustive(database, device=on_cpu)
-        models = pycolmap.incremental_mapping(database, images, root / "models", _mapping())
+        models = pycolmap.incremental_mapping(database, images, root / "models", _mapping(pycolmap))
     except (RuntimeError, ValueError) as error:
         raise UserError(f"COLMAP failed on these photos ({str(error)[:200]}).") from error
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
-def _mapping() -> pycolmap.IncrementalPipelineOptions:
+def _depth_range(model: Any) -> tuple[float, float]:  # noqa: ANN401
+    """Return the range of the depths at which the photos see their points."""
+    depths = []
+    for image in model.images.values():
+        seen = [point.point3D_id for point in image.points2D if point.has_point3D()]
+        points = np.array([model.points3D[number].xyz for number in seen]).reshape(-1, 3)
+        matrix = image.cam_from_world().matrix()
+        depths.append(points @ matrix[2, :3] + matrix[2, 3])
+    found = torch.from_numpy(np.concatenate(depths))
+    return range_around(found[found > 0])
+
+
+def _mapping(pycolmap: Any) -> Any:  # noqa: ANN401
     """Return options that begin with pairs of small angles and few matches, too.
 
     As COLMAP has them (16 degrees, 100 matches, 30 for each further photo), forward-facing

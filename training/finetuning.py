@@ -64,7 +64,8 @@ def run_finetuning(config: FineTuningConfig) -> str:
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
     if config.optimizer.max_seconds and not run.ckpt:
-        config = limited_in_time(config, FineTuningModule(scene, views.masks, config))
+        timed = FineTuningModule(scene, views.masks, config).to(device)
+        config = limited_in_time(config, timed, precision == "bf16-mixed")
         header = dataclasses.replace(header, settings=asdict(config))
     tests = TestViews(held_out, split.targets, split.region, run.chunk, precision == "bf16-mixed")
     log = SceneLog(folder, run, header, tests, started)
@@ -92,12 +93,16 @@ def run_finetuning(config: FineTuningConfig) -> str:
     return "\n".join([*figures, verdict])
 
 
-def limited_in_time(config: FineTuningConfig, module: FineTuningModule) -> FineTuningConfig:
+def limited_in_time(
+    config: FineTuningConfig, module: FineTuningModule, bf16: bool
+) -> FineTuningConfig:
     """Return the settings with as many steps as fit into ``max_seconds``, by timing some."""
     wanted, clock = config.optimizer.max_seconds, []
     for _ in range(_TIMED_STEPS):
         started = time.perf_counter()
-        module.training_step(None, 0)["loss"].backward()
+        with torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
+            loss = module.training_step(None, 0)["loss"]
+        loss.backward()
         if module.device.type == "cuda":
             torch.cuda.synchronize()
         clock.append(time.perf_counter() - started)

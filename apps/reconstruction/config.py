@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from apps.rendering.config import FrameSize, RendererChoice, SceneAndModelConfig, SceneChoice
 from datasets.config import DatasetName
-from evaluation.config import DEFAULT_CKPT, DeviceName
+from evaluation.config import DEFAULT_CKPT
 from utils.settings import Alias, Count, NonNegative, OptionalRange, Positive, Settings, Within
 
 
@@ -46,19 +46,19 @@ class ReconstructionConfig(Settings):
     """general checkpoint; of a folder the newest one in it"""
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
-    device: DeviceName = "auto"
+    device: Literal["auto", "gpu", "cpu"] = "auto"
     """where to compute; auto: on a GPU if there is one"""
 
-    def renderings(self, ckpt: str | None = None) -> SceneAndModelConfig:
-        """Return the scene and what renders it, for videos and geometry."""
-        return SceneAndModelConfig(
-            SceneChoice(
-                dataset_name=self.dataset_name,
-                datadir=self.photos,
-                near_far=self.near_far,
-                n_views=self.n_views,
-            ),
-            RendererChoice(
-                ckpt=ckpt or self.ckpt, vggt_path=self.vggt_path, device=self.device, chunk=16384
-            ),
+    def rendering(self, tuned: str | None = None) -> SceneAndModelConfig:
+        """Return the scene and what renders it: a fine-tuned scene's file, or the general model."""
+        scene = SceneChoice(
+            dataset_name=self.dataset_name,
+            datadir=self.photos,
+            near_far=self.near_far,
+            n_views=self.n_views,
         )
+        model = RendererChoice(
+            ckpt=tuned or self.ckpt, vggt_path=self.vggt_path, device=self.device, chunk=16384
+        )
+        # A fine-tuned scene holds its photographs.
+        return SceneAndModelConfig(SceneChoice() if tuned else scene, model)

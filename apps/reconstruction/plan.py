@@ -34,13 +34,16 @@ class Plan:
 def make_plan(config: ReconstructionConfig, native: Size) -> Plan:
     """Choose the largest size at which video and geometry take no more than the given minutes."""
     probe = fitted(native, _PROBE)
-    settings = config.renderings()
+    settings = config.rendering()
     scene = open_scene(settings.scene, settings.model, probe)
     path = make_path(replace(PATH, n_frames=config.n_frames, size=probe), scene)
     jobs = plan_frames(scene, path), source_job(scene, probe, MAX_RENDERINGS)
     # The first frame on a device is slow: kernels are loaded, memory is taken.
     timed_frame(jobs[1], 0)
     _, cost = timed_frame(jobs[1], len(jobs[1]) - 1)
+    if config.finetune:
+        # A fine-tuned scene is encoded already.
+        cost = replace(cost, encode=0.0)
     if config.size:
         return _plan((config.size[0], config.size[1]), probe, cost, jobs)
     sizes = [fitted(native, side) for side in LONGEST_SIDES if side <= max(*native, _PROBE)]

@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from apps.inspection.checks import check_scene
 from apps.inspection.picture import draw_scene
 from apps.reconstruction.config import ReconstructionConfig
@@ -17,7 +19,7 @@ from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
 from apps.rendering.config import GeometryConfig, VideoConfig
 from apps.rendering.cost import in_words
-from apps.rendering.geometry import read_points, run_export
+from apps.rendering.geometry import PointCloud, read_points, run_export
 from apps.rendering.open_scene import open_photographs
 from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
@@ -77,22 +79,22 @@ class _Reconstruction:
         plan = self.stages.run("size", lambda: self._size(native))
         size = plan["size"]
         self.stages.expected |= {name: plan[name] for name in ("video", "geometry")}
-        ckpt = self.config.ckpt
+        tuned = None
         if self.config.finetune:
-            ckpt = self.stages.run("fine-tuning", lambda: self._finetune(size))
-        self.stages.run("video", lambda: self._video(ckpt, tuple(size)), (self.video,))
+            tuned = self.stages.run("fine-tuning", lambda: self._finetune(size))
+        self.stages.run("video", lambda: self._video(tuned, tuple(size)), (self.video,))
         outputs = self.points, self.mesh
-        self.stages.run("geometry", lambda: self._geometry(ckpt, tuple(size)), outputs)
+        self.stages.run("geometry", lambda: self._geometry(tuned, tuple(size)), outputs)
         self.stages.run("poses", self._poses, (self.poses / "transforms.json",))
-        return self._next_lines(ckpt, plan)
+        return self._next_lines(tuned, plan)
 
     def _cameras(self) -> Size:
-        settings = self.config.renderings()
+        settings = self.config.rendering()
         ensure_cameras(settings.scene, choose_devices(self.config.device)[0])
         return open_photographs(settings.scene, None).image_size
 
     def _check(self) -> str:
-        scene = open_photographs(self.config.renderings().scene, None)
+        scene = open_photographs(self.config.rendering().scene, None)
         checks = check_scene(scene, _CHECKED_PAIRS, FORMATS[self.config.dataset_name].poses)
         lines = [*checks.facts, *(f"note: {text}" for text in checks.warnings)]
         lines += [f"WRONG: {problem}" for problem in checks.problems]
@@ -142,37 +144,44 @@ class _Reconstruction:
         _LOG.info("%s", run_finetuning(settings))
         return str(max((self.out / "fine_tuning").glob("*/scene/ckpts/latest.tar")))
 
-    def _video(self, ckpt: str, size: Size) -> str:
-        settings = self.config.renderings(ckpt)
+    def _video(self, tuned: str | None, size: Size) -> str:
+        settings = self.config.rendering(tuned)
         path = replace(PATH, n_frames=self.config.n_frames, size=size)
         config = VideoConfig(settings.scene, settings.model, path, str(self.video), depth=True)
         return run_video(config)
 
-    def _geometry(self, ckpt: str, size: Size) -> str:
-        settings = self.config.renderings(ckpt)
-        return run_export(
-            GeometryConfig(
-                settings.scene,
-                settings.model,
-                out=str(self.points),
-                mesh=str(self.mesh),
-                size=size,
-                max_renderings=MAX_RENDERINGS,
-            )
+    def _geometry(self, tuned: str | None, size: Size) -> str:
+        settings = self.config.rendering(tuned)
+        config = GeometryConfig(
+            settings.scene,
+            settings.model,
+            out=str(self.points),
+            mesh=str(self.mesh),
+            size=size,
+            max_renderings=MAX_RENDERINGS,
         )
+        try:
+            return run_export(config)
+        except UserError as error:
+            # Video and poses are worth having without.
+            _LOG.warning("    no geometry: %s", error)
+            return "no geometry"
 
     def _poses(self) -> str:
-        choice = self.config.renderings().scene
+        choice = self.config.rendering().scene
         options = replace(choice.options, longest_side=_LONGEST_SIDE)
         folder = find_scenes(choice.dataset_name, Path(choice.datadir))[0]
         scene = open_scene(choice.dataset_name, folder, options)
-        return write_poses(scene, read_points(self.points), self.poses)
+        nothing = torch.zeros(0, 3)
+        cloud = PointCloud(nothing, nothing)
+        return write_poses(
+            scene, read_points(self.points) if self.points.exists() else cloud, self.poses
+        )
 
-    def _next_lines(self, ckpt: str, plan: dict[str, Any]) -> str:
+    def _next_lines(self, tuned: str | None, plan: dict[str, Any]) -> str:
         data = f"--dataset_name {self.config.dataset_name} --datadir {_quoted(self.config.photos)}"
-        if ckpt != self.config.ckpt:
-            # A fine-tuned scene holds its photographs.
-            data = f"--ckpt {_quoted(ckpt)}"
+        if tuned:
+            data = f"--ckpt {_quoted(tuned)}"
         height, width = (2 * side for side in plan["size"])
         larger = f"--path ellipse --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
         again = f"python reconstruct.py {_quoted(self.config.photos)}"
@@ -183,7 +192,7 @@ class _Reconstruction:
             f"  a larger video:     python render_video.py {data} {larger}  "
             f"(about {in_words(4 * plan['video'] * 120 / self.config.n_frames)})",
         ]
-        if not self.config.finetune:
+        if not tuned:
             lines.append(f"  sharper pictures:   {again} {finer}  (5 min more)")
         return "\n".join(lines)
 

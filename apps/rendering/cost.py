@@ -72,9 +72,8 @@ def describe_cost(cost: RenderingCost, job: Job, frames: Sequence[int]) -> str:
     if seconds < _LONG:
         return text
     half = in_words(cost.scaled(0.25).of_frames(job, frames))
-    cheaper = f"--size {height // 2} {width // 2} takes about {half}"
-    device = "" if job.scene.device.type == "cuda" else "; a GPU is many times as fast"
-    return f"{text}; cheaper: fewer frames, or {cheaper}{device}"
+    smaller = f"--size {height // 2} {width // 2} takes about {half}"
+    return f"{text}; cheaper: fewer frames, or smaller ones: {smaller}"
 
 
 def in_words(seconds: float) -> str:

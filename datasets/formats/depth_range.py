@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -91,9 +92,12 @@ def measure_near_far(views: SmallViews) -> tuple[float, float] | None:
         points = triangulate_pair(matches, both, _MIN_ANGLE)
         depths += list(to_camera(points, both)[..., 2])
     found = torch.cat(depths)
-    if len(found) < _MIN_POINTS:
-        return None
-    low, high = found.double().quantile(torch.tensor(_QUANTILES).double()).tolist()
+    return range_around(found) if len(found) >= _MIN_POINTS else None
+
+
+def range_around(depths: Float[Tensor, " point"]) -> tuple[float, float]:
+    """Return near and far around nearly all of some positive depths, with a margin."""
+    low, high = np.quantile(depths.double().numpy(), _QUANTILES).tolist()
     return _NEAR_FACTOR * low, _FAR_FACTOR * high
 
 
