@@ -29,7 +29,7 @@ _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 _LOOPED_VIEWS = 3
 TRANSFORMS_NAME = "dataparser_transforms.json"
 _MAX_FRAMES = 100_000
-_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 """OpenGL's y and z axes point the other way."""
 
 
@@ -98,7 +98,7 @@ def read_camera_path(
     intrinsics = torch.eye(3).repeat(len(rows), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size[0] / torch.tan(half_fov)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
-    return CameraPath(Cameras(intrinsics, (c2w * _OPENGL).float()), size, closed=False)
+    return CameraPath(Cameras(intrinsics, (c2w * OPENGL).float()), size, closed=False)
 
 
 def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "4 4"], float]:

@@ -1,20 +1,44 @@
-"""Progressive rendering for dragged cameras: coarse at once, sharper while the camera stands."""
+"""Progressive rendering for dragged cameras: coarse at once, sharper while the camera stands.
+
+Sources that are nearer than those at hand are encoded in the background; until they are, pictures
+are made from the old ones, and stay coarse.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
 
-from apps.rendering.scene import BeforeChunk, RenderableScene, RenderedView
+from apps.rendering.scene import RenderableScene, RenderedView
 from utils.cameras import Cameras
+from utils.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+_FIELDS_OF_VIEW = (0.02, 2.8)
+"""Smallest and largest vertical angle, in radians, that is rendered."""
+_ASPECTS = (0.2, 5.0)
+"""Smallest and largest width over height."""
+_FARTHEST = 1e6
+"""Largest coordinate of a camera."""
+FAILURES: tuple[type[Exception], ...] = (
+    UserError,
+    RuntimeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    OSError,
+)
+"""What may go wrong with one picture and must not end the viewer."""
 _MOVING_SECONDS = 0.15
 """How long a picture may take while the camera moves; it is as coarse as that demands."""
 _SETTLED_SECONDS = 0.2
@@ -36,6 +60,14 @@ class Viewpoint:
     aspect: float
     """Width over height."""
 
+    @classmethod
+    def bounded(cls, c2w: torch.Tensor, fov: float, aspect: float) -> Viewpoint | None:
+        """Bring what a browser says into bounds; None where it makes no sense."""
+        known = c2w.isfinite().all() and c2w.abs().max() < _FARTHEST
+        if not known or not (math.isfinite(fov) and math.isfinite(aspect)):
+            return None
+        return cls(c2w, _clamp(fov, _FIELDS_OF_VIEW), _clamp(aspect, _ASPECTS))
+
     def at(self, height: int) -> tuple[Cameras, tuple[int, int]]:
         """Return the pinhole camera for pictures of a height, and their size."""
         width = max(1, round(height * self.aspect))
@@ -54,6 +86,10 @@ class _Client:
     shown_version: int = -1
     shown_height: int = 0
     shown_at: float = float("-inf")
+    sources: tuple[int, ...] = ()
+    """What the last picture was made from."""
+    expects_sources: bool = False
+    """Better ones are being encoded."""
 
 
 class _OutOfDateError(Exception):
@@ -72,6 +108,11 @@ class ProgressiveRenderer:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=5))
     """Seconds per pixel of the last pictures."""
+    _encoder: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="encode")
+    )
+    _encoding: Future[None] | None = None
+    _unreadable: set[tuple[int, ...]] = field(default_factory=set)
 
     def update_camera(self, client_id: int, viewpoint: Viewpoint, show: Show) -> None:
         """Update a client's camera; ``show`` takes its pictures."""
@@ -101,7 +142,8 @@ class ProgressiveRenderer:
     def step(self) -> bool:
         """Render and show the next picture that a client waits for; tell if there was one.
 
-        A sharp picture, which may take long, is given up when it is out of date.
+        A sharp picture, which may take long, is given up when it is out of date. A picture that
+        fails is left out: other clients wait for theirs.
         """
         with self._lock:
             if (chosen := self._next()) is None:
@@ -115,8 +157,15 @@ class ProgressiveRenderer:
                 raise _OutOfDateError
 
         try:
-            view = render_viewpoint(scene, viewpoint, height, stop_if_outdated)
+            camera, size = viewpoint.at(height)
+            sources = self._choose_sources(client, scene, camera, size)
+            view = scene.render(camera, size, sources, stop_if_outdated)
         except _OutOfDateError:
+            return True
+        except FAILURES:
+            logger.exception("a picture of %d rows could not be made", height)
+            with self._lock:
+                client.shown_version, client.shown_height = version, self.height
             return True
         self._speeds.append((self.clock() - started) / view.depth.numel())
         client.show(view)
@@ -125,13 +174,52 @@ class ProgressiveRenderer:
             client.shown_at = self.clock()
         return True
 
+    def describe(self) -> str:
+        """Say what is going on, in a line."""
+        if self._encoding and not self._encoding.done():
+            return "encoding nearer photographs"
+        with self._lock:
+            heights = [one.shown_height for one in self._clients.values()]
+        if not heights or not self._speeds:
+            return "waiting"
+        pixels = self.coarse_height**2 * _TYPICAL_ASPECT
+        speed = 1 / max(statistics.median_low(self._speeds) * pixels, 1e-6)
+        return f"{max(heights)} of {self.height} rows; {speed:.0f} coarse pictures a second"
+
+    def close(self) -> None:
+        """Encode nothing more."""
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+
+    def _choose_sources(
+        self, client: _Client, scene: RenderableScene, camera: Cameras, size: tuple[int, int]
+    ) -> tuple[int, ...]:
+        """Return the best sources if they can be read at once, else those of the last picture."""
+        (best,) = scene.choose_sources(camera[None], size)
+        last = client.sources
+        client.expects_sources = False
+        if not last or scene.is_prepared(best) or not scene.is_prepared(last):
+            client.sources = best
+        elif best not in self._unreadable:
+            client.expects_sources = True
+            if self._encoding is None or self._encoding.done():
+                self._encoding = self._encoder.submit(self._encode, scene, best)
+        return client.sources
+
+    def _encode(self, scene: RenderableScene, sources: tuple[int, ...]) -> None:
+        try:
+            scene.prepare(sources)
+        except FAILURES:
+            logger.exception("photographs %s cannot be encoded", sources)
+            self._unreadable.add(sources)
+        self.refresh()
+
     @property
     def coarse_height(self) -> int:
         """Height of pictures that are fast enough for a moving camera."""
         if not self._speeds:
             return min(_COARSEST, self.height)
         # Not the mean: now and then a picture has to wait until its sources are encoded.
-        pixels = _MOVING_SECONDS / statistics.median_low(self._speeds)
+        pixels = _MOVING_SECONDS / max(statistics.median_low(self._speeds), 1e-9)
         return int(min(max(math.sqrt(pixels / _TYPICAL_ASPECT), _COARSEST), self.height))
 
     def _next(self) -> tuple[_Client, int] | None:
@@ -142,15 +230,10 @@ class ProgressiveRenderer:
                 return client, self.coarse_height
         for client in waiting:
             still = self.clock() - client.changed >= _SETTLED_SECONDS
-            if still and client.shown_height < self.height:
+            if still and client.shown_height < self.height and not client.expects_sources:
                 return client, min(self.height, 2 * client.shown_height)
         return None
 
 
-def render_viewpoint(
-    scene: RenderableScene, viewpoint: Viewpoint, height: int, before_chunk: BeforeChunk = None
-) -> RenderedView:
-    """Render from the sources that serve a camera best."""
-    camera, size = viewpoint.at(height)
-    (sources,) = scene.choose_sources(camera[None], size)
-    return scene.render(camera, size, sources, before_chunk)
+def _clamp(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from models.vggt_nerf import VGGTNeRF
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 
-_ENCODED_SETS = 4
+_ENCODED_SETS = 6
 """Source sets that stay encoded: those of two keyframes, and some to go back to."""
 
 BeforeChunk = Callable[[], None] | None
@@ -97,6 +98,10 @@ class RenderableScene(ABC):
     def prepare(self, source_indices: Sequence[int]) -> None:  # noqa: B027
         """Do what rendering from some source views needs once, if anything."""
 
+    def is_prepared(self, source_indices: Sequence[int]) -> bool:
+        """Tell whether rendering from some source views can begin at once."""
+        return True
+
     @torch.no_grad()
     def render(
         self,
@@ -149,6 +154,8 @@ class GeneralScene(RenderableScene):
         default_factory=OrderedDict, repr=False
     )
     """By depth range and source indices, those used last at the end."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """Source views may be encoded while others are rendered."""
 
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
         """Choose the nearest views."""
@@ -169,16 +176,25 @@ class GeneralScene(RenderableScene):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             self.features(tuple(sorted(source_indices)))
 
+    def is_prepared(self, source_indices: Sequence[int]) -> bool:
+        """Tell whether source views are encoded."""
+        return self._key(source_indices) in self._encoded
+
     def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
         """Encode source views; they stay encoded for a while."""
-        key = (*self.near_far.tolist(), *source_indices)
-        if key not in self._encoded:
+        key = self._key(source_indices)
+        if (features := self._encoded.get(key)) is None:
             near_far = self.near_far.to(self.device)[None]
-            self._encoded[key] = self.model.encode(self.source_views(source_indices), near_far)
+            features = self.model.encode(self.source_views(source_indices), near_far)
+        with self._lock:
+            self._encoded[key] = features
+            self._encoded.move_to_end(key)
             while len(self._encoded) > _ENCODED_SETS:
                 self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
+        return features
+
+    def _key(self, source_indices: Sequence[int]) -> tuple[float | int, ...]:
+        return (*self.near_far.tolist(), *sorted(source_indices))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,15 @@ import logging
 import math
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 import viser
+from jaxtyping import UInt8
 from viser.transforms import SO3
 
 from apps.rendering.config import ViewerConfig
@@ -23,18 +27,21 @@ from apps.rendering.geometry import (
 )
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
+from apps.rendering.recorder import Recorder
 from apps.rendering.scene import RenderableScene, RenderedView
+from apps.rendering.viewer_server import start_server
 from utils.camera_rig import describe_rig
-from utils.errors import UserError
-from utils.figures import depth_picture, robust_range
+from utils.figures import DepthRange, color_bar, depth_picture, robust_range
 from utils.images import to_bytes
 
 logger = logging.getLogger(__name__)
 
 _CLOUD_HEIGHT = 64
+_CLOUD_RENDERINGS = 8
 _THUMBNAIL = 96
 _FRUSTUM = 0.025
 """Size of a drawn frustum, relative to the distance of the cameras from what they look at."""
+_BAR_HEIGHT = 160
 _AHEAD = 1.2
 """Distance of the viewer's camera in front of a source camera, in lengths of its frustum."""
 
@@ -49,7 +56,7 @@ def run_viewer(config: ViewerConfig) -> str:
     try:
         viewer.work(threading.Event())
     except KeyboardInterrupt:
-        viewer.server.stop()
+        viewer.close()
     return "the viewer has ended"
 
 
@@ -64,27 +71,36 @@ class Viewer:
         self.renderer = ProgressiveRenderer(scene, config.height)
         self._cloud: viser.PointCloudHandle | None = None
         self._rig = describe_rig(scene.cameras, scene.near_far)
-        try:
-            self.server = viser.ViserServer(config.host, config.port, scene.name, verbose=False)
-        except OSError as error:
-            raise UserError(
-                f"--host {config.host} --port {config.port}: cannot listen there ({error.strerror})"
-            ) from error
+        self._depth_range: DepthRange | None = None
+        self._last: dict[int, RenderedView] = {}
+        """What each client sees, by its number."""
+        self.server = start_server(config.host, config.port, scene.name)
         self.address = f"http://{config.host}:{self.server.get_port()}"
         self.server.scene.set_up_direction(tuple(self._rig.up.tolist()))
         self._frustums = [self._add_frustum(index) for index in range(len(scene.cameras.c2w))]
         self._add_controls()
+        self.server.gui.add_button("save picture").on_click(self._save_picture)
+        self.recorder = Recorder(self.server, self.renderer)
         self._idle_work = iter(()) if cloud else self._make_cloud()
         if cloud:
             self._show_cloud(PointCloud(cloud.points / scene.unit.factor, cloud.colors))
         self.server.on_client_connect(self._welcome)
-        self.server.on_client_disconnect(lambda one: self.renderer.remove_client(one.client_id))
+        self.server.on_client_disconnect(self._forget)
 
     def work(self, stop: threading.Event) -> None:
-        """Render until told to stop: for the clients, and if none waits, the points."""
+        """Render until told to stop: for the clients, and if none waits, films and the points."""
         while not stop.is_set():
-            if not self.renderer.step() and next(self._idle_work, None) is None:
+            busy = self.renderer.step()
+            busy = busy or self.recorder.step()
+            if self.status.content != (now := self.renderer.describe()):
+                self.status.content = now
+            if not busy and next(self._idle_work, None) is None:
                 stop.wait(0.05)
+
+    def close(self) -> None:
+        """Stop to serve."""
+        self.renderer.close()
+        self.server.stop()
 
     def _add_frustum(self, index: int) -> viser.CameraFrustumHandle:
         c2w, (height, width) = self.scene.cameras.c2w[index], self.scene.image_size
@@ -118,25 +134,31 @@ class Viewer:
         shown = (scene.near_far * scene.unit.factor).tolist()
         # Few digits, or they cover each other under the sliders.
         near, far = (float(f"{value:.3g}") for value in shown)
+        self.status = gui.add_markdown("waiting")
         self.shown = gui.add_dropdown("show", ("colour", "depth", "points"))
+        self._bar = gui.add_image(np.zeros((1, 1, 3), np.uint8), visible=False)
         cameras = gui.add_checkbox("source cameras", initial_value=True)
+        view = math.degrees(self._field_of_view(0))
+        self.view_angle = gui.add_slider("field of view", 5, 120, 1, min(max(round(view), 5), 120))
         step = float(f"{(far - near) / 200:.1g}")
         least = max(float(f"{near / 4:.2g}"), 1e-3)
         hint, samples = f"in {scene.unit.name}", scene.n_samples
         self.near = gui.add_slider("near", least, far, step, near, hint=hint)
         self.far = gui.add_slider("far", near, 2 * far, step, far, hint=hint)
-        self.samples = gui.add_slider("samples on a ray", 2, max(64, samples), 1, samples)
+        self.samples = gui.add_slider("samples on a ray", 2, 2 * samples + 2, 1, samples)
         self.shown.on_update(lambda _: self._choose_shown())
+        self.view_angle.on_update(self._choose_view_angle)
         for slider in (self.near, self.far, self.samples):
             slider.on_update(lambda _: self._choose_sampling())
 
         @cameras.on_update
         def _(_: object) -> None:
             for handle in self._frustums:
-                handle.visible = cameras.value
+                handle.visible = bool(cameras.value)
 
     def _choose_shown(self) -> None:
         points = self.shown.value == "points"
+        self._bar.visible = self.shown.value == "depth"
         if self._cloud is not None:
             self._cloud.visible = points
         if points:
@@ -146,10 +168,23 @@ class Viewer:
 
     def _choose_sampling(self) -> None:
         factor = self.scene.unit.factor
-        near, far = self.near.value / factor, self.far.value / factor
+        near, far = chosen(self.near) / factor, chosen(self.far) / factor
         if near < far:
-            samples = int(self.samples.value)
+            self._depth_range = None
+            samples = round(chosen(self.samples))
             self.renderer.set_scene(self.scene.with_sampling(near, far, samples))
+
+    def _choose_view_angle(self, event: viser.GuiEvent[Any]) -> None:
+        if event.client is not None:
+            event.client.camera.fov = math.radians(chosen(self.view_angle))
+
+    def _save_picture(self, event: viser.GuiEvent[Any]) -> None:
+        """Send the client what it sees, as sharp as it is by now."""
+        client = event.client
+        if client is not None and client.client_id in self._last:
+            picture = self._picture(self._last[client.client_id])
+            content = iio.imwrite("<bytes>", picture, extension=".png")
+            client.send_file_download(f"{self.scene.name}.png", content)
 
     def _welcome(self, client: viser.ClientHandle) -> None:
         """Place a new client's camera at the middle source, in front of its frustum."""
@@ -162,20 +197,39 @@ class Viewer:
         client.camera.fov = self._field_of_view(0)
         client.camera.on_update(lambda camera: self._update_camera(client, camera))
 
-    def _update_camera(self, client: viser.ClientHandle, camera: viser.CameraHandle) -> None:
-        c2w = torch.eye(4)
-        c2w[:3, :3] = torch.from_numpy(SO3(np.asarray(camera.wxyz)).as_matrix())
-        c2w[:3, 3] = torch.from_numpy(np.array(camera.position))
-        view = Viewpoint(c2w, float(camera.fov), float(camera.aspect))
-        self.renderer.update_camera(client.client_id, view, lambda made: self._show(client, made))
+    def _forget(self, client: viser.ClientHandle) -> None:
+        self.renderer.remove_client(client.client_id)
+        self._last.pop(client.client_id, None)
+        self.recorder.forget(client.client_id)
 
-    def _show(self, client: viser.ClientHandle, view: RenderedView) -> None:
-        if self.shown.value == "points":
+    def _update_camera(self, client: viser.ClientHandle, camera: viser.CameraHandle) -> None:
+        """Take over a client's camera; one that makes no sense changes nothing."""
+        c2w = torch.eye(4)
+        try:
+            c2w[:3, :3] = torch.from_numpy(SO3(np.asarray(camera.wxyz)).as_matrix())
+            c2w[:3, 3] = torch.from_numpy(np.array(camera.position))
+            view = Viewpoint.bounded(c2w, float(camera.fov), float(camera.aspect))
+        except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError):
             return
-        image, depth = view.rgb, (view.depth, view.solid)
-        if self.shown.value == "depth":
-            image = depth_picture(*depth, robust_range([depth]))
-        client.scene.set_background_image(to_bytes(image), "jpeg", jpeg_quality=85)
+        if view is not None:
+            self.renderer.update_camera(
+                client.client_id, view, lambda made: self._show(client, view, made)
+            )
+
+    def _show(self, client: viser.ClientHandle, viewpoint: Viewpoint, view: RenderedView) -> None:
+        self._last[client.client_id] = view
+        self.recorder.views[client.client_id] = viewpoint
+        if self.shown.value != "points":
+            client.scene.set_background_image(self._picture(view), "jpeg", jpeg_quality=85)
+
+    def _picture(self, view: RenderedView) -> UInt8[np.ndarray, "height width 3"]:
+        """Return colours, or depth on a scale that stays until near or far is changed."""
+        if self.shown.value != "depth":
+            return to_bytes(view.rgb)
+        if self._depth_range is None:
+            self._depth_range = robust_range([(view.depth, view.solid)])
+            self._bar.image = to_bytes(color_bar(_BAR_HEIGHT, self._depth_range, self.scene.unit))
+        return to_bytes(depth_picture(view.depth, view.solid, self._depth_range))
 
     def _jump(self, event: viser.SceneNodePointerEvent) -> None:
         """Move the client's camera to the clicked source camera, in front of its frustum."""
@@ -186,17 +240,19 @@ class Viewer:
             camera.position = handle.position + self._distance_ahead() * forward
 
     def _make_cloud(self) -> Iterator[bool]:
-        """Render small depths, one with each step, and show the points on which they agree."""
+        """Render small depths, one with each step, and show the points that agree so far."""
         height, width = self.scene.image_size
         size = (_CLOUD_HEIGHT, max(1, round(_CLOUD_HEIGHT * width / height)))
-        job = source_job(self.scene, size, most=8)
-        views = []
+        job = source_job(self.scene, size, _CLOUD_RENDERINGS)
+        views: list[RenderedView] = []
         for frame in range(len(job)):
             views.append(job.render(frame))
+            if frame:
+                path = replace(job.path, cameras=job.path.cameras[: frame + 1])
+                part = replace(job, path=path, sources=job.sources[: frame + 1])
+                # Depths of such small renderings agree less well than large ones.
+                self._show_cloud(fuse_points(gather(part, views), tolerance=0.03, min_agreeing=1))
             yield True
-        # Depths of such small renderings agree less well than large ones.
-        cloud = fuse_points(gather(job, views), tolerance=0.03, min_agreeing=min(1, len(job) - 1))
-        self._show_cloud(cloud)
 
     def _show_cloud(self, cloud: PointCloud) -> None:
         self._cloud = self.server.scene.add_point_cloud(
@@ -206,3 +262,12 @@ class Viewer:
             point_size=0.004 * self._rig.distance,
             visible=self.shown.value == "points",
         )
+
+
+def chosen(slider: viser.GuiSliderHandle[Any]) -> float:
+    """Return what a slider stands at, within its bounds whatever the browser sent."""
+    try:
+        value = float(slider.value)
+    except (TypeError, ValueError):
+        value = math.nan
+    return min(max(value, slider.min), slider.max) if math.isfinite(value) else float(slider.min)

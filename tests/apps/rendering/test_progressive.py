@@ -1,12 +1,13 @@
 """Coarse while moving, sharp when still: which picture comes next."""
 
 import math
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from apps.rendering.progressive import ProgressiveRenderer, Viewpoint, render_viewpoint
+from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
 
 
 @pytest.fixture
@@ -54,8 +55,6 @@ def test_a_camera_is_the_same_at_every_size(painted_scene):
     torch.testing.assert_close(small.intrinsics[:2] * 2, large.intrinsics[:2])
     half = math.atan(10 / small.intrinsics[1, 1].item())
     assert math.isclose(2 * half, math.radians(60), rel_tol=1e-5)
-    render_viewpoint(painted_scene, viewpoint(-2.0), 16)
-    assert painted_scene.rendered == [(0, 1)], "the sources around it are read"
 
 
 def test_waiting_for_sources_once_does_not_coarsen_what_follows(renderer, move, clock):
@@ -113,3 +112,82 @@ def test_every_client_has_its_turn_and_removed_ones_have_none(renderer):
     for client in (1, 1, 2):
         renderer.remove_client(client)
     assert not renderer.step()
+
+
+class Encoded:
+    """Sources of a painted scene that can be read; others wait for ``go``."""
+
+    def __init__(self, scene):
+        self.go, self.prepared = threading.Event(), set()
+        for name in ("is_prepared", "prepare", "render"):
+            object.__setattr__(scene, name, getattr(self, name))
+        self.scene = scene
+
+    def is_prepared(self, sources):
+        return tuple(sources) in self.prepared
+
+    def prepare(self, sources):
+        assert self.go.wait(20)
+        self.prepared.add(tuple(sources))
+
+    def render(self, camera, size, sources, before_chunk=None):
+        self.prepared.add(tuple(sources))
+        return type(self.scene).render(self.scene, camera, size, sources, before_chunk)
+
+
+def test_nearer_sources_are_encoded_while_pictures_go_on(painted_scene, clock):
+    """A viewer that waited for them would freeze."""
+    encoded = Encoded(painted_scene)
+    renderer = ProgressiveRenderer(painted_scene, 48, lambda: clock.now)
+    shown = []
+    renderer.update_camera(1, viewpoint(-2.0), shown.append)
+    assert renderer.step() and painted_scene.rendered == [(0, 1)]
+    renderer.update_camera(1, viewpoint(2.0), shown.append)
+    assert renderer.step() and painted_scene.rendered[-1] == (0, 1)
+    assert renderer.describe() == "encoding nearer photographs"
+    clock.now += 1.0
+    assert not renderer.step(), "nothing becomes sharp that is soon out of date"
+    encoded.go.set()
+    renderer._encoding.result(20)
+    while renderer.step():
+        clock.now += 1.0
+    assert painted_scene.rendered[-1] == (7, 8) and shown[-1].depth.shape[0] == 48
+
+
+def test_a_picture_that_fails_costs_no_one_else_theirs(renderer):
+    shown = []
+    render = renderer.scene.render
+
+    def fail(camera, *args):
+        if camera.c2w[0, 3] > 1:
+            raise RuntimeError("out of memory")
+        return render(camera, *args)
+
+    object.__setattr__(renderer.scene, "render", fail)
+    for client, x in ((1, 1.5), (2, 0.0)):
+        renderer.update_camera(client, viewpoint(x), lambda _, client=client: shown.append(client))
+    while renderer.step():
+        pass
+    assert set(shown) == {2}
+    renderer.update_camera(1, viewpoint(0.5), lambda _: shown.append(1))
+    renderer.step()
+    assert shown[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("fov", "aspect", "expected"),
+    [(0.0, 1.5, (0.02, 1.5)), (4.0, 1e6, (2.8, 5.0)), (1.0, 0.0, (1.0, 0.2))],
+)
+def test_what_a_browser_says_is_brought_into_bounds(fov, aspect, expected):
+    view = Viewpoint.bounded(torch.eye(4), fov, aspect)
+    assert view is not None and (view.fov, view.aspect) == expected
+    height, width = view.at(256)[1]
+    assert height * width <= 256 * 256 * 5
+
+
+@pytest.mark.parametrize("entry", [math.nan, math.inf, 1e30])
+def test_cameras_that_make_no_sense_are_passed_over(entry):
+    c2w = torch.eye(4)
+    c2w[0, 3] = entry
+    assert Viewpoint.bounded(c2w, 1.0, 1.5) is None
+    assert Viewpoint.bounded(torch.eye(4), math.nan, 1.5) is None

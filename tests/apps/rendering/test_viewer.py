@@ -83,7 +83,7 @@ def viewer(painted_scene):
     yield viewer
     stop.set()
     worker.join()
-    viewer.server.stop()
+    viewer.close()
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_sce
     assert (viewer.near.value, viewer.far.value) == (200.0, 1600.0)
     viewer.near.value = 400.0
     wait_for(lambda: viewer.renderer.scene.near_far.tolist() == [2.0, 8.0])
-    viewer.server.stop()
+    viewer.close()
     (tmp_path / "damaged.ply").write_bytes(b"ply\nnonsense")
     for name in ("absent.ply", "damaged.ply"):
         with pytest.raises(UserError, match=name):
