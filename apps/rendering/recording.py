@@ -58,4 +58,4 @@ def film(scene: RenderableScene, path: CameraPath, out: Path) -> Iterator[tuple[
     for number in range(len(job)):
         frames.append(job.render(number).rgb)
         yield number + 1, len(job)
-    write_video(out, frames, FRAMES_PER_SECOND)
+    write_video(out, frames, float(FRAMES_PER_SECOND))

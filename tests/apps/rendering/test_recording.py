@@ -34,10 +34,9 @@ def test_a_saved_path_is_read_again_as_it_was(painted_scene, tmp_path):
 
 @pytest.fixture
 def event():
-    event = MagicMock()
-    event.client = MagicMock(spec=viser.ClientHandle)
-    event.client.client_id = 3
-    return event
+    client = MagicMock(spec=viser.ClientHandle)
+    client.client_id = 3
+    return viser.GuiEvent(client, 3, MagicMock())
 
 
 def test_a_recorded_path_becomes_a_video(painted_scene, event, decode_video, tmp_path):
