@@ -13,6 +13,7 @@ from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.network import ALL_HEADS, VGGT
 from models.vggt_nerf import VGGTNeRF
 from training.vggt.losses import geometry_losses, geometry_targets
+from utils.cameras import full_precision
 
 
 def learning_network(model: VGGTNeRF) -> VGGT:
@@ -37,5 +38,6 @@ def compare_geometry(
     seen = sources if view_mask is None else fill_missing_views(sources, view_mask)
     predicted = model.backbone(seen.images, heads=ALL_HEADS)
     assert predicted.prediction is not None
-    targets = geometry_targets(seen.resized(predicted.network_size))
-    return predicted, geometry_losses(predicted.prediction, targets)["loss"]
+    with full_precision(seen.images):
+        targets = geometry_targets(seen.resized(predicted.network_size))
+        return predicted, geometry_losses(predicted.prediction, targets)["loss"]

@@ -24,6 +24,7 @@ FLAGS = {
     "num_epochs": 1,
     "backbone_lrate": 1,
     "geometry_weight": 0.05,
+    "precision": "bf16-mixed",
 }
 
 
