@@ -11,6 +11,7 @@ from utils.config import command
 from utils.settings import Settings, Within
 
 KEPT = ("vggt_nerf", "state_dict", "global_step")
+BACKBONE_FOLDER = "backbone"
 BACKBONE_SETTINGS = ("vggt_path", "backbone_size")
 SAMPLING_SETTINGS = ("N_samples", "sampling_spread")
 RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
@@ -25,9 +26,9 @@ class ExportConfig(Settings):
     ckpt: str
     """checkpoint of general training; a folder stands for the newest .ckpt in it"""
     out: str = "exported"
-    """folder to write model.ckpt to"""
+    """folder to write model.ckpt to, and the folder backbone where the backbone was trained, too"""
     vggt_path: str | None = None
-    """where those who load it find the backbone; none: where the run found it"""
+    """where those who load it find the backbone; none: where it was found, or is written to"""
     backbone_size: Annotated[int, Within(28)] | None = None
     """longer side, in pixels, of what the backbone will see; none: as in training"""
     N_samples: Annotated[int, Within(2)] | None = None
@@ -38,7 +39,7 @@ class ExportConfig(Settings):
 
 def export_checkpoint(config: ExportConfig) -> Path:
     """Write ``model.ckpt`` and return its path."""
-    from models.checkpoint import general_content
+    from models.checkpoint import drop_network, general_content
     from models.vggt.backbone import check_backbone_size
     from utils.files import check_output_file, resolve_checkpoint, save_atomically
 
@@ -52,13 +53,29 @@ def export_checkpoint(config: ExportConfig) -> Path:
     if config.backbone_size is not None:
         folders = [path for path in (backbone["vggt_path"], config.vggt_path) if path]
         check_backbone_size(config.backbone_size, *folders)
+    target = check_output_file(Path(config.out) / "model.ckpt", "--out")
+    if drop_network(kept["state_dict"]):
+        folder = target.parent / BACKBONE_FOLDER
+        kept["vggt_nerf"]["backbone_fingerprint"] = _write_backbone(config.ckpt, folder)
+        backbone |= {"vggt_path": str(folder), "random_backbone": False}
     chosen = {name: value for name, value in vars(config).items() if value is not None}
     backbone |= {name: chosen[name] for name in BACKBONE_SETTINGS if name in chosen}
     rendering |= {name: chosen[name] for name in SAMPLING_SETTINGS if name in chosen}
     kept["state_dict"] = {name: value.half() for name, value in kept["state_dict"].items()}
-    target = check_output_file(Path(config.out) / "model.ckpt", "--out")
     save_atomically(kept, target)
     return target
+
+
+def _write_backbone(checkpoint: str, folder: Path) -> str:
+    """Write the backbone that was trained, too, and return its fingerprint in half precision."""
+    from models.checkpoint import read_checkpoint
+    from models.vggt.backbone import FrozenVGGT, fingerprint
+    from models.vggt.network import VGGT
+
+    backbone = read_checkpoint(checkpoint).build_model().backbone
+    assert isinstance(backbone, FrozenVGGT)
+    backbone.network.save_pretrained(folder)
+    return fingerprint(VGGT.from_pretrained(folder))
 
 
 main = command(ExportConfig, lambda config: f"wrote {export_checkpoint(config)}", __doc__)

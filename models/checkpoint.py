@@ -18,14 +18,15 @@ from torch import Tensor
 
 from models.config import BackboneConfig, ModelConfig
 from models.scene_model import SceneMaps, SceneModel
-from models.vggt.backbone import NullBackbone, load_backbone
+from models.vggt.backbone import FrozenVGGT, NullBackbone, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
 from utils.errors import UserError
 from utils.files import load_safely, resolve_checkpoint
 
-_PREFIX = "model."
+_PREFIX, _NETWORK = "model.", "network."
+"""Beginnings of the names of the model's weights, and of those of a trained backbone."""
 _SCENE = "vggt_nerf_scene"
 _NEEDED = f"{_PREFIX}volume.points.inward.weight"
 """A tensor that models of the present architecture have, both in checkpoints and in scene files."""
@@ -40,6 +41,8 @@ class Checkpoint:
     backbone_config: BackboneConfig
     backbone_fingerprint: str
     weights: dict[str, torch.Tensor]
+    network_weights: dict[str, torch.Tensor]
+    """Of the backbone, where it was trained, too: what it had learned beyond its own file."""
     step: int | None
     """Training steps that the weights have seen, if the file says."""
 
@@ -68,6 +71,8 @@ class Checkpoint:
         model = VGGTNeRF(self.model_config, backbone)
         try:
             model.load_state_dict(self.weights)
+            if isinstance(backbone, FrozenVGGT) and self.network_weights:
+                backbone.replace_weights(self.network_weights)
         except RuntimeError as error:
             raise UserError(f"{self.path}: the weights do not fit its settings: {error}") from error
         return model.requires_grad_(False).eval().to(device)
@@ -78,14 +83,15 @@ def read_checkpoint(path: str) -> Checkpoint:
     file = resolve_checkpoint(path)
     content = general_content(file)
     header = content["vggt_nerf"]
-    settings = header["settings"]
+    settings, weights = header["settings"], content["state_dict"]
     backbone = settings_from_plain(BackboneConfig, settings["backbone"], f"{file}: backbone")
     return Checkpoint(
         path=file,
         model_config=settings_from_plain(ModelConfig, settings["model"], f"{file}: model"),
         backbone_config=backbone,
         backbone_fingerprint=header["backbone_fingerprint"],
-        weights=model_weights(content),
+        network_weights=drop_network(weights),
+        weights={name.removeprefix(_PREFIX): value for name, value in weights.items()},
         step=content.get("global_step"),
     )
 
@@ -105,9 +111,10 @@ def general_content(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def model_weights(content: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of the model in a checkpoint of general training."""
-    return {name.removeprefix(_PREFIX): value for name, value in content["state_dict"].items()}
+def drop_network(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the weights of a trained backbone out of a checkpoint's; return them, by its names."""
+    names = [name for name in weights if name.startswith(_NETWORK)]
+    return {name.removeprefix(_NETWORK): weights.pop(name) for name in names}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from datasets.views import Views
 from models.config import FEATURE_GROUP, NORM_GROUPS, FeaturePyramidConfig
 
 
@@ -115,17 +116,16 @@ def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channe
     return (grouped * length).flatten(1, 2)
 
 
-def fill_missing_views(
-    images: Float[Tensor, "batch view 3 height width"], view_mask: Bool[Tensor, "batch view"]
-) -> Float[Tensor, "batch view 3 height width"]:
-    """Replace each masked-out view by its scene's first view.
+def fill_missing_views(views: Views, view_mask: Bool[Tensor, "batch view"]) -> Views:
+    """Replace each masked-out view ``(batch, view)`` by its scene's first view.
 
     Nothing is read from there, but the backbone attends over all views: it meets a photograph that
     it already knows.
     """
-    first = view_mask.to(torch.int8).argmax(1)
-    filler = images[torch.arange(len(images), device=images.device), first]
-    return torch.where(view_mask[:, :, None, None, None], images, filler[:, None])
+    device, (scenes, count) = view_mask.device, view_mask.shape
+    first = view_mask.to(torch.int8).argmax(1, keepdim=True)
+    chosen = torch.where(view_mask, torch.arange(count, device=device), first)
+    return views[torch.arange(scenes, device=device)[:, None], chosen]
 
 
 def _downsample(inputs: int, outputs: int) -> nn.Sequential:

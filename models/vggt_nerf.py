@@ -36,7 +36,7 @@ from models.fine_volume import BIN_CHANNELS, FineVolumeNet
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, RayBins
-from models.vggt.backbone import Backbone
+from models.vggt.backbone import Backbone, BackboneFeatures
 from models.window import Window, whole_window
 from utils.cameras import Cameras
 
@@ -122,18 +122,20 @@ class VGGTNeRF(nn.Module):
         near_far: Float[Tensor, "batch 2"],
         view_mask: Bool[Tensor, "batch view"] | None = None,
         refine: bool = True,
+        predicted: BackboneFeatures | None = None,
     ) -> SceneFeatures:
         """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
 
         ``view_mask`` says which views exist, one or more of each scene; ``refine`` improves the
-        backbone's depth by cost volumes in front of the sources.
+        backbone's depth by cost volumes in front of the sources; ``predicted`` is what the backbone
+        says of the sources, where that is known already.
         """
         images = sources.images
         if view_mask is not None:
-            images = fill_missing_views(images, view_mask)
-        predicted = self.backbone(images, heads=("camera", "depth"))
-        maps = self.pyramid(images, predicted.tokens)
-        prior = build_depth_prior(predicted, images, sources.cameras, near_far, view_mask)
+            images = fill_missing_views(sources, view_mask).images
+        features = predicted or self.backbone(images, heads=("camera", "depth"))
+        maps = self.pyramid(images, features.tokens)
+        prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
         scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
         return self.refine(scene, near_far) if refine else scene
 

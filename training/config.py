@@ -93,6 +93,9 @@ class LossConfig(Settings):
     """weight of the composited colours' error, relative to the decoder's"""
     source_planes_weight: NonNegative = 0.0
     """as planes_weight, for the volumes that find the depth of the sources"""
+    geometry_weight: NonNegative = 0.0
+    """weight of the backbone's own losses of cameras, depth and points; above 0, where all sources
+    have depth, the backbone is trained, too, with the rate of backbone_lrate"""
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,12 @@ class GeneralTrainingConfig:
             raise ValueError(
                 f"batch_size={self.optimizer.batch_size} pixels cannot be shared evenly by "
                 f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
+            )
+        worlds = self.data.dataset_name == "procedural" and self.backbone.backbone == "vggt"
+        if self.loss.geometry_weight and not worlds:
+            raise ValueError(
+                f"geometry_weight={self.loss.geometry_weight} trains a backbone, and needs the "
+                "depth of all sources: give --dataset_name procedural and no --backbone none"
             )
 
 

@@ -31,6 +31,7 @@ from training.checkpointing import (
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
+from training.joint_backbone import compare_geometry, learned_parameters, learning_network
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
@@ -107,6 +108,12 @@ def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
             "%s was trained on another backbone (fingerprint %s, here %s)",
             *(path, theirs, model.backbone.fingerprint),
         )
+    if checkpoint.network_weights:
+        raise UserError(
+            f"{path}: was trained together with its backbone; write both first, with python -m "
+            f"apps.export_checkpoint --ckpt {path} --out FOLDER, then start from FOLDER with "
+            "--vggt_path FOLDER/backbone"
+        )
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -142,6 +149,7 @@ class GeneralModule(pl.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
+        self.network = learning_network(model) if config.loss.geometry_weight else None
         self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
         self.depth_errors = torch.zeros(2)
         """Sum and count of the known depth errors of this validation, on this rank."""
@@ -160,6 +168,7 @@ class GeneralModule(pl.LightningModule):
         self.log_dict({f"train/{name}": losses[term] for term, name in names.items()})
         self.log("train/composited_PSNR", psnr_from_mse(losses["composited"].detach()))
         self.log("train/source_entropy", losses["source_planes"])
+        self.log("train/geometry", losses["geometry"])
         self.log("train/prior_confidence", scene.prior.depth_and_confidence()[:, :, 1].mean())
         return losses["total"]
 
@@ -171,7 +180,10 @@ class GeneralModule(pl.LightningModule):
         view_mask = draw_view_mask(
             batch.sources, self.config.augmentation.source_dropout, generator
         )
-        scene = self.model.encode(batch.sources, near_far, view_mask, refine=False)
+        predicted, geometry = None, torch.zeros((), device=self.device)
+        if self.network is not None:
+            predicted, geometry = compare_geometry(self.model, batch.sources, view_mask)
+        scene = self.model.encode(batch.sources, near_far, view_mask, False, predicted)
         # A target's share of the pixels of a step.
         pixels = self.config.optimizer.batch_size // batch.targets.masks[..., 0, 0].numel()
         of_sources = torch.zeros((), device=self.device)
@@ -190,7 +202,9 @@ class GeneralModule(pl.LightningModule):
             )
         means = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         total = means["total"] + config.source_planes_weight * of_sources
-        return scene, {**means, "source_planes": of_sources, "total": total}
+        total = total + config.geometry_weight * geometry
+        extra = {"source_planes": of_sources, "geometry": geometry.detach(), "total": total}
+        return scene, {**means, **extra}
 
     def on_validation_epoch_start(self) -> None:
         """Forget the depth errors of the last validation."""
@@ -226,7 +240,7 @@ class GeneralModule(pl.LightningModule):
         # restored the loader's place, and that place would then be forgotten.
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         steps = data.batches_per_epoch * int(self.trainer.max_epochs or 1)
-        parameters = self.model.named_parameters()
+        parameters = [*self.model.named_parameters(), *learned_parameters(self.network)]
         optimizer, schedule = build_optimizer(parameters, self.config.optimizer, steps)
         scheduler = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}

@@ -1,11 +1,11 @@
-"""The backbone as the radiance field uses it: fixed weights, any image size, low-rank tuning."""
+"""The backbone as the radiance field uses it: any image size, fixed weights unless unfrozen."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.nn import functional
 from models.config import BackboneConfig
 from models.vggt.aggregator import Aggregator
 from models.vggt.config import VGGTConfig
-from models.vggt.network import VGGT, Head, random_vggt
+from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
 from models.vggt.weights import read_config
 from utils.errors import UserError
 
@@ -41,10 +41,15 @@ class BackboneFeatures:
     """Confidence, from 1 up."""
     pose_enc: Float[Tensor, "batch view 9"] | None = None
     """Predicted cameras; see ``pose_encoding``."""
+    prediction: VGGTPrediction | None = None
+    """What the heads returned, with gradients where the network learns."""
 
 
 class FrozenVGGT(nn.Module):
-    """A backbone that its parent can move between devices; only low-rank additions are trained."""
+    """A backbone that its parent can move between devices.
+
+    Low-rank additions are trained with it, the network itself only after ``unfreeze``.
+    """
 
     network: VGGT
 
@@ -69,6 +74,20 @@ class FrozenVGGT(nn.Module):
         if tuned_blocks:
             self.tuning = LowRankTuning(network.aggregator, tuned_blocks, tuned_rank)
 
+    def unfreeze(self) -> VGGT:
+        """Let gradients reach all weights of the network, and return it; its owner trains it."""
+        return self.network.requires_grad_(True)
+
+    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Give the network other weights; the fingerprint becomes theirs."""
+        self.network.load_state_dict(weights)
+        self.fingerprint = fingerprint(self.network)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the network itself is trained."""
+        return next(self.network.parameters()).requires_grad
+
     @property
     def token_channels(self) -> int:
         """Channels of the token maps."""
@@ -89,17 +108,18 @@ class FrozenVGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ("depth",),
     ) -> BackboneFeatures:
-        """Return the features of views of any size; gradients reach low-rank additions alone."""
+        """Return the features of views of any size."""
         patch = self.network.config.patch_size
         size = network_size(images.shape[-2], images.shape[-1], self.long_side, patch)
         resized = resize_images(images.detach(), size)
         # Normalisation layers and the residual stream stay in float32 under autocast.
         on_gpu = images.device.type == "cuda"
-        learning = self.tuning is not None and torch.is_grad_enabled()
+        learns = self.learns and torch.is_grad_enabled()
+        tuned = self.tuning is not None and torch.is_grad_enabled()
         precision = torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu)
-        with torch.set_grad_enabled(learning), precision:
+        with torch.set_grad_enabled(learns or tuned), precision:
             layers, patch_start = self.network.aggregator(resized)
-        with torch.no_grad():
+        with torch.set_grad_enabled(learns):
             prediction = self.network.predict(layers, size, heads)
         grid = (size[0] // patch, size[1] // patch)
         maps = [layer[:, :, patch_start:].unflatten(2, grid) for layer in layers]
@@ -109,6 +129,7 @@ class FrozenVGGT(nn.Module):
             depth=None if prediction.depth is None else prediction.depth.squeeze(-1),
             depth_conf=prediction.depth_conf,
             pose_enc=prediction.pose_enc,
+            prediction=prediction,
         )
 
 

@@ -72,10 +72,11 @@ def test_without_a_backbone_an_absent_view_is_no_view_at_all(model_without_backb
 
 
 def test_absent_views_show_the_first_that_is_present(make_views):
-    images = make_views(2, 4).images
-    covered = fill_missing_views(images, ~PRESENT)
-    assert torch.equal(covered[0], images[0, [1, 1, 1, 1]])
-    assert torch.equal(covered[1], images[1, [2, 2, 2, 3]])
+    views = make_views(2, 4)
+    covered = fill_missing_views(views, ~PRESENT)
+    for scene, chosen in enumerate(([1, 1, 1, 1], [2, 2, 2, 3])):
+        assert torch.equal(covered.images[scene], views.images[scene, chosen])
+        assert torch.equal(covered.cameras.c2w[scene], views.cameras.c2w[scene, chosen])
 
 
 def test_no_gradient_reaches_an_absent_view(tiny_model, make_views):

@@ -27,6 +27,9 @@ WORLDS = {
     "save_every": 3,
 }
 
+JOINT = ("--geometry_weight", "0.02", "--backbone_lrate", "1")
+"""The backbone learns, too."""
+
 
 def train(tiny_flags, folder, *extra):
     flags = [text for name, value in WORLDS.items() for text in (f"--{name}", *str(value).split())]
@@ -37,8 +40,9 @@ def train(tiny_flags, folder, *extra):
 
 
 @pytest.mark.slow
-def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch):
-    whole = train(tiny_flags, tmp_path / "whole")
+@pytest.mark.parametrize("joint", [(), JOINT])
+def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch, joint):
+    whole = train(tiny_flags, tmp_path / "whole", *joint)
     pictures = sorted(path.name for path in (whole.parent.parent / "pictures").iterdir())
     assert pictures == [
         f"step={step:07d}_world{world}_view000.png" for step in (4, 8) for world in (0, 1)
@@ -52,10 +56,10 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch):
 
     with monkeypatch.context() as crashing, pytest.raises(RuntimeError, match="crash"):
         crashing.setattr(ProceduralDataModule, "on_after_batch_transfer", crash)
-        train(tiny_flags, tmp_path / "parts")
+        train(tiny_flags, tmp_path / "parts", *joint)
     cut = tmp_path / "parts" / whole.parent.parent.name / "ckpts" / "last.ckpt"
     assert load_safely(cut)["global_step"] == 6
-    resumed = train(tiny_flags, tmp_path / "parts", "--ckpt", str(cut))
+    resumed = train(tiny_flags, tmp_path / "parts", "--ckpt", str(cut), *joint)
     expected, actual = load_safely(whole), load_safely(resumed)
     assert actual["global_step"] == expected["global_step"] == 8
     for key, value in expected["state_dict"].items():
