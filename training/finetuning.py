@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneTask, read_split
@@ -27,6 +26,7 @@ from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO
 from training.config import FineTuningConfig, SceneRunConfig
+from training.curves import curve_logger
 from training.finetuning_module import FineTuningModule
 from training.scene_log import SceneLog
 from utils.config import differing_settings, settings_from_plain
@@ -80,7 +80,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        logger=TensorBoardLogger(folder, name="", version="logs"),
+        logger=curve_logger(folder, config),
         callbacks=[GradientGuard(remedy=_REMEDY), log],
         plugins=[SceneCheckpointIO(header)],
     )

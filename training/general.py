@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from datasets.data_module import SceneDataModule
@@ -31,6 +30,7 @@ from training.checkpointing import (
     describe_differences,
 )
 from training.config import GeneralTrainingConfig
+from training.curves import curve_logger
 from training.joint_backbone import compare_geometry, learned_parameters, learning_network
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
@@ -85,7 +85,7 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         num_sanity_val_steps=1,
         use_distributed_sampler=False,
         log_every_n_steps=10,
-        logger=TensorBoardLogger(folder, name="", version="logs"),
+        logger=curve_logger(folder, config),
         callbacks=[
             GradientGuard(),
             best,

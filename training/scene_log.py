@@ -24,6 +24,7 @@ from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
 from training.finetuning_module import FineTuningModule
 from utils.errors import NonFiniteTrainingError, UserError
+from utils.figures import Panel, contact_sheet
 from utils.files import save_atomically, set_aside, write_text
 from utils.images import save_image
 
@@ -77,7 +78,7 @@ class SceneLog(LastCheckpoint):
         self.curve: list[dict[str, Any]] = []
         self.best, self._saved_best = Best(), -1
         self._started, self._paused = started, 0.0
-        self._squared_errors: list[Tensor] = []
+        self._losses: dict[str, list[Tensor]] = {"loss": [], "squared_error": []}
         if not config.ckpt or Path(config.ckpt).resolve() != self.path.resolve():
             set_aside(self.path)
             set_aside(self.best_path)
@@ -119,10 +120,13 @@ class SceneLog(LastCheckpoint):
     ) -> None:
         """Log the training error, validate and save when it is time."""
         step = trainer.global_step
-        self._squared_errors.append(outputs["squared_error"])
+        for name, values in self._losses.items():
+            values.append(outputs[name].detach())
         if step % _LOG_EVERY == 0:
-            error = torch.stack(self._squared_errors).mean()
-            self._squared_errors.clear()
+            loss, error = (torch.stack(values).mean() for values in self._losses.values())
+            for values in self._losses.values():
+                values.clear()
+            self._add_scalar(trainer, "train/loss", loss.item())
             self._add_scalar(trainer, "train/PSNR", psnr_from_mse(error).item())
         if step % self.config.val_every == 0 or step == trainer.max_steps:
             self._validate(trainer, module)
@@ -204,7 +208,10 @@ class SceneLog(LastCheckpoint):
         with self.paused():
             try:
                 panels = comparison_panels(rendered[0], module.scene.near_far.tolist())
-                save_image(self.folder / "pictures" / name, torch.cat(list(panels.values()), -1))
+                sheet = contact_sheet([[Panel(each, label) for label, each in panels.items()]])
+                save_image(self.folder / "pictures" / name, sheet)
+                experiment = trainer.logger.experiment  # pyright: ignore
+                experiment.add_image("val/view", sheet, step)  # pyright: ignore
                 write_text(self.folder / "curve.json", json.dumps(self.curve, indent=1) + "\n")
             except (OSError, UserError) as error:
                 # What was learnt is worth more, and is yet to be saved.

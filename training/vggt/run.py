@@ -8,13 +8,13 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LambdaCallback, TQDMProgressBar
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from models.vggt.network import VGGT, random_vggt
 from training.callbacks import GradientGuard
 from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
+from training.curves import curve_logger
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
@@ -91,7 +91,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=LOG_EVERY,
-        logger=TensorBoardLogger(folder, name="", version="logs"),
+        logger=curve_logger(folder, config),
         callbacks=[
             GradientGuard(max_bad_steps=MAX_BAD_STEPS),
             LastCheckpoint(folder / "ckpts", run.save_every),
