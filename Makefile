@@ -22,19 +22,25 @@ lint: install
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
 
-# General training on procedural scenes, written in DTU layout and read by the DTU reader; then
-# fine-tuning on the one that was kept out.
+# A world that the shipped model never saw; a short general training, cut and resumed; the shipped
+# model fine-tuned on the scene that was kept out, beside what it was before.
 demo: install
+	$(RUN) render_video.py --path dtu --n_frames 24 --fps 12 --size 96 128 --depth --out $(DEMO)/world.mp4
 	$(RUN) -m apps.make_procedural_dataset --out $(DEMO)/data
-	$(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt
+	@echo "Interrupted after 25 seconds, as by Ctrl-C:"
+	timeout --signal INT 25 $(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt || true
+	$(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt --ckpt $(DEMO)/general/ckpts/last.ckpt
 	$(RUN) train_vggt_nerf_finetuning_pl.py --config configs/demo_finetune.txt
+	$(RUN) -m benchmarks.comparison_strips --out $(DEMO)/before_after.mp4 --names before after --height 128 \
+	    --ckpt ckpts/vggt-mini-nerf $(DEMO)/fine_tuning/scan3/demo/ckpts/latest.tar
 	@echo
 	@echo "The demo made:"
-	@echo "  $(DEMO)/data                        three procedural scenes in DTU layout"
-	@echo "  $(DEMO)/general/ckpts/last.ckpt     a general model, trained on two of them"
-	@echo "  $(DEMO)/general/pictures            sources, truth, prediction, error, depth of the third"
-	@echo "  $(DEMO)/fine_tuning/scan3/demo      the same model, fine-tuned on the third scene"
-	@echo "  $(DEMO)/general/logs                curves: $(VENV)/bin/tensorboard --logdir $(DEMO)"
+	@echo "  $(DEMO)/world.mp4                   a world that the shipped model never saw"
+	@echo "  $(DEMO)/general/pictures            a new model after half a minute of training"
+	@echo "  $(DEMO)/before_after.mp4            the shipped model before and after fine-tuning on scan3"
+	@echo "  curves:  $(VENV)/bin/tensorboard --logdir $(DEMO)"
+	@echo "Look around in the fine-tuned scene:"
+	@echo "  $(RUN) view.py --ckpt $(DEMO)/fine_tuning/scan3/demo/ckpts/latest.tar"
 
 clean-demo:
 	rm -rf $(DEMO)

@@ -20,7 +20,7 @@ from apps.rendering.scene import is_tuned_scene
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.protocols import SceneTask
 from evaluation.config import DEFAULT_CKPT, RenderingModel
-from evaluation.pictures import comparison_sheet
+from evaluation.pictures import comparison_frames, comparison_sheet
 from evaluation.rendering import Renderer, TestViews, ViewResult, evaluate_scene
 from evaluation.run import read_tasks
 from models.checkpoint import (
@@ -37,6 +37,7 @@ from utils.errors import UserError
 from utils.files import check_output_file
 from utils.images import save_small_image
 from utils.settings import Within
+from utils.video import write_video
 
 _MOST_BYTES = 3 * 2**20
 """A README with larger pictures opens slowly."""
@@ -57,15 +58,15 @@ class StripConfig(RenderingModel):
     height: Annotated[int, Within(16)] = 160
     """rows of each small picture"""
     out: str = "results/strips.jpg"
-    """picture (.jpg or .png) of at most 3 MiB"""
+    """picture (.jpg or .png) of at most 3 MiB, or a video (.mp4) that shows each view a second"""
 
     def __post_init__(self) -> None:
         """Check that names and checkpoints match, and the picture's format."""
         super().__post_init__()
         if self.names and len(self.names) != len(self.ckpt):
             raise ValueError(f"names={self.names}: there are {len(self.ckpt)} checkpoints")
-        if not self.out.lower().endswith((".jpg", ".jpeg", ".png")):
-            raise ValueError(f"out={self.out}: must end in .jpg or .png")
+        if not self.out.lower().endswith((".jpg", ".jpeg", ".png", ".mp4")):
+            raise ValueError(f"out={self.out}: must end in .jpg, .png or .mp4")
 
 
 def run_strips(config: StripConfig) -> str:
@@ -86,10 +87,17 @@ def run_strips(config: StripConfig) -> str:
             rendered = evaluate_scene(task, [Renderer(model, device, config.chunk, config.bf16)])
         # Two runs may have one name.
         results[name if name not in results else f"{name} ({len(results) + 1})"] = rendered
-    sheet = comparison_sheet(task.scene, results, config.height)
-    save_small_image(config.out, sheet, _MOST_BYTES)
+    drawn = task.scene, results, config.height
+    if config.out.lower().endswith(".mp4"):
+        frames = comparison_frames(*drawn)
+        write_video(config.out, frames, fps=1.0)
+        size = frames[0].shape
+    else:
+        sheet = comparison_sheet(*drawn)
+        save_small_image(config.out, sheet, _MOST_BYTES)
+        size = sheet.shape
     views = ", ".join(map(str, task.targets))
-    return f"{config.out}: {task.scene.name}, views {views}, {sheet.shape[2]}x{sheet.shape[1]}"
+    return f"{config.out}: {task.scene.name}, views {views}, {size[2]}x{size[1]}"
 
 
 def _data_of(path: str, chosen: DataChoice) -> DataChoice:

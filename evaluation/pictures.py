@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -71,13 +71,26 @@ def comparison_sheet(
     All depths share one range, whatever model and view. ``results`` are by the model's name, with
     the same views in the same order for all. Pictures that are smaller than ``height`` stay so.
     """
+    return contact_sheet([row for rows in _view_rows(scene, results, height) for row in rows])
+
+
+def comparison_frames(
+    scene: PosedScene, results: Mapping[str, Sequence[ViewResult]], height: int
+) -> list[Float[Tensor, "3 rows columns"]]:
+    """Return the parts of ``comparison_sheet``, one for each view, for a video."""
+    return [contact_sheet(rows) for rows in _view_rows(scene, results, height)]
+
+
+def _view_rows(
+    scene: PosedScene, results: Mapping[str, Sequence[ViewResult]], height: int
+) -> Iterator[list[Sequence[Panel | None]]]:
+    """Yield the rows of each view."""
     views = [result.images for model in results.values() for result in model]
     shown = robust_range(
         pair
         for view in views
         for pair in ((view.depth, view.solid), (view.true_depth, view.true_depth > 0))
     )
-    rows: list[Sequence[Panel | None]] = []
     for same_view in zip(*results.values(), strict=True):
         models = [
             _model_panels(name, result, height, shown)
@@ -96,11 +109,10 @@ def comparison_sheet(
         true_depth = true_depth if known.any() else None
         bar = Panel(color_bar(truth.picture.shape[-2], shown, scene.unit))
         if len(models) == 1:
-            rows.append([*sources, truth, *models[0], *filter(None, [true_depth]), bar])
+            yield [[*sources, truth, *models[0], *filter(None, [true_depth]), bar]]
         else:
             left = [[*sources, None, None][:_SOURCES], [truth, None, true_depth]]
-            rows += zip(*left, *models, [None, None, bar], strict=True)
-    return contact_sheet(rows)
+            yield list(zip(*left, *models, [None, None, bar], strict=True))
 
 
 def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange) -> list[Panel]:

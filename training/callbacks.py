@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool, Float
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -24,11 +24,23 @@ GRAD_CLIP = 1.0
 """Largest norm of the gradient."""
 MAX_BAD_STEPS = 20
 """Consecutive steps with non-finite gradients after which a run stops."""
+_SHOWN = ("train/PSNR", "val/PSNR", "train/bad_steps")
 # Reading a number waits for the device, which then has nothing to do until the host catches up.
 READ_EVERY = 20
 _WINDOW, _PICTURES, _SOURCES = 20, 4, 3
 """Steps between logs of the speed; validation views that are drawn; sources that each shows."""
 _REMEDY = "Lower --lrate, use full precision or look at the data, then resume with --ckpt."
+
+
+class ShortProgressBar(RichProgressBar):
+    """One line that fits: what training and validation reach, without what never changes."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return the quality alone; all else is in TensorBoard."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name in _SHOWN}
 
 
 class GradientGuard(Callback):

@@ -22,7 +22,7 @@ from models.projection import SceneFeatures
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
-from training.callbacks import GradientGuard, Throughput, ValidationPictures
+from training.callbacks import GradientGuard, ShortProgressBar, Throughput, ValidationPictures
 from training.checkpointing import (
     AtomicCheckpointIO,
     LastCheckpoint,
@@ -57,6 +57,8 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
     if config.run.init_ckpt:
         _initialise(model, read_checkpoint(config.run.init_ckpt))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
     trainer = build_trainer(config, folder)
     trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
     return folder / "ckpts"
@@ -83,11 +85,13 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         precision=choose_precision(run.precision, run.device),
         max_epochs=run.num_epochs,
         num_sanity_val_steps=1,
+        enable_model_summary=False,
         use_distributed_sampler=False,
         log_every_n_steps=10,
         logger=curve_logger(folder, config),
         callbacks=[
             GradientGuard(),
+            ShortProgressBar(),
             best,
             LastCheckpoint(folder / "ckpts", run.save_every),
             Throughput(config.optimizer.batch_size),

@@ -82,6 +82,17 @@ def test_a_fine_tuned_scene_alone(strips, tuned, labels):
     assert all("vggt_finetune_scan2" in " ".join(filter(None, row)) for row in labels)
 
 
+def test_a_video_shows_each_view_a_second(
+    strips, tuned, tmp_path, general_checkpoint, decode_video
+):
+    out = tmp_path / "strips.mp4"
+    both = (general_checkpoint, tuned)
+    assert strips("--height", 32, "--out", out, ckpt=both, datadir=None)[0] == 0
+    said, frames = decode_video(out)
+    tested = torch.load(tuned, weights_only=True)["vggt_nerf_scene"]["test_ids"]
+    assert len(frames) == len(tested) and "1 fps" in said
+
+
 def test_procedural_worlds_need_no_data(strips, tmp_path):
     flags = ["--dataset_name", "procedural", "--image_size", 24, 32, "--world_views", 5]
     out = tmp_path / "new folder" / "world.jpg"
