@@ -1,5 +1,10 @@
 """Cameras of photographs without any, found by matching them."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -100,3 +105,13 @@ def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "transforms.json").write_text("{}")
     assert find_estimate(tmp_path / "photos") == folder
+
+
+def test_colmap_does_not_take_over_how_a_process_ends():
+    script = (
+        "import os, signal; from datasets.structure_from_motion import _import_pycolmap; "
+        "_import_pycolmap(); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGTERM and "stack trace" not in ended.stderr
