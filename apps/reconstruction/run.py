@@ -28,6 +28,7 @@ from datasets.formats.registry import FORMATS, find_scenes, open_scene
 from models.checkpoint import read_checkpoint
 from models.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
+from training.finetuning import run_finetuning
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder
@@ -118,13 +119,13 @@ class _Reconstruction:
         }
 
     def _finetune(self, size: Size) -> str:
-        from training.finetuning import run_finetuning
-
-        config = self.config
+        config, name, folder = self.config, self.stages.key, self.out / "fine_tuning"
+        kept = list(folder.glob(f"*/{name}/ckpts/latest.tar"))
         settings = FineTuningConfig(
             run=SceneRunConfig(
-                expname="scene",
-                save_dir=str(self.out / "fine_tuning"),
+                expname=name,
+                save_dir=str(folder),
+                ckpt=str(kept[0]) if kept else None,
                 init_ckpt=config.ckpt,
                 vggt_path=config.vggt_path,
                 device=config.device,
@@ -139,10 +140,10 @@ class _Reconstruction:
             optimizer=SceneOptimizerConfig(
                 max_seconds=config.finetune, targets_per_step=1, lrate=3e-4
             ),
-            loss=LossConfig(coarse_weight=0, ssim_weight=0.1),
+            loss=LossConfig(coarse_weight=0.0, ssim_weight=0.1),
         )
         _LOG.info("%s", run_finetuning(settings))
-        return str(max((self.out / "fine_tuning").glob("*/scene/ckpts/latest.tar")))
+        return str(next(folder.glob(f"*/{name}/ckpts/latest.tar")))
 
     def _video(self, tuned: str | None, size: Size) -> str:
         settings = self.config.rendering(tuned)
