@@ -49,7 +49,7 @@ class SceneConfig(Settings):
     """Shrink images by this factor, unless image_size is given; sides must stay whole numbers"""
     near_far: OptionalRange = ()
     """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: as the files
-    have them"""
+    have them, else measured by matched features"""
     background: Literal["white", "black"] = "white"
     """What shows through the transparent pixels of blender"""
 

@@ -17,15 +17,19 @@ CAMERAS_NAME = "transforms.json"
 def scene_cache(source: Path) -> Path:
     """Return the folder for what is found out about a scene, which need not exist yet."""
     beside = _folder_beside(source)
-    if os.access(beside if beside.is_dir() else beside.parent, os.W_OK):
-        return beside
-    return _folder_of_user(source)
+    writable = _is_writable(beside if beside.is_dir() else beside.parent)
+    return beside if writable else _folder_of_user(source)
 
 
 def find_estimate(source: Path) -> Path | None:
     """Return the folder with the cameras that were estimated for photos or a video, if any."""
     places = (_folder_beside(source), _folder_of_user(source))
     return next((place for place in places if (place / CAMERAS_NAME).is_file()), None)
+
+
+def _is_writable(folder: Path) -> bool:
+    # Root may write everywhere, but not where the owner forbade it to all.
+    return os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222 != 0
 
 
 def _folder_beside(source: Path) -> Path:

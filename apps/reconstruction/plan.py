@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from apps.reconstruction.config import ReconstructionConfig
 from apps.rendering.config import CameraPathChoice
@@ -12,14 +13,16 @@ from apps.rendering.frames import Job, plan_frames
 from apps.rendering.geometry import source_job
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import make_path
+from datasets.bare_photos import is_video
 from datasets.formats.options import Size
 
 LONGEST_SIDES = (160, 192, 256, 320, 384, 512, 640, 960)
-PATH = CameraPathChoice(path="ellipse")
 MAX_RENDERINGS = 12
 _PROBE = 192
 """Longer side of the frame that is timed."""
 _MULTIPLE = 8
+_REACH = 0.7
+"""Photos are few: farther out, a path leaves what they show."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def make_plan(config: ReconstructionConfig, native: Size) -> Plan:
     probe = fitted(native, _PROBE)
     settings = config.rendering()
     scene = open_scene(settings.scene, settings.model, probe)
-    path = make_path(replace(PATH, n_frames=config.n_frames, size=probe), scene)
+    path = make_path(replace(path_choice(config), size=probe), scene)
     jobs = plan_frames(scene, path), source_job(scene, probe, MAX_RENDERINGS)
     # The first frame on a device is slow: kernels are loaded, memory is taken.
     timed_frame(jobs[1], 0)
@@ -53,6 +56,13 @@ def make_plan(config: ReconstructionConfig, native: Size) -> Plan:
         (plan for plan in reversed(plans) if plan.video_seconds + plan.geometry_seconds <= budget),
         plans[0],
     )
+
+
+def path_choice(config: ReconstructionConfig) -> CameraPathChoice:
+    """Follow a video's own path; go around what photos show."""
+    if is_video(Path(config.photos)):
+        return CameraPathChoice(path="interpolate", n_frames=config.n_frames)
+    return CameraPathChoice(path="ellipse", n_frames=config.n_frames, reach=_REACH)
 
 
 def fitted(native: Size, side: int) -> Size:

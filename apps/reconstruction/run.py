@@ -14,10 +14,10 @@ import torch
 from apps.inspection.checks import check_scene
 from apps.inspection.picture import draw_scene
 from apps.reconstruction.config import ReconstructionConfig
-from apps.reconstruction.plan import MAX_RENDERINGS, PATH, make_plan
+from apps.reconstruction.plan import MAX_RENDERINGS, make_plan, path_choice
 from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
-from apps.rendering.config import GeometryConfig, VideoConfig
+from apps.rendering.config import CameraPathChoice, GeometryConfig, VideoConfig
 from apps.rendering.cost import in_words
 from apps.rendering.geometry import PointCloud, read_points, run_export
 from apps.rendering.open_scene import open_photographs
@@ -28,6 +28,7 @@ from datasets.formats.registry import FORMATS, find_scenes, open_scene
 from models.checkpoint import read_checkpoint
 from models.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
+from training.finetuning import run_finetuning
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder
@@ -118,13 +119,13 @@ class _Reconstruction:
         }
 
     def _finetune(self, size: Size) -> str:
-        from training.finetuning import run_finetuning
-
-        config = self.config
+        config, name, folder = self.config, self.stages.key, self.out / "fine_tuning"
+        kept = list(folder.glob(f"*/{name}/ckpts/latest.tar"))
         settings = FineTuningConfig(
             run=SceneRunConfig(
-                expname="scene",
-                save_dir=str(self.out / "fine_tuning"),
+                expname=name,
+                save_dir=str(folder),
+                ckpt=str(kept[0]) if kept else None,
                 init_ckpt=config.ckpt,
                 vggt_path=config.vggt_path,
                 device=config.device,
@@ -139,14 +140,14 @@ class _Reconstruction:
             optimizer=SceneOptimizerConfig(
                 max_seconds=config.finetune, targets_per_step=1, lrate=3e-4
             ),
-            loss=LossConfig(coarse_weight=0, ssim_weight=0.1),
+            loss=LossConfig(coarse_weight=0.0, ssim_weight=0.1),
         )
         _LOG.info("%s", run_finetuning(settings))
-        return str(max((self.out / "fine_tuning").glob("*/scene/ckpts/latest.tar")))
+        return str(next(folder.glob(f"*/{name}/ckpts/latest.tar")))
 
     def _video(self, tuned: str | None, size: Size) -> str:
         settings = self.config.rendering(tuned)
-        path = replace(PATH, n_frames=self.config.n_frames, size=size)
+        path = replace(path_choice(self.config), size=size)
         config = VideoConfig(settings.scene, settings.model, path, str(self.video), depth=True)
         return run_video(config)
 
@@ -183,14 +184,18 @@ class _Reconstruction:
         if tuned:
             data = f"--ckpt {_quoted(tuned)}"
         height, width = (2 * side for side in plan["size"])
-        larger = f"--path ellipse --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
+        path = f"--path {path_choice(self.config).path}"
+        larger = f"{path} --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
+        # Four times the pixels, and as many frames as that command makes.
+        seconds = 4 * self.stages.done["video"]["seconds"]
+        seconds *= CameraPathChoice().n_frames / self.config.n_frames
         again = f"python reconstruct.py {_quoted(self.config.photos)}"
         finer = f"--finetune 300 --out {_quoted(f'{self.out}_tuned')}"
         lines = [
             f"{self.out}: video.mp4, points.ply, mesh.glb, poses/, check.png. Next:",
             f"  look around:        python view.py {data} --points {_quoted(self.points)}",
             f"  a larger video:     python render_video.py {data} {larger}  "
-            f"(about {in_words(4 * plan['video'] * 120 / self.config.n_frames)})",
+            f"(about {in_words(seconds)})",
         ]
         if not tuned:
             lines.append(f"  sharper pictures:   {again} {finer}  (5 min more)")

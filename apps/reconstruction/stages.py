@@ -27,8 +27,8 @@ class Stages:
     """Names the job: stages of another one do not count."""
     expected: dict[str, float | None]
     """Seconds of every stage; None: not known yet."""
-    done: dict[str, Any] = field(default_factory=dict)
-    """What finished stages returned."""
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What finished stages returned, ``result``, and the ``seconds`` that they took."""
 
     @classmethod
     def opened(cls, folder: Path, key: str, expected: Mapping[str, float | None]) -> Stages:
@@ -52,7 +52,7 @@ class Stages:
         place = f"[{names.index(name) + 1}/{len(names)}] {name}"
         if name in self.done and all(path.exists() for path in outputs):
             _LOG.info("%s: done before", place)
-            return self.done[name]
+            return self.done[name]["result"]
         _LOG.info("%s%s", place, self._times(name))
         started = time.perf_counter()
         result = job()
@@ -60,7 +60,7 @@ class Stages:
         if isinstance(result, str):
             _LOG.info("%s", result)
         _LOG.info("    took %s", in_words(seconds))
-        self.done[name] = result
+        self.done[name] = {"result": result, "seconds": seconds}
         content = {"key": self.key, "done": self.done}
         write_text(self.folder / _FILE_NAME, json.dumps(content, indent=1))
         return result

@@ -19,7 +19,8 @@ class ReadOptions:
     size: Size | None = None
     """Whatever the aspect; None: as the other options say."""
     near_far: tuple[float, float] | None = None
-    """Nearest and farthest z-depth in the unit of the files; None: what the files say."""
+    """Nearest and farthest z-depth in the unit of the files; None: what the files say, else
+    measured."""
     background: float = 1.0
     """Grey behind transparent pixels of rendered images."""
     scale: float = 1.0

@@ -101,3 +101,16 @@ def test_all_stages_and_the_lines_to_type_next(
     flags = shlex.split(line.partition("render_video.py")[2].rpartition("  (")[0])
     larger = parse_config(VideoConfig, flags)
     assert larger.camera_path.size == (96, 128) and larger.scene.datadir == str(plane_photos)
+
+
+@pytest.mark.slow
+def test_a_scene_is_trained_on_first(plane_photos, tiny_checkpoint, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(run, "run_export", lambda config: "no geometry here")
+    words = [plane_photos, "--out", tmp_path / "out", "--ckpt", tiny_checkpoint, "--n_frames", 2]
+    words += ["--size", 48, 64, "--n_views", 2, "--finetune", 0.5]
+    assert status_of(main, *words) == 0
+    (scene,) = (tmp_path / "out/fine_tuning").glob("*/*/ckpts/latest.tar")
+    (line,) = [line for line in caplog.text.splitlines() if "view.py" in line]
+    assert f"--ckpt {shlex.quote(str(scene))}" in line and "--datadir" not in line
+    assert "does not count" not in caplog.text

@@ -1,5 +1,10 @@
 """Cameras of photographs without any, found by matching them."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,7 +16,7 @@ from datasets.config import SceneConfig
 from datasets.estimated_cameras import EstimatedCameras
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
-from datasets.scene_cache import find_estimate
+from datasets.scene_cache import find_estimate, scene_cache
 from datasets.structure_from_motion import is_trustworthy, reconstruct_cameras
 from models import photo_cameras
 from models.photo_cameras import ensure_cameras
@@ -93,10 +98,23 @@ def test_photos_that_do_not_match_are_left_to_the_backbone(tmp_path, monkeypatch
 
 
 def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda *_: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = photo_cameras.scene_cache(tmp_path / "photos")
-    assert folder.is_relative_to(tmp_path / "cache") and find_estimate(tmp_path / "photos") is None
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    assert scene_cache(photos) == photos / "estimated"
+    photos.chmod(0o555)
+    folder = scene_cache(photos)
+    assert folder.is_relative_to(tmp_path / "cache") and find_estimate(photos) is None
     folder.mkdir(parents=True)
     (folder / "transforms.json").write_text("{}")
-    assert find_estimate(tmp_path / "photos") == folder
+    assert find_estimate(photos) == folder
+
+
+def test_colmap_does_not_take_over_how_a_process_ends():
+    script = (
+        "import os, signal; from datasets.structure_from_motion import _import_pycolmap; "
+        "_import_pycolmap(); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGTERM and "stack trace" not in ended.stderr
