@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from datasets.formats.checks import check_pinhole
+from datasets.formats.image_files import describe_folder
 from datasets.formats.images import DepthFile
 from datasets.formats.mvsnet_files import (
     CAMERA_NAME,
@@ -26,7 +27,6 @@ from datasets.formats.mvsnet_files import (
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
-    describe_folder,
     photo_scene,
     read_sizes,
     shortened,
