@@ -122,6 +122,8 @@ class SceneHeader:
     backbone_fingerprint: str
     settings: dict[str, Any]
     """All settings of the run."""
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Where the origin of its cameras lies in the coordinates of the data set's files."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
             model=settings_from_plain(ModelConfig, plain["model"], f"{path}: model"),
             backbone_fingerprint=plain["backbone_fingerprint"],
             settings=plain["settings"],
+            origin=tuple(plain.get("origin", (0.0, 0.0, 0.0))),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error

@@ -157,6 +157,7 @@ def encode_scene(
         model=checkpoint.model_config,
         backbone_fingerprint=checkpoint.backbone_fingerprint,
         settings=asdict(config),
+        origin=tuple(split.scene.origin.tolist()),
     )
 
 

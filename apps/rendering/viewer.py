@@ -14,13 +14,8 @@ import viser
 from viser.transforms import SO3
 
 from apps.rendering.config import ViewerConfig
-from apps.rendering.geometry import (
-    PointCloud,
-    fuse_points,
-    gather,
-    read_points,
-    source_job,
-)
+from apps.rendering.geometry import fuse_points, gather, source_job
+from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
 from apps.rendering.scene import RenderableScene, RenderedView
@@ -76,7 +71,8 @@ class Viewer:
         self._add_controls()
         self._idle_work = iter(()) if cloud else self._make_cloud()
         if cloud:
-            self._show_cloud(PointCloud(cloud.points / scene.unit.factor, cloud.colors))
+            points = cloud.points.double() / scene.unit.factor - scene.origin
+            self._show_cloud(PointCloud(points.float(), cloud.colors))
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(lambda one: self.renderer.remove_client(one.client_id))
 

@@ -20,7 +20,7 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerConfig
-from apps.rendering.geometry import PointCloud, read_points, write_points
+from apps.rendering.geometry_files import PointCloud, read_points, write_points
 from apps.rendering.viewer import Viewer
 from utils.cameras import LengthUnit
 from utils.errors import UserError
@@ -181,7 +181,7 @@ def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_sce
     cloud = PointCloud(torch.rand(300, 3), torch.rand(300, 3))
     write_points(tmp_path / "points.ply", cloud, painted_scene)
     again = read_points(tmp_path / "points.ply")
-    torch.testing.assert_close(again.points / 200, cloud.points)
+    torch.testing.assert_close(again.points.float() / 200, cloud.points)
     viewer = Viewer(painted_scene, ViewerConfig(port=18673), again)
     assert next(viewer._idle_work, None) is None
     np.testing.assert_allclose(viewer._cloud.points, cloud.points.numpy(), atol=2e-3)
