@@ -31,7 +31,7 @@ from training.scene_log import SceneLog
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, from_repository
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,8 @@ def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
 
 def _is_there(datadir: str) -> bool:
     # A scan of DTU is named as if it was a folder of its own.
-    return Path(datadir).exists() or is_part_of_folder("dtu", Path(datadir))
+    folder = from_repository(datadir)
+    return folder.exists() or is_part_of_folder("dtu", folder)
 
 
 def _figures(

@@ -63,7 +63,7 @@ def run_inspection(config: InspectionConfig) -> str:
 
 def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
     """Open every scene of a data set; return also what training could not read."""
-    name, root = config.dataset_name, Path(config.datadir)
+    name, root = config.dataset_name, config.root
     chosen: dict[Path, list[Split]] = {}
     missing: dict[Split, str] = {}
     for split in SPLITS:
@@ -123,7 +123,7 @@ def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
 
 
 def _contents_lines(config: InspectionConfig, scenes: Sequence[FoundScene]) -> list[str]:
-    root = Path(config.datadir)
+    root = config.root
     totals = {split: sum(found.targets.get(split, 0) for found in scenes) for split in SPLITS}
     counted = ", ".join(f"{count} {split}" for split, count in totals.items() if count)
     lists = [path.name for split in SPLITS if (path := find_scene_list(root, split)) is not None]
@@ -155,7 +155,7 @@ def _check_lines(scene: PosedScene, checks: SceneChecks) -> list[str]:
 
 
 def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
-    root = Path(config.datadir)
+    root = config.root
     if any(found.folder == root for found in scenes):
         return "no index is needed: this is one scene"
     # The index has the sizes on disk, whatever was chosen here.

@@ -62,9 +62,11 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing.") from error
     except _DECODE_ERRORS as error:
+        remedy = "copy or unpack it again"
+        if path.suffix.lower() in (".heic", ".heif", ".avif"):
+            remedy += ", or convert it to JPEG"
         raise UserError(
-            f"{path}: cannot read the image ({error}). The file is damaged or no image; "
-            "copy or unpack it again."
+            f"{path}: cannot read the image ({error}). The file is damaged or no image; {remedy}."
         ) from error
 
 
