@@ -217,6 +217,19 @@ def read_split(choice: DataChoice, num_sources: int) -> SceneTask:
     return task
 
 
+def check_counted(task: SceneTask) -> None:
+    """Refuse test views of which no pixel would count."""
+    for view in task.targets:
+        mask = task.scene.read_view(view).mask
+        rows, columns = (int(side * task.region.border + 1e-6) for side in mask.shape)
+        if mask[rows : mask.shape[0] - rows, columns : mask.shape[1] - columns].any():
+            return
+    raise UserError(
+        f"Scene {task.scene.name!r}: no pixel of its test views {list(task.targets)} counts, since "
+        "their masks are black there. Choose other --targets, or correct the masks."
+    )
+
+
 def check_split(task: SceneTask, num_sources: int) -> None:
     """Refuse a division with too few views to train or to test on."""
     scene, count = task.scene.name, len(task.pool)

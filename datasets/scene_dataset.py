@@ -168,7 +168,7 @@ class SceneDataset(Dataset[Sample]):
             most = max((len(scene.roles.pool) for scene in planned), default=0)
             raise UserError(
                 f"{self._source.folder}: no scene has enough views: {needed} are needed beside "
-                f"those that are held out, the largest has {most}. Ask for fewer sources."
+                f"those that are held out, the largest has {most}. {self._fewer(most)}"
             )
         if len(usable) < len(planned):
             short = next(scene for scene in planned if len(scene.roles.pool) < needed)
@@ -178,6 +178,16 @@ class SceneDataset(Dataset[Sample]):
                 short.entry.folder.name,
             )
         return usable
+
+    def _fewer(self, most: int) -> str:
+        """Say how to get by with scenes of so many views."""
+        if not self._train:
+            return f"Ask for fewer sources with --num_source_views {max(most, 1)}."
+        sources = most - self._rules.num_targets
+        if sources < 1:
+            return "Take more photos, or render these with render_video.py: it needs no training."
+        least = min(sources, 2)
+        return f"Ask for fewer sources with --min_sources {least} --max_sources {sources}."
 
     def _opened(self, number: int) -> PosedScene:
         if number in self._open:

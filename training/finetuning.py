@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datasets.formats.registry import is_part_of_folder
-from datasets.protocols import SceneTask, read_split
+from datasets.protocols import SceneTask, check_counted, read_split
 from datasets.views import Views
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
@@ -57,6 +57,12 @@ def run_finetuning(config: FineTuningConfig) -> str:
     device = choose_devices(run.device)[0]
     precision = choose_precision(run.precision, device.type)
     views = split.training_views().to(device)
+    if not views.masks.any():
+        raise UserError(
+            f"Scene {split.scene.name!r}: no pixel of its {len(split.pool)} training views counts, "
+            "since their masks are black. Correct the masks, or remove them."
+        )
+    check_counted(split)
     held_out = split.scene.load_views(split.targets).to(device)
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)

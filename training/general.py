@@ -22,6 +22,7 @@ from models.depth_prior import SHRINK
 from models.projection import SceneFeatures
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.weights import fill_weights
 from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
 from training.callbacks import GradientGuard, Throughput, ValidationPictures
 from training.checkpointing import (
@@ -107,10 +108,7 @@ def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
             "%s was trained on another backbone (fingerprint %s, here %s)",
             *(path, theirs, model.backbone.fingerprint),
         )
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise UserError(f"{path}: is of another model, its weights do not fit: {error}") from error
+    fill_weights(model, checkpoint.weights, path)
 
 
 def _checked_resume(config: GeneralTrainingConfig) -> Path:

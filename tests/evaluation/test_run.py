@@ -78,7 +78,6 @@ def test_procedural_worlds_need_no_data(evaluate):
         (["--datadir", "absent"], ["absent", "no such data folder"]),
         (["--targets", "77"], ["no view 77"]),
         (["--N_planes", "1"], ["N_planes=1"]),
-        (["--n_views", "40"], ["40 source views", "7 to choose from"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),
