@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.config import DataSource
+from datasets.formats.options import Size
 from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.protocols import Protocol, assign_roles
@@ -111,6 +113,11 @@ class SceneDataset(Dataset[Sample]):
             first, end = self._starts[scenes[0]], self._starts[scenes[-1] + 1]
             groups.append(ItemGroup(int(first), int(end - first)))
         return groups
+
+    @property
+    def largest_size(self) -> Size:
+        """Height and width of the largest images."""
+        return max((scene.entry.size for scene in self._scenes), key=math.prod)
 
     def __len__(self) -> int:
         """Count scenes times targets."""
@@ -234,6 +241,11 @@ class MixedDataset(Dataset[Sample]):
             )
             for group in part.groups
         ]
+
+    @property
+    def largest_size(self) -> Size:
+        """Height and width of the largest images."""
+        return max((part.largest_size for part in self._parts), key=math.prod)
 
     def __len__(self) -> int:
         """Count the items of all parts."""

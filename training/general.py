@@ -35,7 +35,7 @@ from training.config import GeneralTrainingConfig
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
-from utils.devices import choose_precision, generator_for
+from utils.devices import check_devices, choose_precision, generator_for
 from utils.errors import UserError
 from utils.files import check_output_folder, resolve_checkpoint
 
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train, and return the folder of the run's checkpoints."""
+    check_devices(config.run.device, config.run.devices)
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
     seed = config.run.seed

@@ -56,9 +56,13 @@ _PERCENTILES = (0.001, 0.999)
 _MIN_POINTS = 10
 """A view that saw fewer is given the range of the scene."""
 _MIN_VIEWS = 2
-_FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_FISHEYES[1:])
-_UNSUPPORTED = ("FOV", "THIN_PRISM_FISHEYE")
+_ONE_FOCAL_FISHEYES = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE")
+_FISHEYES = ("OPENCV_FISHEYE", "FISHEYE", *_ONE_FOCAL_FISHEYES)
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_ONE_FOCAL_FISHEYES)
+_UNSUPPORTED = (
+    *("FOV", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE"),
+    *("SIMPLE_DIVISION", "DIVISION", "EUCM", "EQUIRECTANGULAR"),
+)
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
@@ -156,8 +160,8 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
     """
     if camera.model in _UNSUPPORTED:
         raise UserError(
-            f"{source}: camera model {camera.model} is not supported. Undistort the photos with "
-            "COLMAP's image_undistorter."
+            f"{source}: camera model {camera.model} is not supported. Undistort the photos: colmap "
+            "image_undistorter --image_path IMAGES --input_path MODEL --output_path NEW."
         )
     scale = size[1] / camera.width, size[0] / camera.height
     focals = 1 if camera.model in _ONE_FOCAL else 2
