@@ -62,11 +62,3 @@ class SampleLoader(DataLoader[Sample]):
         except UserError as error:
             # Workers wrap the message into their traceback; only the message is for the user.
             raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                "A process that reads data was ended from outside, most often because memory ran "
-                f"out. Use fewer than {self.num_workers} of them with --num_workers; 0 reads in "
-                "the training process."
-            ) from error

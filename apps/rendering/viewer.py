@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ _AHEAD = 1.2
 
 def run_viewer(config: ViewerConfig) -> str:
     """Serve a scene until the user stops the program."""
+    check_port(config.host, config.port)
     cloud = read_points(Path(config.points)) if config.points else None
     # Finer photographs would take long to encode; how wide a browser's window is is not known.
     scene = open_scene(config.scene, config.model, (config.height, 1))
@@ -46,6 +48,19 @@ def run_viewer(config: ViewerConfig) -> str:
     except KeyboardInterrupt:
         viewer.server.stop()
     return "the viewer has ended"
+
+
+def check_port(host: str, port: int) -> None:
+    """Prove that a program can listen there, before anything is read."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({reason}); choose another --port, "
+            f"for example --port {port + 1 if port < 65535 else port - 1}."
+        ) from error
 
 
 class Viewer:
@@ -59,12 +74,7 @@ class Viewer:
         self.renderer = ProgressiveRenderer(scene, config.height)
         self._cloud: viser.PointCloudHandle | None = None
         self._rig = describe_rig(scene.cameras, scene.near_far)
-        try:
-            self.server = viser.ViserServer(config.host, config.port, scene.name, verbose=False)
-        except OSError as error:
-            raise UserError(
-                f"--host {config.host} --port {config.port}: cannot listen there ({error.strerror})"
-            ) from error
+        self.server = viser.ViserServer(config.host, config.port, scene.name, verbose=False)
         self.address = f"http://{config.host}:{self.server.get_port()}"
         self.server.scene.set_up_direction(tuple(self._rig.up.tolist()))
         self._frustums = [self._add_frustum(index) for index in range(len(scene.cameras.c2w))]

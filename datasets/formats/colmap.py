@@ -29,6 +29,7 @@ from datasets.formats.colmap_model import (
     read_points,
 )
 from datasets.formats.decoding import read_image_size
+from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import (
     ImageFinder,
     by_number,
@@ -128,7 +129,8 @@ def find_model(root: Path) -> Path:
                 "which there are no cameras. Copy the whole model."
             )
     raise UserError(
-        f"{root}: no COLMAP model (cameras.bin and images.bin, or .txt) in sparse/0, sparse or "
+        describe_foreign(root)
+        or f"{root}: no COLMAP model (cameras.bin and images.bin, or .txt) in sparse/0, sparse or "
         "colmap/sparse/0. Run COLMAP first, or python -m apps.estimate_cameras."
     )
 

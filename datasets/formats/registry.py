@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from datasets.formats.foreign import describe_foreign
 from datasets.formats.options import ReadOptions
 from utils.errors import UserError
 from utils.files import check_size
@@ -53,7 +54,7 @@ class SceneFormat:
     module: str
     """In ``datasets.formats``."""
     markers: tuple[str, ...]
-    """Files by which a folder is known as a scene."""
+    """Files by which a folder is known as a scene; patterns as ``glob`` has them."""
     poses: PoseConvention
     """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera."""
     default_lists: tuple[tuple[Split, str], ...] = ()
@@ -78,8 +79,8 @@ FORMATS: dict[str, SceneFormat] = {
     "colmap": SceneFormat(
         "colmap",
         (
-            *("sparse/0/cameras.bin", "sparse/0/cameras.txt"),
-            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/0/cameras.bin"),
+            *("sparse/[0-9]*/cameras.bin", "sparse/[0-9]*/cameras.txt"),
+            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/[0-9]*/cameras.bin"),
         ),
         "opencv",
     ),
@@ -162,8 +163,9 @@ def recognise_format(folder: Path) -> str:
             if _is_scene(name, place):
                 return name
     raise UserError(
-        f"{folder}: neither it nor a folder in it is a scene of a known format; give the folder of "
-        "a data set with --datadir, and its --dataset_name if it is unusual"
+        describe_foreign(folder)
+        or f"{folder}: neither it nor a folder in it is a scene of a known format; give the folder "
+        "of a data set with --datadir, and its --dataset_name if it is unusual"
     )
 
 
@@ -206,7 +208,7 @@ def _is_scene(name: str, folder: Path) -> bool:
     if name == "blendedmvs":
         # High-resolution archives repeat the scene's name as a folder.
         places += [folder / folder.name, folder / folder.name / folder.name]
-    return any((place / marker).exists() for place in places for marker in row.markers)
+    return any(any(place.glob(marker)) for place in places for marker in row.markers)
 
 
 def _scan_names(root: Path) -> list[str]:
@@ -225,6 +227,8 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
         if root.is_dir():
             inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
             problem = f"no Cameras/ with 00000000_cam.txt; the folder holds {inside}"
+            if (root / "cams").is_dir() or any(root.glob("*/cams")):
+                problem += "; this is MVSNet's testing layout, read with --dataset_name blendedmvs"
         raise UserError(f"{root}: {problem}. {LAYOUT_HELP}")
     if not found:
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.formats.checks import check_aspect, check_pinhole
 from datasets.formats.decoding import read_image_size
+from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import (
     ImageFinder,
     choose_image_folder,
@@ -185,7 +186,8 @@ def _find_file(given: Path) -> Path:
     others = [entry.name for entry in list_folder(given) if entry.suffix == ".json"]
     some = f"give the path of one of {shortened(others)}"
     advice = some if others else "it holds no JSON at all"
-    raise UserError(f"{given}: the folder holds no {_FILE_NAME}; {advice}.")
+    problem = f"{given}: the folder holds no {_FILE_NAME}; {advice}."
+    raise UserError(describe_foreign(given) or problem)
 
 
 def _require(frame: Frame, what: str, name: str, finder: ImageFinder) -> Path:
