@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -21,7 +22,7 @@ from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry_files import PointCloud, read_points, write_points
-from apps.rendering.viewer import Viewer
+from apps.rendering.viewer import Viewer, check_port
 from utils.cameras import LengthUnit
 from utils.errors import UserError
 
@@ -174,6 +175,14 @@ def test_controls_change_what_is_rendered(viewer, client):
     wait_for(lambda: images[-1][0, 0].tolist() in ([89] * 3, [140] * 3))
     viewer.shown.value = "points"
     wait_for(lambda: viewer._cloud is not None and viewer._cloud.visible)
+
+
+def test_a_port_that_is_taken_is_refused_with_another():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port}: cannot listen there .* another --po"):
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
 
 
 def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_scene, tmp_path):
