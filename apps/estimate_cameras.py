@@ -28,7 +28,7 @@ class PhotoConfig(Settings):
     """folder of photos, or a video"""
     out: str | None = None
     """folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
-    beside a video"""
+    beside a video; results/NAME_estimated if these cannot be written"""
     method: Literal["vggt", "colmap"] = "vggt"
     """colmap needs the package pycolmap; it is slower and, where it succeeds, more exact"""
     vggt_path: str = "ckpts/vggt-mini"
@@ -51,12 +51,14 @@ def run_estimation(config: PhotoConfig) -> str:
     from models.vggt.network import VGGT
     from utils.devices import choose_devices
     from utils.errors import UserError
+    from utils.files import check_output_folder
 
     source = Path(config.photos)
     folder = estimates_folder(source) if config.out is None else Path(config.out)
     path = folder / "transforms.json"
     if path.exists() and not config.overwrite:
         raise UserError(f"{path}: is there already; --overwrite true replaces it.")
+    check_output_folder(folder, "--out")
     if config.method == "vggt" and config.backbone_size is not None:
         check_backbone_size(config.backbone_size, config.vggt_path)
     photos = collect_photos(source, folder, config.max_views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,16 @@ class FittedPhotos:
 
 
 def estimates_folder(source: Path) -> Path:
-    """Return where the estimated cameras of a folder of photos, or of a video, go."""
+    """Return where the estimated cameras of a folder of photos, or of a video, go.
+
+    That is beside the photos, or in ``results`` where nothing can be written there.
+    """
+    beside = source / ESTIMATED
     if source.suffix and not source.is_dir():
-        return source.with_name(f"{source.stem}_{ESTIMATED}")
-    return source / ESTIMATED
+        beside = source.with_name(f"{source.stem}_{ESTIMATED}")
+    if beside.parent.is_dir() and not os.access(beside.parent, os.W_OK):
+        return Path("results") / f"{source.stem}_{ESTIMATED}"
+    return beside
 
 
 def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto]:

@@ -1,9 +1,11 @@
 """Cameras of photos without any: a backbone's prediction becomes a file that readers take."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,3 +123,10 @@ def test_settings_need_no_torch():
     modules = "apps.estimate_cameras, apps.average_backbones, train_vggt_mini_pl"
     script = f"import sys, {modules}; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_cameras_of_a_folder_that_cannot_be_written_go_elsewhere(tmp_path, monkeypatch):
+    assert estimates_folder(tmp_path) == tmp_path / "estimated"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert estimates_folder(tmp_path) == Path("results") / f"{tmp_path.name}_estimated"
+    assert estimates_folder(tmp_path / "v.mp4") == Path("results/v_estimated")
