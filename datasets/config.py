@@ -52,7 +52,7 @@ class SceneConfig(Settings):
     """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: as the files
     have them"""
     background: Literal["white", "black"] = "white"
-    """What shows through the transparent pixels of blender"""
+    """What shows through transparent pixels"""
 
     def __post_init__(self) -> None:
         """Check the bounds, and the order of near and far."""
