@@ -69,8 +69,9 @@ def run_estimation(config: PhotoConfig) -> str:
         backbone = FrozenVGGT(VGGT.from_pretrained(config.vggt_path), config.backbone_size)
         estimated = estimate_cameras(photos, backbone.to(device))
     write_transforms(path, photos, estimated)
-    sizes = {photo.size for photo in photos}
-    advice = "" if len(sizes) == 1 else " --image_size HEIGHT WIDTH (their sizes differ)"
+    height, width = min(photo.size for photo in photos)
+    differ = len({photo.size for photo in photos}) > 1
+    advice = f" --image_size {height} {width}" if differ else ""
     return (
         f"cameras of {len(photos)} photos are in {path}. They are estimates: check them with\n"
         f"python -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"

@@ -264,7 +264,7 @@ def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
         f"{folder}: has other names than the COLMAP model; its {len(photos)} photos are taken in "
         "the order of names"
     )
-    ordered = sorted(names, key=lambda number: names[number])
+    ordered = sorted(names, key=lambda number: by_number(names[number]))
     return dict(zip(ordered, photos, strict=True))
 
 

@@ -137,8 +137,13 @@ def _open(path: Path) -> Image.Image:
         pixels = None
         if path.suffix.lower() in (".tif", ".tiff"):
             pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        if pixels is None:
             raise
+        if pixels.dtype != np.uint16 or pixels.ndim != 3:
+            raise UserError(
+                f"{path}: the image holds {pixels.dtype} values of {pixels[0, 0].size} channels, "
+                "which are not read; convert it to 8-bit RGB first."
+            ) from None
         order = [2, 1, 0, 3][: pixels.shape[2]]
         return Image.fromarray((pixels[..., order] // 257).astype(np.uint8))
 

@@ -63,7 +63,7 @@ _TEST_LIGHT = 3
 """Under which every published figure is measured."""
 _MILLIMETRE = 1 / UNIT.factor
 
-_IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.png")
+_IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.(?:png|jpg)", re.IGNORECASE)
 _DEPTH_NAME = re.compile(r"depth_map_(\d{4})\.pfm")
 _MASK_NAME = re.compile(r"depth_visual_(\d{4})\.png")
 

@@ -126,8 +126,8 @@ def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
         if size != first[1]:
             raise UserError(
                 f"{path}: the image is {size[1]}x{size[0]}, but {first[0]} is "
-                f"{first[1][1]}x{first[1][0]}. Choose one size that all are resized to with "
-                "--image_size HEIGHT WIDTH."
+                f"{first[1][1]}x{first[1][0]}. Choose one size for all, for example "
+                f"--image_size {min(size, first[1])[0]} {min(size, first[1])[1]}."
             )
     return first[1]
 

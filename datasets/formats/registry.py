@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datasets.formats.foreign import describe_foreign
+from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
 from utils.errors import UserError
 from utils.files import check_size
@@ -117,7 +118,7 @@ def find_scenes(name: str, folder: Path) -> list[Path]:
         return [folder]
     if FORMATS[name].shares_cameras:
         return [folder / scan for scan in _scan_names(folder) or ["scan1"]]
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    names = sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=by_number)
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
@@ -213,7 +214,7 @@ def _is_scene(name: str, folder: Path) -> bool:
 
 def _scan_names(root: Path) -> list[str]:
     folders = (root / "Rectified").glob("*/")
-    return sorted({folder.name.removesuffix("_train") for folder in folders})
+    return sorted({folder.name.removesuffix("_train") for folder in folders}, key=by_number)
 
 
 def _present(root: Path, names: Sequence[str]) -> list[str]:

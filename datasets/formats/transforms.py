@@ -77,7 +77,8 @@ def find_images(
     if not there:
         there, options = _find_copies(finder, frames, options)
     missing = [frame for place, frame in enumerate(frames) if place not in there]
-    count = f"{frames[0].file}: the images of {len(missing)} of {len(frames)} frames are missing"
+    of_file = (missing or frames)[0].file
+    count = f"{of_file}: the images of {len(missing)} of {len(frames)} frames are missing"
     names = shortened([repr(frame.file_path[:80]) for frame in missing])
     if not there:
         raise UserError(f"{count} ({names}), looked for from {finder.folder}. Restore them.")

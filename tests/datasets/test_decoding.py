@@ -89,6 +89,8 @@ def test_what_cannot_be_shown_is_refused_for_what_it_is(tmp_path, monkeypatch):
     refused("depth.tif", "grey values from 0 to 255, and which of them is white")
     Image.fromarray(GREY.astype(np.int32) - 5).save(tmp_path / "negative.tif")
     refused("negative.tif", "grey values from -5 to 250")
+    cv2.imwrite(str(tmp_path / "hdr.tif"), (COLOUR / 255).astype(np.float32))
+    refused("hdr.tif", "holds float32 values of 3 channels, which are not read")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic" + bytes(100))
     refused("a.heic", "damaged or no image; copy or unpack it again, or convert it to JPEG")
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)

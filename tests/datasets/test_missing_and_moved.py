@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets.config import DataChoice
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import open_scene, recognise_format
+from datasets.formats.registry import find_scenes, open_scene, recognise_format
 from datasets.protocols import assign_roles, check_counted, plan_task, protocol_of, scene_tasks
 from datasets.scene_index import describe
 from utils.errors import UserError
@@ -273,3 +273,27 @@ def test_other_tables_are_no_folder_of_another_program(tmp_path):
     (tmp_path / "b.xml").write_text("<svg>")
     with pytest.raises(UserError, match="neither it nor a folder in it is a scene"):
         recognise_format(tmp_path)
+
+
+def test_scenes_follow_the_numbers_in_their_names(tmp_path):
+    for number in (10, 2, 1):
+        (tmp_path / f"scene{number}").mkdir()
+        (tmp_path / f"scene{number}" / "transforms.json").touch()
+    found = [folder.name for folder in find_scenes("transforms", tmp_path)]
+    assert found == ["scene1", "scene2", "scene10"]
+
+
+def test_upper_case_suffixes_of_a_scan(tiny_dtu, tmp_path):
+    copy = shutil.copytree(tiny_dtu, tmp_path / "dtu")
+    for path in copy.glob("Rectified/*/*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    again, whole = (open_scene("dtu", root / "scan1") for root in (copy, tiny_dtu))
+    assert again.load_views([0]).images.equal(whole.load_views([0]).images)
+
+
+def test_the_size_that_is_named_for_photos_of_two_sizes_works(root):
+    Image.new("RGB", (40, 32)).save(root / "images/003.png")
+    change(root, w=80, h=64)
+    with pytest.raises(UserError, match="--image_size 32 40"):
+        open_scene("transforms", root)
+    assert open_scene("transforms", root, ReadOptions((32, 40))).image_size == (32, 40)
