@@ -28,7 +28,8 @@ class PhotoConfig(Settings):
     """folder of photos, or a video"""
     out: str | None = None
     """folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
-    beside a video, where every command finds it"""
+    beside a video, where every command finds it; ~/.cache/vggt-nerf if these cannot be
+    written"""
     method: Literal["auto", "colmap", "vggt"] = "auto"
     """colmap: structure from motion; vggt: the backbone alone, which is rough; auto: the backbone
     where structure from motion fails"""
@@ -51,12 +52,14 @@ def run_estimation(config: PhotoConfig) -> str:
     from models.vggt.backbone import check_backbone_size
     from utils.devices import choose_devices
     from utils.errors import UserError
+    from utils.files import check_output_folder
 
     source = Path(config.photos)
     folder = scene_cache(source) if config.out is None else Path(config.out)
     path = folder / CAMERAS_NAME
     if path.exists() and not config.overwrite:
         raise UserError(f"{path}: is there already; --overwrite true replaces it.")
+    check_output_folder(folder, "--out")
     if config.backbone_size is not None:
         check_backbone_size(config.backbone_size, config.vggt_path)
     how = Estimation(
@@ -67,8 +70,9 @@ def run_estimation(config: PhotoConfig) -> str:
         str(choose_devices(config.device)[0]),
     )
     found = estimate_and_keep(source, folder, how)
-    sizes = {photo.size for photo in found.photos}
-    advice = "" if len(sizes) == 1 else " --image_size HEIGHT WIDTH (their sizes differ)"
+    height, width = min(photo.size for photo in found.photos)
+    differ = len({photo.size for photo in found.photos}) > 1
+    advice = f" --image_size {height} {width}" if differ else ""
     return (
         f"cameras of {len(found.photos)} photos are in {path}. They are estimates: check them with"
         f"\npython -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"

@@ -22,7 +22,7 @@ def find_photos(folder: Path) -> list[Path]:
 
     They come in the order of the numbers in their names.
     """
-    from datasets.formats.photo_files import list_images
+    from datasets.formats.image_files import list_images
 
     places = (folder / name for name in _FOLDERS)
     found = (list_images(place) for place in places if place.is_dir())

@@ -12,6 +12,7 @@ from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, Split, choose_scenes, recognise_format
 from datasets.procedural.config import HELD_OUT_SEED
 from utils.errors import UserError
+from utils.files import from_repository
 from utils.settings import (
     Alias,
     Count,
@@ -51,7 +52,7 @@ class SceneConfig(Settings):
     """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: as the files
     have them, else measured by matched features"""
     background: Literal["white", "black"] = "white"
-    """What shows through the transparent pixels of blender"""
+    """What shows through transparent pixels"""
 
     def __post_init__(self) -> None:
         """Check the bounds, and the order of near and far."""
@@ -73,11 +74,16 @@ class SceneConfig(Settings):
         return ReadOptions(self.size, near_far, grey, self.image_scale)
 
     @property
+    def root(self) -> Path:
+        """The folder of the data, looked for where the command runs and then in the repository."""
+        return from_repository(self.datadir)
+
+    @property
     def format_name(self) -> str:
         """The format that was chosen, or recognised by what the folder holds."""
         if self.dataset_name != "auto":
             return self.dataset_name
-        return recognise_format(Path(self.datadir))
+        return recognise_format(self.root)
 
     def recognised(self: ConfigT) -> ConfigT:
         """Return the settings with the name of the format in place of auto."""
@@ -85,7 +91,7 @@ class SceneConfig(Settings):
 
     def scene_folders(self, split: Split = "test") -> list[Path]:
         """Return the folders of the chosen scenes, else those of a split."""
-        return choose_scenes(self.format_name, Path(self.datadir), self.scan, split)
+        return choose_scenes(self.format_name, self.root, self.scan, split)
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class DataConfig(SceneConfig):
         """Return the data sets to train on."""
         options = self.options
         if not self.mix:
-            return [DataSource(self.format_name, Path(self.datadir), 1.0, options, self.scan)]
+            return [DataSource(self.format_name, self.root, 1.0, options, self.scan)]
         return [
             replace(source, options=replace(options, size=source.options.size or options.size))
             for source in map(parse_source, self.mix)
@@ -219,7 +225,7 @@ def parse_source(text: str) -> DataSource:
     if name == "procedural":
         raise UserError(
             f"mix {text!r}: procedural worlds are rendered while training and cannot be mixed; "
-            "write some with make_procedural_dataset.py, and mix them as dtu:FOLDER."
+            "write some with python -m apps.make_procedural_dataset, and mix them as dtu:FOLDER."
         )
     if not colon or not rest or name not in FORMATS:
         raise UserError(
@@ -230,7 +236,12 @@ def parse_source(text: str) -> DataSource:
     if len(size) == 1 or any(side != round(side) for side in size):
         raise UserError(f"mix {text!r}: height and width go together, in whole pixels.")
     wanted = (round(size[0]), round(size[1])) if size else None
-    return DataSource(name, Path(rest), numbers.get("weight", 1.0), ReadOptions(size=wanted))
+    return DataSource(
+        name,
+        from_repository(Path(rest).expanduser()),
+        numbers.get("weight", 1.0),
+        ReadOptions(size=wanted),
+    )
 
 
 def _positive(word: str, what: str) -> float:

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from jaxtyping import Int64
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from datasets.config import DataConfig
 from datasets.formats.registry import Split
+from datasets.loading import SampleLoader, check_shared_memory
 from datasets.replay import place_among_ranks
 from datasets.scene_dataset import ItemGroup, MixedDataset, PixelCache, SamplingRules, SceneDataset
-from datasets.views import Sample, SampleRequest, collate_samples
+from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 
 _MAX_SEED = 2**63 - 1
+BYTES_PER_PIXEL = 17
+"""Of a view in a batch: colour and depth in single precision, and the mask."""
 
 
 class SceneBatchSampler(Sampler[list[SampleRequest]]):
@@ -99,24 +102,6 @@ class SceneBatchSampler(Sampler[list[SampleRequest]]):
         return indices
 
 
-class SampleLoader(DataLoader[Sample]):
-    """A loader of collated samples that hands a worker's ``UserError`` on as it was."""
-
-    def __init__(self, dataset: Dataset[Sample], **options: Any) -> None:  # noqa: ANN401
-        persistent = options.get("num_workers", 0) > 0
-        super().__init__(
-            dataset, collate_fn=collate_samples, persistent_workers=persistent, **options
-        )
-
-    def __iter__(self) -> Iterator[Sample]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give collated samples; workers start with the first of them, not before."""
-        try:
-            yield from super().__iter__()
-        except UserError as error:
-            # Workers wrap the message into their traceback; only the message is for the user.
-            raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
-
-
 class ResumableDataLoader(SampleLoader):
     """A training loader that knows its place, and goes on from it after ``load_state_dict``.
 
@@ -182,6 +167,9 @@ class SceneDataModule(pl.LightningDataModule):
     def setup(self, stage: str = "fit") -> None:
         """List the data; entry scripts call this first, to fail before any long work."""
         _ = self.train_dataset, self.val_dataset
+        config, (height, width) = self._config, self.train_dataset.largest_size
+        views = config.scenes_per_batch * (config.max_sources + config.num_targets)
+        check_shared_memory(config.num_workers, views * height * width * BYTES_PER_PIXEL)
 
     @cached_property
     def train_dataset(self) -> MixedDataset:

@@ -12,18 +12,26 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from datasets.bare_photos import VIDEO_SUFFIXES, find_photos, is_video
-from datasets.formats.images import opened_image
+from datasets.formats.decoding import read_header, read_image
+from datasets.formats.image_files import by_number, list_folder, list_images
 from datasets.formats.options import Size
+from datasets.formats.photo_files import shortened
+from datasets.scene_cache import ESTIMATED
 from utils.errors import UserError
 from utils.files import written_whole
+from utils.images import save_image
 
 _LOG = logging.getLogger(__name__)
-_ORIENTATION = 0x0112
-"""The EXIF tag; 1 means upright."""
+_UNREAD_SUFFIXES = frozenset(".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .jxl .psd .exr".split())
+"""Photographs that are not read."""
+_PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""What other programs read too, such as COLMAP."""
+_LEAST_COPY: Size = (2048, 2048)
+"""To this or more the copies of very large photos are shrunk."""
 _MAX_FRAMES = 1 << 20
 _REACH = 5
 """Frames before and after an even place among which the sharpest is taken."""
@@ -51,10 +59,12 @@ class FittedPhotos:
 def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto]:
     """Find the pictures of a folder or video, upright, and at most so many, spread evenly.
 
-    Photos that EXIF says are turned, and frames of a video, are written to ``out``.
+    Photos that EXIF says are turned or that few programs read, and frames of a video, are written
+    to ``out``. Folders in the folder are looked through if it holds no photo itself.
     """
     if source.is_dir():
-        paths = find_photos(source)
+        paths = find_photos(source) or _images_below(source, out)
+        _warn_of_unread(source)
     elif is_video(source) and source.is_file():
         paths = _write_frames(source, out / "images", max_views)
     else:
@@ -65,7 +75,7 @@ def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto
         raise UserError(f"{source}: holds {len(paths)} pictures; cameras need two or more.")
     if len(paths) > max_views:
         _LOG.warning("%s: %d of %d photos are used (--max_views)", source, max_views, len(paths))
-    return [_upright(path, out / "images") for path in spread_evenly(paths, max_views)]
+    return [_upright(path, source, out / "images") for path in spread_evenly(paths, max_views)]
 
 
 def fit_photos(photos: Sequence[UprightPhoto], long_side: int) -> FittedPhotos:
@@ -77,12 +87,18 @@ def fit_photos(photos: Sequence[UprightPhoto], long_side: int) -> FittedPhotos:
     images, crops = [], []
     for photo in photos:
         top, left, rows, columns = crop = _central_crop(photo.size, aspect)
-        with opened_image(photo.path) as image:
-            pixels = np.array(image.convert("RGB"))[top : top + rows, left : left + columns]
-        images.append(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))
+        whole = round(photo.size[0] * height / rows), round(photo.size[1] * width / columns)
+        pixels = read_image(photo.path, least=whole)
+        # A large photo may have been shrunk while it was read.
+        down, across = pixels.shape[0] / photo.size[0], pixels.shape[1] / photo.size[1]
+        kept = pixels[
+            round(top * down) : round((top + rows) * down),
+            round(left * across) : round((left + columns) * across),
+        ]
+        images.append(cv2.resize(kept, (width, height), interpolation=cv2.INTER_AREA))
         crops.append(crop)
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return FittedPhotos(stacked.float() / 255, tuple(crops))
+    return FittedPhotos(stacked, tuple(crops))
 
 
 def spread_evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
@@ -99,16 +115,35 @@ def _central_crop(size: Size, aspect: float) -> tuple[int, int, int, int]:
     return (height - rows) // 2, (width - columns) // 2, rows, columns
 
 
-def _upright(path: Path, out: Path) -> UprightPhoto:
-    with opened_image(path) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-        if not turned:
-            return UprightPhoto(path, (image.height, image.width))
-        straight = ImageOps.exif_transpose(image).convert("RGB")
-    target = out / f"{path.stem}{path.suffix.replace('.', '_')}.png"
-    with written_whole(target) as partial:
-        straight.save(partial)
-    return UprightPhoto(target, (straight.height, straight.width))
+def _images_below(folder: Path, out: Path) -> list[Path]:
+    """List the photos in the folders of a folder, those that were written to ``out`` aside."""
+    inner = [
+        path
+        for path in list_folder(folder)
+        if path.is_dir() and path.name != ESTIMATED and path.resolve() != out.resolve()
+    ]
+    found = [path for place in inner for path in list_images(place) or _images_below(place, out)]
+    return sorted(found, key=lambda path: by_number(path.relative_to(folder).as_posix()))
+
+
+def _warn_of_unread(folder: Path) -> None:
+    raw = [path.name for path in list_folder(folder) if path.suffix.lower() in _UNREAD_SUFFIXES]
+    if raw:
+        _LOG.warning(
+            "%s: %d files of kinds that are not read are left out (%s); convert them to JPEG",
+            *(folder, len(raw), shortened(raw)),
+        )
+
+
+def _upright(path: Path, source: Path, out: Path) -> UprightPhoto:
+    header = read_header(path)
+    if not header.turned and path.suffix.lower() in _PLAIN_SUFFIXES:
+        return UprightPhoto(path, header.stored)
+    image = torch.from_numpy(read_image(path, least=_LEAST_COPY)).permute(2, 0, 1)
+    name = "_".join(path.relative_to(source).parts)
+    target = out / f"{name.replace('.', '_')}.png"
+    save_image(target, image)
+    return UprightPhoto(target, (image.shape[1], image.shape[2]))
 
 
 def _write_frames(video: Path, out: Path, count: int) -> list[Path]:

@@ -71,6 +71,16 @@ class PosedScene:
     """Masks say where depth is known, not which pixels are good: training counts all of them."""
     unit: LengthUnit = field(default_factory=LengthUnit)
     """The unit of the scene's files, in which users see and give depths."""
+    origin: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3).double())
+    """Where the origin of the cameras lies in the coordinates of the files, in the cameras' unit:
+    0 unless the cameras stand too far from the files' own for single precision."""
+
+    @property
+    def cameras_of_files(self) -> Cameras:
+        """The cameras in the coordinates of the files, in double precision."""
+        c2w = self.cameras.c2w.double().clone()
+        c2w[..., :3, 3] += self.origin
+        return Cameras(self.cameras.intrinsics.double(), c2w)
 
     def load_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
         """Read chosen views, in the order given; ``read_view`` is one of ``lights``."""

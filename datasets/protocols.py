@@ -7,6 +7,7 @@ images; other scenes by NeRF's split, the first of every eight views (Mildenhall
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -35,6 +36,7 @@ _FOX_SIZE, _FOX_NEAR_FAR = (640, 360), (1.2, 9.0)
 _LLFF_SIZE = (640, 960)
 _BLENDER_TARGETS = 4
 _HOLD_OUT_EVERY = 8
+_LOG = logging.getLogger(__name__)
 
 MIN_TRAINING_VIEWS = MIN_SOURCES = 2
 """Of fine-tuning."""
@@ -140,10 +142,20 @@ def plan_task(
     """Choose targets and their sources."""
     targets = choice.targets or protocol.targets
     pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
+    # Of fewer views than wanted all are read.
+    fewest = min((len(set(pool) - {target}) for target in targets), default=0)
+    if not fewest:
+        raise UserError(
+            f"Scene {scene.name!r}: of {len(scene.view_ids)} views none is left to render a test "
+            "view from; choose fewer --targets, or more --sources."
+        )
+    count = min(choice.n_views, fewest)
+    if count < choice.n_views:
+        _LOG.warning("%s: --n_views is %d here, all that there are", scene.name, count)
     return SceneTask(
         scene=scene,
         targets=targets,
-        sources=tuple(scene.nearest(target, pool, choice.n_views) for target in targets),
+        sources=tuple(scene.nearest(target, pool, count) for target in targets),
         region=protocol.region,
         subset=subset,
         pool=tuple(view for view in pool if view not in targets),
@@ -164,14 +176,14 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
     region = _REGIONS.get(name, _FORWARD_FACING)
     if name == "dtu":
         return replace(choose_held_out(scene.view_ids, num_sources), region=region)
-    if name in ("llff", "colmap") and scene.name == "fern":
+    if name in ("llff", "colmap") and scene.name == "fern" and _has(scene, FERN_TARGETS):
         return Protocol(FERN_TARGETS, FERN_POOL, region)
-    if _is_fox(name, scene.name):
+    if _is_fox(name, scene.name) and _has(scene, FOX_TARGETS):
         return Protocol(FOX_TARGETS, scene.view_ids, region)
     tested = scene.splits.get("test") or scene.splits.get("val")
     if tested:
-        targets = tuple(spread_evenly(tested, _BLENDER_TARGETS))
-        return Protocol(targets, scene.splits["train"], region)
+        few = tuple(spread_evenly(tested, _BLENDER_TARGETS)) if name == "blender" else tested
+        return Protocol(few, scene.splits["train"], region)
     return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
 
 
@@ -205,6 +217,19 @@ def read_split(choice: DataChoice, num_sources: int) -> SceneTask:
     return task
 
 
+def check_counted(task: SceneTask) -> None:
+    """Refuse test views of which no pixel would count."""
+    for view in task.targets:
+        mask = task.scene.read_view(view).mask
+        rows, columns = (int(side * task.region.border + 1e-6) for side in mask.shape)
+        if mask[rows : mask.shape[0] - rows, columns : mask.shape[1] - columns].any():
+            return
+    raise UserError(
+        f"Scene {task.scene.name!r}: no pixel of its test views {list(task.targets)} counts, since "
+        "their masks are black there. Choose other --targets, or correct the masks."
+    )
+
+
 def check_split(task: SceneTask, num_sources: int) -> None:
     """Refuse a division with too few views to train or to test on."""
     scene, count = task.scene.name, len(task.pool)
@@ -221,6 +246,10 @@ def check_split(task: SceneTask, num_sources: int) -> None:
             f"Scene {scene!r}: {count} training views are left beside {len(task.targets)} test "
             f"views; {MIN_TRAINING_VIEWS} are needed. Choose fewer --targets or more --sources."
         )
+
+
+def _has(scene: PosedScene, views: Sequence[int]) -> bool:
+    return set(views) <= set(scene.view_ids)
 
 
 def _is_fox(name: str, scene: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.config import DataSource
+from datasets.formats.options import Size
 from datasets.formats.registry import Split, is_listed, open_scene
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.protocols import Protocol, assign_roles
@@ -112,6 +114,11 @@ class SceneDataset(Dataset[Sample]):
             groups.append(ItemGroup(int(first), int(end - first)))
         return groups
 
+    @property
+    def largest_size(self) -> Size:
+        """Height and width of the largest images."""
+        return max((scene.entry.size for scene in self._scenes), key=math.prod)
+
     def __len__(self) -> int:
         """Count scenes times targets."""
         return int(self._starts[-1])
@@ -168,7 +175,7 @@ class SceneDataset(Dataset[Sample]):
             most = max((len(scene.roles.pool) for scene in planned), default=0)
             raise UserError(
                 f"{self._source.folder}: no scene has enough views: {needed} are needed beside "
-                f"those that are held out, the largest has {most}. Ask for fewer sources."
+                f"those that are held out, the largest has {most}. {self._fewer(most)}"
             )
         if len(usable) < len(planned):
             short = next(scene for scene in planned if len(scene.roles.pool) < needed)
@@ -178,6 +185,16 @@ class SceneDataset(Dataset[Sample]):
                 short.entry.folder.name,
             )
         return usable
+
+    def _fewer(self, most: int) -> str:
+        """Say how to get by with scenes of so many views."""
+        if not self._train:
+            return f"Ask for fewer sources with --num_source_views {max(most, 1)}."
+        sources = most - self._rules.num_targets
+        if sources < 1:
+            return "Take more photos, or render these with render_video.py: it needs no training."
+        least = min(sources, 2)
+        return f"Ask for fewer sources with --min_sources {least} --max_sources {sources}."
 
     def _opened(self, number: int) -> PosedScene:
         if number in self._open:
@@ -224,6 +241,11 @@ class MixedDataset(Dataset[Sample]):
             )
             for group in part.groups
         ]
+
+    @property
+    def largest_size(self) -> Size:
+        """Height and width of the largest images."""
+        return max((part.largest_size for part in self._parts), key=math.prod)
 
     def __len__(self) -> int:
         """Count the items of all parts."""

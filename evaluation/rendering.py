@@ -23,6 +23,7 @@ from evaluation.scores import (
 )
 from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ def evaluate_scene(
 def _measured(
     images: ViewImages, region: Region, perceptual: ImageDistance | None
 ) -> tuple[str, Scores, ViewImages]:
+    if not images.rgb.isfinite().all():
+        raise UserError(
+            "The model renders values that are not finite: its weights or its arithmetic overflow. "
+            "Take an earlier checkpoint, or --precision 32-true."
+        )
     return describe_region(images, region), view_scores(images, region, perceptual), images
 
 

@@ -12,7 +12,7 @@ import torch
 
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.procedural_data import world_tasks
-from datasets.protocols import SceneTask, scene_tasks
+from datasets.protocols import SceneTask, check_counted, scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
@@ -50,10 +50,11 @@ def evaluate(config: EvaluationConfig) -> Report:
     renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes, unit = {}, LengthUnit()
     for task in _warmed_up(tasks, renderers):
+        check_counted(task)
         results = evaluate_scene(task, renderers, perceptual)
         row, unit = scene_report(task, results), task.scene.unit
-        quality = "no pixel counts" if row["psnr"] is None else f"PSNR {row['psnr']:.2f}"
-        logger.info("%s: %s, %s", task.scene.name, quality, row["views"][0]["region"])
+        region = row["views"][0]["region"]
+        logger.info("%s: PSNR %.2f, %s", task.scene.name, row["psnr"], region)
         scenes[task.scene.name] = row
         if config.output.save_images:
             save_pictures(Path(config.output.save_images), task, results)

@@ -20,6 +20,7 @@ from models.config import BackboneConfig, ModelConfig
 from models.scene_model import SceneMaps, SceneModel
 from models.vggt.backbone import FrozenVGGT, NullBackbone, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.weights import check_finite, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
 from utils.errors import UserError
@@ -69,12 +70,9 @@ class Checkpoint:
                 f"{backbone.fingerprint}); point --vggt_path at the backbone it was trained on"
             )
         model = VGGTNeRF(self.model_config, backbone)
-        try:
-            model.load_state_dict(self.weights)
-            if isinstance(backbone, FrozenVGGT) and self.network_weights:
-                backbone.replace_weights(self.network_weights)
-        except RuntimeError as error:
-            raise UserError(f"{self.path}: the weights do not fit its settings: {error}") from error
+        fill_weights(model, self.weights, self.path)
+        if isinstance(backbone, FrozenVGGT) and self.network_weights:
+            backbone.replace_weights(self.network_weights)
         return model.requires_grad_(False).eval().to(device)
 
 
@@ -103,10 +101,15 @@ def general_content(path: str | Path) -> dict[str, Any]:
         header = content["vggt_nerf"]
         parts = header["settings"]["model"], header["settings"]["backbone"], content["state_dict"]
         whole = all(isinstance(part, dict) for part in parts) and header["backbone_fingerprint"]
+        whole = whole and all(isinstance(value, Tensor) for value in parts[2].values())
     except (KeyError, TypeError):
         whole = False
     if not whole:
-        raise UserError(f"{path}: is not a checkpoint of general training")
+        raise UserError(
+            f"{path}: is not a checkpoint of general training, but {describe_checkpoint(content)}. "
+            "Give one that train_vggt_nerf_pl.py wrote, or leave --ckpt out for the shipped one."
+        )
+    content["state_dict"] = plain_names(content["state_dict"])
     _check_architecture(content["state_dict"], path)
     return content
 
@@ -129,6 +132,8 @@ class SceneHeader:
     backbone_fingerprint: str
     settings: dict[str, Any]
     """All settings of the run."""
+    origin: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Where the origin of its cameras lies in the coordinates of the data set's files."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,8 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
     content = load_safely(path)
     if not {_SCENE, "state", "training"} <= set(content):
         raise UserError(
-            f"{path}: is not a fine-tuned scene; those are in ckpts/latest.tar of a run"
+            f"{path}: is not a fine-tuned scene, but {describe_checkpoint(content)}; fine-tuned "
+            "scenes are in ckpts/latest.tar of a run"
         )
     _check_architecture(content["state"], path)
     return content
@@ -182,6 +188,7 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
             model=settings_from_plain(ModelConfig, plain["model"], f"{path}: model"),
             backbone_fingerprint=plain["backbone_fingerprint"],
             settings=plain["settings"],
+            origin=tuple(plain.get("origin", (0.0, 0.0, 0.0))),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
@@ -202,6 +209,7 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
             maps=SceneMaps(**maps),
             num_sources=header.num_sources,
         )
+        check_finite(state, path)
         scene.load_scene_state(state)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error

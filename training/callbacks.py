@@ -87,6 +87,16 @@ class GradientGuard(Callback):
             )
         return norm
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fail a run that is over before so many steps were bad, if it learnt nothing any more."""
+        bad_steps, in_a_row = self.state()
+        # A single one may be an overflow that the next step would not have had.
+        if in_a_row > 1 and in_a_row >= min(self.max_bad_steps, trainer.global_step):
+            raise NonFiniteTrainingError(
+                f"the last {in_a_row} steps had non-finite gradients; the weights are those before "
+                f"the first of them. {self.remedy}"
+            )
+
     def state(self) -> list[int]:
         """Return the counters, for a checkpoint."""
         for bad in torch.stack(self._unread).tolist() if self._unread else ():

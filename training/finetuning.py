@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.formats.registry import is_part_of_folder
-from datasets.protocols import SceneTask, read_split
+from datasets.protocols import SceneTask, check_counted, read_split
 from datasets.views import Views
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
@@ -32,7 +32,7 @@ from training.scene_log import SceneLog
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, from_repository
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,12 @@ def run_finetuning(config: FineTuningConfig) -> str:
     folder = check_output_folder(_folder(given, run, split.scene.name))
     precision = choose_precision(run.precision, device.type)
     views = split.training_views().to(device)
+    if not views.masks.any():
+        raise UserError(
+            f"Scene {split.scene.name!r}: no pixel of its {len(split.pool)} training views counts, "
+            "since their masks are black. Correct the masks, or remove them."
+        )
+    check_counted(split)
     held_out = split.scene.load_views(split.targets).to(device)
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
@@ -187,6 +193,7 @@ def encode_scene(
         model=checkpoint.model_config,
         backbone_fingerprint=checkpoint.backbone_fingerprint,
         settings=asdict(config),
+        origin=tuple(split.scene.origin.tolist()),
     )
 
 
@@ -201,7 +208,8 @@ def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
 
 def _is_there(datadir: str) -> bool:
     # A scan of DTU is named as if it was a folder of its own.
-    return Path(datadir).exists() or is_part_of_folder("dtu", Path(datadir))
+    folder = from_repository(datadir)
+    return folder.exists() or is_part_of_folder("dtu", folder)
 
 
 def _figures(

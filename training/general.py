@@ -21,6 +21,7 @@ from models.depth_prior import SHRINK
 from models.projection import SceneFeatures
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.weights import fill_weights
 from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
 from training.callbacks import GradientGuard, ShortProgressBar, Throughput, ValidationPictures
 from training.checkpointing import (
@@ -35,7 +36,7 @@ from training.joint_backbone import compare_geometry, learned_parameters, learni
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
-from utils.devices import choose_precision, generator_for
+from utils.devices import check_devices, choose_precision, generator_for
 from utils.errors import UserError
 from utils.files import check_output_folder, resolve_checkpoint
 
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train, and return the folder of the run's checkpoints."""
+    check_devices(config.run.device, config.run.devices)
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
     resume = _checked_resume(config) if config.run.ckpt else None
     seed = config.run.seed
@@ -118,10 +120,7 @@ def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
             f"apps.export_checkpoint --ckpt {path} --out FOLDER, then start from FOLDER with "
             "--vggt_path FOLDER/backbone"
         )
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise UserError(f"{path}: is of another model, its weights do not fit: {error}") from error
+    fill_weights(model, checkpoint.weights, path)
 
 
 def _checked_resume(config: GeneralTrainingConfig) -> Path:

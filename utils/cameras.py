@@ -17,6 +17,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+_FARTHEST_IN_SPREADS = 100.0
+"""Coordinates in units of the spread of the cameras, up to which single precision is enough."""
+
 
 @dataclass(frozen=True)
 class Cameras:
@@ -72,6 +75,24 @@ def invert_rigid(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batc
         rotation = transform[..., :3, :3].transpose(-1, -2)
         translation = -rotation @ transform[..., :3, 3:]
         return torch.cat([torch.cat([rotation, translation], -1), transform[..., 3:, :]], -2)
+
+
+def recentred(
+    c2w: Float[Tensor, "view 4 4"],
+) -> tuple[Float[Tensor, "view 4 4"], Float[Tensor, " 3"]]:
+    """Return poses in single precision about an origin, and the origin in double precision.
+
+    The origin is 0 where the poses stand close enough to it. It is their mean where they stand so
+    far away, as in coordinates of maps, that single precision would move them against each other.
+    """
+    centers = c2w[:, :3, 3].double()
+    spread = (centers - centers.mean(0)).norm(dim=-1).max()
+    origin = torch.zeros(3, dtype=torch.float64)
+    if centers.abs().max() > _FARTHEST_IN_SPREADS * spread:
+        origin = centers.mean(0)
+    near = c2w.double().clone()
+    near[:, :3, 3] -= origin
+    return near.float(), origin
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:

@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import os
 import pkgutil
 import sys
 import textwrap
@@ -204,10 +205,17 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
     if origin is Literal:
         return {"choices": arguments, "type": type(arguments[0])}
     if origin is tuple:
-        return {"nargs": "+", "type": arguments[0], "metavar": arguments[0].__name__.upper()}
+        return {"nargs": "+", **_argument_type(arguments[0])}
+    if hint is str:
+        return {"type": _expand_home, "metavar": "STR"}
     if hint is bool:
         return {"type": _parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
     return {"type": hint, "metavar": hint.__name__.upper()}
+
+
+def _expand_home(text: str) -> str:
+    """Put the home folder in place of a ``~`` that no shell has expanded."""
+    return os.path.expanduser(text)
 
 
 def _parse_bool(text: str) -> bool:

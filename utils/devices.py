@@ -16,10 +16,24 @@ def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.devi
         return [torch.device("cpu")] * count
     if count > there:
         raise UserError(
-            f"{count} GPUs are asked for, but this machine has {there} that PyTorch can use. Ask "
-            "for no more with --devices, or compute on the processor with --device cpu."
+            f"{count} {'GPU is' if count == 1 else 'GPUs are'} asked for, but this machine has "
+            f"{there} that PyTorch can use. Ask for no more with --devices, or compute on the "
+            "processor with --device cpu."
         )
     return [torch.device("cuda", number) for number in range(count)]
+
+
+def check_devices(accelerator: str, devices: str) -> None:
+    """Refuse GPUs that are not there; ``devices`` is a number, ``auto`` or a list like 0,2."""
+    numbers = devices.strip(", ").split(",")
+    if devices not in ("auto", "-1") and not all(word.strip().isdecimal() for word in numbers):
+        raise UserError(f"--devices {devices}: give a number, auto, or a list like 0,2.")
+    if devices in ("auto", "-1"):
+        choose_devices(accelerator)
+    elif len(numbers) == 1:
+        choose_devices(accelerator, int(devices))
+    else:
+        choose_devices(accelerator, 1 + max(map(int, numbers)))
 
 
 def choose_precision(precision: str, accelerator: str) -> Any:  # noqa: ANN401

@@ -15,6 +15,11 @@ _LESS_MEMORY = (
     "--val_chunk for whole pictures), fewer sources (--n_views), samples (--N_samples) or pixels."
 )
 
+_FEWER_PROCESSES = (
+    "A process that reads data was ended from outside, most often because memory ran out: use "
+    "fewer with --num_workers; 0 reads in the training process."
+)
+
 
 class UserError(Exception):
     """Bad input: the message, which is printed alone, names the file, the value and the remedy."""
@@ -35,8 +40,8 @@ class TrainingInterrupted(Exception):  # noqa: N818
 def run_and_report(job: Callable[[], object]) -> int:
     """Run a script's job, log what it returns or its one error, and return the exit status.
 
-    0: done. 1: training diverged, or a GPU's memory ran out. 2: bad input. 130: stopped with
-    Ctrl-C. 128 + n: stopped by signal n, having saved.
+    0: done. 1: training diverged, memory ran out or a loading process was ended. 2: bad input.
+    130: stopped with Ctrl-C. 128 + n: stopped by signal n, having saved.
     """
     import torch  # Here, so that --help does not wait for it.
 
@@ -48,6 +53,12 @@ def run_and_report(job: Callable[[], object]) -> int:
         return 2 if isinstance(error, UserError) else 1
     except torch.OutOfMemoryError as error:
         logger.error("error: %s\n%s", str(error).split(". ")[0], _LESS_MEMORY)
+        return 1
+    except RuntimeError as error:
+        # Wherever the program is, a signal ends it there.
+        if "DataLoader worker" not in str(error):
+            raise
+        logger.error("error: %s\n%s", str(error).strip(), _FEWER_PROCESSES)
         return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)

@@ -21,6 +21,7 @@ from typing import Any
 from utils.errors import UserError
 
 EPOCH_PLACEHOLDER = "{epoch:02d}"
+_REPOSITORY = Path(__file__).resolve().parents[1]
 logger = logging.getLogger(__name__)
 
 
@@ -51,6 +52,16 @@ def write_text(path: str | Path, text: str, remedy: str = "") -> None:
     """Write a text file, whole or not at all, as UTF-8."""
     with written_whole(path, remedy) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def from_repository(path: str | Path) -> Path:
+    """Return a place that is read as it is given, or that in the repository if only that is there.
+
+    Scripts find what lies beside them, such as ``ckpts``, from whatever folder they are started.
+    """
+    path = Path(path)
+    inside = _REPOSITORY / path
+    return inside if not path.exists() and inside.exists() else path
 
 
 def check_size(path: Path, most: int, what: str) -> None:
@@ -159,6 +170,7 @@ def resolve_checkpoint(path: str) -> Path:
     """
     if EPOCH_PLACEHOLDER in path:
         return _newest_epoch(path)
+    path = str(from_repository(path))
     if Path(path).is_dir():
         files = sorted(Path(path).glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
         if not files:

@@ -47,7 +47,8 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
         views = scene.load_views(pair)
         pixels = match_pair(views.images)
         if pixels.shape[1]:
-            found[pair] = MatchedPair(pixels, views.cameras)
+            places = [scene.view_ids.index(view) for view in pair]
+            found[pair] = MatchedPair(pixels, scene.cameras_of_files[places])
     counts = {pair: matched.pixels.shape[1] for pair, matched in found.items()}
     total = sum(counts.values())
     if total < _MIN_MATCHES:

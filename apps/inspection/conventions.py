@@ -25,6 +25,8 @@ _MAX_DISTANCE = 1.5
 """Pixels from the epipolar line of the matrix that is fitted to the matches themselves."""
 _CONFIDENCE = 0.999
 _MIN_MATCHES = 12
+_NO_LINE = 1e4
+"""Pixels that stand for the distance from a line that there is not."""
 _MIN_ANGLE = 1.0
 """Degrees between two rays below which the depth of their point is unreliable."""
 GOOD_PIXELS = 1.5
@@ -151,7 +153,7 @@ def judge(pairs: Sequence[MatchedPair], size: Size, written: PoseConvention = "o
     epipolar, in_front = _score(pairs, Hypothesis("", ""))
     repairs = [*(Hypothesis(*row) for row in _POSES[written]), *_INTRINSICS]
     scores = [(*_score(pairs, repair), repair) for repair in repairs]
-    likely = [row for row in scores if row[1] >= _MIN_IN_FRONT and row[0] <= 3 * limit]
+    likely = [row for row in scores if row[1] >= _MIN_IN_FRONT and row[0] <= limit]
     best = min(likely, key=lambda row: row[0], default=None)
     much_better = best is not None and best[0] <= _MUCH_BETTER * epipolar
     # Wrong focal lengths can come near enough to look right, until the right ones are tried.
@@ -176,7 +178,7 @@ class MatchedPair:
 
     pixels: Float[Tensor, "2 match 2"]
     cameras: Cameras
-    """As they were read; batch axis (view,) of length 2."""
+    """As the files have them, in double precision; batch axis (view,) of length 2."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,10 @@ def match_pair(images: Float[Tensor, "2 3 height width"]) -> Float[Tensor, "2 ma
 
 def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
     """Compare matches with cameras; both batch axes are (view,) of length 2."""
-    cameras = Cameras(cameras.intrinsics.double(), cameras.c2w.double())
-    pixels = pixels.double()
+    c2w, pixels = cameras.c2w.double().clone(), pixels.double()
+    # Coordinates of maps are too large to triangulate in, and only the pair matters.
+    c2w[:, :3, 3] -= c2w[:1, :3, 3].clone()
+    cameras = Cameras(cameras.intrinsics.double(), c2w)
     points, angles = halfway_points(pixels, cameras)
     depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
     projections = cameras.intrinsics @ cameras.w2c[:, :3]
@@ -226,4 +230,6 @@ def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
     both = (pixels[:1], pixels[1:], fundamental)
     distances = epipolar.left_to_right_epipolar_distance(*both)[0]
     distances = (distances + epipolar.right_to_left_epipolar_distance(*both)[0]) / 2
+    # Two cameras in one place have no epipolar lines.
+    distances = distances.nan_to_num(_NO_LINE, _NO_LINE).clamp(max=_NO_LINE)
     return PairFit(distances.float(), depths.float(), angles > _MIN_ANGLE)

@@ -24,6 +24,10 @@ MAX_SIDE = 1000
 """Longer side of the images that are matched."""
 _LOG = logging.getLogger(__name__)
 _SHOWN = 8
+_MOST_SOURCES, _VALIDATION_SOURCES = 4, 3
+"""Of configs/vggt_general.txt."""
+_LEAST_TO_TRAIN_ON = 2
+"""Views that are not held out: one to render, one to render it from."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,12 @@ def run_inspection(config: InspectionConfig) -> str:
         raise UserError("\n".join(lines))
     if config.write_index:
         lines.append(_write_index(config, scenes))
-    return "\n".join([*lines, "", f"ready to train: {training_command(config, scenes)}"])
+    return "\n".join([*lines, "", advice(config, scenes)])
 
 
 def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
     """Open every scene of a data set; return also what training could not read."""
-    name, root = config.dataset_name, Path(config.datadir)
+    name, root = config.dataset_name, config.root
     chosen: dict[Path, list[Split]] = {}
     missing: dict[Split, str] = {}
     for split in SPLITS:
@@ -94,6 +98,19 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
     return scenes, broken
 
 
+def advice(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
+    """Return a command that trains on the data set, or renders it if its views are too few."""
+    if _fewest_to_train_on(scenes) >= _LEAST_TO_TRAIN_ON:
+        return f"ready to train: {training_command(config, scenes)}"
+    where = f"--dataset_name {config.dataset_name} --datadir {shlex.quote(config.datadir)}"
+    return f"too few views to train on; ready to render: python render_video.py {where}"
+
+
+def _fewest_to_train_on(scenes: Sequence[FoundScene]) -> int:
+    counts = [found.targets["train"] for found in scenes if "train" in found.targets]
+    return min(counts or [len(found.scene.view_ids) for found in scenes])
+
+
 def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
     """Return a command that trains on the data set."""
     words = [
@@ -111,9 +128,12 @@ def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> 
     if config.near_far:
         # As many digits as were given: the range must pass where this one did.
         words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
-    fewest = min(len(found.scene.view_ids) for found in scenes)
-    if fewest < 12:
-        words.append("--min_sources 2 --max_sources 3 --num_nearest 3")
+    # One of the views that are trained on is the target, the others may be its sources.
+    fewest = _fewest_to_train_on(scenes)
+    if (sources := fewest - 1) < _MOST_SOURCES:
+        words.append(f"--min_sources {min(sources, 2)} --max_sources {sources}")
+    if fewest < _VALIDATION_SOURCES:
+        words.append(f"--num_source_views {fewest}")
     return " ".join(words)
 
 
@@ -125,7 +145,7 @@ def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
 
 
 def _contents_lines(config: InspectionConfig, scenes: Sequence[FoundScene]) -> list[str]:
-    root = Path(config.datadir)
+    root = config.root
     totals = {split: sum(found.targets.get(split, 0) for found in scenes) for split in SPLITS}
     counted = ", ".join(f"{count} {split}" for split, count in totals.items() if count)
     lists = [path.name for split in SPLITS if (path := find_scene_list(root, split)) is not None]
@@ -157,7 +177,7 @@ def _check_lines(scene: PosedScene, checks: SceneChecks) -> list[str]:
 
 
 def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
-    root = Path(config.datadir)
+    root = config.root
     if any(found.folder == root for found in scenes):
         return "no index is needed: this is one scene"
     # The index has the sizes on disk, whatever was chosen here.

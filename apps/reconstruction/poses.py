@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from apps.rendering.geometry import PointCloud
+from apps.rendering.geometry_files import PointCloud
 from datasets.posed_scene import PosedScene
 from utils.files import write_text, written_whole
 from utils.images import save_image
@@ -37,7 +37,7 @@ def write_poses(scene: PosedScene, cloud: PointCloud, folder: Path) -> str:
             masks[name] = f"masks/{Path(name).stem}.png"
             with written_whole(folder / masks[name]) as partial:
                 Image.fromarray(pixels.mask.astype(np.uint8) * 255).save(partial)
-    c2w = scene.cameras.c2w.double().clone()
+    c2w = scene.cameras_of_files.c2w.double().clone()
     c2w[:, :3, 3] *= scene.unit.factor
     _write_transforms(scene, names, masks, c2w, folder / "transforms.json")
     _write_colmap(scene, names, c2w, cloud, folder / "sparse" / "0")

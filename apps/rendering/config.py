@@ -155,7 +155,7 @@ class ViewerConfig(SceneAndModelConfig):
     host: str = "127.0.0.1"
     """address to listen on; 0.0.0.0 lets other machines in"""
     port: Annotated[int, Within(1, 65535)] = 8080
-    """port to listen on; the next free one if it is taken"""
+    """port to listen on"""
     height: Annotated[int, Within(16, 4096)] = 256
     """rows of the sharpest picture; columns follow the browser's window"""
     points: str = ""

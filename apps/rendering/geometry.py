@@ -19,22 +19,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 import trimesh
-from jaxtyping import Bool, Float, UInt8
-from scipy.spatial.transform import Rotation
+from jaxtyping import Bool, Float
 from skimage.measure import marching_cubes
 from torch import Tensor
 
 from apps.rendering.config import GeometryConfig
 from apps.rendering.cost import render_frames
 from apps.rendering.frames import Job, SourceSet
+from apps.rendering.geometry_files import PointCloud, write_mesh, write_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, frame_size
 from apps.rendering.scene import RenderableScene, RenderedView
-from utils.camera_rig import up_direction
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.errors import UserError
-from utils.files import check_output_file, written_whole
-from utils.images import to_bytes
+from utils.files import check_output_file
 from utils.trajectories import path_intrinsics
 
 _FEW_POINTS = 100
@@ -71,20 +69,6 @@ class Renderings:
         pixels, depths = project(points, self.cameras[view])
         seen = _read_pixels(torch.where(self.solid[view], self.depth[view], 0.0)[None], pixels)
         return pixels, depths, torch.where(depths > _MIN_DEPTH, seen[:, 0], 0.0)
-
-
-@dataclass(frozen=True)
-class PointCloud:
-    """Coloured points in the world."""
-
-    points: Float[Tensor, "point 3"]
-    colors: Float[Tensor, "point 3"]
-    """RGB in [0, 1]."""
-
-    @property
-    def color_bytes(self) -> UInt8[np.ndarray, "point 3"]:
-        """Colours of 8 bit."""
-        return to_bytes(self.colors.T[:, None])[0]
 
 
 def run_export(config: GeometryConfig, progress: bool = True) -> str:
@@ -132,39 +116,6 @@ def gather(job: Job, views: Iterable[RenderedView]) -> Renderings:
     """Bring finished frames together."""
     maps = zip(*((view.rgb, view.depth, view.solid) for view in views), strict=True)
     return Renderings(job.path.cameras, *map(torch.stack, maps))
-
-
-def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
-    """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
-    points = cloud.points.cpu().double().numpy() * scene.unit.factor
-    with written_whole(path) as partial:
-        trimesh.PointCloud(points, cloud.color_bytes).export(partial)
-
-
-def read_points(path: Path) -> PointCloud:
-    """Read a coloured point cloud."""
-    try:
-        cloud = trimesh.load(path)
-        points = torch.from_numpy(np.array(cloud.vertices, np.float32))  # pyright: ignore
-        colors = torch.from_numpy(np.array(cloud.colors)[:, :3] / 255).float()  # pyright: ignore
-    except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a coloured point cloud ({error})") from error
-    return PointCloud(points, colors)
-
-
-def write_mesh(path: Path, mesh: trimesh.Trimesh, scene: RenderableScene) -> None:
-    """Write a mesh; in a .glb up is y, as glTF wants it, else the scene's world is kept."""
-    if not len(mesh.faces):
-        raise UserError(f"{path}: the renderings show no surface, there is no mesh to write")
-    mesh = mesh.copy()
-    mesh.apply_scale(scene.unit.factor)
-    if path.suffix.lower() == ".glb":
-        transform = np.eye(4)
-        up = up_direction(scene.cameras).numpy()[None]
-        transform[:3, :3] = Rotation.align_vectors([[0.0, 1, 0]], up)[0].as_matrix()
-        mesh.apply_transform(transform)
-    with written_whole(path) as partial:
-        mesh.export(partial)
 
 
 def fuse_points(renderings: Renderings, tolerance: float, min_agreeing: int) -> PointCloud:

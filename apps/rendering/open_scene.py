@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 
@@ -74,7 +73,7 @@ def open_photographs(
         if options.size is None and options.scale == 1:
             # Reading more than covers the frames costs time and makes fine patterns flicker.
             options = replace(options, cover=frame_size, longest_side=_LONGEST_SIDE)
-        folders = choice.scene_folders() if choice.scan else find_scenes(name, Path(choice.datadir))
+        folders = choice.scene_folders() if choice.scan else find_scenes(name, choice.root)
         scene = read_scene(name, folders[0], options)
     logger.info(
         "%s: %d views of %dx%d", scene.name, len(scene.view_ids), *reversed(scene.image_size)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
@@ -49,7 +49,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
     """Lay a path through a scene; a dtu path passes through all sources if they were ``chosen``."""
     size = frame_size(choice)
     if choice.path_file is not None:
-        return read_camera_path(Path(choice.path_file), size, scene.image_size)
+        return read_camera_path(Path(choice.path_file), size, scene.image_size, scene.origin)
     size = size or scene.image_size
     c2w = _poses(choice, scene, chosen)
     intrinsics = path_intrinsics(scene.cameras.intrinsics, scene.image_size, size, choice.zoom)
@@ -78,9 +78,15 @@ def _poses(
 
 
 def read_camera_path(
-    path: Path, size: tuple[int, int] | None, usual_size: tuple[int, int]
+    path: Path,
+    size: tuple[int, int] | None,
+    usual_size: tuple[int, int],
+    origin: Float64[Tensor, " 3"] | None = None,
 ) -> CameraPath:
-    """Read a camera path; frames without ``size`` have the file's size, or else the usual."""
+    """Read a camera path; frames without ``size`` have the file's size, or else the usual.
+
+    ``origin`` is that of the scene's cameras in the coordinates of its files.
+    """
     content = read_json(path, "camera path of nerfstudio's viewer")
     frames = content.get("camera_path")
     if not isinstance(frames, list) or not 0 < len(frames) <= _MAX_FRAMES:
@@ -90,6 +96,8 @@ def read_camera_path(
     beside = path.with_name(TRANSFORMS_NAME)
     if beside.is_file():
         c2w = _undo_transform(c2w, beside)
+    if origin is not None:
+        c2w[:, :3, 3] -= origin
     if size is None:
         sides = [content.get(f"render_{side}") for side in ("height", "width")]
         height, width = (s if isinstance(s, int) and 0 < s <= 16384 else 0 for s in sides)

@@ -76,7 +76,7 @@ class Recorder:
     def _save(self, event: viser.GuiEvent[Any]) -> None:
         """Send the client its path, as ``render_video.py`` takes it."""
         if event.client is not None and (path := self._path_of(event.client)):
-            content = json.dumps(path_content(path), indent=1).encode()
+            content = json.dumps(path_content(path, self.renderer.scene.origin), indent=1).encode()
             event.client.send_file_download("camera_path.json", content)
             _tell(event.client, "python render_video.py --path file --path_file camera_path.json")
 

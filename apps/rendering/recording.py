@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from apps.rendering.frames import plan_frames
 from apps.rendering.paths import OPENGL, CameraPath
@@ -34,11 +36,16 @@ def recorded_path(
     return CameraPath(Cameras(intrinsics.expand(count, 3, 3), c2w), size, closed=False)
 
 
-def path_content(path: CameraPath) -> dict[str, Any]:
-    """Return a path as ``read_camera_path`` reads it: a file of nerfstudio's viewer."""
+def path_content(path: CameraPath, origin: Float64[Tensor, " 3"]) -> dict[str, Any]:
+    """Return a path as ``read_camera_path`` reads it: a file of nerfstudio's viewer.
+
+    ``origin`` is the scene's: the file has the coordinates of the data set.
+    """
     height, width = path.size
+    c2w = path.cameras.c2w.double() * OPENGL
+    c2w[:, :3, 3] += origin
     focals = path.cameras.intrinsics[:, 1, 1].tolist()
-    matrices = (path.cameras.c2w.double() * OPENGL).flatten(1).tolist()
+    matrices = c2w.flatten(1).tolist()
     frames = [
         {"camera_to_world": matrix, "fov": math.degrees(2 * math.atan(0.5 * height / focal))}
         for matrix, focal in zip(matrices, focals, strict=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from datasets.formats.dtu import UNIT
@@ -69,6 +69,8 @@ class RenderableScene(ABC):
     """In which to show depths."""
     n_sources: int
     """Source views that one rendering reads."""
+    origin: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3).double())
+    """Where the origin of the cameras lies in the coordinates of the data set's files."""
     chunk: int = 8192
     """Rays rendered at once."""
     bf16: bool = False
@@ -240,6 +242,7 @@ def general_scene(
         image_size=photographs.image_size,
         near_far=photographs.near_far,
         unit=photographs.unit,
+        origin=photographs.origin,
         n_sources=min(n_sources, len(view_ids)),
         photographs=photographs,
         view_ids=tuple(view_ids),
@@ -263,6 +266,7 @@ def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableS
         image_size=tuned.scene.size,
         near_far=tuned.scene.near_far.cpu(),
         unit=UNIT if of_dtu else LengthUnit(),
+        origin=torch.tensor(tuned.header.origin, dtype=torch.float64),
         n_sources=min(tuned.scene.num_sources, len(tuned.header.train_ids)),
         scene=tuned.scene,
         **rendering,

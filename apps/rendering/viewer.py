@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,19 +19,15 @@ from jaxtyping import UInt8
 from viser.transforms import SO3
 
 from apps.rendering.config import ViewerConfig
-from apps.rendering.geometry import (
-    PointCloud,
-    fuse_points,
-    gather,
-    read_points,
-    source_job,
-)
+from apps.rendering.geometry import fuse_points, gather, source_job
+from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
 from apps.rendering.recorder import Recorder
 from apps.rendering.scene import RenderableScene, RenderedView
 from apps.rendering.viewer_server import start_server
 from utils.camera_rig import describe_rig
+from utils.errors import UserError
 from utils.figures import DepthRange, color_bar, depth_picture, robust_range
 from utils.images import to_bytes
 
@@ -48,6 +45,7 @@ _AHEAD = 1.2
 
 def run_viewer(config: ViewerConfig) -> str:
     """Serve a scene until the user stops the program."""
+    check_port(config.host, config.port)
     cloud = read_points(Path(config.points)) if config.points else None
     # Finer photographs would take long to encode; how wide a browser's window is is not known.
     scene = open_scene(config.scene, config.model, (config.height, 1))
@@ -58,6 +56,19 @@ def run_viewer(config: ViewerConfig) -> str:
     except KeyboardInterrupt:
         viewer.close()
     return "the viewer has ended"
+
+
+def check_port(host: str, port: int) -> None:
+    """Prove that a program can listen there, before anything is read."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({reason}); choose another --port, "
+            f"for example --port {port + 1 if port < 65535 else port - 1}."
+        ) from error
 
 
 class Viewer:
@@ -83,7 +94,8 @@ class Viewer:
         self.recorder = Recorder(self.server, self.renderer)
         self._idle_work = iter(()) if cloud else self._make_cloud()
         if cloud:
-            self._show_cloud(PointCloud(cloud.points / scene.unit.factor, cloud.colors))
+            points = cloud.points.double() / scene.unit.factor - scene.origin
+            self._show_cloud(PointCloud(points.float(), cloud.colors))
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(self._forget)
 

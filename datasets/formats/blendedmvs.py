@@ -3,8 +3,9 @@
 The layout of Yao et al., BlendedMVS, CVPR 2020, at low (768x576) or high (2048x1536) resolution;
 the high-resolution archives repeat the scene's name as folders. ``cams/*_cam.txt`` are MVSNet's
 camera files at the size of the images, each with its own depth range, whose unit differs from
-scene to scene. Pixel centres are taken to be at whole numbers there, as in DTU's files of the same
-authors.
+scene to scene. The testing archives of MVSNet (DTU, Tanks and Temples) have ``images`` and
+``cams`` with ``pair.txt`` beside them, and no depth. Pixel centres are taken to be at whole numbers
+there, as in DTU's files of the same authors.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from datasets.formats.checks import check_pinhole
+from datasets.formats.image_files import describe_folder
 from datasets.formats.images import DepthFile
 from datasets.formats.mvsnet_files import (
     CAMERA_NAME,
@@ -26,7 +28,6 @@ from datasets.formats.mvsnet_files import (
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import (
     Photo,
-    describe_folder,
     photo_scene,
     read_sizes,
     shortened,
@@ -37,6 +38,8 @@ from utils.cameras import crop_intrinsics, invert_rigid
 from utils.errors import UserError
 
 IMAGES, CAMERAS, DEPTHS = "blended_images", "cams", "rendered_depth_maps"
+_TEST_IMAGES = "images"
+"""Of MVSNet's testing layout."""
 _IMAGE_NAME = re.compile(r"(\d{8})\.(jpg|png)", re.IGNORECASE)
 _DEPTH_NAME = re.compile(r"(\d{8})\.pfm")
 _MAX_NESTING = 3
@@ -46,7 +49,8 @@ _MIN_VIEWS = 2
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene of BlendedMVS, whose depth maps may be missing."""
     root = find_scene(folder)
-    images = files_by_view(root / IMAGES, _IMAGE_NAME)
+    image_folder = root / (IMAGES if (root / IMAGES).is_dir() else _TEST_IMAGES)
+    images = files_by_view(image_folder, _IMAGE_NAME)
     cameras = files_by_view(root / CAMERAS, CAMERA_NAME)
     depths = files_by_view(root / DEPTHS, _DEPTH_NAME)
     ids = _common_views(root, images, cameras)
@@ -71,7 +75,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         view_near_far=None if options.near_far else ranges,
         neighbours={
             place[view]: [place[other] for other in others if other in place]
-            for view, others in _pairs(root / CAMERAS / "pair.txt").items()
+            for view, others in _pairs(root).items()
             if view in place
         },
     )
@@ -81,7 +85,8 @@ def find_scene(folder: Path) -> Path:
     """Return the folder that holds the images; archives may nest it."""
     inner = folder
     for _ in range(_MAX_NESTING):
-        if (inner / IMAGES).is_dir():
+        testing = (inner / _TEST_IMAGES).is_dir() and (inner / CAMERAS).is_dir()
+        if testing or (inner / IMAGES).is_dir():
             return inner
         inner = inner / folder.resolve().name
     raise UserError(
@@ -106,8 +111,9 @@ def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, 
     return both
 
 
-def _pairs(path: Path) -> dict[int, list[int]]:
-    if path.is_file():
+def _pairs(root: Path) -> dict[int, list[int]]:
+    paths = [root / CAMERAS / "pair.txt", root / "pair.txt"]
+    if path := next((path for path in paths if path.is_file()), None):
         return read_pairs(path)
-    warn_once(f"{path}: is missing; neighbours are chosen by camera pose")
+    warn_once(f"{paths[0]}: is missing; neighbours are chosen by camera pose")
     return {}

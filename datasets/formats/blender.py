@@ -8,17 +8,18 @@ the image in the house convention.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from datasets.formats.image_files import describe_folder
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import PhotoReader, describe_folder, photo_scene
+from datasets.formats.photo_files import photo_scene
 from datasets.formats.registry import SPLITS
-from datasets.formats.transforms import frame_photos, read_transforms_file
+from datasets.formats.transforms import find_images, frame_photos
+from datasets.formats.transforms_file import read_transforms_file
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 
@@ -31,7 +32,8 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scene of NeRF's synthetic kind; pixels are read when asked for.
 
     Views count through training, validation and test images, each in the order of their numbers;
-    ``splits`` of the result says which are which; all but ``transforms_train.json`` may be missing.
+    ``splits`` of the result says which are which; all but ``transforms_train.json`` and its images
+    may be missing.
     Near and far are the file's, else 2 and 6 for NeRF's own scenes, else an estimate.
     """
     paths = {split: folder / f"transforms_{split}.json" for split in SPLITS}
@@ -41,26 +43,28 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
             f"transforms_train.json; {describe_folder(folder)}."
         )
     files = {split: read_transforms_file(path) for split, path in paths.items() if path.is_file()}
-    frames, splits = [], {}
-    for split, (own, _) in files.items():
-        splits[split] = tuple(range(len(frames), len(frames) + len(own)))
-        frames += own
-    photos = frame_photos(frames)
+    named = [frame for file in files.values() for frame in file.frames]
+    frames, images, options = find_images(named, options)
+    splits = {
+        split: tuple(view for view, frame in enumerate(frames) if frame.file == paths[split])
+        for split in files
+    }
+    if not splits["train"]:
+        raise UserError(f"{paths['train']}: none of its images is there. Restore them.")
+    photos = frame_photos(frames, images)
     for frame, photo in zip(frames, photos, strict=True):
         if photo.lens is not None and photo.lens.distorts:
             raise UserError(f"{frame.source}: rendered images have no distortion.")
-    scene = photo_scene(
+    return photo_scene(
         folder.resolve().name,
         paths["train"],
         photos,
         [frame.c2w for frame in frames],
         options,
-        files["train"][1] or _known_range([frame.c2w[:3, 3] for frame in frames]),
+        files["train"].near_far or _known_range([frame.c2w[:3, 3] for frame in frames]),
         view_names=tuple(frame.file_path for frame in frames),
-        splits=splits,
+        splits={split: views for split, views in splits.items() if views},
     )
-    reader = PhotoReader(tuple(photos), scene.image_size, options.background)
-    return replace(scene, read_view=reader)
 
 
 def _known_range(centers: Sequence[Float64[Tensor, " 3"]]) -> tuple[float, float] | None:

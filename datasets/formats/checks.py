@@ -90,14 +90,19 @@ def check_aspect(
     height, width = native
     if min(height, width) < 1:
         raise UserError(f"{camera}: an image of {width:g}x{height:g} is none.")
-    if abs(size[0] - height * size[1] / width) <= _MAX_ROUNDING:
+    if is_shrunk_copy(size, native):
         return
-    turned = abs(size[1] - height * size[0] / width) <= _MAX_ROUNDING
+    turned = is_shrunk_copy((size[1], size[0]), native)
     advice = "It is turned: undo the rotation." if turned else "Is it cropped, or another photo?"
     raise UserError(
         f"{image}: the image is {size[1]}x{size[0]}, but its camera in {camera} belongs to images "
         f"of {width:g}x{height:g} or a fraction of that. {advice}"
     )
+
+
+def is_shrunk_copy(size: Size, native: tuple[float | int, float | int]) -> bool:
+    """Say whether an image has the shape of another, but for the rounding of its sides."""
+    return abs(size[0] - native[0] * size[1] / native[1]) <= _MAX_ROUNDING
 
 
 def center_deviation(center: tuple[float, float], size: tuple[float | int, float | int]) -> float:

@@ -1,9 +1,10 @@
 """The COLMAP reader: photos with a sparse model beside them.
 
-``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself holds the model; the photos lie
-in ``images``, or shrunk in ``images_2``, ``images_4``, ... Near and far follow LLFF's rule: the
-0.1 and 99.9 percentiles of the depths of the points that a view saw (Mildenhall et al., Local
-Light Field Fusion, SIGGRAPH 2019), with the margins of ``datasets.formats.llff``.
+``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself holds the model, of ``sparse/0``,
+``sparse/1``, ... that of the most images; the photos lie in ``images``, or shrunk in ``images_2``,
+``images_4``, ... Near and far follow LLFF's rule: the 0.1 and 99.9 percentiles of the depths of
+the points that a view saw (Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019), with the
+margins of ``datasets.formats.llff``.
 """
 
 from __future__ import annotations
@@ -27,18 +28,22 @@ from datasets.formats.colmap_model import (
     read_images,
     read_points,
 )
-from datasets.formats.images import Lens, read_image_size
+from datasets.formats.decoding import read_image_size
+from datasets.formats.foreign import describe_foreign
+from datasets.formats.image_files import (
+    ImageFinder,
+    by_number,
+    choose_image_folder,
+    find_image_folders,
+    list_images,
+)
+from datasets.formats.images import Lens
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
-    by_number,
-    choose_image_folder,
-    find_image,
-    find_image_folders,
-    list_images,
     photo_scene,
-    read_sizes,
     shortened,
+    sizes_for_cameras,
     warn_of_unused,
     warn_once,
 )
@@ -46,15 +51,19 @@ from datasets.posed_scene import PosedScene, rank_by_common_points
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 
-_MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", "model", ".")
+_MODEL_FOLDERS = ("sparse", "colmap/sparse", "model", ".")
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _PERCENTILES = (0.001, 0.999)
 _MIN_POINTS = 10
 """A view that saw fewer is given the range of the scene."""
 _MIN_VIEWS = 2
-_FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_FISHEYES[1:])
-_UNSUPPORTED = ("FOV", "THIN_PRISM_FISHEYE")
+_ONE_FOCAL_FISHEYES = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE")
+_FISHEYES = ("OPENCV_FISHEYE", "FISHEYE", *_ONE_FOCAL_FISHEYES)
+_ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_ONE_FOCAL_FISHEYES)
+_UNSUPPORTED = (
+    *("FOV", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE"),
+    *("SIMPLE_DIVISION", "DIVISION", "EUCM", "EQUIRECTANGULAR"),
+)
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
@@ -71,13 +80,16 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     names = {number: image.name for number, image in images.items()}
     paths, options = _find_photos(folder, names, options)
     order = sorted(paths, key=lambda number: by_number(names[number]))
-    found, photos = [paths[number] for number in order], []
-    for number, path, size in zip(order, found, read_sizes(found), strict=True):
+    own_cameras = [lenses[images[number].camera] for number in order]
+    natives: list[Size | None] = [(camera.height, camera.width) for camera in own_cameras]
+    # COLMAP leaves EXIF's turns aside.
+    sizes = sizes_for_cameras([paths[number] for number in order], natives, model, exif=False)
+    photos = []
+    for number, camera, (size, upright) in zip(order, own_cameras, sizes, strict=True):
         source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
-        camera = lenses[images[number].camera]
-        check_aspect(size, (camera.height, camera.width), path, source)
+        check_aspect(size, (camera.height, camera.width), paths[number], source)
         lens = image_lens(camera, size, source)
-        photos.append(Photo(path, size, lens.intrinsics, lens))
+        photos.append(Photo(paths[number], size, lens.intrinsics, lens, upright=upright))
     c2w = torch.stack([_c2w(images[number], images_path) for number in order])
     points = _points(model)
     seen = [np.array(points.tracks.get(number, ()), np.int64) for number in order]
@@ -96,17 +108,19 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
 
 def find_model(root: Path) -> Path:
-    """Return the folder of the sparse model."""
+    """Return the folder of the sparse model, of several that of the most images."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. A COLMAP scene holds sparse/0 and images.")
     roles = ("cameras", "images", "points3D")
     found = {
         folder: [role for role in roles if find_model_file(folder, role)]
-        for folder in (root / name for name in _MODEL_FOLDERS)
+        for place in _MODEL_FOLDERS
+        for folder in (*_parts(root / place), root / place)
     }
-    for folder, present in found.items():
-        if present[:2] == ["cameras", "images"]:
-            return folder
+    whole = [folder for folder, present in found.items() if present[:2] == ["cameras", "images"]]
+    if whole:
+        parts = [folder for folder in whole if folder in _parts(whole[0].parent)]
+        return _largest(parts or whole[:1])
     for folder, present in found.items():
         if present:
             raise UserError(
@@ -115,9 +129,30 @@ def find_model(root: Path) -> Path:
                 "which there are no cameras. Copy the whole model."
             )
     raise UserError(
-        f"{root}: no COLMAP model (cameras.bin and images.bin, or .txt) in sparse/0, sparse or "
+        describe_foreign(root)
+        or f"{root}: no COLMAP model (cameras.bin and images.bin, or .txt) in sparse/0, sparse or "
         "colmap/sparse/0. Run COLMAP first, or python -m apps.estimate_cameras."
     )
+
+
+def _parts(sparse: Path) -> list[Path]:
+    """Return the folders of the models that COLMAP split a scene into: 0, 1, ..."""
+    numbered = [path for path in sparse.glob("*/") if path.name.isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.name))
+
+
+def _largest(models: Sequence[Path]) -> Path:
+    if len(models) == 1:
+        return models[0]
+    files = {model: find_model_file(model, "images") or model / "images.bin" for model in models}
+    counts = {model: len(read_images(file)) for model, file in files.items()}
+    best = max(models, key=lambda model: counts[model])
+    others = [f"{model.name} has {counts[model]}" for model in models if model != best]
+    warn_once(
+        f"{best}: the largest of {len(models)} models is read, with {counts[best]} images; "
+        f"{shortened(others)}"
+    )
+    return best
 
 
 def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
@@ -127,8 +162,8 @@ def image_lens(camera: ColmapCamera, size: Size, source: str) -> Lens:
     """
     if camera.model in _UNSUPPORTED:
         raise UserError(
-            f"{source}: camera model {camera.model} is not supported. Undistort the photos with "
-            "COLMAP's image_undistorter."
+            f"{source}: camera model {camera.model} is not supported. Undistort the photos: colmap "
+            "image_undistorter --image_path IMAGES --input_path MODEL --output_path NEW."
         )
     scale = size[1] / camera.width, size[0] / camera.height
     focals = 1 if camera.model in _ONE_FOCAL else 2
@@ -154,12 +189,12 @@ def view_ranges(
 ) -> Float[Tensor, "view 2"] | None:
     """Return the depth range of each view's points, with margins; None if no view saw enough."""
     ranges = torch.full((len(seen), 2), torch.nan)
-    cameras = Cameras(torch.eye(3).expand(len(seen), 3, 3), c2w.float())
+    cameras = Cameras(torch.eye(3, dtype=torch.float64).expand(len(seen), 3, 3), c2w)
     for view, own in enumerate(seen):
-        depths = to_camera(torch.from_numpy(positions[own]).float(), cameras[view])[..., 2]
+        depths = to_camera(torch.from_numpy(positions[own]), cameras[view])[..., 2]
         depths = depths[depths.isfinite() & (depths > 0)]
         if len(depths) >= _MIN_POINTS:
-            bounds = np.quantile(depths.double().numpy(), _PERCENTILES)
+            bounds = np.quantile(depths.numpy(), _PERCENTILES)
             ranges[view] = torch.tensor([_NEAR_FACTOR * bounds[0], _FAR_FACTOR * bounds[1]])
     known = ranges[~ranges.isnan().any(-1)]
     if not len(known):
@@ -220,7 +255,8 @@ def _find_photos(
 
 def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
     """Find photos by name; where none is found but as many are there, by order as in LLFF."""
-    found = {number: path for number, name in names.items() if (path := find_image(folder, name))}
+    finder = ImageFinder(folder)
+    found = {number: path for number, name in names.items() if (path := finder(name))}
     photos = [] if found else list_images(folder)
     if len(photos) != len(names):
         return found
@@ -228,7 +264,7 @@ def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
         f"{folder}: has other names than the COLMAP model; its {len(photos)} photos are taken in "
         "the order of names"
     )
-    ordered = sorted(names, key=lambda number: names[number])
+    ordered = sorted(names, key=lambda number: by_number(names[number]))
     return dict(zip(ordered, photos, strict=True))
 
 

@@ -34,6 +34,13 @@ MODEL_PARAMETERS = {
     "SIMPLE_RADIAL_FISHEYE": 4,
     "RADIAL_FISHEYE": 5,
     "THIN_PRISM_FISHEYE": 12,
+    "RAD_TAN_THIN_PRISM_FISHEYE": 16,
+    "SIMPLE_DIVISION": 4,
+    "DIVISION": 5,
+    "SIMPLE_FISHEYE": 3,
+    "FISHEYE": 4,
+    "EUCM": 6,
+    "EQUIRECTANGULAR": 2,
 }
 """Numbers of each camera model, in the order of COLMAP's model ids."""
 _MODELS = tuple(MODEL_PARAMETERS)
@@ -179,7 +186,7 @@ def _binary_cameras(cursor: _Cursor) -> Iterator[tuple[int, ColmapCamera]]:
     for _ in range(cursor.count(least_bytes=48)):
         number, model, width, height = cursor.take("IiQQ")
         if not 0 <= model < len(_MODELS):
-            raise _Malformed(f"camera {number} has the unknown model {model}")
+            raise _Malformed(f"camera {number} has model {model}, which is unknown here")
         parameters = cursor.take(f"{MODEL_PARAMETERS[_MODELS[model]]}d")
         yield number, ColmapCamera(_MODELS[model], width, height, parameters)
 

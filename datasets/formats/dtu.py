@@ -24,14 +24,9 @@ from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation, given_near_far
-from datasets.formats.images import (
-    read_image,
-    read_image_size,
-    read_mask,
-    read_pfm,
-    resize_nearest,
-    resize_smooth,
-)
+from datasets.formats.decoding import read_image, read_image_size, read_mask
+from datasets.formats.image_files import describe_folder
+from datasets.formats.images import read_pfm, resize_nearest, resize_smooth
 from datasets.formats.mvsnet_files import (
     CAMERA_NAME,
     CameraFile,
@@ -41,10 +36,17 @@ from datasets.formats.mvsnet_files import (
     read_pairs,
 )
 from datasets.formats.options import ReadOptions, Size
-from datasets.formats.photo_files import describe_folder, shortened, warn_once
+from datasets.formats.photo_files import shortened, warn_once
 from datasets.formats.registry import DEFAULT_LISTS, LAYOUT_HELP
 from datasets.posed_scene import PosedScene, ViewPixels, rank_by_distance
-from utils.cameras import Cameras, LengthUnit, crop_intrinsics, invert_rigid, resize_intrinsics
+from utils.cameras import (
+    Cameras,
+    LengthUnit,
+    crop_intrinsics,
+    invert_rigid,
+    recentred,
+    resize_intrinsics,
+)
 from utils.errors import UserError
 
 UNIT = LengthUnit("mm", 200.0)
@@ -61,7 +63,7 @@ _TEST_LIGHT = 3
 """Under which every published figure is measured."""
 _MILLIMETRE = 1 / UNIT.factor
 
-_IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.png")
+_IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.(?:png|jpg)", re.IGNORECASE)
 _DEPTH_NAME = re.compile(r"depth_map_(\d{4})\.pfm")
 _MASK_NAME = re.compile(r"depth_visual_(\d{4})\.png")
 
@@ -132,7 +134,8 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     c2w = torch.stack([invert_rigid(file.w2c) for file in files])
     factors = size[1] / native[1], size[0] / native[0]
     intrinsics = [resize_intrinsics(image_intrinsics(file, native), *factors) for file in files]
-    photographed = Cameras(torch.stack(intrinsics).float(), c2w.float())
+    near_c2w, origin = recentred(c2w)
+    photographed = Cameras(torch.stack(intrinsics).float(), near_c2w)
     return PosedScene(
         name=scan,
         view_ids=views,
@@ -145,6 +148,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         neighbours=_neighbours(root, dict(zip(views, c2w[:, :3, 3], strict=True))),
         masks_for_tests_only=True,
         unit=UNIT,
+        origin=origin * _MILLIMETRE,
     )
 
 

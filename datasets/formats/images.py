@@ -1,11 +1,8 @@
-"""Images, masks and depth maps (PFM, PNG, TIFF, NumPy arrays): reading, resizing, undistorting."""
+"""Depth maps (PFM, PNG, TIFF, NumPy arrays); resizing and undistorting of images and maps."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -13,76 +10,20 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Shaped
-from PIL import Image
 from torch import Tensor
 
 from datasets.formats.checks import ARRAY_ERRORS
+from datasets.formats.decoding import opened_image
 from datasets.formats.options import Size
 from utils.errors import UserError
 
-DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error),
-    Image.DecompressionBombError,
-)
 LensModel = Literal["perspective", "fisheye"]
-_EIGHT_BIT_MODES = ("RGB", "RGBA", "L", "P")
-_MASK_THRESHOLD = 10
-"""Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
 
 DEPTH_SUFFIXES = (".pfm", ".png", ".tif", ".tiff", ".npy")
 _IMAGE_MODES = ("I;16", "I;16B", "I", "F", "L")
 _MAX_VALUES = 1 << 28
 _MAX_HEADER_LINE = 64
 """No sane header line of a PFM is longer; bounds what is read of a file that is none."""
-
-
-@contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: the image is missing.") from error
-    except DECODE_ERRORS as error:
-        raise UserError(
-            f"{path}: cannot read the image ({error}). The file is damaged or no image; "
-            "copy or unpack it again."
-        ) from error
-
-
-def read_image_size(path: Path) -> Size:
-    """Read the size from the header alone."""
-    with opened_image(path) as image:
-        return image.height, image.width
-
-
-def read_image(
-    path: Path, background: float | None = None
-) -> Float32[np.ndarray, "height width 3"]:
-    """Read an 8-bit image as RGB in [0, 1], over a grey ``background`` where it is transparent.
-
-    Without a background, alpha is left aside.
-    """
-    with opened_image(path) as image:
-        if image.mode not in _EIGHT_BIT_MODES:
-            raise UserError(
-                f"{path}: the image has mode {image.mode!r}; convert it to 8-bit RGB first."
-            )
-        transparent = background is not None and image.has_transparency_data
-        pixels = np.asarray(image.convert("RGBA" if transparent else "RGB"))
-    values = pixels.astype(np.float32) / 255.0
-    if not transparent:
-        return values
-    alpha = values[..., 3:]
-    return values[..., :3] * alpha + np.float32(background or 0.0) * (1 - alpha)
-
-
-def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """Read a mask image: true where it is brighter than 10 of 255."""
-    with opened_image(path) as image:
-        pixels = np.asarray(image.convert("L"))
-    return pixels > _MASK_THRESHOLD
 
 
 def resize_smooth(
@@ -231,6 +172,15 @@ class Lens:
         intrinsics[0, 0], intrinsics[1, 1] = self.focal
         intrinsics[0, 2], intrinsics[1, 2] = self.principal_point
         return intrinsics
+
+    def resized(self, scale_x: float, scale_y: float) -> Lens:
+        """Follow an image that is resized by (scale_x, scale_y) = new size / old size."""
+        (focal_x, focal_y), (center_x, center_y) = self.focal, self.principal_point
+        return replace(
+            self,
+            focal=(focal_x * scale_x, focal_y * scale_y),
+            principal_point=(center_x * scale_x, center_y * scale_y),
+        )
 
 
 def undistort(

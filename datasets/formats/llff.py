@@ -22,16 +22,21 @@ from datasets.formats.checks import (
     given_near_far,
     rigid_c2w,
 )
-from datasets.formats.options import ReadOptions, Size
-from datasets.formats.photo_files import (
-    Photo,
+from datasets.formats.image_files import (
     by_number,
     choose_image_folder,
     describe_folder,
     find_image_folders,
     list_images,
+)
+from datasets.formats.options import ReadOptions, Size
+from datasets.formats.photo_files import (
+    Photo,
     photo_scene,
     read_sizes,
+    shortened,
+    sizes_for_cameras,
+    warn_once,
 )
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
@@ -61,10 +66,11 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
             f"but {path} has cameras for {len(rows)}; both go by file names. Remove or restore "
             "images until there is one for each camera."
         )
-    photos = []
-    for image, size, row in zip(images, read_sizes(images), rows, strict=True):
+    natives: list[Size | None] = [(round(row[4].item()), round(row[9].item())) for row in rows]
+    sizes, photos = sizes_for_cameras(images, natives, path, exif=False), []
+    for image, (size, upright), row in zip(images, sizes, rows, strict=True):
         check_aspect(size, (row[4].item(), row[9].item()), image, str(path))
-        photos.append(Photo(image, size, _intrinsics(row, size)))
+        photos.append(Photo(image, size, _intrinsics(row, size), upright=upright))
     c2w = _poses(rows, path)
     near_far = None if options.near_far else _near_far(rows, path)
     # Rows go by name, views by the numbers in the names: these differ where 10 comes before 2.
@@ -74,9 +80,18 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
 
 def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float]:
-    for number, row in enumerate(rows):
-        given_near_far(row[15].item(), row[16].item(), f"{path}, row {number}")
-    return _NEAR_FACTOR * rows[:, 15:].min().item(), _FAR_FACTOR * rows[:, 15:].max().item()
+    """Return the range of the rows whose own is one; points behind a camera spoil some."""
+    usable = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
+    if not usable.any():
+        given_near_far(rows[0, 15].item(), rows[0, 16].item(), f"{path}, row 0")
+    if not usable.all():
+        left_out = [str(number) for number in np.flatnonzero(~usable)]
+        warn_once(
+            f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far and are left out: "
+            f"row {shortened(left_out)}"
+        )
+    bounds = rows[usable, 15:]
+    return _NEAR_FACTOR * bounds.min().item(), _FAR_FACTOR * bounds.max().item()
 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:

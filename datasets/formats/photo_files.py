@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from datasets.formats.checks import is_shrunk_copy
+from datasets.formats.decoding import read_header, read_image, read_image_size, read_mask
 from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, choose_near_far
+from datasets.formats.image_files import list_images
 from datasets.formats.images import (
     DepthFile,
     Lens,
     read_depth,
-    read_image,
-    read_image_size,
-    read_mask,
     resize_nearest,
     resize_smooth,
     undistort,
@@ -32,14 +29,11 @@ from datasets.formats.images import (
 )
 from datasets.formats.options import ReadOptions, Size
 from datasets.posed_scene import PosedScene, ViewPixels
-from utils.cameras import Cameras, resize_intrinsics
+from utils.cameras import Cameras, recentred, resize_intrinsics
 from utils.errors import UserError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _FULLY_COVERED = 0.999
 """Share of a resized pixel that must be counted in the original; leaves room for rounding."""
-_NUMBERS = re.compile(r"(\d+)")
-_MAX_DIGITS = 20
 _NAMES_SHOWN = 3
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +48,8 @@ class Photo:
     lens: Lens | None = None
     mask_path: Path | None = None
     depth: DepthFile | None = None
+    upright: bool = True
+    """Whether its camera saw it as EXIF says that it is to be seen."""
 
 
 @dataclass(frozen=True)
@@ -62,111 +58,66 @@ class PhotoReader:
 
     photos: tuple[Photo, ...]
     size: Size
-    background: float | None = None
-    """Grey behind transparent pixels; None leaves transparency aside."""
+    background: float
+    """Grey behind transparent pixels."""
 
     def __call__(self, view: int) -> ViewPixels:
         """Read one view."""
         photo = self.photos[view]
-        image = read_image(photo.path, self.background)
-        _require_size(photo.path, (image.shape[0], image.shape[1]), photo.size)
-        mask = np.ones(photo.size, np.bool_)
+        header = read_header(photo.path)
+        there = header.upright if photo.upright else header.stored
+        if there != photo.size:
+            raise _wrong_size(photo.path, there, photo.size)
+        image = read_image(photo.path, self.background, upright=photo.upright, least=self.size)
+        size: Size = (image.shape[0], image.shape[1])
+        mask = np.ones(size, np.bool_)
         if photo.mask_path is not None:
             mask = read_mask(photo.mask_path)
-            _require_size(photo.mask_path, (mask.shape[0], mask.shape[1]), photo.size)
-        depth = np.zeros(photo.size, np.float32)
+            of_mask = (mask.shape[0], mask.shape[1])
+            if not is_shrunk_copy(of_mask, photo.size):
+                raise _wrong_size(photo.mask_path, of_mask, photo.size)
+            mask = _resized_mask(mask, size)
+        depth = np.zeros(size, np.float32)
         if photo.depth is not None:
-            depth = resize_nearest(read_depth(photo.depth), photo.size)
+            depth = resize_nearest(read_depth(photo.depth), size)
         if photo.lens is not None and photo.lens.distorts:
-            image, mask = undistort(image, mask, photo.lens)
-            depth = undistort_nearest(depth, photo.lens)
+            lens = photo.lens.resized(size[1] / photo.size[1], size[0] / photo.size[0])
+            image, mask = undistort(image, mask, lens)
+            depth = undistort_nearest(depth, lens)
         return ViewPixels(
             image=resize_smooth(image, self.size),
             depth=resize_nearest(depth, self.size),
-            mask=resize_smooth(mask.astype(np.float32), self.size) > _FULLY_COVERED,
+            mask=_resized_mask(mask, self.size),
         )
-
-
-def list_folder(folder: Path) -> list[Path]:
-    """List a folder by name; hidden files are passed over."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot list the folder ({error.strerror}).") from error
-
-
-def describe_folder(folder: Path) -> str:
-    """Say in a message what a folder holds."""
-    if not folder.is_dir():
-        return "there is no such folder"
-    found = ", ".join(entry.name for entry in list_folder(folder)[:8]) or "nothing"
-    return f"the folder holds {found}"
-
-
-def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder, by the numbers in their names."""
-    found = [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(found, key=lambda path: by_number(path.name))
-
-
-def by_number(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts r_2 before r_10, and padded names as they are."""
-    return [
-        (int(part), "") if part.isdecimal() and len(part) < _MAX_DIGITS else (-1, part)
-        for part in _NUMBERS.split(name)
-        if part
-    ]
-
-
-def common_spelling(name: str) -> str:
-    """Return the name of a file as other systems spell it: slashes forward, no ``./``."""
-    return str(PurePosixPath(name.strip().replace("\\", "/")))
-
-
-def find_image(folder: Path, name: str) -> Path | None:
-    """Return the image file of a name, which may lack its suffix or have another one.
-
-    Upper and lower case of the suffix, and composed and decomposed accents, count the same.
-    """
-    path = folder / common_spelling(name)
-    spelled = [path, *(Path(f"{path}{suffix}") for suffix in IMAGE_SUFFIXES)]
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        spelled += [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-    # os.path answers for names that no file can have, too.
-    if found := next((candidate for candidate in spelled if os.path.isfile(candidate)), None):
-        return found
-    names = {unicodedata.normalize("NFC", candidate.name.casefold()) for candidate in spelled}
-    beside = list_images(path.parent) if os.path.isdir(path.parent) else []
-    return next(
-        (other for other in beside if unicodedata.normalize("NFC", other.name.casefold()) in names),
-        None,
-    )
-
-
-def find_image_folders(root: Path, pattern: str) -> list[Path]:
-    """Return the folders whose name matches, with or without a number as in images_4."""
-    name = re.compile(rf"({pattern})(_\d+)?")
-    return [entry for entry in list_folder(root) if name.fullmatch(entry.name) and entry.is_dir()]
-
-
-def choose_image_folder(
-    folders: Mapping[Path, Size], options: ReadOptions
-) -> tuple[Path, ReadOptions]:
-    """Choose the smallest images that need not be enlarged, else the largest; and how to read them.
-
-    ``folders`` come with the size of their images.
-    """
-    ordered = sorted(folders, key=lambda folder: folders[folder][0] * folders[folder][1])
-    height, width = options.target_size(folders[ordered[-1]])
-    for folder in ordered[:-1]:
-        if folders[folder][0] >= height and folders[folder][1] >= width:
-            return folder, replace(options, size=(height, width))
-    return ordered[-1], options
 
 
 def read_sizes(paths: Iterable[Path]) -> list[Size]:
     """Read the headers of images, so that a damaged file fails before any long work."""
     return [read_image_size(path) for path in paths]
+
+
+def sizes_for_cameras(
+    paths: Sequence[Path], natives: Sequence[Size | None], source: Path, exif: bool = True
+) -> list[tuple[Size, bool]]:
+    """Return for each photo the size that its camera saw, and whether EXIF's turn is part of that.
+
+    The sizes that the files of cameras speak of (``natives``) decide where they can: some programs
+    follow EXIF and others do not. Else ``exif`` does.
+    """
+    sizes, turned = [], []
+    for path, native in zip(paths, natives, strict=True):
+        header, upright = read_header(path), exif
+        if native is not None and header.upright != header.stored:
+            fits = is_shrunk_copy(header.upright, native), is_shrunk_copy(header.stored, native)
+            upright = fits[0] if fits[0] != fits[1] else exif
+        sizes.append((header.upright if upright else header.stored, upright))
+        if header.turned:
+            turned.append((path.name, upright))
+    for upright in (True, False):
+        if names := [name for name, way in turned if way == upright]:
+            how = "read upright" if upright else "read as they are stored, as their cameras are"
+            warn_once(f"{source}: EXIF turns {len(names)} photos, {how}: {shortened(names)}")
+    return sizes
 
 
 def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
@@ -176,8 +127,8 @@ def common_size(paths: Iterable[Path], sizes: Iterable[Size]) -> Size:
         if size != first[1]:
             raise UserError(
                 f"{path}: the image is {size[1]}x{size[0]}, but {first[0]} is "
-                f"{first[1][1]}x{first[1][0]}. Choose one size that all are resized to with "
-                "--image_size HEIGHT WIDTH."
+                f"{first[1][1]}x{first[1][0]}. Choose one size for all, for example "
+                f"--image_size {min(size, first[1])[0]} {min(size, first[1])[1]}."
             )
     return first[1]
 
@@ -200,15 +151,16 @@ def photo_scene(
     if not options.allows_several_sizes:
         common_size(paths, sizes)
     size = options.target_size(sizes[0])
-    poses = torch.stack(list(c2w)).float()
+    _check_masks(photos, source)
+    poses, origin = recentred(torch.stack(list(c2w)))
     small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
-    views = SmallViews(
-        Cameras(_intrinsics(photos, small), poses), PhotoReader(tuple(photos), small)
-    )
+    reader = PhotoReader(tuple(photos), small, options.background)
+    views = SmallViews(Cameras(_intrinsics(photos, small), poses), reader)
     fields: dict[str, Any] = {
+        "origin": origin,
         "view_names": tuple(path.name for path in paths),
         "near_far": choose_near_far(options.near_far, near_far, views, source),
-        "read_view": PhotoReader(tuple(photos), size),
+        "read_view": PhotoReader(tuple(photos), size, options.background),
     }
     cameras = Cameras(_intrinsics(photos, size), poses)
     return PosedScene(
@@ -249,9 +201,23 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def _require_size(path: Path, size: Size, expected: Size) -> None:
-    if size != expected:
+def _resized_mask(
+    mask: Bool[np.ndarray, "height width"], size: Size
+) -> Bool[np.ndarray, "new_height new_width"]:
+    return resize_smooth(mask.astype(np.float32), size) > _FULLY_COVERED
+
+
+def _check_masks(photos: Sequence[Photo], source: Path) -> None:
+    masks = [photo.mask_path for photo in photos if photo.mask_path is not None]
+    if len(masks) == len(photos) and not any(read_mask(mask).any() for mask in masks):
         raise UserError(
-            f"{path}: {size[1]}x{size[0]} pixels, but {expected[1]}x{expected[0]} go with its "
-            "view. Bring it to that size, or remove it."
+            f"{source}: the masks of all {len(masks)} photos are black, as {masks[0]} is, so that "
+            "no pixel counts. White pixels of a mask count: invert the masks, or remove mask_path."
         )
+
+
+def _wrong_size(path: Path, size: Size, expected: Size) -> UserError:
+    return UserError(
+        f"{path}: {size[1]}x{size[0]} pixels, but {expected[1]}x{expected[0]} go with its "
+        "view. Bring it to that size, or remove it."
+    )

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datasets.bare_photos import find_photos, is_video
+from datasets.formats.foreign import describe_foreign
+from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
 from datasets.scene_cache import CAMERAS_NAME, ESTIMATED, find_estimate
 from utils.errors import UserError
@@ -53,7 +55,7 @@ class SceneFormat:
     module: str
     """In ``datasets.formats``."""
     markers: tuple[str, ...]
-    """Files by which a folder is known as a scene."""
+    """Files by which a folder is known as a scene; patterns as ``glob`` has them."""
     poses: PoseConvention
     """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera."""
     default_lists: tuple[tuple[Split, str], ...] = ()
@@ -78,8 +80,8 @@ FORMATS: dict[str, SceneFormat] = {
     "colmap": SceneFormat(
         "colmap",
         (
-            *("sparse/0/cameras.bin", "sparse/0/cameras.txt"),
-            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/0/cameras.bin"),
+            *("sparse/[0-9]*/cameras.bin", "sparse/[0-9]*/cameras.txt"),
+            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/[0-9]*/cameras.bin"),
         ),
         "opencv",
     ),
@@ -117,7 +119,7 @@ def find_scenes(name: str, folder: Path) -> list[Path]:
         return [folder]
     if FORMATS[name].shares_cameras:
         return [folder / scan for scan in _scan_names(folder) or ["scan1"]]
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    names = sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=by_number)
     return [folder / inner for inner in names if _is_scene(name, folder / inner)] or [folder]
 
 
@@ -160,14 +162,17 @@ def recognise_format(folder: Path) -> str:
         raise UserError(f"{folder}: no such data folder (--datadir){near}")
     places = (folder, *sorted(inner for inner in folder.glob("*/")))
     found = (name for place in places for name in FORMATS if _is_scene(name, place))
-    name = next(found, "photos" if find_photos(folder) else None)
-    if name is None:
-        raise UserError(
-            f"{folder}: neither it nor a folder in it is a scene of a known format, and it holds "
-            "no photos; give the folder of a data set with --datadir, and its --dataset_name if it "
-            "is unusual"
-        )
-    return name
+    if name := next(found, None):
+        return name
+    if foreign := describe_foreign(folder):
+        raise UserError(foreign)
+    if find_photos(folder):
+        return "photos"
+    raise UserError(
+        f"{folder}: neither it nor a folder in it is a scene of a known format, and it holds no "
+        "photos; give the folder of a data set with --datadir, and its --dataset_name if it is "
+        "unusual"
+    )
 
 
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
@@ -209,12 +214,12 @@ def _is_scene(name: str, folder: Path) -> bool:
     if name == "blendedmvs":
         # High-resolution archives repeat the scene's name as a folder.
         places += [folder / folder.name, folder / folder.name / folder.name]
-    return any((place / marker).exists() for place in places for marker in row.markers)
+    return any(any(place.glob(marker)) for place in places for marker in row.markers)
 
 
 def _scan_names(root: Path) -> list[str]:
     folders = (root / "Rectified").glob("*/")
-    return sorted({folder.name.removesuffix("_train") for folder in folders})
+    return sorted({folder.name.removesuffix("_train") for folder in folders}, key=by_number)
 
 
 def _present(root: Path, names: Sequence[str]) -> list[str]:
@@ -228,6 +233,8 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
         if root.is_dir():
             inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
             problem = f"no Cameras/ with 00000000_cam.txt; the folder holds {inside}"
+            if (root / "cams").is_dir() or any(root.glob("*/cams")):
+                problem += "; this is MVSNet's testing layout, read with --dataset_name blendedmvs"
         raise UserError(f"{root}: {problem}. {LAYOUT_HELP}")
     if not found:
         raise UserError(

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -21,6 +20,7 @@ from models.vggt.config import VGGTConfig
 from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
 from models.vggt.weights import read_config
 from utils.errors import UserError
+from utils.files import from_repository
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def check_backbone_size(size: int, *folders: str) -> None:
 
     If the backbone lies in none of the folders, VGGT's patch is assumed.
     """
-    there = [folder for folder in folders if (Path(folder) / "config.json").is_file()]
+    there = [one for one in folders if (from_repository(one) / "config.json").is_file()]
     patch = read_config(there[0]).patch_size if there else VGGTConfig.patch_size
     try:
         network_size(patch, patch, size, patch)

@@ -21,6 +21,7 @@ from models.vggt.attention import LayerScale
 from models.vggt.config import VGGTConfig
 from models.vggt.heads import CameraHead, DptHead
 from models.vggt.weights import load_weights, read_config, save_weights
+from utils.files import from_repository
 
 Head = Literal["camera", "depth", "points"]
 ALL_HEADS: tuple[Head, ...] = ("camera", "depth", "points")
@@ -61,10 +62,11 @@ class VGGT(nn.Module):
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VGGT:
         """Load ``config.json`` and the weights of a folder, in evaluation mode and float32."""
-        config = read_config(Path(folder))
+        folder = from_repository(folder)
+        config = read_config(folder)
         with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
             vggt = cls(config)
-        load_weights(vggt, Path(folder))
+        load_weights(vggt, folder)
         return vggt.eval()
 
     def save_pretrained(self, folder: str | Path) -> Path:

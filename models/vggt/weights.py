@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
 from utils.errors import UserError
-from utils.files import read_json, write_text, written_whole
+from utils.files import from_repository, read_json, write_text, written_whole
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
 _OFFICIAL = f"To get the official weights: {DOWNLOAD}"
@@ -29,7 +29,7 @@ LISTED_KEYS = 3
 
 def read_config(folder: str | Path) -> VGGTConfig:
     """Read ``config.json`` of a folder."""
-    folder = Path(folder)
+    folder = from_repository(folder)
     path = folder / "config.json"
     if not folder.is_dir():
         raise _error(folder, "no such folder", "a folder with config.json and model.safetensors")

@@ -67,7 +67,6 @@ def test_figures_and_pictures_of_scans(weights, tiny_dtu, tmp_path):
         (["--datadir", "{tmp}/absent"], ["{tmp}/absent", "no such data folder"]),
         (["--dataset_name", "llff", "--datadir", "{tmp}/absent"], ["{tmp}/absent"]),
         (["--datadir", "{dtu}", "--scan", "scan9"], ["no scan 'scan9'"]),
-        (["--datadir", "{dtu}", "--n_views", "9"], ["scan2", "9 source views are wanted"]),
         (["--datadir", "{dtu}", "--targets", "77"], ["no view 77"]),
         (["--datadir", "{dtu}", "--side", "50"], ["backbone_size=50", "patch 14"]),
         (["--datadir", "{dtu}", "--weights", "{tmp}/none"], ["{tmp}/none"]),

@@ -26,8 +26,14 @@ COEFFICIENTS = {
     "SIMPLE_RADIAL_FISHEYE": [-0.05],
     "RADIAL_FISHEYE": [-0.05, 0.02],
 }
-ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
-UNSUPPORTED = {"FOV", "THIN_PRISM_FISHEYE"}
+ONE_FOCAL = (
+    *("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"),
+    *("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE"),
+)
+UNSUPPORTED = {
+    *("FOV", "THIN_PRISM_FISHEYE", "RAD_TAN_THIN_PRISM_FISHEYE"),
+    *("SIMPLE_DIVISION", "DIVISION", "EUCM", "EQUIRECTANGULAR"),
+}
 POINTS = np.array([[-0.5, 0.3, 1.0], [0.4, 0.35, 1.2], [0.6, -0.4, 1.5], [0.0, 0.1, 1.0]])
 
 
@@ -55,7 +61,7 @@ def test_lenses_bend_rays_as_colmap_does(pycolmap, model):
 @pytest.mark.parametrize("model", sorted(UNSUPPORTED))
 def test_lenses_that_cannot_be_undone(model):
     camera = ColmapCamera(model, 320, 240, (260.0, 250.0, 160.0, 120.0, *([0.1] * 8)))
-    with pytest.raises(UserError, match="image_undistorter"):
+    with pytest.raises(UserError, match=f"{model} is not supported.*image_undistorter"):
         image_lens(camera, (240, 320), "x")
 
 

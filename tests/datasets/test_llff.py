@@ -140,8 +140,6 @@ def test_damaged_turned_and_changed_images(folder):
         (4, 0.0, "height, width and focal length are 0, 800"),
         (9, -800.0, "no camera"),
         (14, 1e9, "700|1e[+]09"),
-        (15, 0.0, "near is 0 and far 7"),
-        (15, 8.0, "near is 8 and far 7"),
     ],
 )
 def test_impossible_values(folder, column, value, problem):
@@ -149,8 +147,19 @@ def test_impossible_values(folder, column, value, problem):
     rows[2, column] = value
     np.save(folder / "poses_bounds.npy", rows)
     refused(folder, rf"poses_bounds\.npy, row 2.*({problem})")
-    if column == 15:
-        assert read(folder, near_far=(1.0, 3.0)).near_far.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("near", [0.0, -0.35, 8.0])
+def test_bounds_of_a_row_that_are_no_range_are_left_out(folder, near, caplog):
+    whole, rows = read(folder).near_far, np.load(folder / "poses_bounds.npy")
+    rows[2, 15] = near
+    np.save(folder / "poses_bounds.npy", rows)
+    torch.testing.assert_close(read(folder).near_far, whole, rtol=0.2, atol=0)
+    assert "the bounds of 1 rows are not 0 < near < far and are left out: row 2" in caplog.text
+    rows[:, 15] = near
+    np.save(folder / "poses_bounds.npy", rows)
+    refused(folder, rf"row 0: near is {near:g} and far 7.*--near_far")
+    assert read(folder, near_far=(1.0, 3.0)).near_far.tolist() == [1, 3]
 
 
 def test_mirrored_cameras(folder):

@@ -130,11 +130,18 @@ def test_protocol_unless_chosen_and_impossible_views(drawn_scene):
     for wrong in (
         DataChoice(targets=(9,)),
         DataChoice(sources=(1, 9)),
-        DataChoice(sources=(1,)),
-        DataChoice(n_views=6),
+        DataChoice(targets=(1,), sources=(1,)),
     ):
         with pytest.raises(UserError, match="'drawn'"):
             plan_task(drawn_scene, protocol, wrong)
+
+
+def test_fewer_views_than_wanted_are_all_read(drawn_scene, caplog):
+    protocol = Protocol((2, 5), drawn_scene.view_ids)
+    few = plan_task(drawn_scene, protocol, DataChoice(sources=(1, 2, 3)))
+    assert [set(sources) for sources in few.sources] == [{1, 3}, {2, 3}]
+    assert "drawn: --n_views is 2 here" in caplog.text
+    assert plan_task(drawn_scene, protocol, DataChoice(sources=(1,))).sources == ((1,), (1,))
 
 
 def test_tasks_of_dtu(tiny_dtu):

@@ -1,5 +1,6 @@
 """The evaluation script from its flags to its files."""
 
+import copy
 import json
 
 import pytest
@@ -9,6 +10,7 @@ from commands import status_of
 import evaluate_vggt_nerf
 from datasets.protocols import Region, SceneTask
 from evaluation.rendering import Renderer, evaluate_scene
+from utils.errors import UserError
 
 SECONDS = ("encode_seconds", "render_seconds")
 
@@ -78,7 +80,6 @@ def test_procedural_worlds_need_no_data(evaluate):
         (["--datadir", "absent"], ["absent", "no such data folder"]),
         (["--targets", "77"], ["no view 77"]),
         (["--N_planes", "1"], ["N_planes=1"]),
-        (["--n_views", "40"], ["40 source views", "7 to choose from"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),
@@ -102,3 +103,11 @@ def test_shares_of_devices_come_back_in_the_order_of_the_targets(drawn_scene, ti
         truth = torch.from_numpy(drawn_scene.read_view(target).image).permute(2, 0, 1)
         assert torch.equal(result.images.true_rgb, truth)
         assert result.scores["empty_opacity"] is not None
+
+
+def test_a_model_that_renders_no_numbers_is_an_error(drawn_scene, tiny_model):
+    model = copy.deepcopy(tiny_model)
+    next(model.decoder.parameters()).data.fill_(torch.nan)
+    task = SceneTask(drawn_scene, (0,), ((1, 2),), Region())
+    with pytest.raises(UserError, match="renders values that are not finite"):
+        evaluate_scene(task, [Renderer(model, torch.device("cpu"), 500)])

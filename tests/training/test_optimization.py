@@ -1,8 +1,10 @@
 """Schedules, the gradient guard, the averaged weights."""
 
 from itertools import pairwise
+from unittest.mock import MagicMock
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -103,6 +105,22 @@ def test_bad_gradients_leave_the_weights_alone_and_stop_the_run(guarded, monkeyp
     with pytest.raises(NonFiniteTrainingError, match="[34] steps in a row .* step 7"):
         for _ in range(4):
             assert torch.equal(step(float("nan"), 1.0, 0.0), before)
+
+
+def test_a_short_run_of_bad_steps_alone_fails(guarded):
+    step, guard = guarded(lambda p: torch.optim.AdamW(p, lr=0.1), max_bad_steps=20)
+    module = MagicMock(spec=pl.LightningModule)
+
+    def trainer_at(number):
+        return MagicMock(spec=pl.Trainer, global_step=number)
+
+    for value in (float("nan"), float("nan"), float("inf")):
+        step(value, 0.0, 0.0)
+    guard.on_train_end(trainer_at(30), module)
+    with pytest.raises(NonFiniteTrainingError, match="the last 3 steps had non-finite gradients"):
+        guard.on_train_end(trainer_at(3), module)
+    step(1.0, 0.0, 0.0)
+    guard.on_train_end(trainer_at(4), module)
 
 
 def test_gradients_are_clipped_to_the_norm(guarded):

@@ -1,9 +1,12 @@
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from datasets.config import SceneConfig, parse_source
 from utils.config import differing_settings, parse_config
+from utils.files import from_repository
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,24 @@ def test_help_and_refusals(argv, status, message, capsys, tmp_path, monkeypatch)
 def test_differing_settings_names_leaves():
     rows = differing_settings(asdict(Whole()), asdict(Whole(Part(9), flag=True)))
     assert rows == [("flag", False, True), ("part.width", 8, 9)]
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.txt").write_text("datadir = ~/data/scene\n")
+    flags = ["--config", str(tmp_path / "mine.txt"), "--scan=a~b"]
+    config = parse_config(SceneConfig, flags)
+    assert (config.datadir, config.scan) == (f"{tmp_path}/data/scene", "a~b")
+    assert parse_config(SceneConfig, ["--datadir=~/x"]).datadir == f"{tmp_path}/x"
+    mixed = parse_source("dtu:~/data/dtu,weight=2")
+    assert (mixed.folder, mixed.weight) == (tmp_path / "data/dtu", 2)
+
+
+def test_what_lies_in_the_repository_is_found_from_anywhere(tmp_path, monkeypatch):
+    repository = Path(__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    assert from_repository("configs/lists") == repository / "configs/lists"
+    assert SceneConfig(datadir="configs/lists").root == repository / "configs/lists"
+    assert from_repository("absent/x") == Path("absent/x")
+    (tmp_path / "configs/lists").mkdir(parents=True)
+    assert from_repository("configs/lists") == Path("configs/lists")

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from utils.devices import generator_for
+from utils.devices import check_devices, generator_for
+from utils.errors import UserError
 
 
 def draw(*key):
@@ -11,3 +13,18 @@ def test_same_key_same_numbers_other_key_others():
     assert draw(1, 2, 3) == draw(1, 2, 3)
     keys = [(1, 2, 3), (1, 2, 4), (1, 3, 2), (0, 2, 3), (2, 1, 3), (1, 2), (1, 2, 3, 0)]
     assert len({tuple(draw(*key)) for key in keys}) == len(keys)
+
+
+def test_gpus_that_are_not_there_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for devices in ("auto", "1", "-1"):
+        with pytest.raises(UserError, match="1 GPU is asked for, .* has 0 .*--device cpu"):
+            check_devices("gpu", devices)
+        check_devices("cpu", devices)
+        check_devices("auto", devices)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_devices("gpu", "0,1")
+    with pytest.raises(UserError, match="3 GPUs are asked for, .* has 2"):
+        check_devices("gpu", "0,2")
+    with pytest.raises(UserError, match="--devices two: give a number, auto, or a list"):
+        check_devices("gpu", "two")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.formats.images import read_image
+from datasets.formats.decoding import read_image
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.geometry import Numbers, Values, Vectors
 from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place, octaves

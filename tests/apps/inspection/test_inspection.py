@@ -15,6 +15,7 @@ from apps.inspect_data import InspectionConfig
 from apps.inspection.conventions import match_pair
 from apps.inspection.picture import plane_sweep, warp
 from apps.inspection.run import run_inspection
+from datasets.data_module import SceneDataModule
 from datasets.formats.registry import open_scene
 from training.config import GeneralTrainingConfig
 from utils.config import parse_config
@@ -36,11 +37,12 @@ def root(photographs):
     return photographs
 
 
-def write(folder, axes=OPENGL, near=2.0, far=9.0):
-    frames = [
-        {"file_path": f"{view}.png", "transform_matrix": (pose(view) @ axes).tolist()}
-        for view in range(6)
-    ]
+def write(folder, axes=OPENGL, near=2.0, far=9.0, moved=0.0, count=6):
+    frames = []
+    for view in range(count):
+        matrix = pose(view) @ axes
+        matrix[:3, 3] += moved
+        frames.append({"file_path": f"{view}.png", "transform_matrix": matrix.tolist()})
     content = {"fl_x": FOCAL, "near": near, "far": far, "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(content))
 
@@ -60,8 +62,29 @@ def test_a_good_scene_is_ready_to_train(root, tmp_path):
         assert picture.width > 1000
 
 
-def test_opencv_axes_are_named_with_a_remedy(root, tmp_path):
-    write(root, axes=np.eye(4))
+def test_coordinates_of_a_map_are_as_good_as_any(root, tmp_path):
+    write(root, moved=np.array([543210.0, 5432109.0, 100.0]))
+    report = run_inspection(config(root, tmp_path))
+    assert "100% of points in front" in report and "ready to train" in report
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6])
+def test_the_command_for_few_views_is_one_that_training_takes(root, tmp_path, count):
+    write(root, count=count)
+    report = run_inspection(config(root, tmp_path)).splitlines()[-1]
+    if count == 2:
+        assert report.startswith("too few views to train on; ready to render: python render_video")
+        return
+    flags = shlex.split(report.partition("configs/vggt_general.txt")[2])
+    usual = ["--min_sources", "2", "--max_sources", "4"]
+    data = SceneDataModule(parse_config(GeneralTrainingConfig, [*usual, *flags]).data)
+    data.setup()
+    assert len(data.train_dataset) == count - 1 and len(data.val_dataset) == 1
+
+
+@pytest.mark.parametrize("moved", [0.0, 1e6])
+def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
+    write(root, axes=np.eye(4), moved=moved)
     with pytest.raises(UserError, match=r"OpenCV axes where OpenGL's.*To mend it: negate"):
         run_inspection(config(root, tmp_path))
 

@@ -78,3 +78,14 @@ def test_a_damaged_transform_is_refused(tmp_path):
         (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(content))
         with pytest.raises(UserError, match=words):
             read_camera_path(tmp_path / "path.json", None, (60, 80))
+
+
+def test_a_path_in_coordinates_of_a_map_is_exact(tmp_path):
+    east = torch.tensor([543210.0, 5432109.0, 100.0], dtype=torch.float64)
+    pose = GL.double().clone()
+    pose[:3, 3] = east + torch.tensor([0.25, -1.5, 2.0])
+    frames = [{"camera_to_world": pose.flatten().tolist(), "fov": 50}]
+    (tmp_path / "path.json").write_text(json.dumps({"camera_path": frames}))
+    read = read_camera_path(tmp_path / "path.json", (6, 8), (6, 8), east)
+    expected = torch.tensor([0.25, -1.5, 2.0])
+    torch.testing.assert_close(read.cameras.centers[0], expected, atol=1e-6, rtol=0)

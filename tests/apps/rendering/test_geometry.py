@@ -16,9 +16,8 @@ from apps.rendering.geometry import (
     fuse_points,
     pixel_footprint,
     source_job,
-    write_mesh,
-    write_points,
 )
+from apps.rendering.geometry_files import read_points, write_mesh, write_points
 from utils.camera_rig import look_at
 from utils.cameras import Cameras, LengthUnit, pixel_grid, pixel_rays
 
@@ -95,6 +94,22 @@ def test_files_read_back_in_their_unit(sphere, cloud, painted_scene, tmp_path):
     # The painted scene's cameras are upright with y down; glTF has y up.
     top = again.vertices[np.asarray(again.visual.vertex_colors)[:, 1].argmin()]
     assert top[1] > 150
+
+
+def test_files_of_a_scene_in_map_coordinates_are_exact(sphere, cloud, painted_scene, tmp_path):
+    origin = torch.tensor([543210.25, 5432109.5, 120.0], dtype=torch.float64)
+    object.__setattr__(painted_scene, "origin", origin)
+    write_points(tmp_path / "points.ply", cloud, painted_scene)
+    read = read_points(tmp_path / "points.ply").points
+    torch.testing.assert_close(read - origin, cloud.points.double(), atol=1e-6, rtol=0)
+    mesh = fuse_mesh(sphere, cloud, 24)
+    write_mesh(tmp_path / "mesh.ply", mesh, painted_scene)
+    again = trimesh.load(tmp_path / "mesh.ply", process=False)
+    np.testing.assert_allclose(again.vertices - origin.numpy(), mesh.vertices, atol=1e-6)
+    write_mesh(tmp_path / "mesh.glb", mesh, painted_scene)
+    (place,) = (trimesh.load(tmp_path / "mesh.glb").graph[name][0] for name in ["geometry_0"])
+    turned = np.linalg.norm(place[:3, 3])
+    assert turned == pytest.approx(origin.norm().item(), abs=1e-3)
 
 
 def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):

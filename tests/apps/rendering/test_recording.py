@@ -25,8 +25,9 @@ def test_a_saved_path_is_read_again_as_it_was(painted_scene, tmp_path):
     assert len(path.cameras.c2w) == 96
     torch.testing.assert_close(path.cameras.c2w[0], view(-1.0).c2w)
     torch.testing.assert_close(path.cameras.c2w[-1], view(1.0).c2w)
-    (tmp_path / "path.json").write_text(json.dumps(path_content(path)))
-    again = read_camera_path(tmp_path / "path.json", None, (1, 1))
+    origin = torch.tensor([4e5, 5e6, 100.0], dtype=torch.float64)
+    (tmp_path / "path.json").write_text(json.dumps(path_content(path, origin)))
+    again = read_camera_path(tmp_path / "path.json", None, (1, 1), origin)
     assert again.size == (32, 48)
     torch.testing.assert_close(again.cameras.c2w, path.cameras.c2w)
     torch.testing.assert_close(again.cameras.intrinsics, path.cameras.intrinsics)

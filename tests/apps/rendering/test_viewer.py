@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -20,8 +21,8 @@ from PIL import Image
 from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerConfig
-from apps.rendering.geometry import PointCloud, read_points, write_points
-from apps.rendering.viewer import Viewer
+from apps.rendering.geometry_files import PointCloud, read_points, write_points
+from apps.rendering.viewer import Viewer, check_port
 from utils.cameras import LengthUnit
 from utils.errors import UserError
 
@@ -176,12 +177,20 @@ def test_controls_change_what_is_rendered(viewer, client):
     wait_for(lambda: viewer._cloud is not None and viewer._cloud.visible)
 
 
+def test_a_port_that_is_taken_is_refused_with_another():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port {port}: cannot listen there .* another --po"):
+            check_port("127.0.0.1", port)
+    check_port("127.0.0.1", port)
+
+
 def test_sliders_and_points_from_a_file_are_in_the_unit_of_the_files(painted_scene, tmp_path):
     object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
     cloud = PointCloud(torch.rand(300, 3), torch.rand(300, 3))
     write_points(tmp_path / "points.ply", cloud, painted_scene)
     again = read_points(tmp_path / "points.ply")
-    torch.testing.assert_close(again.points / 200, cloud.points)
+    torch.testing.assert_close(again.points.float() / 200, cloud.points)
     viewer = Viewer(painted_scene, ViewerConfig(port=18673), again)
     assert next(viewer._idle_work, None) is None
     np.testing.assert_allclose(viewer._cloud.points, cloud.points.numpy(), atol=2e-3)

@@ -1,0 +1,190 @@
+"""The one decoder of image files: photographs of any kind, and masks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pillow_heif
+from jaxtyping import Bool, Float32, Shaped
+from PIL import Image, ImageOps
+
+from datasets.formats.options import Size
+from utils.errors import UserError
+
+pillow_heif.register_heif_opener()
+
+MAX_PIXELS = 1 << 29
+"""Of one image. Telephones take 2e8; more would not fit in memory beside what is made of them."""
+Image.MAX_IMAGE_PIXELS = None
+"""Images are bounded by ``MAX_PIXELS``, with an error that says so."""
+_EXACT_PIXELS = 1 << 24
+"""Larger images are shrunk by a whole number while they are read, if they are wanted smaller."""
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_ORIENTATION = 0x0112
+"""The EXIF tag; 1 means upright, 5 to 8 are quarter turns."""
+_MASK_THRESHOLD = 10
+"""Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What is known of an image before its pixels are read."""
+
+    stored: Size
+    """Height and width as the file has them, whatever EXIF says."""
+    orientation: int = 1
+
+    @property
+    def turned(self) -> bool:
+        """Whether EXIF says that the image is to be turned or mirrored to be seen upright."""
+        return self.orientation != 1
+
+    @property
+    def upright(self) -> Size:
+        """Height and width as the image is seen."""
+        height, width = self.stored
+        return (width, height) if self.orientation >= 5 else (height, width)
+
+
+@contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+    try:
+        with _open(path) as image:
+            _check_pixels(path, image)
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: the image is missing.") from error
+    except _DECODE_ERRORS as error:
+        remedy = "copy or unpack it again"
+        if path.suffix.lower() in (".heic", ".heif", ".avif"):
+            remedy += ", or convert it to JPEG"
+        raise UserError(
+            f"{path}: cannot read the image ({error}). The file is damaged or no image; {remedy}."
+        ) from error
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read size and orientation, without the pixels."""
+    with opened_image(path) as image:
+        return _header_of(image)
+
+
+def read_image_size(path: Path) -> Size:
+    """Read the size of the upright image from the header alone."""
+    return read_header(path).upright
+
+
+def read_image(
+    path: Path,
+    background: float | None = None,
+    *,
+    upright: bool = True,
+    least: Size | None = None,
+) -> Float32[np.ndarray, "height width 3"]:
+    """Read an image as RGB in [0, 1], over a grey ``background`` where it is transparent.
+
+    Without a background, alpha is left aside; without ``upright``, EXIF's turn. Images of more than
+    16 megapixels that are wanted smaller are shrunk by a whole number, to ``least`` or more.
+    """
+    with opened_image(path) as image:
+        header = _header_of(image)
+        height, width = header.upright if upright else header.stored
+        factor = 1
+        if least is not None and height * width > _EXACT_PIXELS:
+            factor = max(1, min(height // max(least[0], 1), width // max(least[1], 1)))
+        if factor > 1:
+            # JPEG files can be decoded at a half, a quarter or an eighth; others stay as they are.
+            image.draft(None, (image.width // factor, image.height // factor))
+        if upright and header.turned:
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = _decoded(path, image, transparent=background is not None)
+    if factor > 1:
+        small = (max(width // factor, 1), max(height // factor, 1))
+        pixels = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    values = pixels.astype(np.float32)
+    if pixels.dtype != np.float32:
+        values /= 255 if pixels.dtype == np.uint8 else 65535
+    if values.ndim == 2:
+        values = np.repeat(values[..., None], 3, axis=-1)
+    if values.shape[2] == 3:
+        return values
+    alpha = values[..., 3:]
+    return values[..., :3] * alpha + np.float32(background or 0.0) * (1 - alpha)
+
+
+def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """Read a mask: true where it is brighter than 10 of 255, or not 0 if it is nowhere brighter."""
+    with opened_image(path) as image:
+        if _header_of(image).turned:
+            ImageOps.exif_transpose(image, in_place=True)
+        deep = image.mode.startswith("I;16")
+        pixels = np.asarray(image if deep else image.convert("L"))
+    return pixels > (_MASK_THRESHOLD if pixels.max() > _MASK_THRESHOLD else 0)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except Image.UnidentifiedImageError:
+        # Pillow knows no TIFF of three channels of 16 bits, and OpenCV does.
+        pixels = None
+        if path.suffix.lower() in (".tif", ".tiff"):
+            pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise
+        if pixels.dtype != np.uint16 or pixels.ndim != 3:
+            raise UserError(
+                f"{path}: the image holds {pixels.dtype} values of {pixels[0, 0].size} channels, "
+                "which are not read; convert it to 8-bit RGB first."
+            ) from None
+        order = [2, 1, 0, 3][: pixels.shape[2]]
+        return Image.fromarray((pixels[..., order] // 257).astype(np.uint8))
+
+
+def _header_of(image: Image.Image) -> ImageHeader:
+    # Not PNG's own method, which decodes the image; and Pillow turns TIFF files by itself.
+    orientation = 1 if image.format == "TIFF" else Image.Image.getexif(image).get(_ORIENTATION, 1)
+    known = isinstance(orientation, int) and 1 <= orientation <= 8
+    return ImageHeader((image.height, image.width), orientation if known else 1)
+
+
+def _check_pixels(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise UserError(
+            f"{path}: the image has {image.width}x{image.height} pixels, more than the "
+            f"{MAX_PIXELS // 10**6} million that are read; shrink it first."
+        )
+
+
+def _decoded(
+    path: Path, image: Image.Image, transparent: bool
+) -> Shaped[np.ndarray, "height width *channels"]:
+    """Return grey, RGB or RGBA of 8 or 16 bits, or grey of float in [0, 1]."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        low, high = values.min().item(), values.max().item()
+        if 0 <= low and high <= (1.0 if image.mode == "F" else 65535):
+            return values.astype(np.float32 if image.mode == "F" else np.uint16)
+        raise UserError(
+            f"{path}: holds grey values from {low:g} to {high:g}, and which of them is white the "
+            "file does not say; convert it to 8-bit RGB first."
+        )
+    wanted = "RGBA" if transparent and image.has_transparency_data else "RGB"
+    try:
+        return np.asarray(image if image.mode == wanted else image.convert(wanted))
+    except ValueError as error:
+        if "conversion" not in str(error):
+            raise
+        raise UserError(
+            f"{path}: the image has mode {image.mode!r}, which is not read; convert it to 8-bit "
+            "RGB first."
+        ) from error

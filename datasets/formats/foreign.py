@@ -1,0 +1,105 @@
+"""Layouts of other programs that are recognised, to say how they become one that is read."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class ForeignLayout:
+    """What a program writes, and the way out of it."""
+
+    program: str
+    markers: tuple[str, ...]
+    """Patterns of files or folders, all of which are there."""
+    remedy: str
+    """``{folder}``, ``{file}`` (what the first marker found), ``{images}`` and ``{out}`` are put
+    in."""
+    head: str = ""
+    """Text near the beginning of the file that the first marker found."""
+
+
+_NERFSTUDIO = " (pip install nerfstudio), then read {out}"
+LAYOUTS = (
+    ForeignLayout(
+        "Polycam",
+        ("keyframes/images", "keyframes/*cameras"),
+        "ns-process-data polycam --data {folder} --output-dir {out}" + _NERFSTUDIO,
+    ),
+    ForeignLayout(
+        "Record3D",
+        ("EXR_RGBD",),
+        "ns-process-data record3d --data {folder} --output-dir {out}" + _NERFSTUDIO,
+    ),
+    ForeignLayout(
+        "Record3D",
+        ("rgbd", "metadata*"),
+        "export it from Record3D as EXR + RGB, and then type: ns-process-data record3d --data "
+        "FOLDER --output-dir {out}" + _NERFSTUDIO,
+    ),
+    ForeignLayout(
+        "Metashape",
+        ("*.xml",),
+        "ns-process-data metashape --data {images} --xml {file} --output-dir {out}" + _NERFSTUDIO,
+        head="<chunk",
+    ),
+    ForeignLayout(
+        "RealityCapture",
+        ("*.csv",),
+        "ns-process-data realitycapture --data {images} --csv {file} --output-dir {out}"
+        + _NERFSTUDIO,
+        head="#name,x,y,alt",
+    ),
+    ForeignLayout(
+        "OpenDroneMap",
+        ("opensfm/reconstruction.json",),
+        "ns-process-data odm --data {folder} --output-dir {out}" + _NERFSTUDIO,
+    ),
+    *(
+        ForeignLayout(
+            "Meshroom or OpenMVG",
+            (pattern,),
+            "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap "
+            "--photos {images}",
+        )
+        for pattern in ("*.sfm", "sfm_data.json")
+    ),
+    ForeignLayout(
+        "Bundler",
+        ("bundle*.out",),
+        "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap "
+        "--photos {images}",
+    ),
+)
+
+
+def describe_foreign(folder: Path) -> str | None:
+    """Return what another program's folder is and how to convert it, or None."""
+    for layout in LAYOUTS:
+        found = [next(iter(sorted(folder.glob(marker))), None) for marker in layout.markers]
+        first = found[0]
+        if first is None or None in found or not _begins_with(first, layout.head):
+            continue
+        images = folder / "images" if (folder / "images").is_dir() else folder
+        out = folder.with_name(f"{folder.resolve().name}_converted")
+        named = {"folder": folder, "file": first, "images": images, "out": out}
+        quoted = {name: shlex.quote(str(path)) for name, path in named.items()}
+        return (
+            f"{folder}: is a folder of {layout.program} ({first.name}), which is not read as it "
+            f"is. Convert it: {layout.remedy.format(**quoted)}"
+        )
+    return None
+
+
+def _begins_with(path: Path, head: str) -> bool:
+    if not head:
+        return True
+    try:
+        with path.open("rb") as file:
+            return head.encode() in file.read(_HEAD_BYTES)
+    except OSError:
+        return False

@@ -1,0 +1,186 @@
+"""The file of instant-ngp's and nerfstudio's scenes, ``transforms.json``: parsing and checking.
+
+Numbers stand at the top of the file for all frames, or in a frame for that one: ``fl_x fl_y cx cy
+w h``, ``camera_angle_x camera_angle_y`` (radians) in place of focal lengths, ``k1 k2 k3 k4 p1 p2``.
+A map of z-depths, to be multiplied with a factor that gives the units of the camera positions, is
+``depth_file_path`` with ``depth_unit_scale_factor`` (0.001 unless given) for nerfstudio, and
+``depth_path`` with ``integer_depth_scale`` for instant-ngp. ``transform_matrix`` is camera-to-world
+with OpenGL's axes: right, up, backwards. ``train_filenames``, ``val_filenames`` and
+``test_filenames`` say which images are for what.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from datasets.formats.checks import rigid_c2w
+from datasets.formats.image_files import by_number, common_spelling
+from datasets.formats.images import LensModel
+from datasets.formats.photo_files import shortened, warn_once
+from datasets.formats.registry import SPLITS, Split
+from utils.errors import UserError
+from utils.files import read_json
+
+_MAX_BYTES = 1 << 25
+_NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
+COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
+_PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+FISHEYE_MODEL = "OPENCV_FISHEYE"
+_FRAME_KEYS = ("file_path", "mask_path", "depth_file_path", "depth_path", "transform_matrix")
+_OTHER_KEYS = ("frames", "near", "far", "camera_model", "is_fisheye", "enable_depth_loading")
+_WITHOUT_EFFECT = frozenset(
+    "aabb_scale scale offset up from_na applied_transform applied_scale orientation_override "
+    "auto_scale_poses_override ply_file_path colmap_im_id sharpness rotation image_id".split()
+)
+"""Keys that say nothing about cameras or pixels as they are read here."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of the file, checked."""
+
+    source: str
+    """Begins error messages."""
+    file: Path
+    file_path: str
+    """As the file has it, in a common spelling: no ``./``, slashes forward."""
+    mask_path: str | None
+    depth_path: str | None
+    depth_scale: float
+    c2w: Float64[Tensor, "4 4"]
+    numbers: Mapping[str, float]
+    """The frame's own, else the file's. Only what is there."""
+    model: LensModel
+
+
+@dataclass(frozen=True)
+class TransformsFile:
+    """What a file says, checked; images are not looked at."""
+
+    frames: list[Frame]
+    """By the numbers in their names."""
+    near_far: tuple[float, float] | None
+    lists: Mapping[Split, tuple[str, ...]]
+    """Names of the images that the file sets apart for training, validation and test."""
+
+
+def read_transforms_file(path: Path) -> TransformsFile:
+    """Read and check a file."""
+    content = read_json(path, "camera file", _MAX_BYTES)
+    entries = content.get("frames")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
+    frames = [_parse_frame(entry, content, path, n) for n, entry in enumerate(entries)]
+    frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
+    for first, second in pairwise(frames):
+        if first.file_path == second.file_path:
+            raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
+    range_of_file = _parse_numbers(content, ("near", "far"), str(path))
+    if len(range_of_file) == 1:
+        raise UserError(f"{path}: gives {next(iter(range_of_file))} alone; give near and far.")
+    near_far = (range_of_file["near"], range_of_file["far"]) if range_of_file else None
+    _name_unused(content, path)
+    lists: dict[Split, tuple[str, ...]] = {
+        split: names for split in SPLITS if (names := _parse_list(content, split, path))
+    }
+    return TransformsFile(frames, near_far, lists)
+
+
+def _parse_list(content: Mapping[str, object], split: Split, path: Path) -> tuple[str, ...]:
+    key = f"{split}_filenames"
+    names = content.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: {key} must list names, found {reprlib.repr(names)}.")
+    return tuple(common_spelling(name) for name in names)
+
+
+def _name_unused(content: Mapping[str, object], path: Path) -> None:
+    frames = [entry for entry in content["frames"] if isinstance(entry, dict)]  # pyright: ignore[reportGeneralTypeIssues]
+    keys = {str(key) for entry in (content, *frames) for key in entry}
+    keys -= _WITHOUT_EFFECT.union(_FRAME_KEYS, _OTHER_KEYS, _NUMBERS, COEFFICIENTS)
+    keys -= {_DEPTH_SCALE, _INTEGER_SCALE, *(f"{split}_filenames" for split in SPLITS)}
+    if keys:
+        warn_once(f"{path}: holds what is not used: {shortened(sorted(keys))}")
+
+
+def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number: int) -> Frame:
+    source = f"{file}, frame {number}"
+    if not isinstance(entry, dict):
+        raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
+    file_path = entry.get("file_path")
+    mask_path = entry.get("mask_path")
+    depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
+    if "depth_path" in entry and _INTEGER_SCALE in {**shared, **entry}:
+        depth_key, scale_key = "depth_path", _INTEGER_SCALE
+    depth_path = entry.get(depth_key)
+    if not isinstance(file_path, str) or not file_path.strip():
+        raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
+    for key, value in (("mask_path", mask_path), (depth_key, depth_path)):
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    source, merged = f"{source} ({file_path[:80]!r})", {**shared, **entry}
+    numbers = _parse_numbers(merged, (*_NUMBERS, *COEFFICIENTS, scale_key), source)
+    # Depths are in thousandths unless the file says otherwise.
+    depth_scale = numbers.pop(scale_key, 1e-3)
+    if depth_scale <= 0:
+        raise UserError(f"{source}: {scale_key} must be positive, found {depth_scale:g}.")
+    return Frame(
+        source=source,
+        file=file,
+        file_path=common_spelling(file_path),
+        mask_path=None if mask_path is None else common_spelling(mask_path),
+        depth_path=None if depth_path is None else common_spelling(depth_path),
+        depth_scale=depth_scale,
+        c2w=_parse_pose(entry.get("transform_matrix"), source),
+        numbers=numbers,
+        model=_parse_model(merged, source),
+    )
+
+
+def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
+    expected = f"{source}: transform_matrix must be 4 rows of 4 numbers"
+    if not isinstance(matrix, list) or len(matrix) not in (3, 4):
+        raise UserError(f"{expected}, found {reprlib.repr(matrix)}.")
+    for row in matrix:
+        if not isinstance(row, list) or len(row) != 4 or not all(map(_is_number, row)):
+            raise UserError(f"{expected}, found {reprlib.repr(row)}.")
+    if [float(number) for number in sum(matrix[3:], [])] not in ([], [0.0, 0.0, 0.0, 1.0]):
+        raise UserError(f"{expected}, the last 0 0 0 1, found {reprlib.repr(matrix[3])}.")
+    right, up, backwards, center = torch.tensor(matrix[:3], dtype=torch.float64).unbind(-1)
+    return rigid_c2w(torch.stack([right, -up, -backwards, center], -1), source)
+
+
+def _parse_numbers(
+    values: Mapping[str, object], keys: tuple[str, ...], source: str
+) -> dict[str, float]:
+    for key in keys:
+        if key in values and not _is_number(values[key]):
+            raise UserError(
+                f"{source}: {key} must be a finite number, found {reprlib.repr(values[key])}."
+            )
+    return {key: float(str(values[key])) for key in keys if key in values}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
+    model = values.get("camera_model", "OPENCV")
+    if values.get("is_fisheye") is True or model == FISHEYE_MODEL:
+        return "fisheye"
+    if model not in _PERSPECTIVE_MODELS:
+        raise UserError(
+            f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
+            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}."
+        )
+    return "perspective"

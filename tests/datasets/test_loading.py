@@ -1,0 +1,55 @@
+"""Loading processes: room for their batches is there, or one line says what to do."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from torch import multiprocessing
+
+from datasets import loading
+from datasets.config import DataConfig
+from datasets.data_module import SceneDataModule
+from utils.errors import UserError, run_and_report
+
+
+def free(monkeypatch, number):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=number))
+
+
+def test_small_shared_memory_is_refused_before_anything_is_loaded(layouts, monkeypatch):
+    config = DataConfig(
+        dataset_name="transforms", datadir=str(layouts["transforms"]), num_workers=2
+    )
+    free(monkeypatch, 1 << 18)
+    with pytest.raises(UserError, match=r"0\.25 MiB free, but 2 .* need .*--num_workers 0, or"):
+        SceneDataModule(config).setup()
+    free(monkeypatch, 1 << 26)
+    SceneDataModule(config).setup()
+
+
+def test_none_is_needed_without_processes(monkeypatch):
+    free(monkeypatch, 0)
+    loading.check_shared_memory(0, 1 << 30)
+
+
+def test_tensors_are_shared_by_name_where_few_files_may_be_open(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(multiprocessing, "set_sharing_strategy", chosen.append)
+    for allowed in (1024, 1 << 20):
+        monkeypatch.setattr(loading, "_open_files_allowed", lambda allowed=allowed: allowed)
+        loading.check_shared_memory(1, 1)
+    assert chosen == ["file_system"]
+
+
+def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(caplog):
+    def job():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    assert run_and_report(job) == 1
+    assert "pid 7" in caplog.text and "--num_workers" in caplog.text
+
+    def other():
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        run_and_report(other)

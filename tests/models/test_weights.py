@@ -1,0 +1,92 @@
+"""Weights of wrapped, foreign, incomplete and broken files."""
+
+import pytest
+import torch
+
+from models.checkpoint import read_checkpoint, read_scene_file
+from utils.errors import UserError
+from utils.files import load_safely, save_atomically
+
+
+@pytest.fixture
+def content(tiny_checkpoint):
+    return load_safely(tiny_checkpoint)
+
+
+@pytest.fixture
+def opened(content, tmp_path):
+    """Write changed content and build its model."""
+
+    def build(change=None):
+        if change is not None:
+            content["state_dict"] = change(content["state_dict"])
+        save_atomically(content, tmp_path / "changed.ckpt")
+        return read_checkpoint(str(tmp_path / "changed.ckpt")).build_model()
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda name: name.replace("model.", "model.module.", 1),
+        lambda name: name.replace("model.", "model._orig_mod.", 1),
+        lambda name: f"module.{name}",
+        lambda name: f"_orig_mod.module.{name}".replace("decoder.", "decoder._orig_mod."),
+    ],
+)
+def test_names_that_wrappers_leave(opened, tiny_model, wrapped):
+    model = opened(lambda state: {wrapped(name): value for name, value in state.items()})
+    torch.testing.assert_close(model.state_dict(), tiny_model.state_dict(), rtol=0, atol=0)
+
+
+def test_half_precision_becomes_the_precision_of_the_model(opened, tiny_model):
+    model = opened(lambda state: {name: value.half() for name, value in state.items()})
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(model.state_dict(), tiny_model.state_dict(), **close)
+
+
+def test_half_of_the_weights_is_told_in_one_line(opened):
+    with pytest.raises(
+        UserError, match=r"changed\.ckpt: the weights do not fit.* are miss"
+    ) as told:
+        opened(
+            lambda state: {
+                "model.volume.points.inward.weight": torch.zeros(3),
+                "x": next(iter(state.values())),
+            }
+        )
+    assert "1 are unknown (x)" in str(told.value) and "1 are of another shape" in str(told.value)
+    assert len(str(told.value)) < 500
+
+
+def test_weights_that_are_not_finite(opened):
+    def spoil(state):
+        next(iter(state.values())).view(-1)[0] = torch.nan
+        return state
+
+    with pytest.raises(UserError, match="1 of .* tensors hold values that are not finite"):
+        opened(spoil)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"a.weight": torch.zeros(3), "b": torch.zeros(1)}, "a bare state dict of 2 tensors"),
+        ({"network_fn_state_dict": {}, "network_mvs_state_dict": {}}, "a checkpoint of MVSNeRF"),
+        ({"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, "a checkpoint of another program"),
+        ({"vggt_nerf_scene": {}, "state": {}}, r"a fine-tuned scene; its name must end in \.tar"),
+        ({"pipeline": {}, "step": 3}, "a file of pipeline, step"),
+        ({}, "a file of nothing"),
+    ],
+)
+def test_files_of_others_are_named(tmp_path, content, what):
+    save_atomically(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=f"not a checkpoint of general training, but {what}"):
+        read_checkpoint(str(tmp_path / "other.ckpt"))
+
+
+def test_a_general_checkpoint_is_no_scene(tiny_checkpoint):
+    with pytest.raises(UserError, match="not a fine-tuned scene, but a checkpoint of general"):
+        read_scene_file(tiny_checkpoint)
