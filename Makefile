@@ -26,21 +26,21 @@ lint: install
 # model fine-tuned on the scene that was kept out, beside what it was before.
 demo: install
 	$(RUN) render_video.py --path dtu --n_frames 24 --fps 12 --size 96 128 --depth --out $(DEMO)/world.mp4
-	$(RUN) -m apps.make_procedural_dataset --out $(DEMO)/data
+	$(RUN) -m apps.make_procedural_dataset --out $(DEMO)/data --scenes 2
 	@echo "Interrupted after 25 seconds, as by Ctrl-C:"
 	timeout --signal INT 25 $(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt || true
 	$(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt --ckpt $(DEMO)/general/ckpts/last.ckpt
 	$(RUN) train_vggt_nerf_finetuning_pl.py --config configs/demo_finetune.txt
 	$(RUN) -m benchmarks.comparison_strips --out $(DEMO)/before_after.mp4 --names before after --height 128 \
-	    --ckpt ckpts/vggt-mini-nerf $(DEMO)/fine_tuning/scan3/demo/ckpts/latest.tar
+	    --ckpt ckpts/vggt-mini-nerf $(DEMO)/fine_tuning/scan2/demo/ckpts/latest.tar
 	@echo
 	@echo "The demo made:"
 	@echo "  $(DEMO)/world.mp4                   a world that the shipped model never saw"
 	@echo "  $(DEMO)/general/pictures            a new model after half a minute of training"
-	@echo "  $(DEMO)/before_after.mp4            the shipped model before and after fine-tuning on scan3"
+	@echo "  $(DEMO)/before_after.mp4            the shipped model before and after fine-tuning on a scene"
 	@echo "  curves:  $(VENV)/bin/tensorboard --logdir $(DEMO)"
 	@echo "Look around in the fine-tuned scene:"
-	@echo "  $(RUN) view.py --ckpt $(DEMO)/fine_tuning/scan3/demo/ckpts/latest.tar"
+	@echo "  $(RUN) view.py --ckpt $(DEMO)/fine_tuning/scan2/demo/ckpts/latest.tar"
 
 clean-demo:
 	rm -rf $(DEMO)

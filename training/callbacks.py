@@ -24,7 +24,8 @@ GRAD_CLIP = 1.0
 """Largest norm of the gradient."""
 MAX_BAD_STEPS = 20
 """Consecutive steps with non-finite gradients after which a run stops."""
-_SHOWN = ("train/PSNR", "val/PSNR", "train/bad_steps")
+_SHOWN = {"train/PSNR": "PSNR", "val/PSNR": "val", "train/bad_steps": "bad steps"}
+"""What a progress bar shows, by which name."""
 # Reading a number waits for the device, which then has nothing to do until the host catches up.
 READ_EVERY = 20
 _WINDOW, _PICTURES, _SOURCES = 20, 4, 3
@@ -40,7 +41,7 @@ class ShortProgressBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Return the quality alone; all else is in TensorBoard."""
         metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name in _SHOWN}
+        return {short: metrics[name] for name, short in _SHOWN.items() if name in metrics}
 
 
 class GradientGuard(Callback):
