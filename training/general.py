@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from torch import Tensor
 
 from datasets.data_module import SceneDataModule
@@ -93,7 +94,7 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         logger=curve_logger(folder, config),
         callbacks=[
             GradientGuard(),
-            ShortProgressBar(),
+            ShortProgressBar(theme=RichProgressBarTheme(metrics_format=".1f")),
             best,
             LastCheckpoint(folder / "ckpts", run.save_every),
             Throughput(config.optimizer.batch_size),
