@@ -1,0 +1,52 @@
+"""The commands on the pages: flags and config files as they are typed there; nothing is run."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from utils import config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "data/README.md", "ckpts/README.md", "docs/training.md", "docs/rendering.md")
+CODE = re.compile(r"```bash\n(.*?)```|`(python [^`]+)`", re.DOTALL)
+
+
+def commands():
+    """Yield page and words of every Python command."""
+    for page in PAGES:
+        for block, inline in CODE.findall((ROOT / page).read_text()):
+            text = (block or inline).replace("\\\n", " ")
+            for line in text.splitlines() if block else [text.replace("\n", " ")]:
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["python"] and words[1:2] != ["-c"] and "..." not in words:
+                    yield page, words[1:]
+
+
+COMMANDS = list(commands())
+
+
+def test_the_pages_have_commands():
+    assert {page for page, _ in COMMANDS} == set(PAGES) and len(COMMANDS) > 30
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page, words", COMMANDS, ids=lambda value: " ".join(value)[:60])
+def test_commands_are_accepted(page, words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(config, "run_and_report", lambda run: 0)
+    if words[0] == "-m":
+        name, flags = words[1], words[2:]
+    else:
+        name, flags = words[0].removesuffix(".py"), words[1:]
+    main = importlib.import_module(name).main
+    if main.__module__ == "utils.config":
+        assert main(flags) == 0
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
