@@ -14,7 +14,7 @@ import sys
 from apps.rendering.config import GeometryConfig
 from utils.config import command
 
-main = command(GeometryConfig, "apps.rendering.geometry:run_export", __doc__)
+main = command(GeometryConfig, "apps.rendering.geometry_export:run_export", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,7 +19,7 @@ from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
 from apps.rendering.config import CameraPathChoice, GeometryConfig, VideoConfig
 from apps.rendering.cost import in_words
-from apps.rendering.geometry import run_export
+from apps.rendering.geometry_export import run_export
 from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_photographs
 from apps.rendering.video import run_video

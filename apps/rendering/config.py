@@ -116,13 +116,17 @@ class GeometryConfig(SceneAndModelConfig):
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_SCENE_AND_MODEL,
-        "the geometry": ("out", "mesh", "size", "tolerance", "min_agreeing", "resolution"),
+        "the geometry": ("out", "mesh", "splats", "arrays", "size", "tolerance"),
     }
 
     out: str = "results/points.ply"
     """point cloud (.ply)"""
     mesh: str = ""
     """triangle mesh (.ply or .glb); none: no mesh"""
+    splats: str = ""
+    """the points as Gaussian splats (.ply), as viewers of these open them; none: no splats"""
+    arrays: str = ""
+    """depths, colours and cameras of the renderings (.npz) for NumPy; none: no arrays"""
     size: FrameSize = ()
     """height and width of the renderings; none: as the photographs are read"""
     max_renderings: Count = 16
@@ -141,6 +145,10 @@ class GeometryConfig(SceneAndModelConfig):
             raise ValueError(f"out={self.out}: must end in .ply")
         if not (self.mesh or ".ply").lower().endswith((".ply", ".glb")):
             raise ValueError(f"mesh={self.mesh}: must end in .ply or .glb")
+        if not (self.splats or ".ply").lower().endswith(".ply"):
+            raise ValueError(f"splats={self.splats}: must end in .ply")
+        if not (self.arrays or ".npz").lower().endswith(".npz"):
+            raise ValueError(f"arrays={self.arrays}: must end in .npz")
 
 
 @dataclass(frozen=True)

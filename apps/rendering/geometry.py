@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,19 +22,13 @@ from jaxtyping import Bool, Float
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from apps.rendering.config import GeometryConfig
-from apps.rendering.cost import render_frames
 from apps.rendering.frames import Job, SourceSet
-from apps.rendering.geometry_files import PointCloud, write_mesh, write_points
-from apps.rendering.open_scene import open_scene
-from apps.rendering.paths import CameraPath, frame_size
+from apps.rendering.geometry_files import PointCloud
+from apps.rendering.paths import CameraPath
 from apps.rendering.scene import RenderableScene, RenderedView
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
-from utils.errors import UserError
-from utils.files import check_output_file
 from utils.trajectories import path_intrinsics
 
-_FEW_POINTS = 100
 _MIN_DEPTH = 1e-6
 _TRUNCATION = 4.0
 """Cells in front of and behind a surface in which its distance counts."""
@@ -69,33 +62,6 @@ class Renderings:
         pixels, depths = project(points, self.cameras[view])
         seen = _read_pixels(torch.where(self.solid[view], self.depth[view], 0.0)[None], pixels)
         return pixels, depths, torch.where(depths > _MIN_DEPTH, seen[:, 0], 0.0)
-
-
-def run_export(config: GeometryConfig, progress: bool = True) -> str:
-    """Render, fuse, write, and say what was made."""
-    check_output_file(config.out, "--out")
-    if config.mesh:
-        check_output_file(config.mesh, "--mesh")
-    size = frame_size(config)
-    scene = open_scene(config.scene, config.model, size)
-    job = source_job(scene, size or scene.image_size, config.max_renderings)
-    store = job.store(config.out)
-    render_frames(job, store, progress)
-    renderings = gather(job, store.read_all(len(job)))
-    cloud = fuse_points(renderings, config.tolerance, min(config.min_agreeing, len(job) - 1))
-    if len(cloud.points) < _FEW_POINTS:
-        raise UserError(
-            f"{scene.name}: the {len(job)} renderings agree on {len(cloud.points)} points only; "
-            "allow more with --tolerance, ask fewer with --min_agreeing, or use a better model"
-        )
-    write_points(Path(config.out), cloud, scene)
-    made = [f"{config.out}: {len(cloud.points)} points in {scene.unit.name}"]
-    if config.mesh:
-        mesh = fuse_mesh(renderings, cloud, config.resolution)
-        write_mesh(Path(config.mesh), mesh, scene)
-        made.append(f"{config.mesh}: {len(mesh.faces)} triangles")
-    store.remove()
-    return "\n".join(made)
 
 
 def source_job(scene: RenderableScene, size: tuple[int, int], most: int) -> Job:

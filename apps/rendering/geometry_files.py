@@ -17,9 +17,13 @@ from torch import Tensor
 
 from apps.rendering.scene import RenderableScene
 from utils.camera_rig import up_direction
+from utils.cameras import Cameras
 from utils.errors import UserError
 from utils.files import written_whole
 from utils.images import to_bytes
+
+_LEAST_FRONT = 0.3
+"""Length of the mean of viewing directions from which on cameras stand on one side."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class PointCloud:
 
 def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
     """Write a point cloud in the scene's world, in the unit that its depths are shown in."""
-    _write_ply(path, _in_file(cloud.points.cpu().double().numpy(), scene), cloud.color_bytes)
+    _write_ply(path, in_file(cloud.points.cpu().double().numpy(), scene), cloud.color_bytes)
 
 
 def read_points(path: Path) -> PointCloud:
@@ -53,31 +57,42 @@ def read_points(path: Path) -> PointCloud:
 
 
 def write_mesh(path: Path, mesh: trimesh.Trimesh, scene: RenderableScene) -> None:
-    """Write a mesh; in a .glb up is y, as glTF wants it, else the scene's world is kept."""
+    """Write a mesh in the scene's world; in a .glb upright, facing +z and about the origin.
+
+    So glTF wants it, and viewers show it whole.
+    """
     if not len(mesh.faces):
         raise UserError(f"{path}: the renderings show no surface, there is no mesh to write")
     if path.suffix.lower() != ".glb":
         colors = np.asarray(mesh.visual.vertex_colors)[:, :3]  # pyright: ignore
-        _write_ply(path, _in_file(np.asarray(mesh.vertices), scene), colors, mesh.faces)
+        _write_ply(path, in_file(np.asarray(mesh.vertices), scene), colors, mesh.faces)
         return
-    turn = np.eye(4)
-    up = up_direction(scene.cameras).numpy()[None]
-    turn[:3, :3] = Rotation.align_vectors([[0.0, 1, 0]], up)[0].as_matrix()
     mesh = mesh.copy()
+    mesh.apply_translation(-mesh.bounds.mean(0))
     mesh.apply_scale(scene.unit.factor)
-    mesh.apply_transform(turn)
-    # Vertices of a .glb are in single precision, the place of the whole mesh is not.
-    place = np.eye(4)
-    place[:3, 3] = turn[:3, :3] @ scene.origin.numpy() * scene.unit.factor
+    mesh.apply_transform(_turn_to_front(scene.cameras))
     with written_whole(path) as partial:
-        whole = trimesh.Scene()
-        whole.add_geometry(mesh, transform=place)
-        whole.export(partial)
+        mesh.export(partial)
 
 
-def _in_file(
+def _turn_to_front(cameras: Cameras) -> Float64[np.ndarray, "4 4"]:
+    """Return the rotation to y up, and z towards the cameras if they stand on one side."""
+    up = up_direction(cameras).double().numpy()
+    front = -cameras.c2w[:, :3, 2].double().mean(0).numpy()
+    level = front - (front @ up) * up
+    given, wanted, weights = [up], [[0.0, 1, 0]], [1.0]
+    if np.linalg.norm(level) > _LEAST_FRONT:
+        given, wanted = [up, level], [[0.0, 1, 0], [0.0, 0, 1]]
+        weights = [np.inf, 1.0]
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.align_vectors(wanted, given, weights)[0].as_matrix()
+    return turn
+
+
+def in_file(
     points: Float64[np.ndarray, "point 3"], scene: RenderableScene
 ) -> Float[np.ndarray, "point 3"]:
+    """Bring points of the scene to the coordinates of its data set."""
     if not scene.origin.any():
         return (points * scene.unit.factor).astype(np.float32)
     return (points + scene.origin.numpy()) * scene.unit.factor

@@ -18,6 +18,7 @@ from apps.rendering.geometry import (
     source_job,
 )
 from apps.rendering.geometry_files import read_points, write_mesh, write_points
+from apps.rendering.splats import write_arrays, write_splats
 from utils.camera_rig import look_at
 from utils.cameras import Cameras, LengthUnit, pixel_grid, pixel_rays
 
@@ -106,10 +107,39 @@ def test_files_of_a_scene_in_map_coordinates_are_exact(sphere, cloud, painted_sc
     write_mesh(tmp_path / "mesh.ply", mesh, painted_scene)
     again = trimesh.load(tmp_path / "mesh.ply", process=False)
     np.testing.assert_allclose(again.vertices - origin.numpy(), mesh.vertices, atol=1e-6)
+    write_arrays(tmp_path / "views.npz", sphere, painted_scene)
+    arrays = np.load(tmp_path / "views.npz")
+    np.testing.assert_allclose(
+        arrays["c2w"][:, :3, 3] - origin.numpy(), sphere.cameras.centers, atol=1e-6
+    )
+    assert arrays["rgb"].shape == (10, *SIZE, 3) and arrays["rgb"].dtype == np.uint8
+    assert ((arrays["depth"] > 0) == sphere.solid.numpy()).all()
+
+
+def test_a_glb_is_centred_and_faces_z(sphere, cloud, painted_scene, tmp_path):
+    """The cameras of the painted scene look along z, with y down."""
+    mesh = fuse_mesh(sphere, cloud, 24)
+    mesh.apply_translation([3.0, 5.0, -7.0])
     write_mesh(tmp_path / "mesh.glb", mesh, painted_scene)
-    (place,) = (trimesh.load(tmp_path / "mesh.glb").graph[name][0] for name in ["geometry_0"])
-    turned = np.linalg.norm(place[:3, 3])
-    assert turned == pytest.approx(origin.norm().item(), abs=1e-3)
+    again = trimesh.load(tmp_path / "mesh.glb", force="mesh")
+    assert np.abs(again.bounds.mean(0)).max() < 0.02
+    # Blue is least on the side that the cameras see, which is the front.
+    front = again.vertices[np.asarray(again.visual.vertex_colors)[:, 2].argmin()]
+    assert front[2] > 0.9
+
+
+def test_splats_have_the_layout_that_viewers_read(cloud, painted_scene, tmp_path):
+    object.__setattr__(painted_scene, "unit", LengthUnit("mm", 200.0))
+    write_splats(tmp_path / "splats.ply", cloud, 0.05, painted_scene)
+    header, data = (tmp_path / "splats.ply").read_bytes().split(b"end_header\n", 1)
+    fields = [line.split()[-1].decode() for line in header.splitlines() if b"property" in line]
+    rows = dict(zip(fields, np.frombuffer(data, "<f4").reshape(-1, 62).T, strict=True))
+    np.testing.assert_allclose(rows["x"], cloud.points[:, 0].numpy() * 200, rtol=1e-5)
+    colour = 0.5 + 0.28209479 * rows["f_dc_1"]
+    np.testing.assert_allclose(colour, cloud.colors[:, 1].numpy(), atol=1e-5)
+    assert np.exp(rows["scale_2"][0]) == pytest.approx(0.6 * 0.05 * 200, rel=1e-4)
+    assert 0.5 < 1 / (1 + np.exp(-rows["opacity"][0])) < 1
+    assert (rows["rot_0"] == 1).all() and not rows["f_rest_44"].any()
 
 
 def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
@@ -131,9 +161,12 @@ def export(tiny_checkpoint, tiny_dtu):
 
 def test_the_script_writes_points_and_a_mesh(export, tmp_path):
     files = ["--out", tmp_path / "points.ply", "--mesh", tmp_path / "mesh.glb"]
+    files += ["--splats", tmp_path / "splats.ply", "--arrays", tmp_path / "views.npz"]
     # Random weights agree on nothing.
     assert export(*files, "--tolerance", 0.9, "--min_agreeing", 0, "--resolution", 24) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"mesh.glb", "points.ply"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("mesh.glb", "points.ply", "splats.ply", "views.npz")
+    }
     depths = np.linalg.norm(trimesh.load(tmp_path / "points.ply").vertices, axis=1)
     assert 10 < np.median(depths) < 1500, "millimetres"
 
