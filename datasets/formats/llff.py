@@ -19,7 +19,6 @@ from datasets.formats.checks import (
     ARRAY_ERRORS,
     check_aspect,
     check_pinhole,
-    given_near_far,
     rigid_c2w,
 )
 from datasets.formats.image_files import (
@@ -79,11 +78,12 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     return photo_scene(folder.resolve().name, path, photos, list(c2w[order]), options, near_far)
 
 
-def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float]:
-    """Return the range of the rows whose own is one; points behind a camera spoil some."""
+def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float] | None:
+    """Return the range of the rows whose own is one; points behind a camera spoil some, or all."""
     usable = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
     if not usable.any():
-        given_near_far(rows[0, 15].item(), rows[0, 16].item(), f"{path}, row 0")
+        warn_once(f"{path}: in no row the bounds are 0 < near < far; near and far are measured")
+        return None
     if not usable.all():
         left_out = [str(number) for number in np.flatnonzero(~usable)]
         warn_once(
