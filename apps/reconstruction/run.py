@@ -65,6 +65,7 @@ class _Reconstruction:
         self.config, self.out = config, out
         self.video, self.points = out / "video.mp4", out / "points.ply"
         self.mesh, self.poses = out / "mesh.glb", out / "poses"
+        self.splats = out / "splats.ply"
         expected: dict[str, float | None] = {"cameras": None, "check": _CHECK_SECONDS}
         expected |= {"size": None}
         if config.finetune:
@@ -85,7 +86,7 @@ class _Reconstruction:
         if self.config.finetune:
             tuned = self.stages.run("fine-tuning", lambda: self._finetune(size))
         self.stages.run("video", lambda: self._video(tuned, tuple(size)), (self.video,))
-        outputs = self.points, self.mesh
+        outputs = self.points, self.mesh, self.splats
         self.stages.run("geometry", lambda: self._geometry(tuned, tuple(size)), outputs)
         self.stages.run("poses", self._poses, (self.poses / "transforms.json",))
         return self._next_lines(tuned, plan)
@@ -159,6 +160,7 @@ class _Reconstruction:
             settings.model,
             out=str(self.points),
             mesh=str(self.mesh),
+            splats=str(self.splats),
             size=size,
             max_renderings=MAX_RENDERINGS,
         )
@@ -193,7 +195,7 @@ class _Reconstruction:
         again = f"python reconstruct.py {_quoted(self.config.photos)}"
         finer = f"--finetune 300 --out {_quoted(f'{self.out}_tuned')}"
         lines = [
-            f"{self.out}: video.mp4, points.ply, mesh.glb, poses/, check.png. Next:",
+            f"{self.out}: video.mp4, points.ply, splats.ply, mesh.glb, poses/, check.png. Next:",
             f"  look around:        python view.py {data} --points {_quoted(self.points)}",
             f"  a larger video:     python render_video.py {data} {larger}  "
             f"(about {in_words(seconds)})",
