@@ -13,15 +13,23 @@ import logging
 import os
 import pickle
 import reprlib
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.archives import check_archive
 from utils.errors import UserError
 
 EPOCH_PLACEHOLDER = "{epoch:02d}"
 _REPOSITORY = Path(__file__).resolve().parents[1]
+_TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
+UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, MemoryError),
+    *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error),
+)
+"""What reading a damaged or hostile file raises; ``RecursionError`` is a ``RuntimeError``."""
 logger = logging.getLogger(__name__)
 
 
@@ -149,17 +157,36 @@ def load_safely(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        _check_tensors(content, path.stat().st_size)
+    except UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError):
             what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
         else:
-            what = "cannot be read as a checkpoint, it is truncated or of another kind"
+            what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: {what} ({reason})") from error
+        raise UserError(f"{path}: {what} ({reason}). {_TAKE_ANOTHER}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict, found {type(content).__name__}")
     return content
+
+
+def _check_tensors(content: object, size_on_disk: int) -> None:
+    """Refuse tensors that declare more than the file holds, as views that repeat a number do."""
+    import torch
+
+    seen, waiting = set(), [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            declared = part.numel() * part.element_size()
+            if declared > size_on_disk:
+                raise ValueError(f"a tensor declares {declared} bytes, the file has {size_on_disk}")
+        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
+            # A container can hold another many times, or itself.
+            seen.add(id(part))
+            waiting.extend(part.values() if isinstance(part, dict) else part)
 
 
 def resolve_checkpoint(path: str) -> Path:

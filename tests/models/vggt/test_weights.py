@@ -113,6 +113,22 @@ def test_truncated_files_and_other_ones(folder, tiny_vggt, name, kept):
     assert name in refusal(folder)
 
 
+def test_a_flipped_bit_of_a_pt_file_is_damage(pt_folder, tiny_vggt):
+    path, state = pt_folder / "model.pt", tiny_vggt.state_dict()
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["aggregator.camera_token"].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert "CRC" in refusal(pt_folder)
+
+
+@pytest.mark.parametrize("declared", [0, 1 << 30, (1 << 63) - 1])
+def test_a_header_that_declares_another_length_is_refused(folder, declared):
+    path = folder / "model.safetensors"
+    path.write_bytes(declared.to_bytes(8, "little") + path.read_bytes()[8:])
+    assert "model.safetensors" in refusal(folder)
+
+
 def test_differing_tensors_are_named(folder, tiny_vggt):
     state = dict(tiny_vggt.state_dict())
     save_file({**state, "depth_head.norm.weight": torch.zeros(7)}, folder / "model.safetensors")
