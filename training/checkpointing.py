@@ -31,6 +31,10 @@ AGREE_EVERY = 10
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files through ``utils.files``."""
 
+    def __init__(self, folder: Path) -> None:
+        """Set the folder of the run, outside of which nothing is ever removed."""
+        self.folder = folder
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""
         save_atomically(checkpoint, path)
@@ -40,8 +44,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_safely(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove the file, and its epoch folder when that is left empty."""
+        """Remove a file of the run, and its epoch folder when that is left empty."""
         path = Path(path)
+        # A link is removed, not what it points to.
+        place = path.parent.resolve()
+        if not place.is_relative_to(self.folder.resolve()) or path.suffix != ".ckpt":
+            logger.warning("%s: not removed, since it is no checkpoint in %s", path, self.folder)
+            return
         path.unlink(missing_ok=True)
         folder = path.parent
         if folder.name.startswith("epoch=") and folder.is_dir() and not any(folder.iterdir()):
@@ -51,8 +60,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class SceneCheckpointIO(AtomicCheckpointIO):
     """Lightning's checkpoints of a fine-tuned scene as scene files, which can be rendered."""
 
-    def __init__(self, header: SceneHeader) -> None:
-        """Keep the header of every file."""
+    def __init__(self, folder: Path, header: SceneHeader) -> None:
+        """Keep the folder of the run and the header of every file."""
+        super().__init__(folder)
         self.header = header
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:

@@ -88,7 +88,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
         enable_checkpointing=False,
         logger=curve_logger(folder, config),
         callbacks=[GradientGuard(remedy=_REMEDY), log],
-        plugins=[SceneCheckpointIO(header)],
+        plugins=[SceneCheckpointIO(folder, header)],
     )
     # A step draws its own windows: there are no batches to load.
     trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)

@@ -99,7 +99,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
             # Showing a number waits for the device.
             TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(folder)],
         enable_checkpointing=False,
     )
 
