@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,18 +16,35 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import load_safely, save_atomically, set_aside
+from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
+from utils.locks import locked_folder
 
 logger = logging.getLogger(__name__)
 
 # To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
 AGREE_EVERY = 10
+
+
+@contextmanager
+def folder_of_one_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a run's folder inside; clear it of what a killed one half wrote.
+
+    The first of several ranks does so for all.
+    """
+    if rank_zero_only.rank:
+        yield
+        return
+    remedy = "Give this run a name of its own with --expname, or wait for the other one."
+    with locked_folder(folder, remedy):
+        remove_partial_files(folder)
+        yield
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -24,7 +24,7 @@ from models.photo_cameras import ensure_cameras
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
-from training.checkpointing import SceneCheckpointIO
+from training.checkpointing import SceneCheckpointIO, folder_of_one_run
 from training.config import FineTuningConfig, SceneRunConfig
 from training.curves import curve_logger
 from training.finetuning_module import FineTuningModule
@@ -53,11 +53,18 @@ def run_finetuning(config: FineTuningConfig) -> str:
     if given.ckpt:
         config = resumed_config(config)
     config = dataclasses.replace(config, data=config.data.recognised())
-    run = config.run
-    device = choose_devices(run.device)[0]
+    device = choose_devices(config.run.device)[0]
     ensure_cameras(config.data, device)
     split = read_split(config.data, config.data.n_views)
-    folder = check_output_folder(_folder(given, run, split.scene.name))
+    folder = check_output_folder(_folder(given, config.run, split.scene.name))
+    with folder_of_one_run(folder):
+        return _finetune(config, split, folder, device, started)
+
+
+def _finetune(
+    config: FineTuningConfig, split: SceneTask, folder: Path, device: torch.device, started: float
+) -> str:
+    run = config.run
     precision = choose_precision(run.precision, device.type)
     views = split.training_views().to(device)
     if not views.masks.any():

@@ -30,6 +30,7 @@ from training.checkpointing import (
     LastCheckpoint,
     check_resumed_settings,
     describe_differences,
+    folder_of_one_run,
 )
 from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
@@ -49,6 +50,12 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train, and return the folder of the run's checkpoints."""
     check_devices(config.run.device, config.run.devices)
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
+    with folder_of_one_run(folder):
+        _train(config, folder)
+    return folder / "ckpts"
+
+
+def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     resume = _checked_resume(config) if config.run.ckpt else None
     seed = config.run.seed
     if config.data.dataset_name == "procedural":
@@ -65,7 +72,6 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
     trainer = build_trainer(config, folder)
     trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
-    return folder / "ckpts"
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:

@@ -22,6 +22,7 @@ from typing import Any
 from utils.archives import check_archive
 from utils.errors import UserError
 
+_PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
@@ -37,11 +38,12 @@ logger = logging.getLogger(__name__)
 def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
     """Yield a file to write; on success it becomes ``path``, on failure nothing changes.
 
-    The place is beside ``path`` and has its suffix; its folder is made if need be. ``remedy`` is
-    what the error message says that the user can do if the file cannot be written.
+    The place is beside ``path``, has its suffix and is of this process alone; its folder is made if
+    need be. ``remedy`` is what the error message says that the user can do if the file cannot be
+    written.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{next(_COUNTER)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -54,6 +56,26 @@ def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what processes that were killed have begun to write in a folder and below it."""
+    for partial in folder.rglob(f"{_PARTIAL}*-*"):
+        process = partial.name.removeprefix(_PARTIAL).partition("-")[0]
+        if process.isdecimal() and partial.is_file() and not _runs(int(process)):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        # Of another user, for example.
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str, remedy: str = "") -> None:
