@@ -38,7 +38,7 @@ def folder_of_one_run(folder: Path) -> Iterator[None]:
 
     The first of several ranks does so for all.
     """
-    if rank_zero_only.rank:
+    if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess]
         yield
         return
     remedy = "Give this run a name of its own with --expname, or wait for the other one."
