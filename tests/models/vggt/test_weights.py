@@ -101,6 +101,23 @@ def test_malformed_config(folder, text):
     assert "config.json" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"embed_dim": 10**9, "num_heads": 1},
+        {"embed_dim": 8192, "depth": 256, "intermediate_layer_idx": [0, 1, 2, 255]},
+        {"img_size": 14 * 10**6},
+        {"depth": 10**8, "intermediate_layer_idx": [0, 1, 2, 10**8 - 1]},
+        {"out_channels": [4, 4, 4, 4 * 10**9]},
+        {"num_register_tokens": 10**10},
+    ],
+)
+def test_absurd_sizes_are_refused_before_anything_is_allocated(folder, sizes):
+    (folder / "config.json").write_text(json.dumps(sizes))
+    message = refusal(folder)
+    assert "config.json" in message and next(iter(sizes)) in message
+
+
 @pytest.mark.parametrize("kept", [0, 5, 1000, -1, None])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
 def test_truncated_files_and_other_ones(folder, tiny_vggt, name, kept):
