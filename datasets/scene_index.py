@@ -32,7 +32,7 @@ from utils.files import read_json, write_text
 
 INDEX_NAME = "scenes.json"
 REWRITE = "Write it again with python -m apps.inspect_data --write_index."
-_MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 24
+_MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 20
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
 _INDEX_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -110,11 +110,19 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
         if content["format"] != name:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
-        return {scene: _entry(root / scene, row) for scene, row in content["scenes"].items()}
+        return {
+            scene: _entry(_folder(root, scene), row) for scene, row in content["scenes"].items()
+        }
     except _INDEX_ERRORS as error:
         raise UserError(
             f"{path}: not a readable index ({str(error)[:120]}). Remove it. {REWRITE}"
         ) from error
+
+
+def _folder(root: Path, scene: str) -> Path:
+    if scene in ("", "..") or Path(scene).name != scene:
+        raise ValueError(f"{reprlib.repr(scene)} is no folder in it")
+    return root / scene
 
 
 def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401

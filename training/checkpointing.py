@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +16,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import load_safely, save_atomically, set_aside
+from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
+from utils.locks import locked_folder
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +32,27 @@ logger = logging.getLogger(__name__)
 AGREE_EVERY = 10
 
 
+@contextmanager
+def folder_of_one_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a run's folder inside; clear it of what a killed one half wrote.
+
+    The first of several ranks does so for all.
+    """
+    if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess]
+        yield
+        return
+    remedy = "Give this run a name of its own with --expname, or wait for the other one."
+    with locked_folder(folder, remedy):
+        remove_partial_files(folder)
+        yield
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files through ``utils.files``."""
+
+    def __init__(self, folder: Path) -> None:
+        """Set the folder of the run, outside of which nothing is ever removed."""
+        self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
         """Write the file whole or not at all."""
@@ -40,8 +63,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return load_safely(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove the file, and its epoch folder when that is left empty."""
+        """Remove a file of the run, and its epoch folder when that is left empty."""
         path = Path(path)
+        # A link is removed, not what it points to.
+        place = path.parent.resolve()
+        if not place.is_relative_to(self.folder.resolve()) or path.suffix != ".ckpt":
+            logger.warning("%s: not removed, since it is no checkpoint in %s", path, self.folder)
+            return
         path.unlink(missing_ok=True)
         folder = path.parent
         if folder.name.startswith("epoch=") and folder.is_dir() and not any(folder.iterdir()):
@@ -51,8 +79,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class SceneCheckpointIO(AtomicCheckpointIO):
     """Lightning's checkpoints of a fine-tuned scene as scene files, which can be rendered."""
 
-    def __init__(self, header: SceneHeader) -> None:
-        """Keep the header of every file."""
+    def __init__(self, folder: Path, header: SceneHeader) -> None:
+        """Keep the folder of the run and the header of every file."""
+        super().__init__(folder)
         self.header = header
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:

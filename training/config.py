@@ -14,9 +14,10 @@ from utils.settings import (
     Count,
     NonNegative,
     NonNegativeInt,
-    Positive,
+    Rate,
     Settings,
     Share,
+    Weight,
     Within,
 )
 
@@ -67,11 +68,11 @@ class OptimizerConfig(Settings):
 
     batch_size: Count = 2048
     """pixels per step on each device, which the targets share: of each a window, about square"""
-    lrate: Positive = 5e-4
+    lrate: Rate = 5e-4
     """learning rate after the warm-up"""
     warmup_steps: Count = 500
     """steps over which the learning rate rises from 0"""
-    backbone_lrate: NonNegative = 0.1
+    backbone_lrate: Annotated[float, Within(0, 10)] = 0.1
     """learning rate of what is tuned in the backbone, as a share of lrate"""
 
 
@@ -79,21 +80,21 @@ class OptimizerConfig(Settings):
 class LossConfig(Settings):
     """Weights of the loss terms."""
 
-    coarse_weight: NonNegative = 0.2
+    coarse_weight: Weight = 0.2
     """weight of the cost volume's colour error, relative to the decoder's"""
-    depth_weight: NonNegative = 0.02
+    depth_weight: Weight = 0.02
     """weight of the rendered depth's error, in units of the depth range, where there is depth"""
-    planes_weight: Annotated[NonNegative, Alias(("plane_weight",))] = 0.02
+    planes_weight: Annotated[Weight, Alias(("plane_weight",))] = 0.02
     """weight of the cross-entropy of the cost volume's bins with the true depth"""
-    ssim_weight: NonNegative = 0.05
+    ssim_weight: Weight = 0.05
     """weight of the windows' dissimilarity, (1 - SSIM) / 2"""
-    lpips_weight: NonNegative = 0.0
+    lpips_weight: Weight = 0.0
     """weight of the windows' LPIPS; needs VGG-16's weights on the machine"""
-    composited_weight: NonNegative = 0.5
+    composited_weight: Weight = 0.5
     """weight of the composited colours' error, relative to the decoder's"""
-    source_planes_weight: NonNegative = 0.0
+    source_planes_weight: Weight = 0.0
     """as planes_weight, for the volumes that find the depth of the sources"""
-    geometry_weight: NonNegative = 0.0
+    geometry_weight: Weight = 0.0
     """weight of the backbone's own losses of cameras, depth and points; above 0, where all sources
     have depth, the backbone is trained, too, with the rate of backbone_lrate"""
 
@@ -195,15 +196,15 @@ class SceneOptimizerConfig(Settings):
     """views beyond these among which they are drawn at every step"""
     refine_every: NonNegativeInt = 250
     """steps between new estimates of the depth of the training views; 0: only before the first"""
-    lrate: Positive = 5e-4
+    lrate: Rate = 5e-4
     """learning rate of the radiance field and of the volume network"""
-    lrate_maps: NonNegative = 2e-3
+    lrate_maps: Annotated[float, Within(0, 10)] = 2e-3
     """learning rate of the feature maps"""
     average_decay: Annotated[float, Within(0, 1, below=True)] = 0.995
     """share of the averaged weights, which a run leaves, that a step keeps; 0: no average"""
     warmup_steps: NonNegativeInt = 50
     """steps over which the learning rates rise from 0"""
-    guide_weight: NonNegative = 0.001
+    guide_weight: Weight = 0.001
     """weight of the cross-entropy of the cost volume's bins with the weights of the rendering"""
 
     def __post_init__(self) -> None:

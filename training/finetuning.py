@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -24,7 +25,7 @@ from models.photo_cameras import ensure_cameras
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
-from training.checkpointing import SceneCheckpointIO
+from training.checkpointing import SceneCheckpointIO, folder_of_one_run
 from training.config import FineTuningConfig, SceneRunConfig
 from training.curves import curve_logger
 from training.finetuning_module import FineTuningModule
@@ -45,6 +46,8 @@ _REMEDY = (
 )
 _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 """Settings that a resumed run takes from the command line where they are given there."""
+_OUR_RATES = ("lrate", "lrate_maps", "warmup_steps")
+"""Those of the optimiser that do so, from the next step on."""
 
 
 def run_finetuning(config: FineTuningConfig) -> str:
@@ -53,11 +56,18 @@ def run_finetuning(config: FineTuningConfig) -> str:
     if given.ckpt:
         config = resumed_config(config)
     config = dataclasses.replace(config, data=config.data.recognised())
-    run = config.run
-    device = choose_devices(run.device)[0]
+    device = choose_devices(config.run.device)[0]
     ensure_cameras(config.data, device)
     split = read_split(config.data, config.data.n_views)
-    folder = check_output_folder(_folder(given, run, split.scene.name))
+    folder = check_output_folder(_folder(given, config.run, split.scene.name))
+    with folder_of_one_run(folder):
+        return _finetune(config, split, folder, device, started)
+
+
+def _finetune(
+    config: FineTuningConfig, split: SceneTask, folder: Path, device: torch.device, started: float
+) -> str:
+    run = config.run
     precision = choose_precision(run.precision, device.type)
     views = split.training_views().to(device)
     if not views.masks.any():
@@ -88,7 +98,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
         enable_checkpointing=False,
         logger=curve_logger(folder, config),
         callbacks=[GradientGuard(remedy=_REMEDY), log],
-        plugins=[SceneCheckpointIO(header)],
+        plugins=[SceneCheckpointIO(folder, header)],
     )
     # A step draws its own windows: there are no batches to load.
     trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
@@ -131,21 +141,32 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     settings = header_of(read_scene_file(path), path).settings
     theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
     usual = FineTuningConfig()
-    given, default = vars(config.run), vars(usual.run)
-    chosen = {name: given[name] for name in _OURS if given[name] != default[name]}
+    chosen = _chosen(config.run, usual.run, _OURS)
     run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
+    rates = _chosen(config.optimizer, usual.optimizer, _OUR_RATES)
+    optimizer = dataclasses.replace(theirs.optimizer, **rates)
     datadir = config.data.datadir
     chosen_data = datadir != usual.data.datadir and _is_there(datadir)
     if not chosen_data and _is_there(theirs.data.datadir):
         datadir = theirs.data.datadir
     data = dataclasses.replace(theirs.data, datadir=datadir)
-    merged = dataclasses.replace(theirs, run=run, data=data)
+    merged = dataclasses.replace(theirs, run=run, data=data, optimizer=optimizer)
+    changed = differing_settings(asdict(optimizer), asdict(theirs.optimizer))
+    if changed:
+        told = ", ".join(f"{name}={ours!r}, not {before!r}" for name, ours, before in changed)
+        logger.warning("resuming %s with %s from the next step on", path, told)
     named = {name for name, _, _ in differing_settings(asdict(config), asdict(usual))}
     rows = [row for row in differing_settings(asdict(config), asdict(merged)) if row[0] in named]
     if rows:
         told = ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
         logger.warning("%s decides: %s", path, told)
     return merged
+
+
+def _chosen(given: object, usual: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of some settings that the command line gives."""
+    pairs = ((name, getattr(given, name), getattr(usual, name)) for name in names)
+    return {name: value for name, value, default in pairs if value != default}
 
 
 def resume_scene(

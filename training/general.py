@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from torch import Tensor
 
@@ -24,16 +23,19 @@ from models.vggt.backbone import load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from models.weights import fill_weights
 from training.augmentation import draw_view_mask, perturb_cameras, vary_exposure
+from training.best_checkpoint import BestCheckpoint
 from training.callbacks import GradientGuard, ShortProgressBar, Throughput, ValidationPictures
 from training.checkpointing import (
     AtomicCheckpointIO,
     LastCheckpoint,
     check_resumed_settings,
     describe_differences,
+    folder_of_one_run,
 )
 from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
 from training.joint_backbone import compare_geometry, learned_parameters, learning_network
+from training.loop_progress import canonical_loops
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
@@ -48,6 +50,12 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train, and return the folder of the run's checkpoints."""
     check_devices(config.run.device, config.run.devices)
     folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
+    with folder_of_one_run(folder):
+        _train(config, folder)
+    return folder / "ckpts"
+
+
+def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     resume = _checked_resume(config) if config.run.ckpt else None
     seed = config.run.seed
     if config.data.dataset_name == "procedural":
@@ -64,22 +72,11 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
     trainer = build_trainer(config, folder)
     trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
-    return folder / "ckpts"
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
     """Return Lightning's trainer with the project's callbacks and atomic checkpoints."""
     run = config.run
-    best = ModelCheckpoint(
-        dirpath=folder / "ckpts",
-        filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
-        monitor="val/PSNR",
-        mode="max",
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-        # Right after validation, so that the last.ckpt of the epoch's end knows the new best.
-        save_on_train_epoch_end=False,
-    )
     return pl.Trainer(
         accelerator=run.device,
         devices=run.devices,
@@ -95,12 +92,12 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         callbacks=[
             GradientGuard(),
             ShortProgressBar(theme=RichProgressBarTheme(metrics_format=".1f")),
-            best,
+            BestCheckpoint(folder / "ckpts"),
             LastCheckpoint(folder / "ckpts", run.save_every),
             Throughput(config.optimizer.batch_size),
             ValidationPictures(folder / "pictures"),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(folder)],
     )
 
 
@@ -242,12 +239,20 @@ class GeneralModule(pl.LightningModule):
         """AdamW on what is trainable, scheduled per step."""
         # Not `estimated_stepping_batches`: it makes Lightning set up the data before it has
         # restored the loader's place, and that place would then be forgotten.
-        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-        steps = data.batches_per_epoch * int(self.trainer.max_epochs or 1)
+        steps = self._batches_per_epoch() * int(self.trainer.max_epochs or 1)
         parameters = [*self.model.named_parameters(), *learned_parameters(self.network)]
         optimizer, schedule = build_optimizer(parameters, self.config.optimizer, steps)
         scheduler = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _batches_per_epoch(self) -> int:
+        return self.trainer.datamodule.batches_per_epoch  # pyright: ignore[reportAttributeAccessIssue]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the run go on where its steps and validations say that it was."""
+        checkpoint["loops"] = canonical_loops(
+            checkpoint["loops"], checkpoint["global_step"], self._batches_per_epoch()
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rendering needs."""

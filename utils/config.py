@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
 
+from utils.config_files import config_file_problem
 from utils.errors import UserError, run_and_report
 from utils.settings import RETIRED, aliases, check_retired
 
@@ -66,6 +67,8 @@ def parse_config(
     if positional and argv and not argv[0].startswith("-"):
         argv.insert(0, f"--{positional}")
     parser = build_parser(config_class, description, show_all="--help-all" in argv)
+    if problem := config_file_problem(argv):
+        parser.error(problem)
     values, unknown = parser.parse_known_args(argv)
     unknown = _without_retired(unknown, parser)
     if unknown:

@@ -13,15 +13,24 @@ import logging
 import os
 import pickle
 import reprlib
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.archives import check_archive
 from utils.errors import UserError
 
+_PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
 _REPOSITORY = Path(__file__).resolve().parents[1]
+_TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
+UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, MemoryError),
+    *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error),
+)
+"""What reading a damaged or hostile file raises; ``RecursionError`` is a ``RuntimeError``."""
 logger = logging.getLogger(__name__)
 
 
@@ -29,11 +38,12 @@ logger = logging.getLogger(__name__)
 def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
     """Yield a file to write; on success it becomes ``path``, on failure nothing changes.
 
-    The place is beside ``path`` and has its suffix; its folder is made if need be. ``remedy`` is
-    what the error message says that the user can do if the file cannot be written.
+    The place is beside ``path``, has its suffix and is of this process alone; its folder is made if
+    need be. ``remedy`` is what the error message says that the user can do if the file cannot be
+    written.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{next(_COUNTER)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -46,6 +56,26 @@ def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what processes that were killed have begun to write in a folder and below it."""
+    for partial in folder.rglob(f"{_PARTIAL}*-*"):
+        process = partial.name.removeprefix(_PARTIAL).partition("-")[0]
+        if process.isdecimal() and partial.is_file() and not _runs(int(process)):
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        # Of another user, for example.
+        return True
+    return True
 
 
 def write_text(path: str | Path, text: str, remedy: str = "") -> None:
@@ -149,17 +179,36 @@ def load_safely(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        _check_tensors(content, path.stat().st_size)
+    except UNREADABLE as error:
         if isinstance(error, pickle.UnpicklingError):
             what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
         else:
-            what = "cannot be read as a checkpoint, it is truncated or of another kind"
+            what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path}: {what} ({reason})") from error
+        raise UserError(f"{path}: {what} ({reason}). {_TAKE_ANOTHER}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict, found {type(content).__name__}")
     return content
+
+
+def _check_tensors(content: object, size_on_disk: int) -> None:
+    """Refuse tensors that declare more than the file holds, as views that repeat a number do."""
+    import torch
+
+    seen, waiting = set(), [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            declared = part.numel() * part.element_size()
+            if declared > size_on_disk:
+                raise ValueError(f"a tensor declares {declared} bytes, the file has {size_on_disk}")
+        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
+            # A container can hold another many times, or itself.
+            seen.add(id(part))
+            waiting.extend(part.values() if isinstance(part, dict) else part)
 
 
 def resolve_checkpoint(path: str) -> Path:

@@ -65,6 +65,10 @@ Count = Annotated[int, Within(1)]
 NonNegativeInt = Annotated[int, Within(0)]
 Positive = Annotated[float, Within(0, math.inf, above=True, below=True)]
 NonNegative = Annotated[float, Within(0, math.inf, below=True)]
+Rate = Annotated[float, Within(0, 10, above=True)]
+"""A learning rate: no optimiser here learns with a higher one."""
+Weight = Annotated[float, Within(0, 1e6)]
+"""Of a term in a sum, beside others of about 1."""
 Share = Annotated[float, Within(0, 1)]
 OptionalSize = Annotated[tuple[int, ...], Length((0, 2)), Within(1)]
 """Height and width, or nothing."""

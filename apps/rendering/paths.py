@@ -9,6 +9,7 @@ run; the ``dataparser_transforms.json`` of that run, put beside it, brings them 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spi
 _AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 _LOOPED_VIEWS = 3
 TRANSFORMS_NAME = "dataparser_transforms.json"
-_MAX_FRAMES = 100_000
+_MAX_FRAMES, _MAX_PIXELS = 100_000, 1 << 25
 OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 """OpenGL's y and z axes point the other way."""
 
@@ -99,14 +100,25 @@ def read_camera_path(
     if origin is not None:
         c2w[:, :3, 3] -= origin
     if size is None:
-        sides = [content.get(f"render_{side}") for side in ("height", "width")]
-        height, width = (s if isinstance(s, int) and 0 < s <= 16384 else 0 for s in sides)
-        size = (height, width) if height and width else usual_size
+        size = _stated_size(content, path) or usual_size
     half_fov = torch.tensor([math.radians(fov) / 2 for _, fov in rows])
     intrinsics = torch.eye(3).repeat(len(rows), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size[0] / torch.tan(half_fov)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
     return CameraPath(Cameras(intrinsics, (c2w * OPENGL).float()), size, closed=False)
+
+
+def _stated_size(content: Mapping[str, object], path: Path) -> tuple[int, int] | None:
+    """Return the height and width that a file states for its frames, if it does."""
+    height, width = (content.get(f"render_{side}") for side in ("height", "width"))
+    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) <= 0:
+        return None
+    if height * width > _MAX_PIXELS:
+        raise UserError(
+            f"{path}: render_height={height} and render_width={width} are frames of more than "
+            f"{_MAX_PIXELS} pixels; choose others with --size HEIGHT WIDTH."
+        )
+    return height, width
 
 
 def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "4 4"], float]:

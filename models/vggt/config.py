@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated
 
-from utils.settings import Count, NonNegativeInt, Settings, Within
+from utils.settings import Settings, Within
 
+_MOST = 8192
+"""Channels, heads and pixels beyond any network of this kind; VGGT-1B has 1024 and 518."""
+_MOST_WEIGHTS = 10**10
+"""Of the attention blocks together; VGGT-1B has about 10^9."""
+Size = Annotated[int, Within(1, _MOST)]
+Blocks = Annotated[int, Within(1, 256)]
 FourInts = tuple[int, int, int, int]
 
 
@@ -15,36 +21,44 @@ FourInts = tuple[int, int, int, int]
 class VGGTConfig(Settings):
     """Sizes of the network; the defaults are those of VGGT-1B. Everything else is fixed."""
 
-    embed_dim: Count = 1024
+    embed_dim: Size = 1024
     """channels of a token; the heads see twice as many (frame and global)"""
-    img_size: Count = 518
+    img_size: Size = 518
     """side in pixels of the square whose patch grid the stored positional embedding covers"""
-    patch_size: Count = 14
+    patch_size: Size = 14
     """side of a square patch in pixels"""
-    depth: Count = 24
+    depth: Blocks = 24
     """pairs of one frame and one global attention block"""
-    num_heads: Count = 16
+    num_heads: Size = 16
     """attention heads of the frame and global blocks"""
-    dino_depth: NonNegativeInt = 24
+    dino_depth: Annotated[int, Within(0, 256)] = 24
     """blocks of the patch embedding"""
-    dino_heads: Count = 16
+    dino_heads: Size = 16
     """attention heads of the patch embedding"""
-    trunk_depth: Count = 4
+    trunk_depth: Blocks = 4
     """blocks of the camera head"""
-    camera_heads: Count = 16
+    camera_heads: Size = 16
     """attention heads of the camera head"""
-    features: Annotated[int, Within(8, multiple=8)] = 256
+    features: Annotated[int, Within(8, _MOST, multiple=8)] = 256
     """channels of the dense heads' fusion stages"""
-    out_channels: Annotated[FourInts, Within(4, multiple=4)] = (256, 512, 1024, 1024)
+    out_channels: Annotated[FourInts, Within(4, _MOST, multiple=4)] = (256, 512, 1024, 1024)
     """channels of the four layers that a dense head reads, before fusion"""
     intermediate_layer_idx: FourInts = (4, 11, 17, 23)
     """pairs (counted from 0) whose output the heads read; the last is the network's last"""
-    num_register_tokens: NonNegativeInt = 4
+    num_register_tokens: Annotated[int, Within(0, 1024)] = 4
     """register tokens of each view, in the patch embedding and in the aggregator alike"""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
         super().__post_init__()
+        # 12 n^2 weights a block of n channels; the camera head has twice the channels.
+        blocks = 2 * self.depth + self.dino_depth + 4 * self.trunk_depth
+        if 12 * self.embed_dim**2 * blocks > _MOST_WEIGHTS:
+            raise ValueError(
+                f"embed_dim={self.embed_dim} with depth={self.depth}, dino_depth="
+                f"{self.dino_depth} and trunk_depth={self.trunk_depth} means more than "
+                f"{_MOST_WEIGHTS:g} weights"
+            )
         if self.embed_dim % (4 * self.num_heads):
             raise ValueError(
                 f"embed_dim={self.embed_dim} must be a multiple of four times num_heads="

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
+from utils.archives import check_archive
 from utils.errors import UserError
-from utils.files import from_repository, read_json, write_text, written_whole
+from utils.files import UNREADABLE, from_repository, read_json, write_text, written_whole
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
 _OFFICIAL = f"To get the official weights: {DOWNLOAD}"
@@ -90,12 +91,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
+            check_archive(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # Not loaded in any other way: unpickling arbitrary objects can run arbitrary code.
         problem = "not a readable archive of plain tensors; nothing in it was run"
         raise _error(path, problem, expected) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         summary = str(error).strip().splitlines()[:1]
         raise _error(path, "".join(summary) or type(error).__name__, expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from datasets.procedural.config import ReplayConfig, WorldConfig
 from models.vggt.config import VGGTConfig
-from utils.settings import Alias, Count, NonNegativeInt, Positive, Settings, Within
+from utils.settings import Alias, Count, NonNegativeInt, Rate, Settings, Within
 
 MIN_VIEWS = 2
 """Fewest views of a training scene."""
@@ -106,7 +106,7 @@ class HeldOutConfig(Settings):
 class OptimizerConfig(Settings):
     """AdamW with a linear warm-up and a cosine decay."""
 
-    lrate: Positive = 1e-3
+    lrate: Rate = 1e-3
     """learning rate after the warm-up"""
     warmup_steps: Count = 1000
     """steps over which the learning rate rises from 0"""

@@ -13,7 +13,12 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from models.vggt.network import VGGT, random_vggt
 from training.callbacks import GradientGuard
-from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, check_resumed_settings
+from training.checkpointing import (
+    AtomicCheckpointIO,
+    LastCheckpoint,
+    check_resumed_settings,
+    folder_of_one_run,
+)
 from training.curves import curve_logger
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
@@ -37,6 +42,13 @@ def run_mini_training(
     """Train, by default on procedural scenes, and return the folder of the averaged weights."""
     run = config.run
     folder = check_output_folder(Path(run.save_dir) / run.expname)
+    with folder_of_one_run(folder):
+        _train(config, planner, folder)
+    return folder / "export"
+
+
+def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, folder: Path) -> None:
+    run = config.run
     resume = _checked_resume(config, run.ckpt) if run.ckpt else None
     network = _initial_network(config)
     planner = planner or _generator(config)
@@ -45,7 +57,6 @@ def run_mini_training(
         module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
     trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
-    return folder / "export"
 
 
 def evaluate_folder(config: MiniTrainingConfig) -> str:
@@ -99,7 +110,7 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
             # Showing a number waits for the device.
             TQDMProgressBar(refresh_rate=LOG_EVERY),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(folder)],
         enable_checkpointing=False,
     )
 

@@ -89,3 +89,12 @@ def test_a_path_in_coordinates_of_a_map_is_exact(tmp_path):
     read = read_camera_path(tmp_path / "path.json", (6, 8), (6, 8), east)
     expected = torch.tensor([0.25, -1.5, 2.0])
     torch.testing.assert_close(read.cameras.centers[0], expected, atol=1e-6, rtol=0)
+
+
+def test_frames_too_large_for_memory_are_refused_unless_another_size_is_chosen(tmp_path):
+    path = tmp_path / "camera_path.json"
+    content = {"camera_path": [{"camera_to_world": EYE}], "render_height": 16384}
+    path.write_text(json.dumps({**content, "render_width": 16384}))
+    with pytest.raises(UserError, match=r"render_height=16384 and .*--size HEIGHT WIDTH"):
+        read_camera_path(path, None, (60, 80))
+    assert read_camera_path(path, (30, 40), (60, 80)).size == (30, 40)

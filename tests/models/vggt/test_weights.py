@@ -101,6 +101,23 @@ def test_malformed_config(folder, text):
     assert "config.json" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"embed_dim": 10**9, "num_heads": 1},
+        {"embed_dim": 8192, "depth": 256, "intermediate_layer_idx": [0, 1, 2, 255]},
+        {"img_size": 14 * 10**6},
+        {"depth": 10**8, "intermediate_layer_idx": [0, 1, 2, 10**8 - 1]},
+        {"out_channels": [4, 4, 4, 4 * 10**9]},
+        {"num_register_tokens": 10**10},
+    ],
+)
+def test_absurd_sizes_are_refused_before_anything_is_allocated(folder, sizes):
+    (folder / "config.json").write_text(json.dumps(sizes))
+    message = refusal(folder)
+    assert "config.json" in message and next(iter(sizes)) in message
+
+
 @pytest.mark.parametrize("kept", [0, 5, 1000, -1, None])
 @pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
 def test_truncated_files_and_other_ones(folder, tiny_vggt, name, kept):
@@ -111,6 +128,22 @@ def test_truncated_files_and_other_ones(folder, tiny_vggt, name, kept):
     content = b"<html>404</html>" * 100 if kept is None else path.read_bytes()[:kept]
     path.write_bytes(content)
     assert name in refusal(folder)
+
+
+def test_a_flipped_bit_of_a_pt_file_is_damage(pt_folder, tiny_vggt):
+    path, state = pt_folder / "model.pt", tiny_vggt.state_dict()
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(state["aggregator.camera_token"].numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert "CRC" in refusal(pt_folder)
+
+
+@pytest.mark.parametrize("declared", [0, 1 << 30, (1 << 63) - 1])
+def test_a_header_that_declares_another_length_is_refused(folder, declared):
+    path = folder / "model.safetensors"
+    path.write_bytes(declared.to_bytes(8, "little") + path.read_bytes()[8:])
+    assert "model.safetensors" in refusal(folder)
 
 
 def test_differing_tensors_are_named(folder, tiny_vggt):

@@ -1,0 +1,21 @@
+import json
+
+import pytest
+
+from datasets.scene_index import INDEX_NAME, read_index
+from utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["../other", "..", "a/b", "", "/etc"])
+def test_scenes_outside_of_the_folder_are_refused(tmp_path, name):
+    rows = {name: {"views": 3, "size": [4, 4], "splits": {}}}
+    (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
+    with pytest.raises(UserError, match=r"scenes\.json: .*is no folder in it"):
+        read_index("transforms", tmp_path)
+
+
+def test_absurd_numbers_of_views_are_refused(tmp_path):
+    rows = {"a": {"views": 10**8, "size": [4, 4], "splits": {}}}
+    (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
+    with pytest.raises(UserError, match="100000000 views"):
+        read_index("transforms", tmp_path)

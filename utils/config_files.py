@@ -1,0 +1,40 @@
+"""Files of settings, checked before the parser reads them: a fifo or a device has no end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+_MAX_BYTES = 1 << 20
+
+
+def config_file_problem(argv: Sequence[str]) -> str | None:
+    """Return what is wrong with a file that ``--config`` names, or None."""
+    for path in _config_files(argv):
+        if problem := _problem_of_file(path):
+            return f"--config {path}: {problem}"
+    return None
+
+
+def _config_files(argv: Sequence[str]) -> Iterator[Path]:
+    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--config" and after:
+            yield Path(os.path.expanduser(after))
+        elif word.startswith("--config="):
+            yield Path(os.path.expanduser(word.removeprefix("--config=")))
+
+
+def _problem_of_file(path: Path) -> str | None:
+    """Say why a file cannot hold settings; a missing one is left to the parser."""
+    if not path.exists():
+        return None
+    if not path.is_file():
+        return "is no ordinary file; give one of `name = value` lines, as those in configs"
+    if path.stat().st_size > _MAX_BYTES:
+        return f"is larger than any file of settings ({_MAX_BYTES} bytes at most)"
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return f"cannot be read as text ({error}); save it as UTF-8"
+    return None
