@@ -18,7 +18,7 @@ def config_file_problem(argv: Sequence[str]) -> str | None:
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[Path]:
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
+    for word, after in zip(argv, [*argv[1:], ""], strict=False):
         if word == "--config" and after:
             yield Path(os.path.expanduser(after))
         elif word.startswith("--config="):
