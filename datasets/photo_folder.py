@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.bare_photos import VIDEO_SUFFIXES, find_photos, is_video
+from datasets.bare_photos import UNREAD_SUFFIXES, VIDEO_SUFFIXES, find_photos, is_video
 from datasets.formats.decoding import read_header, read_image
 from datasets.formats.image_files import by_number, list_folder, list_images
 from datasets.formats.options import Size
@@ -26,8 +26,6 @@ from utils.files import written_whole
 from utils.images import save_image
 
 _LOG = logging.getLogger(__name__)
-_UNREAD_SUFFIXES = frozenset(".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .jxl .psd .exr".split())
-"""Photographs that are not read."""
 _PLAIN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """What other programs read too, such as COLMAP."""
 _LEAST_COPY: Size = (2048, 2048)
@@ -127,7 +125,7 @@ def _images_below(folder: Path, out: Path) -> list[Path]:
 
 
 def _warn_of_unread(folder: Path) -> None:
-    raw = [path.name for path in list_folder(folder) if path.suffix.lower() in _UNREAD_SUFFIXES]
+    raw = [path.name for path in list_folder(folder) if path.suffix.lower() in UNREAD_SUFFIXES]
     if raw:
         _LOG.warning(
             "%s: %d files of kinds that are not read are left out (%s); convert them to JPEG",

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import reprlib
 import struct
 from collections.abc import Iterator
@@ -171,6 +172,20 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
             raise OSError(error) from error
 
 
+def describe_placeholder(path: Path) -> str | None:
+    """Say what a small text file is that stands where a download or Git LFS should have put one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(256).lstrip().lower()
+    except OSError:
+        return None
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull."
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, not the file itself; download it again from a direct link."
+    return None
+
+
 def load_safely(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, as tensors and plain containers only, to the CPU."""
     import torch
@@ -183,11 +198,15 @@ def load_safely(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
         _check_tensors(content, path.stat().st_size)
     except UNREADABLE as error:
+        if placeholder := describe_placeholder(path):
+            raise UserError(f"{path}: {placeholder}") from error
+        what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
+        reason = str(error).partition("\n")[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):
             what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
-        else:
-            what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
-        reason = str(error).partition("\n")[0] or type(error).__name__
+            # PyTorch's own first line advises to read it without that protection.
+            named = re.search(r"GLOBAL ([\w.]+)", str(error))
+            reason = f"it holds {named[1]}" if named else "it is damaged or of another kind"
         raise UserError(f"{path}: {what} ({reason}). {_TAKE_ANOTHER}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a dict, found {type(content).__name__}")

@@ -20,6 +20,11 @@ _MAX_OFF_CENTER = 0.1
 _MAX_STRETCH = 1.25
 _MIN_INSIDE = 0.8
 _MIN_MATCHES = 30
+_ONE_PLACE = (
+    "all cameras stand in one place: without parallax there is no depth to learn. If they moved, "
+    "the file lost where they were: export it again, or let the cameras be estimated: python -m "
+    "apps.estimate_cameras --photos FOLDER"
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,10 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
     ``written`` is how the format writes poses.
     """
     facts, warnings = _check_intrinsics(scene)
-    warnings += _check_places(scene)
     facts.append("poses: finite, right-handed, orthonormal (checked on reading)")
+    if _in_one_place(scene):
+        return SceneChecks(facts, warnings, [_ONE_PLACE], None)
+    warnings += _check_places(scene)
     found = {}
     for pair in choose_pairs(scene, num_pairs):
         views = scene.load_views(pair)
@@ -115,11 +122,15 @@ def _check_intrinsics(scene: PosedScene) -> tuple[list[str], list[str]]:
     return facts, warnings
 
 
+def _in_one_place(scene: PosedScene) -> bool:
+    centers = scene.cameras.centers.double()
+    spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
+    return len(centers) > 1 and spread <= 1e-9 * max(1.0, centers.abs().max().item())
+
+
 def _check_places(scene: PosedScene) -> list[str]:
     centers = scene.cameras.centers.double()
     spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
-    if len(centers) > 1 and spread <= 1e-9 * max(1.0, centers.abs().max().item()):
-        return ["all cameras stand in one place: without parallax there is no depth to learn"]
     gaps = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
     same = (gaps < 1e-9 * max(spread, 1e-12)).any(1).sum().item()
     return [f"{same} views share their place with another: duplicate images?"] if same else []

@@ -1,14 +1,16 @@
 """The COLMAP reader: photos with a sparse model beside them.
 
-``sparse/0``, ``sparse``, ``colmap/sparse/0`` or the folder itself holds the model, of ``sparse/0``,
-``sparse/1``, ... that of the most images; the photos lie in ``images``, or shrunk in ``images_2``,
-``images_4``, ... Near and far follow LLFF's rule: the 0.1 and 99.9 percentiles of the depths of
-the points that a view saw (Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019), with the
-margins of ``datasets.formats.llff``.
+``sparse/0``, ``sparse``, ``colmap/sparse/0``, ``distorted/sparse/0`` or the folder itself holds the
+model, of ``sparse/0``, ``sparse/1``, ... that of the most images; the photos lie in ``images``, or
+shrunk in ``images_2``, ``images_4``, ..., else in ``input``; masks, if any, in ``masks``. Near and
+far follow LLFF's rule: the 0.1 and 99.9 percentiles of the depths of the points that a view saw
+(Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019), with the margins of
+``datasets.formats.llff``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -28,15 +30,9 @@ from datasets.formats.colmap_model import (
     read_images,
     read_points,
 )
-from datasets.formats.decoding import read_image_size
+from datasets.formats.colmap_photos import find_masks, find_photos
 from datasets.formats.foreign import describe_foreign
-from datasets.formats.image_files import (
-    ImageFinder,
-    by_number,
-    choose_image_folder,
-    find_image_folders,
-    list_images,
-)
+from datasets.formats.image_files import by_number
 from datasets.formats.images import Lens
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
@@ -44,19 +40,22 @@ from datasets.formats.photo_files import (
     photo_scene,
     shortened,
     sizes_for_cameras,
-    warn_of_unused,
     warn_once,
 )
 from datasets.posed_scene import PosedScene, rank_by_common_points
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 
-_MODEL_FOLDERS = ("sparse", "colmap/sparse", "model", ".")
+_MODEL_FOLDERS = (
+    *("sparse", "colmap/sparse", "colmap_sparse", "distorted/sparse", "sparse_text", "colmap_text"),
+    *("model", "."),
+)
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _PERCENTILES = (0.001, 0.999)
 _MIN_POINTS = 10
 """A view that saw fewer is given the range of the scene."""
-_MIN_VIEWS = 2
+_MAX_ROUNDING = 0.002
+"""Rounding of positions, in the spread of the cameras, beyond which it shows."""
 _ONE_FOCAL_FISHEYES = ("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_FISHEYE")
 _FISHEYES = ("OPENCV_FISHEYE", "FISHEYE", *_ONE_FOCAL_FISHEYES)
 _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", *_ONE_FOCAL_FISHEYES)
@@ -78,19 +77,21 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     lenses, images = read_cameras(cameras_path), read_images(images_path)
     _check_model(lenses, images, images_path)
     names = {number: image.name for number, image in images.items()}
-    paths, options = _find_photos(folder, names, options)
+    paths, options = find_photos(folder, names, options)
     order = sorted(paths, key=lambda number: by_number(names[number]))
     own_cameras = [lenses[images[number].camera] for number in order]
     natives: list[Size | None] = [(camera.height, camera.width) for camera in own_cameras]
     # COLMAP leaves EXIF's turns aside.
     sizes = sizes_for_cameras([paths[number] for number in order], natives, model, exif=False)
-    photos = []
+    masks, photos = find_masks(folder, {number: names[number] for number in order}), []
     for number, camera, (size, upright) in zip(order, own_cameras, sizes, strict=True):
         source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
         check_aspect(size, (camera.height, camera.width), paths[number], source)
         lens = image_lens(camera, size, source)
-        photos.append(Photo(paths[number], size, lens.intrinsics, lens, upright=upright))
+        mask = masks.get(number)
+        photos.append(Photo(paths[number], size, lens.intrinsics, lens, mask, upright=upright))
     c2w = torch.stack([_c2w(images[number], images_path) for number in order])
+    _warn_of_rounding(images, c2w, images_path)
     points = _points(model)
     seen = [np.array(points.tracks.get(number, ()), np.int64) for number in order]
     ranges = None if options.near_far else view_ranges(points.positions, seen, c2w)
@@ -223,51 +224,6 @@ def _check_model(
             )
 
 
-def _find_photos(
-    root: Path, names: Mapping[int, str], options: ReadOptions
-) -> tuple[dict[int, Path], ReadOptions]:
-    folders = find_image_folders(root, "images|input") or [root]
-    matched = {folder: found for folder in folders if (found := _match(folder, names))}
-    if not matched:
-        raise UserError(
-            f"{root}: no photo of the {len(names)} images of the COLMAP model; for example, there "
-            f"is no images/{min(names.values())[:80]}. Put the photos that COLMAP saw into images/."
-        )
-    most = max(len(found) for found in matched.values())
-    if most < _MIN_VIEWS:
-        raise UserError(f"{root}: only {most} photo of {len(names)} images is there.")
-    sizes = {
-        folder: read_image_size(next(iter(found.values())))
-        for folder, found in matched.items()
-        if len(found) == most
-    }
-    folder, options = choose_image_folder(sizes, options)
-    found = matched[folder]
-    missing = sorted(name for number, name in names.items() if number not in found)
-    if missing:
-        warn_once(
-            f"{folder}: the photos of {len(missing)} of {len(names)} images are missing, which are "
-            f"left out: {shortened(missing)}"
-        )
-    warn_of_unused(found.values(), folder)
-    return found, options
-
-
-def _match(folder: Path, names: Mapping[int, str]) -> dict[int, Path]:
-    """Find photos by name; where none is found but as many are there, by order as in LLFF."""
-    finder = ImageFinder(folder)
-    found = {number: path for number, name in names.items() if (path := finder(name))}
-    photos = [] if found else list_images(folder)
-    if len(photos) != len(names):
-        return found
-    warn_once(
-        f"{folder}: has other names than the COLMAP model; its {len(photos)} photos are taken in "
-        "the order of names"
-    )
-    ordered = sorted(names, key=lambda number: by_number(names[number]))
-    return dict(zip(ordered, photos, strict=True))
-
-
 def _c2w(image: ColmapImage, path: Path) -> Float64[Tensor, "4 4"]:
     source = f"{path} ({image.name!r})"
     if not 0.5 < float(np.linalg.norm(image.quaternion)) < 2:
@@ -275,6 +231,24 @@ def _c2w(image: ColmapImage, path: Path) -> Float64[Tensor, "4 4"]:
     rotation = Rotation.from_quat(image.quaternion, scalar_first=True).inv().as_matrix()
     center = -rotation @ np.array(image.translation)
     return rigid_c2w(torch.from_numpy(np.concatenate([rotation, center[:, None]], 1)), source)
+
+
+def _warn_of_rounding(
+    images: Mapping[int, ColmapImage], c2w: Float64[Tensor, "view 4 4"], path: Path
+) -> None:
+    """Say that text files of six digits, as COLMAP wrote them for long, lost where cameras are."""
+    numbers = [number for image in images.values() for number in image.translation]
+    largest = max(map(abs, numbers))
+    if largest == 0 or any(float(f"{number:.6g}") != number for number in numbers):
+        return
+    step = 10.0 ** (math.floor(math.log10(largest)) - 5)
+    spread = (c2w[:, :3, 3] - c2w[:, :3, 3].mean(0)).norm(dim=-1).mean().item()
+    if step > _MAX_ROUNDING * spread:
+        warn_once(
+            f"{path}: positions are rounded to {step:g}, where cameras stand {spread:.3g} from "
+            "their middle: six digits are too few so far from the origin. Give the binary model, "
+            "from which this was converted, instead (images.bin)"
+        )
 
 
 def _points(model: Path) -> ColmapPoints:

@@ -163,7 +163,7 @@ def _read(
         content = path.read_bytes()
         text = path.suffix == ".txt"
         cursor = _Cursor(b"" if text else content)
-        parsed = parse_text(content.decode("utf-8")) if text else parse_binary(cursor)
+        parsed = parse_text(content.decode("utf-8-sig")) if text else parse_binary(cursor)
         for number, entry in parsed:
             if number in entries:
                 raise _Malformed(f"entry {number} is there twice")
@@ -218,17 +218,28 @@ def _text_cameras(text: str) -> Iterator[tuple[int, ColmapCamera]]:
 
 
 def _text_images(text: str) -> Iterator[tuple[int, ColmapImage]]:
-    # Every second line lists features and may be empty.
+    # Every second line lists features and may be empty; some programs leave these lines out.
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     while lines and not lines[-1]:
         lines.pop()
-    for line in lines[::2]:
+    left_out = len(lines) > 1 and not any(map(_lists_features, lines[1::2]))
+    for line in lines if left_out else lines[::2]:
         words = line.split(maxsplit=9)
         if len(words) != 10:
             raise _Malformed(f"expected 'id qw qx qy qz tx ty tz camera name', found {line[:80]!r}")
         number, camera = _integers([words[0], words[8]])
         pose = _finite_numbers(words[1:8], 7)
         yield number, ColmapImage(words[9], camera, pose[:4], pose[4:])
+
+
+def _lists_features(line: str) -> bool:
+    """Tell a line of features, x y and a point's number each, from one that ends in a name."""
+    words = line.split()
+    try:
+        numbers = [float(word) for word in words[-3:]]
+    except ValueError:
+        return False
+    return len(words) % 3 == 0 and len(numbers) in (0, 3)
 
 
 def _text_points(text: str) -> Iterator[tuple[int, _Point]]:

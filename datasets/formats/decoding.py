@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from datasets.formats.options import Size
 from utils.errors import UserError
+from utils.files import describe_placeholder
 
 pillow_heif.register_heif_opener()
 
@@ -62,6 +63,8 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing.") from error
     except _DECODE_ERRORS as error:
+        if placeholder := describe_placeholder(path):
+            raise UserError(f"{path}: {placeholder}") from error
         remedy = "copy or unpack it again"
         if path.suffix.lower() in (".heic", ".heif", ".avif"):
             remedy += ", or convert it to JPEG"
@@ -120,12 +123,23 @@ def read_image(
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """Read a mask: true where it is brighter than 10 of 255, or not 0 if it is nowhere brighter."""
+    """Read a mask: true where it is brighter than 10 of 255, or not 0 if it is nowhere brighter.
+
+    The brightest channel counts, and what is transparent is black; where all colours are black and
+    only alpha varies, alpha is the mask.
+    """
     with opened_image(path) as image:
         if _header_of(image).turned:
             ImageOps.exif_transpose(image, in_place=True)
-        deep = image.mode.startswith("I;16")
-        pixels = np.asarray(image if deep else image.convert("L"))
+        if image.mode.startswith("I;16"):
+            pixels = np.asarray(image)
+        elif image.mode in ("1", "L", "I", "F") and not image.has_transparency_data:
+            pixels = np.asarray(image.convert("L"))
+        else:
+            channels = np.asarray(image.convert("RGBA"))
+            pixels, alpha = channels[..., :3].max(-1), channels[..., 3]
+            only_alpha = not pixels.any() and alpha.min() < 255
+            pixels = alpha if only_alpha else np.minimum(pixels, alpha)
     return pixels > (_MASK_THRESHOLD if pixels.max() > _MASK_THRESHOLD else 0)
 
 
@@ -135,7 +149,7 @@ def _open(path: Path) -> Image.Image:
     except Image.UnidentifiedImageError:
         # Pillow knows no TIFF of three channels of 16 bits, and OpenCV does.
         pixels = None
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if path.suffix.lower() in (".tif", ".tiff") and path.stat().st_size:
             pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise

@@ -21,8 +21,13 @@ class ForeignLayout:
     in."""
     head: str = ""
     """Text near the beginning of the file that the first marker found."""
+    lead: str = "Convert it: "
 
 
+_ESTIMATE = (
+    "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap --photos {images}"
+)
+_IMAGE_FOLDERS = ("images", "image", "keyframes/images")
 _NERFSTUDIO = " (pip install nerfstudio), then read {out}"
 LAYOUTS = (
     ForeignLayout(
@@ -60,19 +65,29 @@ LAYOUTS = (
         "ns-process-data odm --data {folder} --output-dir {out}" + _NERFSTUDIO,
     ),
     *(
-        ForeignLayout(
-            "Meshroom or OpenMVG",
-            (pattern,),
-            "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap "
-            "--photos {images}",
-        )
+        ForeignLayout("Meshroom or OpenMVG", (pattern,), _ESTIMATE)
         for pattern in ("*.sfm", "sfm_data.json")
     ),
+    ForeignLayout("Bundler", ("bundle*.out",), _ESTIMATE),
+    ForeignLayout("VisualSFM", ("*.nvm",), _ESTIMATE, head="NVM_V3"),
+    ForeignLayout("Pix4D", ("*calibrated_camera_parameters.txt",), _ESTIMATE),
+    ForeignLayout("IDR or NeuS", ("cameras*.npz", "image"), _ESTIMATE),
+    ForeignLayout("Polycam", ("mesh_info.json", "keyframes/images"), _ESTIMATE),
+    *(
+        ForeignLayout("RealityCapture", (pattern,), _ESTIMATE, head="xcr:")
+        for pattern in ("*.xmp", "images/*.xmp")
+    ),
     ForeignLayout(
-        "Bundler",
-        ("bundle*.out",),
-        "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap "
-        "--photos {images}",
+        "Record3D",
+        ("*.r3d",),
+        "export it from Record3D as EXR + RGB, and then type: ns-process-data record3d --data "
+        "FOLDER --output-dir {out}" + _NERFSTUDIO,
+    ),
+    ForeignLayout(
+        "Gaussian splatting's results",
+        ("cfg_args", "cameras.json"),
+        "Read the folder of photos that cfg_args names as source_path instead.",
+        lead="",
     ),
 )
 
@@ -84,13 +99,14 @@ def describe_foreign(folder: Path) -> str | None:
         first = found[0]
         if first is None or None in found or not _begins_with(first, layout.head):
             continue
-        images = folder / "images" if (folder / "images").is_dir() else folder
+        inner = [folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()]
+        images = [*inner, folder][0]
         out = folder.with_name(f"{folder.resolve().name}_converted")
         named = {"folder": folder, "file": first, "images": images, "out": out}
         quoted = {name: shlex.quote(str(path)) for name, path in named.items()}
         return (
             f"{folder}: is a folder of {layout.program} ({first.name}), which is not read as it "
-            f"is. Convert it: {layout.remedy.format(**quoted)}"
+            f"is. {layout.lead}{layout.remedy.format(**quoted)}"
         )
     return None
 

@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
-    *(".heic", ".heif", ".avif"),
+    *(".heic", ".heif", ".avif", ".jfif", ".jpe", ".mpo"),
 )
 _NUMBERS = re.compile(r"(\d+)")
 _MAX_DIGITS = 20
@@ -63,7 +63,8 @@ class ImageFinder:
     """Finds files under a folder by names that may be spelled in other ways.
 
     Upper and lower case, composed and decomposed accents count the same; a suffix may be missing
-    or another image's; absolute paths of the machine that exported are looked for from here.
+    or another image's; paths of the machine that exported are looked for from here, those that are
+    relative with a folder at least.
     """
 
     folder: Path
@@ -73,13 +74,14 @@ class ImageFinder:
         """Return the file of a name, in its folder or in a folder of full-size copies."""
         parts = PurePosixPath(common_spelling(name)).parts
         absolute = bool(parts) and (parts[0] == "/" or parts[0].endswith(":"))
-        if not absolute:
-            return self._below(self.folder, parts)
         path = Path(*parts)
-        if parts[0] == "/" and os.path.isfile(path):
+        if absolute and parts[0] == "/" and os.path.isfile(path):
             return path
+        if not absolute and (file := self._below(self.folder, parts)):
+            return file
         # The longest end of the path that is here.
-        tails = (parts[start:] for start in range(1, len(parts)))
+        shortest = 1 if absolute else 2
+        tails = (parts[start:] for start in range(1, len(parts) - shortest + 1))
         return next((file for tail in tails if (file := self._below(self.folder, tail))), None)
 
     def shrunk(self, name: str) -> dict[Path, Path]:

@@ -37,6 +37,7 @@ from datasets.formats.photo_files import (
     sizes_for_cameras,
     warn_once,
 )
+from datasets.formats.registry import content_lines
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 from utils.files import check_size
@@ -58,12 +59,14 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     path = folder / "poses_bounds.npy"
     rows = _read_rows(path)
     image_folder, options = _choose_images(folder, options)
-    images = sorted(list_images(image_folder))
+    images = _used_images(folder, sorted(list_images(image_folder)))
     if len(images) != len(rows):
+        advice = "Remove or restore images until there is one for each camera"
+        if any((folder / place).exists() for place in ("sparse", "colmap")):
+            advice += ", or read the COLMAP model beside it: --dataset_name colmap"
         raise UserError(
             f"{image_folder}: holds {len(images)} images ({images[0].name} to {images[-1].name}), "
-            f"but {path} has cameras for {len(rows)}; both go by file names. Remove or restore "
-            "images until there is one for each camera."
+            f"but {path} has cameras for {len(rows)}; both go by file names. {advice}."
         )
     natives: list[Size | None] = [(round(row[4].item()), round(row[9].item())) for row in rows]
     sizes, photos = sizes_for_cameras(images, natives, path, exif=False), []
@@ -76,6 +79,15 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     order = sorted(range(len(images)), key=lambda place: by_number(images[place].name))
     photos = [photos[place] for place in order]
     return photo_scene(folder.resolve().name, path, photos, list(c2w[order]), options, near_far)
+
+
+def _used_images(folder: Path, images: list[Path]) -> list[Path]:
+    """Keep the images that ``view_imgs.txt`` lists, in which LLFF's scripts say what they used."""
+    path = folder / "view_imgs.txt"
+    if not path.is_file():
+        return images
+    named = {Path(line).stem for _, line in content_lines(path)}
+    return [image for image in images if image.stem in named]
 
 
 def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float] | None:

@@ -35,6 +35,7 @@ from utils.errors import UserError
 _FULLY_COVERED = 0.999
 """Share of a resized pixel that must be counted in the original; leaves room for rounding."""
 _NAMES_SHOWN = 3
+_DYNAMIC_MASK = "dynamic_mask_"
 _LOG = logging.getLogger(__name__)
 
 
@@ -179,10 +180,17 @@ def _intrinsics(photos: Sequence[Photo], size: Size) -> Float[Tensor, "view 3 3"
 
 def warn_of_unused(used: Iterable[Path], source: Path) -> None:
     """Say how many photos have no camera: structure from motion often leaves some out."""
+    used = list(used)
     known = {path.resolve() for path in used}
-    beside = [path for folder in {path.parent for path in known} for path in list_images(folder)]
-    unused = sorted(path.name for path in beside if path.resolve() not in known)
-    if unused:
+    beside = [path for folder in {path.parent for path in used} for path in list_images(folder)]
+    unused = sorted(path.name for path in beside if path.is_file() and path.resolve() not in known)
+    masks = [name for name in unused if name.startswith(_DYNAMIC_MASK)]
+    if masks:
+        warn_once(
+            f"{source}: {len(masks)} masks of instant-ngp are not used ({shortened(masks)}); give "
+            "them as mask_path, white where pixels count"
+        )
+    if unused := [name for name in unused if name not in masks]:
         warn_once(
             f"{source}: {len(unused)} images beside those that it names have no camera and are "
             f"left out: {shortened(unused)}"
@@ -212,7 +220,7 @@ def _check_masks(photos: Sequence[Photo], source: Path) -> None:
     if len(masks) == len(photos) and not any(read_mask(mask).any() for mask in masks):
         raise UserError(
             f"{source}: the masks of all {len(masks)} photos are black, as {masks[0]} is, so that "
-            "no pixel counts. White pixels of a mask count: invert the masks, or remove mask_path."
+            "no pixel counts. White pixels of a mask count: invert the masks, or remove them."
         )
 
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from datasets.bare_photos import find_photos, is_video
+from datasets.bare_photos import find_photos, find_unread_photos, is_video
 from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
@@ -82,6 +82,8 @@ FORMATS: dict[str, SceneFormat] = {
         (
             *("sparse/[0-9]*/cameras.bin", "sparse/[0-9]*/cameras.txt"),
             *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/[0-9]*/cameras.bin"),
+            *("distorted/sparse/[0-9]*/cameras.bin", "colmap_sparse/[0-9]*/cameras.bin"),
+            *("sparse_text/cameras.txt", "colmap_text/cameras.txt"),
         ),
         "opencv",
     ),
@@ -168,9 +170,13 @@ def recognise_format(folder: Path) -> str:
         raise UserError(foreign)
     if find_photos(folder):
         return "photos"
+    unread = find_unread_photos(folder)
     raise UserError(
-        f"{folder}: neither it nor a folder in it is a scene of a known format, and it holds no "
-        "photos; give the folder of a data set with --datadir, and its --dataset_name if it is "
+        f"{folder}: holds {len(unread)} photos of kinds that are not read, such as {unread[0]}; "
+        "convert them to JPEG."
+        if unread
+        else f"{folder}: neither it nor a folder in it is a scene of a known format, and it holds "
+        "no photos; give the folder of a data set with --datadir, and its --dataset_name if it is "
         "unusual"
     )
 

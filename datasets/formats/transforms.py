@@ -157,15 +157,19 @@ def _splits(
     """Number the views that the file's lists name; what is tested on is not trained on."""
     if not file.lists:
         return {}
-    places = {PurePosixPath(frame.file_path).name: place for place, frame in enumerate(frames)}
-    places |= {frame.file_path: place for place, frame in enumerate(frames)}
+    places: dict[str, set[int]] = {}
+    for place, frame in enumerate(frames):
+        # Folders may hold images of one name: a bare name stands for all of them.
+        parts = PurePosixPath(frame.file_path).parts
+        for start in range(len(parts)):
+            places.setdefault(str(PurePosixPath(*parts[start:])), set()).add(place)
     splits: dict[Split, tuple[int, ...]] = {}
     for split, names in file.lists.items():
         found = {name: places.get(name, places.get(PurePosixPath(name).name)) for name in names}
-        absent = [name for name, place in found.items() if place is None]
+        absent = [name for name, several in found.items() if several is None]
         if absent:
             warn_once(f"{path}: {split}_filenames names images without frame: {shortened(absent)}")
-        splits[split] = tuple(sorted({place for place in found.values() if place is not None}))
+        splits[split] = tuple(sorted(set().union(*(several or () for several in found.values()))))
     held = {*splits.get("val", ()), *splits.get("test", ())}
     train = splits.get("train") or range(len(frames))
     splits["train"] = tuple(place for place in train if place not in held)

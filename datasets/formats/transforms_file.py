@@ -77,8 +77,14 @@ def read_transforms_file(path: Path) -> TransformsFile:
     """Read and check a file."""
     content = read_json(path, "camera file", _MAX_BYTES)
     entries = content.get("frames")
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
+    if not entries:
+        raise UserError(
+            f"{path}: 'frames' is empty: the program that wrote the file matched no camera with an "
+            "image. Export again, with images named as its cameras are; or let the cameras be "
+            "estimated: python -m apps.estimate_cameras --photos FOLDER."
+        )
     frames = [_parse_frame(entry, content, path, n) for n, entry in enumerate(entries)]
     frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
     for first, second in pairwise(frames):
@@ -117,11 +123,11 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
-    mask_path = entry.get("mask_path")
+    mask_path = entry.get("mask_path") or None
     depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
     if "depth_path" in entry and _INTEGER_SCALE in {**shared, **entry}:
         depth_key, scale_key = "depth_path", _INTEGER_SCALE
-    depth_path = entry.get(depth_key)
+    depth_path = entry.get(depth_key) or None
     if not isinstance(file_path, str) or not file_path.strip():
         raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
     for key, value in (("mask_path", mask_path), (depth_key, depth_path)):

@@ -1,11 +1,14 @@
 """Our reading of COLMAP's files and cameras against COLMAP's own, and its sparse points."""
 
+import re
 import struct
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from datasets.formats.colmap import image_lens
 from datasets.formats.colmap_model import (
@@ -14,7 +17,8 @@ from datasets.formats.colmap_model import (
     read_images,
     read_points,
 )
-from datasets.formats.registry import open_scene
+from datasets.formats.options import ReadOptions
+from datasets.formats.registry import open_scene, recognise_format
 from utils.errors import UserError
 
 COEFFICIENTS = {
@@ -118,3 +122,82 @@ def test_points_that_are_absent_or_damaged(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=str(path)):
         read_points(path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff# list of images\n"])
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\n1.5 2 -1 3 4 -1\n"])
+def test_text_of_images_with_and_without_lines_of_features(tmp_path, start, between):
+    names = ["a.png", "b 1 2.png", "c.png"]
+    lines = [f"{number} 1 0 0 0 0 0 0 1 {name}" for number, name in enumerate(names)]
+    (tmp_path / "images.txt").write_text(start + between.join(lines), encoding="utf-8")
+    assert [image.name for image in read_images(tmp_path / "images.txt").values()] == names
+
+
+def write_text_model(root, digits, shift):
+    """Write the model of a scene as text, moved."""
+    model = root / "sparse" / "0"
+    images = read_images(model / "images.bin")
+    (model / "images.bin").unlink()
+    lines = []
+    for number, image in images.items():
+        rotation = Rotation.from_quat(image.quaternion, scalar_first=True)
+        moved = np.array(image.translation) - rotation.apply(shift)
+        numbers = " ".join(f"{value:.{digits}g}" for value in (*image.quaternion, *moved))
+        lines += [f"{number} {numbers} {image.camera} {image.name}", ""]
+    (model / "images.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("digits", "shift", "told"), [(6, 4e6, True), (17, 4e6, False), (6, 0.0, False)]
+)
+def test_six_digits_are_too_few_far_from_the_origin(
+    tmp_path, write_layout, caplog, digits, shift, told
+):
+    root = write_layout("colmap", tmp_path / "scene")
+    write_text_model(root, digits, [shift, 5e5, shift] if shift else [0.0] * 3)
+    open_scene("colmap", root, ReadOptions(near_far=(300.0, 900.0)))
+    assert ("positions are rounded to 10," in caplog.text) == told
+
+
+@pytest.mark.parametrize("place", ["distorted/sparse", "colmap_sparse"])
+def test_models_where_other_scripts_leave_them(tmp_path, write_layout, place):
+    root = write_layout("colmap", tmp_path / "scene")
+    expected = open_scene("colmap", root).cameras.c2w
+    (root / place).parent.mkdir(exist_ok=True)
+    (root / "sparse").rename(root / place)
+    (root / "images").rename(root / "input")
+    assert recognise_format(root) == "colmap"
+    assert open_scene("colmap", root).cameras.c2w.equal(expected)
+
+
+def test_photos_before_they_were_undistorted_are_left_aside(tmp_path, write_layout):
+    root = write_layout("colmap", tmp_path / "scene")
+    (root / "input").mkdir()
+    for path in (root / "images").iterdir():
+        Image.new("RGB", (86, 68)).save(root / "input" / path.name)
+    photos = open_scene("colmap", root).read_view.photos
+    assert {photo.path.parent.name for photo in photos} == {"images"}
+
+
+def test_photos_without_the_folders_of_the_model(tmp_path, write_layout, caplog):
+    root = write_layout("colmap", tmp_path / "scene")
+    names = open_scene("colmap", root).view_names
+    (root / "images" / "000.png").unlink()
+    path = root / "sparse" / "0" / "images.bin"
+    path.write_bytes(re.sub(rb"(\d{3}\.png)", rb"left/\1", path.read_bytes()))
+    scene = open_scene("colmap", root)
+    assert scene.view_names == tuple(f"left/{name}" for name in names[1:])
+    assert "the photos of 1 of 8 images are missing" in caplog.text
+
+
+@pytest.mark.parametrize("pattern", ["{}.png", "{}"])
+def test_masks_beside_the_photos_count(tmp_path, write_layout, caplog, pattern):
+    root = write_layout("colmap", tmp_path / "scene")
+    (root / "masks").mkdir()
+    for path in (root / "images").iterdir():
+        mask = np.zeros((64, 80), np.uint8)
+        mask[:, 40:] = 255
+        Image.fromarray(mask).save(root / "masks" / pattern.format(path.name))
+    views = open_scene("colmap", root).load_views([0])
+    assert views.masks[0, :, 40:].all() and not views.masks[0, :, :40].any()
+    assert "masks of 8 of 8 photos are used" in caplog.text

@@ -163,3 +163,43 @@ def test_deep_photos_without_cameras_are_not_white(tmp_path):
         Image.fromarray(deep(GREY)).save(tmp_path / f"{number}.png")
     images = fit_photos(collect_photos(tmp_path, tmp_path / "out", 2), 60).images
     assert 0.4 < images.mean() < 0.6 and images.std() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("mode", "left", "right"),
+    [
+        ("LA", (255, 0), (255, 255)),
+        ("RGBA", (0, 0, 0, 0), (0, 0, 0, 255)),
+        ("RGBA", (255, 255, 255, 0), (255, 255, 255, 255)),
+        ("RGB", (0, 0, 0), (0, 0, 1)),
+        ("RGB", (0, 0, 0), (0, 0, 200)),
+    ],
+)
+def test_masks_in_colours_and_in_alpha(tmp_path, mode, left, right):
+    image = Image.new(mode, (2, 1), left)
+    image.putpixel((1, 0), right)
+    image.save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png")[0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"", "is damaged or no image"),
+    ],
+)
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+def test_what_stands_in_place_of_a_photo(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: .*{told}"):
+        read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "MPO"])
+def test_photos_of_rarer_suffixes(tmp_path, suffix):
+    for number in (10, 9):
+        Image.fromarray(COLOUR).save(tmp_path / f"{number}.{suffix}", "JPEG")
+    photos = collect_photos(tmp_path, tmp_path / "out", 9)
+    assert [photo.path.stem.partition("_")[0] for photo in photos] == ["9", "10"]

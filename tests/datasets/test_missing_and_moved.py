@@ -11,7 +11,7 @@ from PIL import Image
 
 from datasets.config import DataChoice
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import find_scenes, open_scene, recognise_format
+from datasets.formats.registry import open_scene, recognise_format
 from datasets.protocols import assign_roles, check_counted, plan_task, protocol_of, scene_tasks
 from datasets.scene_index import describe
 from utils.errors import UserError
@@ -101,6 +101,8 @@ def test_only_shrunk_copies_are_there(tmp_path, write_layout, stated, caplog):
         "C:\\Users\\me\\capture\\images\\{:03d}.png",
         "/home/me/capture/images/{:03d}.png",
         "IMAGES/{:03d}.PNG",
+        "./..\\captures\\fox\\images/{:03d}.png",
+        "data/nerf/fox/images/{:03d}.png",
         ".\\images\\{:03d}",
     ],
 )
@@ -254,6 +256,13 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
         ({"opensfm/reconstruction.json": "[]"}, "OpenDroneMap.*odm"),
         ({"sfm_data.json": "{}"}, "Meshroom or OpenMVG.*apps.estimate_cameras --method colmap"),
         ({"bundle.out": ""}, "Bundler.*apps.estimate_cameras"),
+        ({"a.nvm": "NVM_V3", "1.jpg": ""}, "VisualSFM.*apps.estimate_cameras"),
+        ({"a_calibrated_camera_parameters.txt": ""}, "Pix4D.*apps.estimate_cameras"),
+        ({"cameras_sphere.npz": "", "image/0.png": ""}, "IDR or NeuS.*--photos \\S*/image"),
+        ({"mesh_info.json": "", "keyframes/images/1.jpg": ""}, "Polycam.*keyframes/images"),
+        ({"images/1.xmp": "<xcr:Position", "images/1.jpg": ""}, "RealityCapture.*--photos"),
+        ({"a.r3d": ""}, "Record3D.*export it from Record3D"),
+        ({"cfg_args": "", "cameras.json": ""}, "Gaussian splatting.*source_path"),
     ],
 )
 def test_folders_of_other_programs_are_named_with_the_way_out(tmp_path, files, words):
@@ -273,22 +282,6 @@ def test_other_tables_are_no_folder_of_another_program(tmp_path):
     (tmp_path / "b.xml").write_text("<svg>")
     with pytest.raises(UserError, match="neither it nor a folder in it is a scene"):
         recognise_format(tmp_path)
-
-
-def test_scenes_follow_the_numbers_in_their_names(tmp_path):
-    for number in (10, 2, 1):
-        (tmp_path / f"scene{number}").mkdir()
-        (tmp_path / f"scene{number}" / "transforms.json").touch()
-    found = [folder.name for folder in find_scenes("transforms", tmp_path)]
-    assert found == ["scene1", "scene2", "scene10"]
-
-
-def test_upper_case_suffixes_of_a_scan(tiny_dtu, tmp_path):
-    copy = shutil.copytree(tiny_dtu, tmp_path / "dtu")
-    for path in copy.glob("Rectified/*/*.png"):
-        path.rename(path.with_suffix(".PNG"))
-    again, whole = (open_scene("dtu", root / "scan1") for root in (copy, tiny_dtu))
-    assert again.load_views([0]).images.equal(whole.load_views([0]).images)
 
 
 def test_the_size_that_is_named_for_photos_of_two_sizes_works(root):

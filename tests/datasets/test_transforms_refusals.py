@@ -89,7 +89,7 @@ def test_images_that_are_missing_damaged_or_of_another_size(root):
         ({"near": 5}, "near is 5 and far 2"),
         ({"far": "absent"}, "gives near alone"),
         ({"frame": {"mask_path": 7}}, "frame 1: mask_path must name a file, found 7"),
-        ({"frames": []}, "'frames' must be a list"),
+        ({"frames": []}, "'frames' is empty"),
         ({"frames": {"a": 1}}, "'frames' must be a list"),
         ({"frames": [7]}, "frame 0: expected an object, found 7"),
         ({"fl_x": "absent"}, "frame 0.*gives neither fl_x nor camera_angle_x"),
@@ -176,3 +176,15 @@ def test_any_json_is_read_or_refused(root, shared, key, value):
         open_scene("transforms", root)
     except UserError as error:
         assert str(root) in str(error) and len(str(error)) < 2000
+
+
+def test_a_file_without_frames_and_names_that_are_empty(root):
+    path = root / "transforms.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        frame |= {"mask_path": "", "depth_file_path": None}
+    path.write_text(json.dumps(content))
+    assert open_scene("transforms", root).load_views([0]).masks.all()
+    path.write_text(json.dumps(content | {"frames": []}))
+    with pytest.raises(UserError, match=r"'frames' is empty.*apps\.estimate_cameras"):
+        open_scene("transforms", root)

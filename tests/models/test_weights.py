@@ -1,7 +1,9 @@
 """Weights of wrapped, foreign, incomplete and broken files."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from models.checkpoint import read_checkpoint, read_scene_file
 from utils.errors import UserError
@@ -90,3 +92,24 @@ def test_files_of_others_are_named(tmp_path, content, what):
 def test_a_general_checkpoint_is_no_scene(tiny_checkpoint):
     with pytest.raises(UserError, match="not a fine-tuned scene, but a checkpoint of general"):
         read_scene_file(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"step": np.float64(3), "pipeline": {}}, r"it holds numpy\.[\w.]*scalar"),
+        (nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "fetch it with git lfs pull"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"nothing", "it is damaged or of another kind"),
+    ],
+)
+def test_what_stands_in_place_of_a_checkpoint(tmp_path, content, told):
+    path = tmp_path / "other.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=told) as refusal:
+        read_checkpoint(str(path))
+    assert "weights_only" not in str(refusal.value)

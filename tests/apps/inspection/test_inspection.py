@@ -82,6 +82,18 @@ def test_the_command_for_few_views_is_one_that_training_takes(root, tmp_path, co
     assert len(data.train_dataset) == count - 1 and len(data.val_dataset) == 1
 
 
+def test_cameras_whose_positions_were_lost(root, tmp_path):
+    path = root / "transforms.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        for row, number in zip(frame["transform_matrix"], (3.0, 4.0, 5.0), strict=False):
+            row[3] = number
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"stand in one place.*apps\.estimate_cameras") as refused:
+        run_inspection(config(root, tmp_path))
+    assert "do not explain" not in str(refused.value)
+
+
 @pytest.mark.parametrize("moved", [0.0, 1e6])
 def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
     write(root, axes=np.eye(4), moved=moved)
