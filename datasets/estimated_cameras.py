@@ -53,7 +53,7 @@ def write_transforms(path: Path, estimated: EstimatedCameras) -> None:
         _frame(photo, estimated.cameras[place], path.parent)
         for place, photo in enumerate(estimated.photos)
     ]
-    for frame, lens in zip(frames, estimated.lenses, strict=False):
+    for frame, lens in zip(frames if estimated.lenses else (), estimated.lenses, strict=True):
         model, names = _DISTORTION[lens.model]
         frame |= {"camera_model": model, **dict(zip(names, lens.coefficients, strict=True))}
     near, far = estimated.near_far

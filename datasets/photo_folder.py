@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.bare_photos import UNREAD_SUFFIXES, VIDEO_SUFFIXES, find_photos, is_video
+from datasets.bare_photos import VIDEO_SUFFIXES, find_photos, find_unread_photos, is_video
 from datasets.formats.decoding import read_header, read_image
 from datasets.formats.image_files import by_number, list_folder, list_images
 from datasets.formats.options import Size
@@ -62,7 +62,9 @@ def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto
     """
     if source.is_dir():
         paths = find_photos(source) or _images_below(source, out)
-        _warn_of_unread(source)
+        if unread := find_unread_photos(source):
+            message = "%s: %d files of kinds that are not read are left out (%s); convert to JPEG"
+            _LOG.warning(message, source, len(unread), shortened(unread))
     elif is_video(source) and source.is_file():
         paths = _write_frames(source, out / "images", max_views)
     else:
@@ -122,15 +124,6 @@ def _images_below(folder: Path, out: Path) -> list[Path]:
     ]
     found = [path for place in inner for path in list_images(place) or _images_below(place, out)]
     return sorted(found, key=lambda path: by_number(path.relative_to(folder).as_posix()))
-
-
-def _warn_of_unread(folder: Path) -> None:
-    raw = [path.name for path in list_folder(folder) if path.suffix.lower() in UNREAD_SUFFIXES]
-    if raw:
-        _LOG.warning(
-            "%s: %d files of kinds that are not read are left out (%s); convert them to JPEG",
-            *(folder, len(raw), shortened(raw)),
-        )
 
 
 def _upright(path: Path, source: Path, out: Path) -> UprightPhoto:

@@ -1,4 +1,4 @@
-"""Where things stay that were found out about somebody's scene. This module does not import torch.
+"""Folders for what is computed once for a scene: cameras, depth range. Does not import torch.
 
 They lie in ``estimated`` in a folder of photos, or in ``NAME_estimated`` beside a video or another
 single file. Where nothing can be written there, they lie in the user's own cache.

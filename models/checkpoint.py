@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.config import BackboneConfig, ModelConfig
 from models.scene_model import SceneMaps, SceneModel
-from models.vggt.backbone import FrozenVGGT, NullBackbone, load_backbone
+from models.vggt.backbone import FrozenVGGT, NullBackbone, fingerprint, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
 from models.weights import check_finite, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
@@ -72,7 +72,8 @@ class Checkpoint:
         model = VGGTNeRF(self.model_config, backbone)
         fill_weights(model, self.weights, self.path)
         if isinstance(backbone, FrozenVGGT) and self.network_weights:
-            backbone.replace_weights(self.network_weights)
+            fill_weights(backbone.network, self.network_weights, self.path)
+            backbone.fingerprint = fingerprint(backbone.network)
         return model.requires_grad_(False).eval().to(device)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Shaped, UInt8
+from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -26,7 +26,7 @@ from models.photo_cameras import Estimation, estimate_and_keep
 from models.projection import SceneFeatures
 from models.vggt_nerf import VGGTNeRF
 from utils.camera_rig import nearest_sources
-from utils.cameras import Cameras
+from utils.cameras import Cameras, recentred
 from utils.errors import UserError
 from utils.images import from_bytes
 from utils.trajectories import ellipse, orbit, path_intrinsics, spiral
@@ -52,6 +52,8 @@ class PhotographedScene:
     near_far: Float[Tensor, " 2"]
     n_views: int
     """Views that a picture is made from, those nearest to its camera."""
+    origin: Float64[Tensor, " 3"]
+    """Where the origin of ``views`` lies in the coordinates of the given cameras."""
     _encoded: dict[tuple[int, ...], SceneFeatures] = field(default_factory=dict, repr=False)
 
     @property
@@ -60,9 +62,11 @@ class PhotographedScene:
         return self.views.cameras.intrinsics.numpy()
 
     @property
-    def c2w(self) -> Float32[np.ndarray, "view 4 4"]:
-        """Poses of the photographs."""
-        return self.views.cameras.c2w.numpy()
+    def c2w(self) -> Float64[np.ndarray, "view 4 4"]:
+        """Poses of the photographs, in the coordinates in which they were given."""
+        c2w = self.views.cameras.c2w.double().clone()
+        c2w[:, :3, 3] += self.origin
+        return c2w.numpy()
 
     def render(
         self,
@@ -74,7 +78,10 @@ class PhotographedScene:
 
         ``size`` is height and width in pixels, those of the photographs unless given.
         """
-        camera = _cameras(np.asarray(K)[None], np.asarray(c2w)[None], size or self.views.size)
+        given = np.asarray(K)[None], np.asarray(c2w)[None]
+        poses = _poses(*given, size or self.views.size)
+        poses[:, :3, 3] -= self.origin
+        camera = Cameras(torch.from_numpy(np.array(given[0], np.float32)), poses.float())
         (sources,) = nearest_sources(camera, self.views.cameras, self.near_far, self.n_views)
         rgb, depth = self._render(camera, size or self.views.size, sources)
         pixels = (rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
@@ -144,6 +151,7 @@ def photographed_scene(
         raise UserError("K and c2w go together: give both, or neither to have both estimated.")
     if K is None or c2w is None:
         views, measured = _estimated_views(images)
+        origin = torch.zeros(3, dtype=torch.float64)
     else:
         count = len(images)
         if K.shape != (count, 3, 3) or c2w.shape != (count, 4, 4):
@@ -152,11 +160,13 @@ def photographed_scene(
                 f"{K.shape} and {c2w.shape}."
             )
         height, width = images.shape[1:3]
-        views = _views(images, _cameras(K, c2w, (height, width)))
+        poses, origin = recentred(_poses(K, c2w, (height, width)))
+        views = _views(images, Cameras(torch.from_numpy(np.array(K, np.float32)), poses))
         measured = None if near_far else _near_far(views)
     chosen = measured if near_far is None else torch.tensor(near_far)
     assert chosen is not None
-    return PhotographedScene(model, views, chosen.float(), min(n_views, len(views.images)))
+    sources = min(n_views, len(views.images))
+    return PhotographedScene(model, views, chosen.float(), sources, origin)
 
 
 def _estimated_views(
@@ -190,11 +200,12 @@ def _near_far(views: Views) -> Float[Tensor, " 2"]:
     return torch.tensor(measured) if measured else estimate_near_far(small.cameras, "these cameras")
 
 
-def _cameras(
+def _poses(
     K: Shaped[np.ndarray, "view 3 3"],  # noqa: N803
     c2w: Shaped[np.ndarray, "view 4 4"],
     size: tuple[int, int],
-) -> Cameras:
+) -> Float64[Tensor, "view 4 4"]:
+    """Check cameras, and return their poses in double precision."""
     for number, matrix in enumerate(np.asarray(K, np.float64)):
         focal, center = (matrix[0, 0], matrix[1, 1]), (matrix[0, 2], matrix[1, 2])
         check_pinhole(focal, center, size, f"K[{number}]")
@@ -202,4 +213,4 @@ def _cameras(
         rigid_c2w(torch.from_numpy(np.array(matrix[:3], np.float64)), f"c2w[{number}]")
         for number, matrix in enumerate(c2w)
     ]
-    return Cameras(torch.from_numpy(np.array(K, np.float32)), torch.stack(poses).float())
+    return torch.stack(poses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 _MAX_BYTES = 1 << 20
@@ -18,7 +19,7 @@ def config_file_problem(argv: Sequence[str]) -> str | None:
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[Path]:
-    for word, after in zip(argv, [*argv[1:], ""], strict=False):
+    for word, after in pairwise([*argv, ""]):
         if word == "--config" and after:
             yield Path(os.path.expanduser(after))
         elif word.startswith("--config="):

@@ -173,7 +173,7 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
 
 
 def describe_placeholder(path: Path) -> str | None:
-    """Say what a small text file is that stands where a download or Git LFS should have put one."""
+    """Say whether a file is only a pointer of Git LFS or a web page, or return None."""
     try:
         with path.open("rb") as file:
             head = file.read(256).lstrip().lower()

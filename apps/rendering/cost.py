@@ -13,7 +13,7 @@ from apps.rendering.frames import FrameStore, Job
 from apps.rendering.scene import RenderedView
 
 _LONG = 90.0
-"""Seconds; of shorter renderings nobody asks how to make them cheaper."""
+"""Seconds from which on a cheaper rendering is suggested."""
 _LOG = logging.getLogger(__name__)
 
 

@@ -22,7 +22,7 @@ from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry import fuse_points, gather, source_job
 from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_scene
-from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
+from apps.rendering.progressive import FAILURES, ProgressiveRenderer, Viewpoint
 from apps.rendering.recorder import Recorder
 from apps.rendering.scene import RenderableScene, RenderedView
 from apps.rendering.viewer_server import start_server
@@ -102,12 +102,20 @@ class Viewer:
     def work(self, stop: threading.Event) -> None:
         """Render until told to stop: for the clients, and if none waits, films and the points."""
         while not stop.is_set():
-            busy = self.renderer.step()
-            busy = busy or self.recorder.step()
+            busy = self.renderer.step() or self.recorder.step()
             if self.status.content != (now := self.renderer.describe()):
                 self.status.content = now
-            if not busy and next(self._idle_work, None) is None:
+            if not busy and not self._work_idly():
                 stop.wait(0.05)
+
+    def _work_idly(self) -> bool:
+        """Go on with the points, unless they fail; tell if there was something to do."""
+        try:
+            return next(self._idle_work, None) is not None
+        except FAILURES:
+            logger.exception("the points could not be made")
+            self._idle_work = iter(())
+            return False
 
     def close(self) -> None:
         """Stop to serve."""

@@ -123,7 +123,7 @@ def read_image(
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
-    """Read a mask: true where it is brighter than 10 of 255, or not 0 if it is nowhere brighter.
+    """Read a mask: true where grey is above 10 of 255, or above 0 if no pixel is above 10.
 
     The brightest channel counts, and what is transparent is black; where all colours are black and
     only alpha varies, alpha is the mask.

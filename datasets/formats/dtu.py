@@ -6,9 +6,9 @@
 * masks: ``depth_visual_0000.png`` beside the depth map
 
 Views are numbered from 0; the names of image files count from 1. The calibration has pixel centres
-at whole numbers of the 1600x1200 photograph. The files that circulate for 640x512 images (halved,
-then cropped by 80 columns and 44 rows) hold a quarter of that image's size, ``(K / 2 - crop) / 4``
-without the shift of half a pixel. Both are corrected here and nowhere else.
+at whole numbers of the 1600x1200 photograph. In the files for images of 640x512 (halved, then
+cropped by 80 columns and 44 rows) intrinsics are ``(K / 2 - crop) / 4``: those of an image a
+quarter as large, without the shift of half a pixel. Both are corrected here and nowhere else.
 """
 
 from __future__ import annotations

@@ -135,11 +135,6 @@ def shrinkage(path: Path, name: str) -> int:
     return found[-1] if found else 1
 
 
-def find_image(folder: Path, name: str) -> Path | None:
-    """Return the image file of a name, as ``ImageFinder`` does."""
-    return ImageFinder(folder)(name)
-
-
 def find_image_folders(root: Path, pattern: str) -> list[Path]:
     """Return the folders whose name matches, with or without a number as in images_4."""
     name = re.compile(rf"({pattern})(_\d+)?", re.IGNORECASE)

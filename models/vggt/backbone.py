@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -77,11 +77,6 @@ class FrozenVGGT(nn.Module):
     def unfreeze(self) -> VGGT:
         """Let gradients reach all weights of the network, and return it; its owner trains it."""
         return self.network.requires_grad_(True)
-
-    def replace_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Give the network other weights; the fingerprint becomes theirs."""
-        self.network.load_state_dict(weights)
-        self.fingerprint = fingerprint(self.network)
 
     @property
     def learns(self) -> bool:

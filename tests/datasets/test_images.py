@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.formats.decoding import read_image, read_image_size, read_mask
-from datasets.formats.image_files import find_image, list_images
+from datasets.formats.image_files import ImageFinder, list_images
 from datasets.formats.images import read_pfm, resize_nearest, resize_smooth, write_pfm
 from utils.errors import UserError
 
@@ -91,7 +91,7 @@ def test_only_visible_images_are_listed_by_number(tmp_path):
 def test_images_are_found_under_other_spellings(tmp_path, name, found):
     for file in ("b10.JPG", "ä.png"):
         (tmp_path / file).touch()
-    assert find_image(tmp_path, name) == (found and tmp_path / found)
+    assert ImageFinder(tmp_path)(name) == (found and tmp_path / found)
 
 
 @pytest.mark.parametrize(("scale", "order"), [("-1.0", "<"), ("1", ">")])

@@ -37,6 +37,20 @@ def test_given_cameras_are_rendered_from_the_nearest_photographs(tiny_model):
     np.testing.assert_array_equal(again, rgb)
 
 
+def test_coordinates_of_maps_lose_nothing(tiny_model):
+    images, K, c2w = arrays()
+    far = c2w.copy()
+    far[:, :3, 3] += [543210.25, 5432109.5, 120.0]
+    near_far, small = (2.0, 9.0), K[0] * [[0.25], [0.25], [1]]
+    expected, _ = tiny_model.encode_images(images, K, c2w, near_far, 2).render(
+        small, c2w[0], (60, 80)
+    )
+    scene = tiny_model.encode_images(images, K, far, near_far, 2)
+    np.testing.assert_allclose(scene.c2w, far, atol=1e-6, rtol=0)
+    actual, _ = scene.render(small, far[0], (60, 80))
+    assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1
+
+
 def test_a_video_has_the_frames_that_were_asked_for(tiny_model, tmp_path, decode_video):
     images, K, c2w = arrays()
     scene = tiny_model.encode_images(images, K, c2w, near_far=(2.0, 9.0), n_views=2)

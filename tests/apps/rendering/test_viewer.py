@@ -146,6 +146,20 @@ def test_the_page_loads_and_everything_is_in_it(viewer):
     assert len(viewer._cloud.points) > 500 and not viewer._cloud.visible
 
 
+def test_points_that_fail_do_not_end_the_viewer(painted_scene):
+    fail = MagicMock(side_effect=RuntimeError("out of memory"))
+    object.__setattr__(painted_scene, "render", fail)
+    viewer, stop = Viewer(painted_scene, ViewerConfig(port=18683)), threading.Event()
+    worker = threading.Thread(target=viewer.work, args=(stop,))
+    worker.start()
+    wait_for(lambda: fail.called)
+    time.sleep(0.2)
+    assert worker.is_alive() and viewer._cloud is None
+    stop.set()
+    worker.join()
+    viewer.close()
+
+
 @pytest.mark.parametrize("focal", [15.0, 30.0, 200.0])
 def test_the_first_view_is_past_the_frustums_picture(viewer, client, focal, monkeypatch):
     """Long lenses have long frustums, whose pictures would hide everything."""
