@@ -24,8 +24,6 @@ GRAD_CLIP = 1.0
 """Largest norm of the gradient."""
 MAX_BAD_STEPS = 20
 """Consecutive steps with non-finite gradients after which a run stops."""
-_SHOWN = {"train/PSNR": "PSNR", "val/PSNR": "val", "train/bad_steps": "bad steps"}
-"""What a progress bar shows, by which name."""
 # Reading a number waits for the device, which then has nothing to do until the host catches up.
 READ_EVERY = 20
 _WINDOW, _PICTURES, _SOURCES = 20, 4, 3
@@ -39,9 +37,12 @@ class ShortProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the quality alone; all else is in TensorBoard."""
+        """Return PSNR in training and, after a stroke, validation; all else is in TensorBoard."""
         metrics = super().get_metrics(trainer, pl_module)
-        return {short: metrics[name] for name, short in _SHOWN.items() if name in metrics}
+        quality = [metrics[name] for name in ("train/PSNR", "val/PSNR") if name in metrics]
+        shown = {"PSNR": "/".join(f"{value:.1f}" for value in quality)} if quality else {}
+        bad = metrics.get("train/bad_steps")
+        return {**shown, "bad steps": bad} if bad else {**shown}
 
 
 class GradientGuard(Callback):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 from torch import Tensor
 
 from datasets.data_module import SceneDataModule
@@ -91,7 +90,7 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         logger=curve_logger(folder, config),
         callbacks=[
             GradientGuard(),
-            ShortProgressBar(theme=RichProgressBarTheme(metrics_format=".1f")),
+            ShortProgressBar(),
             BestCheckpoint(folder / "ckpts"),
             LastCheckpoint(folder / "ckpts", run.save_every),
             Throughput(config.optimizer.batch_size),
