@@ -100,7 +100,8 @@ class DataConfig(SceneConfig):
 
     mix: tuple[str, ...] = ()
     """Several data sets in place of dataset_name and datadir, each as
-    NAME:FOLDER[,weight=2][,height=512,width=640]; weight is its share of the batches"""
+    NAME:FOLDER[,weight=2][,height=512,width=640], and procedural[,weight=8] for worlds; weight is
+    its share of the batches"""
     min_sources: Count = 3
     """Fewest source views of a training sample; each batch draws a number from min to max"""
     max_sources: Count = 3
@@ -136,24 +137,35 @@ class DataConfig(SceneConfig):
                 f"num_nearest={self.num_nearest} must be {needed} (max_sources, num_targets) or "
                 "more"
             )
-        if self.mix and self.dataset_name == "procedural":
-            raise ValueError("mix takes data sets on disk; leave dataset_name = procedural out")
+        if self.mix and self.dataset_name == "procedural" and not self.share_of_worlds:
+            raise ValueError(
+                "dataset_name=procedural, but mix has no worlds: add procedural to it, or give "
+                "--dataset_name auto"
+            )
         if self.near_far and (self.mix or self.dataset_name == "procedural"):
             raise ValueError(
                 "near_far cannot be chosen for a mix or for procedural worlds; give near and far "
                 "in the files of the data sets"
             )
-        for text in self.mix:
-            parse_source(text)
+
+    @property
+    def share_of_worlds(self) -> float:
+        """The share of the batches that comes from procedural worlds."""
+        if not self.mix:
+            return float(self.dataset_name == "procedural")
+        parts = [parse_source(text) for text in self.mix]
+        worlds = sum(part.weight for part in parts if part.name == "procedural")
+        return worlds / sum(part.weight for part in parts)
 
     def sources(self) -> list[DataSource]:
-        """Return the data sets to train on."""
+        """Return the data sets on disk to train on."""
         options = self.options
         if not self.mix:
             return [DataSource(self.format_name, self.root, 1.0, options, self.scan)]
         return [
             replace(source, options=replace(options, size=source.options.size or options.size))
             for source in map(parse_source, self.mix)
+            if source.name != "procedural"
         ]
 
 
@@ -214,18 +226,24 @@ class DataSource:
 
 
 def parse_source(text: str) -> DataSource:
-    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character."""
-    name, colon, rest = text.partition(":")
+    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character.
+
+    Procedural worlds have no folder, and sizes of their own: ``procedural[,weight=8]``.
+    """
+    rest = text
     numbers: dict[str, float] = {}
     while match := _OPTION.search(rest):
         if match[1] not in _KEYS:
             raise UserError(f"mix {text!r}: {match[1]!r} is none of {', '.join(_KEYS)}.")
         numbers[match[1]] = _positive(match[2], f"mix {text!r}: {match[1]}")
         rest = rest[: match.start()]
+    if rest == "procedural" and numbers.keys() <= {"weight"}:
+        return DataSource(rest, Path(), numbers.get("weight", 1.0))
+    name, colon, rest = rest.partition(":")
     if name == "procedural":
         raise UserError(
-            f"mix {text!r}: procedural worlds are rendered while training and cannot be mixed; "
-            "write some with python -m apps.make_procedural_dataset, and mix them as dtu:FOLDER."
+            f"mix {text!r}: procedural worlds are written procedural or procedural,weight=8; "
+            "--world_heights and --world_widths choose their sizes."
         )
     if not colon or not rest or name not in FORMATS:
         raise UserError(

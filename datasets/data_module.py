@@ -187,7 +187,7 @@ class SceneDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableDataLoader:
         """Return the loader of this rank's part of the training data."""
         loader = ResumableDataLoader(
-            self.train_dataset, self._train_sampler(), num_workers=self._config.num_workers
+            self.train_dataset, self.train_sampler(), num_workers=self._config.num_workers
         )
         if self._place_in_data is not None:
             loader.load_state_dict(self._place_in_data)
@@ -198,7 +198,7 @@ class SceneDataModule(pl.LightningDataModule):
     @property
     def batches_per_epoch(self) -> int:
         """Batches of an epoch on this rank; asking does not touch the place in the data."""
-        return len(self._train_sampler())
+        return len(self.train_sampler())
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         """Return the place in the training data, for the checkpoint."""
@@ -220,7 +220,8 @@ class SceneDataModule(pl.LightningDataModule):
             num_workers=min(self._config.num_workers, 2),
         )
 
-    def _train_sampler(self) -> SceneBatchSampler:
+    def train_sampler(self) -> SceneBatchSampler:
+        """Return the batches of this rank."""
         config = self._config
         rank, world_size = place_among_ranks(self)
         return SceneBatchSampler(

@@ -145,6 +145,7 @@ def _sample(
         scene=names,
         source_ids=(),
         target_ids=target_ids,
+        cameras_are_exact=True,
     )
 
 

@@ -143,12 +143,17 @@ class PlannedData(pl.LightningDataModule):
         """Return this rank's share of the held-out scenes."""
         raise NotImplementedError
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def steps_taken(self) -> int:
+        """Count the steps of the run so far that trained on these scenes."""
+        assert self.trainer is not None
+        return self.trainer.global_step
+
+    def train_dataloader(self) -> Any:  # noqa: ANN401
         """Return the loader of the run's next steps."""
         sampler = StepSampler(self.batches_per_epoch, self._next_steps)
         return self._loader(sampler, self._num_workers)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> Any:  # noqa: ANN401
         """Return the loader of the held-out scenes, one request at a time."""
         return self._loader(self.held_out_requests(), min(1, self._num_workers))
 
@@ -168,12 +173,11 @@ class PlannedData(pl.LightningDataModule):
             self._renderer = self._planner.on(self.trainer.strategy.root_device)
         if isinstance(batch, HeldOutPlan):
             return self._renderer.render(batch.plan)
-        assert batch.step == self.trainer.global_step, "the loader has lost step with the run"
+        assert batch.step == self.steps_taken(), "the loader has lost step with the run"
         return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer.render)
 
     def _next_steps(self, count: int) -> Iterator[StepPlans]:
-        assert self.trainer is not None
-        first, held = self.trainer.global_step, set(self._rendered.numbers)
+        first, held = self.steps_taken(), set(self._rendered.numbers)
         for step in range(first, first + count):
             missing = self._replay.missing_batches(step, held)
             held.update(missing)

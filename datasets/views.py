@@ -83,6 +83,8 @@ class Sample:
     """Scene name; after collation one name per scene of the batch."""
     source_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
     target_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
+    cameras_are_exact: bool = False
+    """Whether nobody measured the cameras: those of procedural worlds."""
 
     def to(self, device: torch.device | str) -> Sample:
         """Return the sample on another device."""

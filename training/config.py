@@ -74,6 +74,8 @@ class OptimizerConfig(Settings):
     """steps over which the learning rate rises from 0"""
     backbone_lrate: Annotated[float, Within(0, 10)] = 0.1
     """learning rate of what is tuned in the backbone, as a share of lrate"""
+    average_decay: Annotated[float, Within(0, 1, below=True)] = 0.998
+    """share of the averaged weights, which a run leaves, that a step keeps; 0: no average"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class GeneralTrainingConfig:
                 f"batch_size={self.optimizer.batch_size} pixels cannot be shared evenly by "
                 f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
             )
-        worlds = self.data.dataset_name == "procedural" and self.backbone.backbone == "vggt"
+        worlds = self.data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
         if self.loss.geometry_weight and not worlds:
             raise ValueError(
                 f"geometry_weight={self.loss.geometry_weight} trains a backbone, and needs the "

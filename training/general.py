@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.data_module import SceneDataModule
+from datasets.mixed_data import MixedDataModule
 from datasets.procedural_data import ProceduralDataModule
 from datasets.views import Sample
 from evaluation.scores import find_perceptual_distance, mean_depth_error, psnr, psnr_from_mse
@@ -35,7 +36,7 @@ from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
 from training.joint_backbone import compare_geometry, learned_parameters, learning_network
 from training.loop_progress import canonical_loops
-from training.optimization import build_optimizer
+from training.optimization import AveragedWeights, build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
 from utils.devices import check_devices, choose_precision, generator_for
@@ -57,11 +58,8 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
 def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     resume = _checked_resume(config) if config.run.ckpt else None
     seed = config.run.seed
-    if config.data.dataset_name == "procedural":
-        data = ProceduralDataModule(config.data, config.worlds, config.replay, seed)
-    else:
-        data = SceneDataModule(config.data, seed)
-        data.setup("fit")
+    data = _build_data(config)
+    data.setup("fit")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
@@ -71,6 +69,14 @@ def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
     trainer = build_trainer(config, folder)
     trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
+
+
+def _build_data(config: GeneralTrainingConfig) -> pl.LightningDataModule:
+    share, seed = config.data.share_of_worlds, config.run.seed
+    if share == 0:
+        return SceneDataModule(config.data, seed)
+    kind = ProceduralDataModule if share == 1 else MixedDataModule
+    return kind(config.data, config.worlds, config.replay, seed)
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
@@ -141,7 +147,8 @@ def _checked_resume(config: GeneralTrainingConfig) -> Path:
 class GeneralModule(pl.LightningModule):
     """Wire batches, model, losses and logging.
 
-    All randomness of a step is drawn from (seed, step, rank): a resumed run draws the same.
+    All randomness of a step is drawn from (seed, step, rank): a resumed run draws the same. What is
+    validated, and what a run leaves, are the averaged weights; training goes on from its own.
     """
 
     def __init__(self, model: VGGTNeRF, config: GeneralTrainingConfig) -> None:
@@ -151,15 +158,20 @@ class GeneralModule(pl.LightningModule):
         self.config = config
         self.network = learning_network(model) if config.loss.geometry_weight else None
         self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
-        self.depth_errors = torch.zeros(2)
-        """Sum and count of the known depth errors of this validation, on this rank."""
+        self.average: AveragedWeights | None = None
+        self._trained: dict[str, Any] | None = None
+        """Of a resumed run, the trained weights."""
+        self.scores = torch.zeros(3, 2)
+        """Sum and count in this validation, on this rank: of the PSNR of each loader's views, and
+        of the depth errors that are known."""
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
         """Render a random window of every target and compare."""
         config, seed = self.config, self.config.run.seed
         generator = generator_for(self.device, seed, self.global_step, self.global_rank)
         batch = vary_exposure(batch, generator)
-        batch = perturb_cameras(batch, config.augmentation.camera_noise, generator)
+        if batch.cameras_are_exact:
+            batch = perturb_cameras(batch, config.augmentation.camera_noise, generator)
         scene, losses = self._losses(batch, generator)
         self.log("train/loss", losses["total"], prog_bar=True)
         self.log("train/PSNR", psnr_from_mse(losses["fine"].detach()), prog_bar=True)
@@ -207,32 +219,39 @@ class GeneralModule(pl.LightningModule):
         return scene, {**means, **extra}
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the depth errors of the last validation."""
-        self.depth_errors = torch.zeros(2, device=self.device)
+        """Forget the scores of the last validation."""
+        self.scores = torch.zeros(3, 2, device=self.device)
 
-    def validation_step(self, batch: Sample, batch_idx: int) -> RenderedImages:
+    def validation_step(
+        self, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> RenderedImages:
         """Render the first target of each scene whole."""
-        scene = self.model.encode(batch.sources, batch.near_far)
+        assert self.average is not None
         target = batch.targets
-        images = self.model.render_images(
-            *(scene, target.cameras[:, 0], batch.near_far, target.size, self.config.run.val_chunk)
-        )
-        masks, depths = target.masks[:, 0], target.depths[:, 0]
-        quality = psnr(images.rgb, target.images[:, 0], masks).mean()
-        count = len(batch.near_far)
-        self.log("val/PSNR", quality, prog_bar=True, sync_dist=True, batch_size=count)
-        error = mean_depth_error(images.depth, depths)
-        self.depth_errors += torch.stack([error.nansum(), (~error.isnan()).sum()])
+        with self.average.in_place():
+            scene = self.model.encode(batch.sources, batch.near_far)
+            images = self.model.render_images(
+                *(scene, target.cameras[:, 0], batch.near_far),
+                *(target.size, self.config.run.val_chunk),
+            )
+        quality = psnr(images.rgb, target.images[:, 0], target.masks[:, 0])
+        errors = mean_depth_error(images.depth, target.depths[:, 0])
+        for row, values in ((dataloader_idx, quality), (2, errors)):
+            self.scores[row] += torch.stack([values.nansum(), (~values.isnan()).sum()])
         return images
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of the depth errors that are known to any rank, if there are some.
+        """Log means over the views of all ranks: of PSNR, also by loader, and of the depth error.
 
-        Every rank takes part, whether it knows some or not: the others would wait for it.
+        Every rank takes part, whether it has some or not: the others would wait for it.
         """
-        total, count = self.trainer.strategy.reduce(self.depth_errors, reduce_op="sum").tolist()
-        if count:
-            self.log("val/depth_error", total / count, sync_dist=True)
+        scores = self.trainer.strategy.reduce(self.scores, reduce_op="sum").double().cpu()
+        means = {"val/PSNR": scores[:2].sum(0), "val/depth_error": scores[2]}
+        if scores[:2, 1].all():
+            means |= {"val/PSNR_worlds": scores[0], "val/PSNR_scenes": scores[1]}
+        for name, (total, count) in means.items():
+            if count:
+                self.log(name, total / count, prog_bar=name == "val/PSNR", sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW on what is trainable, scheduled per step."""
@@ -242,7 +261,17 @@ class GeneralModule(pl.LightningModule):
         parameters = [*self.model.named_parameters(), *learned_parameters(self.network)]
         optimizer, schedule = build_optimizer(parameters, self.config.optimizer, steps)
         scheduler = {"scheduler": schedule, "interval": "step"}
+        decay = self.config.optimizer.average_decay
+        self.average = AveragedWeights([parameter for _, parameter in parameters], decay)
+        if self._trained is not None:
+            self.average.restore(self._trained)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Take a step and average the weights."""
+        super().optimizer_step(*args, **kwargs)
+        assert self.average is not None
+        self.average.update()
 
     def _batches_per_epoch(self) -> int:
         return self.trainer.datamodule.batches_per_epoch  # pyright: ignore[reportAttributeAccessIssue]
@@ -252,9 +281,15 @@ class GeneralModule(pl.LightningModule):
         checkpoint["loops"] = canonical_loops(
             checkpoint["loops"], checkpoint["global_step"], self._batches_per_epoch()
         )
+        # Files of the version before have no average; it begins with their weights.
+        self._trained = checkpoint.get("average")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rendering needs."""
+        """Save the averaged weights, the trained ones beside them, and what rendering needs."""
+        assert self.average is not None
+        with self.average.in_place():
+            checkpoint["state_dict"] = self.state_dict()
+        checkpoint["average"] = self.average.state()
         checkpoint["vggt_nerf"] = {
             "settings": asdict(self.config),
             "backbone_fingerprint": self.model.backbone.fingerprint,

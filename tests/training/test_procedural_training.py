@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from datasets.mixed_data import MixedDataModule
+from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
 from datasets.procedural_data import ProceduralDataModule
 from datasets.replay import StepPlans
 from training.config import GeneralTrainingConfig
@@ -31,6 +33,12 @@ JOINT = ("--geometry_weight", "0.02", "--backbone_lrate", "1")
 """The backbone learns, too."""
 
 
+@pytest.fixture
+def mixed(tiny_dtu):
+    """Return the flags of worlds with a scene on disk, which has two of five batches."""
+    return ("--mix", "procedural,weight=3", f"dtu:{tiny_dtu},weight=2")
+
+
 def train(tiny_flags, folder, *extra):
     flags = [text for name, value in WORLDS.items() for text in (f"--{name}", *str(value).split())]
     config = parse_config(
@@ -40,17 +48,17 @@ def train(tiny_flags, folder, *extra):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("joint", [(), JOINT])
-def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch, joint):
+@pytest.mark.parametrize("kind", ["worlds", "joint", "mixed"])
+def test_trains_and_resumes_to_the_same_bits(tiny_flags, mixed, tmp_path, monkeypatch, kind):
+    joint = {"worlds": (), "joint": JOINT, "mixed": mixed}[kind]
     whole = train(tiny_flags, tmp_path / "whole", *joint)
     pictures = sorted(path.name for path in (whole.parent.parent / "pictures").iterdir())
-    assert pictures == [
-        f"step={step:07d}_world{world}_view000.png" for step in (4, 8) for world in (0, 1)
-    ]
+    names = [f"step={step:07d}_world{world}_view000.png" for step in (4, 8) for world in (0, 1)]
+    assert set(names) <= set(pictures) and (len(pictures) > 4) == (kind == "mixed")
     prepare = ProceduralDataModule.on_after_batch_transfer
 
     def crash(module, batch, dataloader_idx):
-        if isinstance(batch, StepPlans) and batch.step == 7:
+        if isinstance(batch, StepPlans) and batch.step == (4 if kind == "mixed" else 7):
             raise RuntimeError("crash")
         return prepare(module, batch, dataloader_idx)
 
@@ -64,3 +72,13 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, tmp_path, monkeypatch, 
     assert actual["global_step"] == expected["global_step"] == 8
     for key, value in expected["state_dict"].items():
         assert torch.equal(actual["state_dict"][key], value), key
+    trained = zip(expected["average"]["trained"], actual["average"]["trained"], strict=True)
+    assert all(torch.equal(*pair) for pair in trained)
+
+
+def test_mixed_steps_are_spread_evenly(mixed):
+    data = parse_config(GeneralTrainingConfig, [*mixed]).data
+    worlds, replay = ProceduralDataConfig(world_views=8), ReplayConfig()
+    module = MixedDataModule(data, worlds, replay)
+    kinds = [module._disk_steps(step + 1) - module._disk_steps(step) for step in range(10)]
+    assert kinds == [0, 0, 1, 0, 1, 0, 0, 1, 0, 1]
