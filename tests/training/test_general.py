@@ -16,6 +16,7 @@ from models.checkpoint import read_checkpoint
 from models.vggt_nerf import RenderedImages
 from training.config import GeneralTrainingConfig
 from training.general import GeneralModule
+from training.optimization import AveragedWeights
 from utils.cameras import Cameras
 from utils.errors import UserError
 from utils.files import load_safely, save_atomically
@@ -128,7 +129,7 @@ def test_every_rank_takes_part_in_the_depth_error(monkeypatch, tiny_model, known
 
     def reduce(tensor, reduce_op):
         calls.append(reduce_op)
-        return tensor + torch.tensor(others)
+        return tensor + torch.tensor([(0.0, 0.0), (0.0, 0.0), others])
 
     trainer = SimpleNamespace(strategy=SimpleNamespace(reduce=reduce))
     monkeypatch.setattr(GeneralModule, "trainer", trainer)
@@ -138,6 +139,7 @@ def test_every_rank_takes_part_in_the_depth_error(monkeypatch, tiny_model, known
     monkeypatch.setattr(type(tiny_model), "encode", lambda *_: None)
     monkeypatch.setattr(type(tiny_model), "render_images", lambda *_: images)
     module = GeneralModule(tiny_model, GeneralTrainingConfig())
+    module.average = AveragedWeights([], 0.0)
     module.log = lambda name, value, **_: logged.update({name: float(value)})
     cameras = Cameras(torch.eye(3).expand(3, 1, 3, 3), torch.eye(4).expand(3, 1, 4, 4))
     depths = torch.tensor(known).float().reshape(3, 1, 1, 1).expand(3, 1, 2, 2)
