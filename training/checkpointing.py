@@ -137,6 +137,12 @@ class LastCheckpoint(Callback):
         self._signum = 0
         self._saved_step = -1
 
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let SIGTERM end a run that has nothing to save; Lightning would put it off."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if trainer.received_sigterm:
+            signal.raise_signal(signal.SIGTERM)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals from Lightning, which would abandon the step under way.
 
@@ -146,6 +152,7 @@ class LastCheckpoint(Callback):
         resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
         if trainer.is_global_zero and resumed != self.path.resolve():
             set_aside(self.path)
+        self._signum = signal.SIGTERM if trainer.received_sigterm else 0
         # Lightning gives them back in the end.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._remember)

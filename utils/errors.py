@@ -43,6 +43,19 @@ def run_and_report(job: Callable[[], object]) -> int:
     0: done. 1: training diverged, memory ran out or a loading process was ended. 2: bad input.
     130: stopped with Ctrl-C. 128 + n: stopped by signal n, having saved.
     """
+    try:
+        return _run_and_report(job)
+    except KeyboardInterrupt as stop:
+        logger.warning("%s", str(stop) or "stopped")
+    except SystemExit as stop:
+        # Lightning's own, after Ctrl-C while it prepares a run.
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        logger.warning("stopped")
+    return 130
+
+
+def _run_and_report(job: Callable[[], object]) -> int:
     import torch  # Here, so that --help does not wait for it.
 
     _set_up_console()
@@ -63,9 +76,6 @@ def run_and_report(job: Callable[[], object]) -> int:
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)
         return 128 + stop.signum
-    except KeyboardInterrupt as stop:
-        logger.warning("%s", stop or "stopped")
-        return 130
     return 0
 
 

@@ -25,6 +25,8 @@ from utils.errors import UserError
 
 _PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
+_MAX_JSON = 1 << 25
+"""Bytes of a JSON file."""
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
 UNREADABLE = (
@@ -104,13 +106,13 @@ def check_size(path: Path, most: int, what: str) -> None:
         raise UserError(f"{path}: larger than any {what} ({most} bytes at most).")
 
 
-def read_json(path: Path, what: str, most: int = 1 << 26, remedy: str = "") -> dict[str, Any]:
-    """Read the JSON object of a file of at most so many bytes.
+def read_json(path: Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """Read the JSON object of a file; in memory it may take 24 times as many bytes.
 
     ``what`` names its kind; ``remedy`` ends the message of an error.
     """
     try:
-        check_size(path, most, what)
+        check_size(path, _MAX_JSON, what)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected a {what}. {remedy}".rstrip()) from error
