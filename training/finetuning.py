@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from datasets.formats.photo_files import shortened
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneTask, check_counted, read_split
 from datasets.views import Views
@@ -44,6 +45,7 @@ _REMEDY = (
     "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
     "with a lower --lrate and --lrate_maps, or with --precision 32-true."
 )
+_GREY_VALUE = 1 / 255
 _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 """Settings that a resumed run takes from the command line where they are given there."""
 _OUR_RATES = ("lrate", "lrate_maps", "warmup_steps")
@@ -185,7 +187,28 @@ def resume_scene(
     if not content["training"]:
         raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
     scene = scene_from(content, header, path).eval().to(views.images.device)
+    if problem := _changed_views(scene, views, split):
+        raise UserError(
+            f"{path}: was trained on other photographs: {problem}. Restore {config.data.datadir}, "
+            "or start a new run without --ckpt."
+        )
     return scene, dataclasses.replace(header, settings=asdict(config))
+
+
+def _changed_views(scene: SceneModel, views: Views, split: SceneTask) -> str | None:
+    """Say in what the training views differ from those in a run's scene, or return None."""
+    if scene.images.shape != views.images.shape:
+        (height, width), (old_height, old_width) = views.size, scene.size
+        return f"they are {width}x{height}, and were {old_width}x{old_height}"
+    # Versions of a decoder differ by one grey value here and there.
+    others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
+    names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
+    if bool(others.any()):
+        changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
+        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
+    ours, theirs = views.cameras.c2w, scene.cameras.c2w
+    same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
+    return None if same else "their cameras are others"
 
 
 def encode_scene(

@@ -144,6 +144,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         near_far=_near_far(list(cameras.values()), options, folder),
         image_size=size,
         read_view=replace(readers[0], masks=masks),
+        image_files=tuple(images[light][view] for light in lights for view in views),
         lights=readers,
         neighbours=_neighbours(root, dict(zip(views, c2w[:, :3, 3], strict=True))),
         masks_for_tests_only=True,
