@@ -229,6 +229,8 @@ class FineTuningConfig:
     optimizer: SceneOptimizerConfig = field(default_factory=SceneOptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Names of the settings that files and flags give, be it with the default's value."""
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the scene": ("dataset_name", "datadir", "n_views"),
         "what to start from": ("init_ckpt", "ckpt", "vggt_path"),

@@ -26,7 +26,7 @@ from models.photo_cameras import ensure_cameras
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
-from training.checkpointing import SceneCheckpointIO, folder_of_one_run
+from training.checkpointing import SceneCheckpointIO, folder_of_one_run, restored
 from training.config import FineTuningConfig, SceneRunConfig
 from training.curves import curve_logger
 from training.finetuning_module import FineTuningModule
@@ -103,7 +103,8 @@ def _finetune(
         plugins=[SceneCheckpointIO(folder, header)],
     )
     # A step draws its own windows: there are no batches to load.
-    trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
+    with restored(run.ckpt, trainer):
+        trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
     scene.to(device)
     kept, verdict = log.finish(trainer, module)
     with module.average.in_place():
@@ -142,13 +143,12 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings
     theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
-    usual = FineTuningConfig()
-    chosen = _chosen(config.run, usual.run, _OURS)
+    chosen = _chosen(config, "run", _OURS)
     run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
-    rates = _chosen(config.optimizer, usual.optimizer, _OUR_RATES)
+    rates = _chosen(config, "optimizer", _OUR_RATES)
     optimizer = dataclasses.replace(theirs.optimizer, **rates)
     datadir = config.data.datadir
-    chosen_data = datadir != usual.data.datadir and _is_there(datadir)
+    chosen_data = _chosen(config, "data", ("datadir",)) and _is_there(datadir)
     if not chosen_data and _is_there(theirs.data.datadir):
         datadir = theirs.data.datadir
     data = dataclasses.replace(theirs.data, datadir=datadir)
@@ -157,18 +157,26 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     if changed:
         told = ", ".join(f"{name}={ours!r}, not {before!r}" for name, ours, before in changed)
         logger.warning("resuming %s with %s from the next step on", path, told)
-    named = {name for name, _, _ in differing_settings(asdict(config), asdict(usual))}
-    rows = [row for row in differing_settings(asdict(config), asdict(merged)) if row[0] in named]
+    named = {name for name, _, _ in differing_settings(asdict(config), asdict(FineTuningConfig()))}
+    rows = [
+        row
+        for row in differing_settings(asdict(config), asdict(merged))
+        if row[0] in named or row[0].rpartition(".")[2] in config.given
+    ]
     if rows:
         told = ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
         logger.warning("%s decides: %s", path, told)
     return merged
 
 
-def _chosen(given: object, usual: object, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return those of some settings that the command line gives."""
-    pairs = ((name, getattr(given, name), getattr(usual, name)) for name in names)
-    return {name: value for name, value, default in pairs if value != default}
+def _chosen(config: FineTuningConfig, group: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of some settings that are given, or differ from what is usual."""
+    ours, usual = getattr(config, group), getattr(FineTuningConfig(), group)
+    return {
+        name: getattr(ours, name)
+        for name in names
+        if name in config.given or getattr(ours, name) != getattr(usual, name)
+    }
 
 
 def resume_scene(

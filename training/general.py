@@ -30,6 +30,7 @@ from training.checkpointing import (
     check_resumed_settings,
     describe_differences,
     folder_of_one_run,
+    restored,
 )
 from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
@@ -70,7 +71,8 @@ def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
     trainer = build_trainer(config, folder)
-    trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
+    with restored(resume, trainer):
+        trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
@@ -249,9 +251,15 @@ class GeneralModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the run go on where its steps and validations say that it was."""
-        checkpoint["loops"] = canonical_loops(
-            checkpoint["loops"], checkpoint["global_step"], self._batches_per_epoch()
-        )
+        step, batches = checkpoint["global_step"], self._batches_per_epoch()
+        checkpoint["loops"] = canonical_loops(checkpoint["loops"], step, batches)
+        epochs = self.config.run.num_epochs
+        if step > epochs * batches:
+            raise UserError(
+                f"--num_epochs {epochs}: the run that is resumed has {-(-step // batches)} epochs "
+                f"of {batches} steps behind it. Ask for at least so many; what it has learnt can "
+                "be used as it is."
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rendering needs."""

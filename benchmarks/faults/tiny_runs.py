@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _FINE_TUNING = """
 --num_steps 6 --val_every 3 --save_every 2 --device cpu
 """.split()
 _NAME = "tiny"
+_UNCOUNTED = re.compile(r"logs/|\.lock|ckpts/\w+\.\d+\.\w+$")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class TinyRun:
         last = runs / self.last
         folder, content = last.parents[1], load_safely(last)
         files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-        kept = sorted(name for name in files if not name.startswith(("logs/", ".lock")))
+        # A run that starts anew keeps what it finds as best.1.tar.
+        kept = sorted(name for name in files if not _UNCOUNTED.match(name))
         if "training" not in content:
             return {"state": [content["state_dict"], content["optimizer_states"]], "files": kept}
         psnr = [(row["step"], row["psnr"]) for row in content["training"]["curve"]]

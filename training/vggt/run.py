@@ -18,6 +18,7 @@ from training.checkpointing import (
     LastCheckpoint,
     check_resumed_settings,
     folder_of_one_run,
+    restored,
 )
 from training.curves import curve_logger
 from training.vggt.config import MiniTrainingConfig
@@ -56,7 +57,8 @@ def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, fold
         torch.manual_seed(run.training_seed)
         module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
+    with restored(resume, trainer):
+        trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
 
 
 def evaluate_folder(config: MiniTrainingConfig) -> str:
