@@ -48,7 +48,7 @@ class RunConfig(Settings):
     """where to run; auto: on GPUs if there are some"""
     devices: str = "auto"
     """number of devices, auto for all, or a list like 0,2"""
-    num_nodes: int = 1
+    num_nodes: Count = 1
     """machines that take part"""
     strategy: str = "auto"
     """Lightning's strategy: auto, ddp, ..."""

@@ -39,7 +39,7 @@ from training.loop_progress import canonical_loops
 from training.optimization import build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
-from utils.devices import check_devices, choose_precision, generator_for
+from utils.devices import check_devices, checked_hardware, choose_precision, generator_for
 from utils.errors import UserError
 from utils.files import check_output_folder, resolve_checkpoint
 
@@ -56,8 +56,11 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
 
 
 def _train(config: GeneralTrainingConfig, folder: Path) -> None:
-    resume = _checked_resume(config) if config.run.ckpt else None
-    seed = config.run.seed
+    run = config.run
+    resume = _checked_resume(config) if run.ckpt else None
+    with checked_hardware(run.device, run.devices, run.strategy):
+        trainer = build_trainer(config, folder)
+    seed = run.seed
     if config.data.dataset_name == "procedural":
         data = ProceduralDataModule(config.data, config.worlds, config.replay, seed)
     else:
@@ -66,11 +69,10 @@ def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
-    if config.run.init_ckpt:
-        _initialise(model, read_checkpoint(config.run.init_ckpt))
+    if run.init_ckpt:
+        _initialise(model, read_checkpoint(run.init_ckpt))
     count = sum(parameter.numel() for parameter in model.parameters())
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
-    trainer = build_trainer(config, folder)
     with restored(resume, trainer):
         trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
 
