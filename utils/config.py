@@ -49,10 +49,13 @@ def command(
 
     def main(argv: Sequence[str] | None = None) -> int:
         config = parse_config(config_class, argv, description or "")
-        run = pkgutil.resolve_name(job) if isinstance(job, str) else job
-        return run_and_report(lambda: run(config))
+        return run_and_report(lambda: _resolved(job)(config))
 
     return main
+
+
+def _resolved(job: str | Callable[[ConfigT], object]) -> Callable[[ConfigT], object]:
+    return pkgutil.resolve_name(job) if isinstance(job, str) else job
 
 
 def parse_config(
@@ -131,13 +134,13 @@ def settings_from_plain(
         if name in names:
             flat.setdefault(names[name], tuple(value) if isinstance(value, list) else value)
         elif name not in RETIRED:
-            raise UserError(f"{source}.{path}: this version has no such setting.")
+            raise UserError(f"{source}.{path[:80]}: this version has no such setting.")
         elif problem := check_retired(name, value):
             raise UserError(f"{source}: {problem}.")
     try:
         return _construct(config_class, flat)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: {error}") from error
+        raise UserError(f"{source}: {str(error)[:300]}") from error
 
 
 def differing_settings(

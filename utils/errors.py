@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import warnings
@@ -19,6 +20,10 @@ _FEWER_PROCESSES = (
     "A process that reads data was ended from outside, most often because memory ran out: use "
     "fewer with --num_workers; 0 reads in the training process."
 )
+
+
+_DISK = {errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""What a disk does that is full, broken or taken away."""
 
 
 class UserError(Exception):
@@ -40,7 +45,7 @@ class TrainingInterrupted(Exception):  # noqa: N818
 def run_and_report(job: Callable[[], object]) -> int:
     """Run a script's job, log what it returns or its one error, and return the exit status.
 
-    0: done. 1: training diverged, memory ran out or a loading process was ended. 2: bad input.
+    0: done. 1: training diverged, memory or disk failed, a loading process was ended. 2: bad input.
     130: stopped with Ctrl-C. 128 + n: stopped by signal n, having saved.
     """
     try:
@@ -72,6 +77,11 @@ def _run_and_report(job: Callable[[], object]) -> int:
         if "DataLoader worker" not in str(error):
             raise
         logger.error("error: %s\n%s", str(error).strip(), _FEWER_PROCESSES)
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        logger.error("error: %s. What was saved before is whole.", error)
         return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)

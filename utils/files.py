@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import reprlib
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from utils.errors import UserError
 
 _PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
+_PROBE = 4096
 _MAX_JSON = 1 << 25
 """Bytes of a JSON file."""
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -140,8 +142,11 @@ def check_output_folder(folder: str | Path, flag: str = "--save_dir") -> Path:
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            # On a full disk, files without content can still be made.
+            probe.write_bytes(bytes(_PROBE))
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write here ({error.strerror}); choose another place with {flag}."
@@ -170,8 +175,9 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         try:
             torch.save(content, partial)
         except RuntimeError as error:
-            # How its zip writer reports a failed write.
-            raise OSError(error) from error
+            # How its zip writer reports a failed write, in words about its own code.
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(f"{free >> 20} MiB are free there") from error
 
 
 def describe_placeholder(path: Path) -> str | None:

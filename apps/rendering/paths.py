@@ -150,8 +150,10 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
     content = read_json(path, "transform of a nerfstudio run")
     transform = _matrix(content.get("transform"), (3, 4), f"{path}: transform")
     scale = content.get("scale")
-    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise UserError(f"{path}: scale is {reprlib.repr(scale)}; it must be a positive number.")
+    if not isinstance(scale, (int, float)) or not 1e-9 < scale < 1e9:
+        raise UserError(
+            f"{path}: scale is {reprlib.repr(scale)}; it must be a positive number, about 1."
+        )
     unscaled = c2w.clone()
     unscaled[:, :3, 3] /= scale
     whole = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])

@@ -46,7 +46,7 @@ def read_flipped(path: Path, content: bytes, meaning: object, bit: int) -> tuple
     flipped = bytearray(content)
     flipped[bit // 8] ^= 1 << bit % 8
     path.write_bytes(flipped)
-    started = time.monotonic()
+    started = time.process_time()
     try:
         outcome, wrong = "read", [] if same(load_safely(path), meaning) else ["other"]
     except UserError as error:
@@ -54,4 +54,4 @@ def read_flipped(path: Path, content: bytes, meaning: object, bit: int) -> tuple
     except Exception:  # noqa: BLE001 - Any other one is a fault.
         traceback.print_exc()
         outcome, wrong = "not caught", ["tracebacks"]
-    return outcome, [*wrong, *(["hangs"] if time.monotonic() - started > _SECONDS else [])]
+    return outcome, [*wrong, *(["hangs"] if time.process_time() - started > _SECONDS else [])]

@@ -101,7 +101,7 @@ def _read_all(  # noqa: PLR0913
 ) -> int:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGALRM, _raise_too_long)
+    signal.signal(signal.SIGPROF, _raise_too_long)
     path = work / parser.name
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, content in parser.beside:
@@ -143,11 +143,12 @@ def _outcome(parser: Parser, path: Path) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _timed() -> Iterator[None]:
-    signal.alarm(_SECONDS)
+    # Of the processor's time: others may use the machine.
+    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _raise_too_long(*_: object) -> None:

@@ -3,11 +3,18 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import fuzz
+from benchmarks.faults.parsers import Parser
+from benchmarks.faults.table import Tally
+from utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
+WHOLE = bytes(range(40))
 
 
 def totals(*flags):
@@ -23,6 +30,27 @@ def totals(*flags):
 
 
 @pytest.mark.slow
-def test_stopped_runs(tmp_path):
-    rows = totals("kills", "--count", 6, "--out", tmp_path)
+@pytest.mark.parametrize(("campaign", "count"), [("kills", 4), ("flips", 60), ("fuzz", 1600)])
+def test_all_of_a_few_are_survived(tmp_path, campaign, count):
+    rows = totals(campaign, "--count", count, "--out", tmp_path)
     assert rows and all(row[0] == row[1] and not any(row[2:]) for row in rows.values()), rows
+    injected = sum(row[0] for row in rows.values())
+    # A stop counts by its signal and by its phase.
+    assert injected >= (2 if campaign == "kills" else 1) * count
+
+
+def test_a_parser_that_fails_is_found(tmp_path, monkeypatch):
+    def parse(path):
+        content = path.read_bytes()
+        if content == WHOLE:
+            return content
+        raise {0: UserError, 1: UserError}.get(len(content) % 3, IndexError)(f"{path}: damaged")
+
+    monkeypatch.setattr(fuzz, "all_parsers", lambda: [Parser("a.bin", WHOLE, parse)])
+    tally = Tally()
+    fuzz.run_fuzz(tally, 300, time.monotonic() + 60, 0, tmp_path)
+    row = tally.rows["a.bin"]
+    assert row["injected"] == 300 and 30 < row["tracebacks"] < 200
+    assert row["survived"] == 300 - row["tracebacks"]
+    kept = next(tmp_path.glob("a.bin-0-*"))
+    assert "IndexError" in (kept / "why.txt").read_text() and (kept / "a.bin").is_file()
