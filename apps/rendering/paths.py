@@ -157,6 +157,7 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
     unscaled = c2w.clone()
     unscaled[:, :3, 3] /= scale
     whole = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
-    if torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
+    inverse, failed = torch.linalg.inv_ex(whole)
+    if failed or torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
         raise UserError(f"{path}: transform cannot be undone.")
-    return torch.linalg.inv(whole) @ unscaled
+    return inverse @ unscaled

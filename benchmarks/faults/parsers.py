@@ -89,7 +89,7 @@ def _camera_path() -> bytes:
 
 
 def _image_parsers() -> list[Parser]:
-    read = partial(read_image, background=1.0)
+    read = partial(read_image, background=1.0, least=(8, 12))
     formats = {"png": "RGBA", "jpg": "RGB", "tif": "RGB", "webp": "RGB", "bmp": "RGB"}
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -33,6 +33,8 @@ _EXACT_PIXELS = 1 << 24
 """Larger images are shrunk by a whole number while they are read, if they are wanted smaller."""
 _BAND = 512
 """Rows of an image that are made an array at once."""
+_LONGEST = 64
+"""Sides of a large image: the longer by the shorter."""
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 means upright, 5 to 8 are quarter turns."""
@@ -86,6 +88,11 @@ def check_pixels(path: Path, image: Image.Image, most: int) -> None:
 
 
 def _check_size(path: Path, size: Size, most: int) -> None:
+    if size[0] * size[1] > _EXACT_PIXELS and max(size) > _LONGEST * min(size):
+        # It could not be shrunk to any size that is wanted.
+        raise UserError(
+            f"{path}: the image has {size[1]}x{size[0]} pixels, a shape that no camera takes."
+        )
     if size[0] * size[1] > most:
         raise UserError(
             f"{path}: the image has {size[1]}x{size[0]} pixels, more than the {most // 10**6} "

@@ -166,16 +166,19 @@ def test_images_are_refused_by_the_pixels_that_they_declare(tmp_path):
     path = tmp_path / "a.png"
     Image.new("L", (1, 1)).save(path)
     content = bytearray(path.read_bytes())
-    for side, mode, read in (
-        (23000, 2, read_image),
-        (13000, 6, read_mask),
-        (13000, 0, lambda path: read_depth(DepthFile(path))),
+    for width, height, mode, read in (
+        (23000, 23000, 2, read_image),
+        (12, 16_000_000, 2, read_image),
+        (13000, 13000, 6, read_mask),
+        (13000, 13000, 0, lambda path: read_depth(DepthFile(path))),
     ):
-        header = struct.pack(">IIBBBBB", side, side, 16 if mode == 0 else 8, mode, 0, 0, 0)
+        header = struct.pack(">IIBBBBB", width, height, 16 if mode == 0 else 8, mode, 0, 0, 0)
         content[16:29] = header
         content[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
         path.write_bytes(content)
-        with pytest.raises(UserError, match=f"a.png: the image has {side}x{side} pixels, more"):
+        with pytest.raises(
+            UserError, match=f"a.png: the image has {width}x{height} pixels, (more|a sha)"
+        ):
             read(path)
 
 
