@@ -22,8 +22,11 @@ _FEWER_PROCESSES = (
 )
 
 
-_DISK = {errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-"""What a disk does that is full, broken or taken away."""
+_DISK = {
+    *(errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+    errno.ENAMETOOLONG,
+}
+"""What a disk does that is full, broken or taken away, or asked for a name that it cannot have."""
 
 
 class UserError(Exception):

@@ -96,7 +96,8 @@ def from_repository(path: str | Path) -> Path:
     """
     path = Path(path)
     inside = _REPOSITORY / path
-    return inside if not path.exists() and inside.exists() else path
+    # These answer for names that no file can have, too.
+    return inside if not os.path.exists(path) and os.path.exists(inside) else path
 
 
 def check_size(path: Path, most: int, what: str) -> None:

@@ -35,7 +35,10 @@ _BAND = 512
 """Rows of an image that are made an array at once."""
 _LONGEST = 64
 """Sides of a large image: the longer by the shorter."""
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error)
+_DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, RuntimeError),
+    struct.error,
+)
 _ORIENTATION = 0x0112
 """The EXIF tag; 1 means upright, 5 to 8 are quarter turns."""
 _MASK_THRESHOLD = 10
