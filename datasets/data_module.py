@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch.utils.data import Dataset, Sampler
 
 from datasets.config import DataConfig
+from datasets.data_record import check_unchanged, record_data
 from datasets.formats.registry import Split
 from datasets.loading import SampleLoader, check_shared_memory
 from datasets.replay import place_among_ranks
@@ -166,7 +167,7 @@ class SceneDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str = "fit") -> None:
         """List the data; entry scripts call this first, to fail before any long work."""
-        _ = self.train_dataset, self.val_dataset
+        _ = self.data_record
         config, (height, width) = self._config, self.train_dataset.largest_size
         views = config.scenes_per_batch * (config.max_sources + config.num_targets)
         check_shared_memory(config.num_workers, views * height * width * BYTES_PER_PIXEL)
@@ -200,16 +201,31 @@ class SceneDataModule(pl.LightningDataModule):
         """Batches of an epoch on this rank; asking does not touch the place in the data."""
         return len(self.train_sampler())
 
-    def state_dict(self) -> dict[str, dict[str, int]]:
-        """Return the place in the training data, for the checkpoint."""
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+    @cached_property
+    def data_record(self) -> dict[str, Any]:
+        """What checkpoints say of the data."""
+        return record_data(self._parts)
 
-    def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
-        """Let the next training loader begin where the checkpoint was taken.
+    @property
+    def _parts(self) -> list[SceneDataset]:
+        return [*self.train_dataset.parts, *self.val_dataset.parts]
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the place in the training data and what these are, for the checkpoint."""
+        if self._train_loader is None:
+            return {}
+        return {"train": self._train_loader.state_dict(), "data": self.data_record}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, Any]]) -> None:
+        """Let the next training loader begin where the checkpoint was taken, on the same data.
 
         Lightning does not restore loaders from a checkpoint taken at the end of an epoch.
         """
         self._place_in_data = state_dict.get("train")
+        # Checkpoints of early versions have no record.
+        if "data" in state_dict:
+            check_unchanged(state_dict["data"], self._parts)
+            self.data_record = state_dict["data"]
 
     def val_dataloader(self) -> SampleLoader:
         """Return the loader of this rank's part of the validation views, one at a time."""

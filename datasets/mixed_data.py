@@ -77,6 +77,15 @@ class MixedDataModule(ProceduralDataModule):
             return batch
         return super().on_after_batch_transfer(batch, dataloader_idx)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the data on disk are, for the checkpoint; the step says the place in them."""
+        return {"data": self._on_disk.data_record}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that the data on disk are those that the run began with."""
+        if "data" in state_dict:
+            self._on_disk.load_state_dict({"data": state_dict["data"]})
+
     def _disk_steps(self, step: int) -> int:
         """Count the steps before a step that train on data from disk."""
         return int(step * self._share)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,6 +59,8 @@ class PosedScene:
     """Height and width of every view."""
     read_view: ReadView
     """Read one view by its id, at ``image_size``. Can be pickled, for worker processes."""
+    image_files: tuple[Path, ...] = ()
+    """What the images of all views are read from."""
     view_near_far: Float[Tensor, "view 2"] | None = None
     """The range that each view sees, where the files tell; within ``near_far``."""
     neighbours: Neighbours = field(default_factory=dict)

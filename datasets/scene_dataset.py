@@ -6,7 +6,7 @@ import logging
 import math
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, groupby
@@ -119,6 +119,14 @@ class SceneDataset(Dataset[Sample]):
         """Height and width of the largest images."""
         return max((scene.entry.size for scene in self._scenes), key=math.prod)
 
+    def some_scenes(self, count: int, names: Collection[str]) -> Iterator[PosedScene]:
+        """Open the scenes in folders of these names, or so many spread evenly without names."""
+        every = -(-len(self._scenes) // count)
+        for number, scene in enumerate(self._scenes):
+            chosen = scene.entry.folder.name in names if names else number % every == 0
+            if chosen:
+                yield replace(self._opened(number), name=scene.entry.folder.name)
+
     def __len__(self) -> int:
         """Count scenes times targets."""
         return int(self._starts[-1])
@@ -228,7 +236,7 @@ class MixedDataset(Dataset[Sample]):
 
     def __init__(self, parts: Sequence[SceneDataset], weights: Sequence[float]) -> None:
         """Join data sets; ``weights`` are their shares of the batches."""
-        self._parts, self._weights = parts, weights
+        self.parts, self._weights = parts, weights
         self._starts = [0, *accumulate(len(part) for part in parts)]
 
     @property
@@ -237,7 +245,7 @@ class MixedDataset(Dataset[Sample]):
         return [
             ItemGroup(start + group.first, group.count, weight * group.count / len(part))
             for part, start, weight in zip(
-                self._parts, self._starts[:-1], self._weights, strict=True
+                self.parts, self._starts[:-1], self._weights, strict=True
             )
             for group in part.groups
         ]
@@ -245,7 +253,7 @@ class MixedDataset(Dataset[Sample]):
     @property
     def largest_size(self) -> Size:
         """Height and width of the largest images."""
-        return max((part.largest_size for part in self._parts), key=math.prod)
+        return max((part.largest_size for part in self.parts), key=math.prod)
 
     def __len__(self) -> int:
         """Count the items of all parts."""
@@ -254,7 +262,7 @@ class MixedDataset(Dataset[Sample]):
     def __getitem__(self, request: SampleRequest) -> Sample:
         """Read the sample from the part that has it."""
         number = bisect_right(self._starts, request.index) - 1
-        return self._parts[number][request._replace(index=request.index - self._starts[number])]
+        return self.parts[number][request._replace(index=request.index - self._starts[number])]
 
 
 def _bytes_of(pixels: ViewPixels) -> int:

@@ -32,7 +32,8 @@ from utils.files import read_json, write_text
 
 INDEX_NAME = "scenes.json"
 REWRITE = "Write it again with python -m apps.inspect_data --write_index."
-_MAX_BYTES, _MAX_VIEWS = 1 << 30, 1 << 20
+_MAX_VIEWS = 1 << 21
+"""Of all scenes that differ in their number."""
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
 _INDEX_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -106,10 +107,14 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
     if not path.is_file():
         return None
     try:
-        content = read_json(path, "index", _MAX_BYTES, f"Remove it. {REWRITE}")
+        content = read_json(path, "index", remedy=f"Remove it. {REWRITE}")
         if content["format"] != name:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
+        listed = [row["views"] for row in content["scenes"].values()]
+        total = sum({int(views) for views in listed if not isinstance(views, list)})
+        if total > _MAX_VIEWS:
+            raise ValueError(f"{total} views")
         return {
             scene: _entry(_folder(root, scene), row) for scene, row in content["scenes"].items()
         }
@@ -140,6 +145,4 @@ def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401
 
 @lru_cache
 def _first_views(count: int) -> tuple[int, ...]:
-    if count > _MAX_VIEWS:
-        raise ValueError(f"{count} views")
     return tuple(range(count))

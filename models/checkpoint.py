@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.config import BackboneConfig, ModelConfig
-from models.scene_model import SceneMaps, SceneModel
-from models.vggt.backbone import FrozenVGGT, NullBackbone, fingerprint, load_backbone
+from models.scene_model import ENCODED_ONCE, SceneMaps, SceneModel
+from models.vggt.backbone import Backbone, FrozenVGGT, NullBackbone, fingerprint, load_backbone
 from models.vggt_nerf import RenderedImages, VGGTNeRF
-from models.weights import check_finite, describe_checkpoint, fill_weights, plain_names
+from models.weights import check_finite, check_fit, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
 from utils.errors import UserError
@@ -69,6 +69,8 @@ class Checkpoint:
                 f"{self.backbone_fingerprint}; {self.backbone_config.vggt_path} has "
                 f"{backbone.fingerprint}); point --vggt_path at the backbone it was trained on"
             )
+        own = _described_weights(self.model_config, backbone, self.path)
+        check_fit(own, self.weights, self.path)
         model = VGGTNeRF(self.model_config, backbone)
         fill_weights(model, self.weights, self.path)
         if isinstance(backbone, FrozenVGGT) and self.network_weights:
@@ -198,6 +200,10 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
 def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:
     """Build the scene in a scene file's content."""
     state = content["state"]
+    own = _described_weights(header.model, NullBackbone(), path)
+    needed = {f"{_PREFIX}{name}": value for name, value in own.items()}
+    needed = {k: value for k, value in needed.items() if not k.startswith(ENCODED_ONCE)}
+    check_fit(needed, {k: v for k, v in state.items() if k.startswith(_PREFIX)}, path)
     try:
         with torch.random.fork_rng(devices=[]):
             model = VGGTNeRF(header.model, NullBackbone())
@@ -215,6 +221,18 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
     return scene
+
+
+def _described_weights(
+    config: ModelConfig, backbone: Backbone, path: str | Path
+) -> dict[str, Tensor]:
+    """Return weights without memory of the model that a file's settings describe."""
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            return VGGTNeRF(config, backbone).state_dict()
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise UserError(f"{path}: its settings describe no model ({reason}).") from error
 
 
 def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:

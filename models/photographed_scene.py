@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.checks import check_pinhole, estimate_near_far, rigid_c2w
+from datasets.formats.checks import check_pinhole, estimate_near_far, rigid_poses
 from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, measure_near_far
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
@@ -209,8 +209,5 @@ def _poses(
     for number, matrix in enumerate(np.asarray(K, np.float64)):
         focal, center = (matrix[0, 0], matrix[1, 1]), (matrix[0, 2], matrix[1, 2])
         check_pinhole(focal, center, size, f"K[{number}]")
-    poses = [
-        rigid_c2w(torch.from_numpy(np.array(matrix[:3], np.float64)), f"c2w[{number}]")
-        for number, matrix in enumerate(c2w)
-    ]
-    return torch.stack(poses)
+    matrices = torch.from_numpy(np.array(c2w, np.float64)[:, :3])
+    return rigid_poses(matrices, [f"c2w[{number}]" for number in range(len(c2w))])

@@ -24,7 +24,13 @@ def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fill_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Load all weights of a model, in the model's own precision."""
-    own = model.state_dict()
+    check_fit(model.state_dict(), weights, path)
+    check_finite(weights, path)
+    model.load_state_dict(weights)
+
+
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that have not the names and shapes of a model's own."""
     shared = own.keys() & weights.keys()
     problems = {
         "are missing": sorted(own.keys() - shared),
@@ -39,8 +45,6 @@ def fill_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
             f"{path}: the weights do not fit the model of {len(own)} tensors that its settings "
             f"describe: {', '.join(told)}. The file is incomplete or of another model."
         )
-    check_finite(weights, path)
-    model.load_state_dict(weights)
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

@@ -47,6 +47,24 @@ def folder_of_one_run(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
+    """Let a run inside that resumes a file fail with one error if its state cannot be restored."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        saving = (one for one in trainer.callbacks if isinstance(one, LastCheckpoint))  # pyright: ignore[reportAttributeAccessIssue]
+        if path is None or next(saving).begun:
+            raise
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"{path}: its state of training is damaged or of another run, and cannot be resumed "
+            f"({type(error).__name__}: {reason}). Resume from an earlier file."
+        ) from error
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files through ``utils.files``."""
 
@@ -134,8 +152,16 @@ class LastCheckpoint(Callback):
     def __init__(self, folder: Path, every_n_steps: int, name: str = "last.ckpt") -> None:
         self.path = folder / name
         self.every_n_steps = every_n_steps
+        self.begun = False
+        """Whether all is restored and the first step is next."""
         self._signum = 0
         self._saved_step = -1
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let SIGTERM end a run that has nothing to save; Lightning would put it off."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if trainer.received_sigterm:
+            signal.raise_signal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals from Lightning, which would abandon the step under way.
@@ -146,6 +172,8 @@ class LastCheckpoint(Callback):
         resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
         if trainer.is_global_zero and resumed != self.path.resolve():
             set_aside(self.path)
+        self.begun = True
+        self._signum = signal.SIGTERM if trainer.received_sigterm else 0
         # Lightning gives them back in the end.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._remember)

@@ -48,7 +48,7 @@ class RunConfig(Settings):
     """where to run; auto: on GPUs if there are some"""
     devices: str = "auto"
     """number of devices, auto for all, or a list like 0,2"""
-    num_nodes: int = 1
+    num_nodes: Count = 1
     """machines that take part"""
     strategy: str = "auto"
     """Lightning's strategy: auto, ddp, ..."""
@@ -231,6 +231,8 @@ class FineTuningConfig:
     optimizer: SceneOptimizerConfig = field(default_factory=SceneOptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
 
+    given: ClassVar[frozenset[str]] = frozenset()
+    """Names of the settings that files and flags give, be it with the default's value."""
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the scene": ("dataset_name", "datadir", "n_views"),
         "what to start from": ("init_ckpt", "ckpt", "vggt_path"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from datasets.formats.photo_files import shortened
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneTask, check_counted, read_split
 from datasets.views import Views
@@ -25,7 +26,7 @@ from models.photo_cameras import ensure_cameras
 from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.vggt.backbone import NullBackbone
 from training.callbacks import GradientGuard
-from training.checkpointing import SceneCheckpointIO, folder_of_one_run
+from training.checkpointing import SceneCheckpointIO, folder_of_one_run, restored
 from training.config import FineTuningConfig, SceneRunConfig
 from training.curves import curve_logger
 from training.finetuning_module import FineTuningModule
@@ -44,6 +45,7 @@ _REMEDY = (
     "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
     "with a lower --lrate and --lrate_maps, or with --precision 32-true."
 )
+_GREY_VALUE = 1 / 255
 _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 """Settings that a resumed run takes from the command line where they are given there."""
 _OUR_RATES = ("lrate", "lrate_maps", "warmup_steps")
@@ -101,7 +103,8 @@ def _finetune(
         plugins=[SceneCheckpointIO(folder, header)],
     )
     # A step draws its own windows: there are no batches to load.
-    trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
+    with restored(run.ckpt, trainer):
+        trainer.fit(module, itertools.repeat(0), ckpt_path=run.ckpt, weights_only=True)
     scene.to(device)
     kept, verdict = log.finish(trainer, module)
     with module.average.in_place():
@@ -140,13 +143,12 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     path = Path(str(config.run.ckpt))
     settings = header_of(read_scene_file(path), path).settings
     theirs = settings_from_plain(FineTuningConfig, settings, f"{path}: settings")
-    usual = FineTuningConfig()
-    chosen = _chosen(config.run, usual.run, _OURS)
+    chosen = _chosen(config, "run", _OURS)
     run = dataclasses.replace(theirs.run, ckpt=config.run.ckpt, **chosen)
-    rates = _chosen(config.optimizer, usual.optimizer, _OUR_RATES)
+    rates = _chosen(config, "optimizer", _OUR_RATES)
     optimizer = dataclasses.replace(theirs.optimizer, **rates)
     datadir = config.data.datadir
-    chosen_data = datadir != usual.data.datadir and _is_there(datadir)
+    chosen_data = _chosen(config, "data", ("datadir",)) and _is_there(datadir)
     if not chosen_data and _is_there(theirs.data.datadir):
         datadir = theirs.data.datadir
     data = dataclasses.replace(theirs.data, datadir=datadir)
@@ -155,18 +157,26 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     if changed:
         told = ", ".join(f"{name}={ours!r}, not {before!r}" for name, ours, before in changed)
         logger.warning("resuming %s with %s from the next step on", path, told)
-    named = {name for name, _, _ in differing_settings(asdict(config), asdict(usual))}
-    rows = [row for row in differing_settings(asdict(config), asdict(merged)) if row[0] in named]
+    named = {name for name, _, _ in differing_settings(asdict(config), asdict(FineTuningConfig()))}
+    rows = [
+        row
+        for row in differing_settings(asdict(config), asdict(merged))
+        if row[0] in named or row[0].rpartition(".")[2] in config.given
+    ]
     if rows:
         told = ", ".join(f"{name}={theirs!r}, not {ours!r}" for name, ours, theirs in rows)
         logger.warning("%s decides: %s", path, told)
     return merged
 
 
-def _chosen(given: object, usual: object, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return those of some settings that the command line gives."""
-    pairs = ((name, getattr(given, name), getattr(usual, name)) for name in names)
-    return {name: value for name, value, default in pairs if value != default}
+def _chosen(config: FineTuningConfig, group: str, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return those of some settings that are given, or differ from what is usual."""
+    ours, usual = getattr(config, group), getattr(FineTuningConfig(), group)
+    return {
+        name: getattr(ours, name)
+        for name in names
+        if name in config.given or getattr(ours, name) != getattr(usual, name)
+    }
 
 
 def resume_scene(
@@ -185,7 +195,28 @@ def resume_scene(
     if not content["training"]:
         raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
     scene = scene_from(content, header, path).eval().to(views.images.device)
+    if problem := _changed_views(scene, views, split):
+        raise UserError(
+            f"{path}: was trained on other photographs: {problem}. Restore {config.data.datadir}, "
+            "or start a new run without --ckpt."
+        )
     return scene, dataclasses.replace(header, settings=asdict(config))
+
+
+def _changed_views(scene: SceneModel, views: Views, split: SceneTask) -> str | None:
+    """Say in what the training views differ from those in a run's scene, or return None."""
+    if scene.images.shape != views.images.shape:
+        (height, width), (old_height, old_width) = views.size, scene.size
+        return f"they are {width}x{height}, and were {old_width}x{old_height}"
+    # Versions of a decoder differ by one grey value here and there.
+    others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
+    names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
+    if bool(others.any()):
+        changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
+        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
+    ours, theirs = views.cameras.c2w, scene.cameras.c2w
+    same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
+    return None if same else "their cameras are others"
 
 
 def encode_scene(

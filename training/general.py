@@ -31,6 +31,7 @@ from training.checkpointing import (
     check_resumed_settings,
     describe_differences,
     folder_of_one_run,
+    restored,
 )
 from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
@@ -39,7 +40,7 @@ from training.loop_progress import canonical_loops
 from training.optimization import AveragedWeights, build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.config import differing_settings
-from utils.devices import check_devices, choose_precision, generator_for
+from utils.devices import check_devices, checked_hardware, choose_precision, generator_for
 from utils.errors import UserError
 from utils.files import check_output_folder, resolve_checkpoint
 
@@ -56,19 +57,22 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
 
 
 def _train(config: GeneralTrainingConfig, folder: Path) -> None:
-    resume = _checked_resume(config) if config.run.ckpt else None
-    seed = config.run.seed
+    run = config.run
+    resume = _checked_resume(config) if run.ckpt else None
+    with checked_hardware(run.device, run.devices, run.strategy):
+        trainer = build_trainer(config, folder)
+    seed = run.seed
     data = _build_data(config)
     data.setup("fit")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
-    if config.run.init_ckpt:
-        _initialise(model, read_checkpoint(config.run.init_ckpt))
+    if run.init_ckpt:
+        _initialise(model, read_checkpoint(run.init_ckpt))
     count = sum(parameter.numel() for parameter in model.parameters())
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
-    trainer = build_trainer(config, folder)
-    trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
+    with restored(resume, trainer):
+        trainer.fit(GeneralModule(model, config), data, ckpt_path=resume, weights_only=True)
 
 
 def _build_data(config: GeneralTrainingConfig) -> pl.LightningDataModule:
@@ -278,9 +282,15 @@ class GeneralModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the run go on where its steps and validations say that it was."""
-        checkpoint["loops"] = canonical_loops(
-            checkpoint["loops"], checkpoint["global_step"], self._batches_per_epoch()
-        )
+        step, batches = checkpoint["global_step"], self._batches_per_epoch()
+        checkpoint["loops"] = canonical_loops(checkpoint["loops"], step, batches)
+        epochs = self.config.run.num_epochs
+        if step > epochs * batches:
+            raise UserError(
+                f"--num_epochs {epochs}: the run that is resumed has {-(-step // batches)} epochs "
+                f"of {batches} steps behind it. Ask for at least so many; what it has learnt can "
+                "be used as it is."
+            )
         # Files of the version before have no average; it begins with their weights.
         self._trained = checkpoint.get("average")
 

@@ -7,6 +7,7 @@ stopped in its last validation was over without it.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 _FIT = "epoch_loop."
@@ -19,6 +20,8 @@ def canonical_loops(loops: dict[str, Any], step: int, batches: int) -> dict[str,
     A validation that is due is done first, unless ``loops``, as they were saved, say that it is
     over: Lightning counts an epoch as processed after it.
     """
+    if not isinstance(step, int) or step < 0:
+        raise ValueError(f"it says that step {reprlib.repr(step)} was its last")
     epochs, within = divmod(step, batches)
     due = within == 0 and _processed_epochs(loops) < epochs
     done = epochs - due

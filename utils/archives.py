@@ -8,6 +8,8 @@ from pathlib import Path
 
 _MAGIC = b"PK\x03\x04"
 """How PyTorch itself tells its archives from the files of early versions."""
+_FOLDER = 0x10
+"""The attribute that MS-DOS gives folders."""
 _CHUNK = 1 << 20
 _UNREADABLE = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, struct.error)
 
@@ -34,6 +36,9 @@ def _check_sizes(entries: list[zipfile.ZipInfo], size_on_disk: int) -> None:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise ValueError(f"{entry.filename!r} in it is compressed, which torch.save never does")
+        if entry.external_attr & _FOLDER:
+            # PyTorch would leave its tensor as the memory was.
+            raise ValueError(f"{entry.filename!r} in it is marked as a folder")
     if len({entry.filename for entry in entries}) != len(entries):
         raise ValueError("two of its entries have the same name")
     declared = sum(entry.file_size for entry in entries)

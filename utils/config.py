@@ -35,6 +35,7 @@ from utils.settings import RETIRED, aliases, check_retired
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
+_UNSET = object()
 
 
 def command(
@@ -48,10 +49,13 @@ def command(
 
     def main(argv: Sequence[str] | None = None) -> int:
         config = parse_config(config_class, argv, description or "")
-        run = pkgutil.resolve_name(job) if isinstance(job, str) else job
-        return run_and_report(lambda: run(config))
+        return run_and_report(lambda: _resolved(job)(config))
 
     return main
+
+
+def _resolved(job: str | Callable[[ConfigT], object]) -> Callable[[ConfigT], object]:
+    return pkgutil.resolve_name(job) if isinstance(job, str) else job
 
 
 def parse_config(
@@ -60,7 +64,8 @@ def parse_config(
     """Build a config from ``--config`` files and flags.
 
     Exits through argparse (status 2, message on stderr) on an unknown flag or config key, a value
-    of the wrong type, and whatever a ``__post_init__`` refuses.
+    of the wrong type, and whatever a ``__post_init__`` refuses. Where the config class has a
+    ``given``, it becomes the names of the settings that files and flags give.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     positional = getattr(config_class, "positional", None)
@@ -69,12 +74,19 @@ def parse_config(
     parser = build_parser(config_class, description, show_all="--help-all" in argv)
     if problem := config_file_problem(argv):
         parser.error(problem)
-    values, unknown = parser.parse_known_args(argv)
+    # What the namespace has already, the parser does not fill with defaults.
+    flags = list(_flags(config_class))
+    unset = argparse.Namespace(**dict.fromkeys([flag.name for flag in flags], _UNSET))
+    values, unknown = parser.parse_known_args(argv, unset)
+    given = {name: value for name, value in vars(values).items() if value is not _UNSET}
     unknown = _without_retired(unknown, parser)
     if unknown:
-        parser.error(_describe_unknown(unknown, [flag.name for flag in _flags(config_class)]))
+        parser.error(_describe_unknown(unknown, [flag.name for flag in flags]))
     try:
-        return _construct(config_class, vars(values))
+        config = _construct(config_class, given)
+        if hasattr(config_class, "given"):
+            object.__setattr__(config, "given", frozenset(given))
+        return config
     except (ValueError, UserError) as error:
         parser.error(str(error))
 
@@ -122,13 +134,13 @@ def settings_from_plain(
         if name in names:
             flat.setdefault(names[name], tuple(value) if isinstance(value, list) else value)
         elif name not in RETIRED:
-            raise UserError(f"{source}.{path}: this version has no such setting.")
+            raise UserError(f"{source}.{path[:80]}: this version has no such setting.")
         elif problem := check_retired(name, value):
             raise UserError(f"{source}: {problem}.")
     try:
         return _construct(config_class, flat)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: {error}") from error
+        raise UserError(f"{source}: {str(error)[:300]}") from error
 
 
 def differing_settings(

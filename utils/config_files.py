@@ -28,7 +28,7 @@ def _config_files(argv: Sequence[str]) -> Iterator[Path]:
 
 def _problem_of_file(path: Path) -> str | None:
     """Say why a file cannot hold settings; a missing one is left to the parser."""
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     if not path.is_file():
         return "is no ordinary file; give one of `name = value` lines, as those in configs"

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from utils.errors import UserError
+
+_DEVICE = re.compile(r"[0-9]{1,6}")
+_MOST_PROCESSES = 64
+"""On a processor."""
 
 
 def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.device]:
     """Return ``count`` devices; the accelerator is ``gpu``, ``cuda``, ``cpu`` or ``auto``."""
     there = torch.cuda.device_count()
-    if accelerator == "cpu" or (accelerator == "auto" and not there):
+    if _on_processor(accelerator):
+        if count > _MOST_PROCESSES:
+            raise UserError(
+                f"--devices {count}: on the processor each is a process that computes; ask for "
+                f"{_MOST_PROCESSES} at most."
+            )
         return [torch.device("cpu")] * count
     if count > there:
         raise UserError(
@@ -24,16 +37,34 @@ def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.devi
 
 
 def check_devices(accelerator: str, devices: str) -> None:
-    """Refuse GPUs that are not there; ``devices`` is a number, ``auto`` or a list like 0,2."""
-    numbers = devices.strip(", ").split(",")
-    if devices not in ("auto", "-1") and not all(word.strip().isdecimal() for word in numbers):
-        raise UserError(f"--devices {devices}: give a number, auto, or a list like 0,2.")
+    """Refuse devices that are not there; ``devices`` is a number, ``auto`` or a list like 0,2."""
     if devices in ("auto", "-1"):
         choose_devices(accelerator)
-    elif len(numbers) == 1:
-        choose_devices(accelerator, int(devices))
-    else:
-        choose_devices(accelerator, 1 + max(map(int, numbers)))
+        return
+    words = [word.strip() for word in devices.strip(", ").split(",")]
+    numbers = [int(word) for word in words if _DEVICE.fullmatch(word)]
+    listed = "," in devices
+    if len({*numbers}) < len(words) or (numbers == [0] and not listed):
+        raise UserError(f"--devices {devices}: give a number from 1, auto, or a list like 0,2.")
+    if listed and _on_processor(accelerator):
+        raise UserError(f"--devices {devices}: a list names GPUs; give a number of processes.")
+    choose_devices(accelerator, 1 + max(numbers) if listed else numbers[0])
+
+
+@contextmanager
+def checked_hardware(device: str, devices: str, strategy: str) -> Iterator[None]:
+    """Turn what Lightning says inside about settings of the hardware into one line."""
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        raise UserError(
+            f"--device {device} --devices {devices} --strategy {strategy}: "
+            f"{str(error).splitlines()[0][:300]}"
+        ) from error
+
+
+def _on_processor(accelerator: str) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.device_count())
 
 
 def choose_precision(precision: str, accelerator: str) -> Any:  # noqa: ANN401

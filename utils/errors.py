@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import warnings
@@ -19,6 +20,13 @@ _FEWER_PROCESSES = (
     "A process that reads data was ended from outside, most often because memory ran out: use "
     "fewer with --num_workers; 0 reads in the training process."
 )
+
+
+_DISK = {
+    *(errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+    errno.ENAMETOOLONG,
+}
+"""What a disk does that is full, broken or taken away, or asked for a name that it cannot have."""
 
 
 class UserError(Exception):
@@ -40,9 +48,22 @@ class TrainingInterrupted(Exception):  # noqa: N818
 def run_and_report(job: Callable[[], object]) -> int:
     """Run a script's job, log what it returns or its one error, and return the exit status.
 
-    0: done. 1: training diverged, memory ran out or a loading process was ended. 2: bad input.
+    0: done. 1: training diverged, memory or disk failed, a loading process was ended. 2: bad input.
     130: stopped with Ctrl-C. 128 + n: stopped by signal n, having saved.
     """
+    try:
+        return _run_and_report(job)
+    except KeyboardInterrupt as stop:
+        logger.warning("%s", str(stop) or "stopped")
+    except SystemExit as stop:
+        # Lightning's own, after Ctrl-C while it prepares a run.
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        logger.warning("stopped")
+    return 130
+
+
+def _run_and_report(job: Callable[[], object]) -> int:
     import torch  # Here, so that --help does not wait for it.
 
     _set_up_console()
@@ -60,12 +81,14 @@ def run_and_report(job: Callable[[], object]) -> int:
             raise
         logger.error("error: %s\n%s", str(error).strip(), _FEWER_PROCESSES)
         return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        logger.error("error: %s. What was saved before is whole.", error)
+        return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)
         return 128 + stop.signum
-    except KeyboardInterrupt as stop:
-        logger.warning("%s", stop or "stopped")
-        return 130
     return 0
 
 

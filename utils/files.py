@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import reprlib
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from utils.errors import UserError
 
 _PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
+_PROBE = 4096
+_MAX_JSON = 1 << 25
+"""Bytes of a JSON file."""
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
 UNREADABLE = (
@@ -92,7 +96,8 @@ def from_repository(path: str | Path) -> Path:
     """
     path = Path(path)
     inside = _REPOSITORY / path
-    return inside if not path.exists() and inside.exists() else path
+    # These answer for names that no file can have, too.
+    return inside if not os.path.exists(path) and os.path.exists(inside) else path
 
 
 def check_size(path: Path, most: int, what: str) -> None:
@@ -104,13 +109,13 @@ def check_size(path: Path, most: int, what: str) -> None:
         raise UserError(f"{path}: larger than any {what} ({most} bytes at most).")
 
 
-def read_json(path: Path, what: str, most: int = 1 << 26, remedy: str = "") -> dict[str, Any]:
-    """Read the JSON object of a file of at most so many bytes.
+def read_json(path: Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """Read the JSON object of a file; in memory it may take 24 times as many bytes.
 
     ``what`` names its kind; ``remedy`` ends the message of an error.
     """
     try:
-        check_size(path, most, what)
+        check_size(path, _MAX_JSON, what)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected a {what}. {remedy}".rstrip()) from error
@@ -138,8 +143,11 @@ def check_output_folder(folder: str | Path, flag: str = "--save_dir") -> Path:
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            # On a full disk, files without content can still be made.
+            probe.write_bytes(bytes(_PROBE))
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write here ({error.strerror}); choose another place with {flag}."
@@ -168,8 +176,9 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         try:
             torch.save(content, partial)
         except RuntimeError as error:
-            # How its zip writer reports a failed write.
-            raise OSError(error) from error
+            # How its zip writer reports a failed write, in words about its own code.
+            free = shutil.disk_usage(path.parent).free
+            raise OSError(f"{free >> 20} MiB are free there") from error
 
 
 def describe_placeholder(path: Path) -> str | None:

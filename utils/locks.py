@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -23,13 +24,18 @@ def locked_folder(folder: Path, remedy: str) -> Iterator[None]:
     The operating system frees the lock when the process ends, however it does. Processes that this
     one starts, as those that read data, do not hold it.
     """
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be locked ({error.strerror}). {remedy}") from error
     try:
         if not _lock(descriptor, folder):
             owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
             raise UserError(f"{folder}: another run is writing there (process {owner}). {remedy}")
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        # Without space for the number, the lock holds all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ Modules that define settings do not import torch, so that ``--help`` answers at 
 from __future__ import annotations
 
 import math
+import reprlib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -177,8 +178,8 @@ def check_retired(name: str, value: object) -> str | None:
     if not allowed or any(_same(value, other) for other in allowed):
         return None
     return (
-        f"{name}={value!r}: this version no longer supports it; leave it out and train again, or "
-        "use the version that it is from"
+        f"{name}={reprlib.repr(value)}: this version no longer supports it; leave it out and train "
+        "again, or use the version that it is from"
     )
 
 

@@ -9,6 +9,7 @@ run; the ``dataparser_transforms.json`` of that run, put beside it, brings them 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
 from apps.rendering.scene import RenderableScene
-from datasets.formats.checks import rigid_c2w
+from datasets.formats.checks import rigid_poses
 from utils.camera_rig import focus_distance, nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.errors import UserError
@@ -92,8 +93,9 @@ def read_camera_path(
     frames = content.get("camera_path")
     if not isinstance(frames, list) or not 0 < len(frames) <= _MAX_FRAMES:
         raise UserError(f"{path}: camera_path must list frames, 1 to {_MAX_FRAMES} of them.")
-    rows = [_read_frame(frame, f"{path}, frame {number}") for number, frame in enumerate(frames)]
-    c2w = torch.stack([matrix for matrix, _ in rows])
+    names = [f"{path}, frame {number}" for number in range(len(frames))]
+    rows = [_read_frame(frame, name) for frame, name in zip(frames, names, strict=True)]
+    c2w = rigid_poses(torch.stack([matrix for matrix, _ in rows]), names)
     beside = path.with_name(TRANSFORMS_NAME)
     if beside.is_file():
         c2w = _undo_transform(c2w, beside)
@@ -121,14 +123,16 @@ def _stated_size(content: Mapping[str, object], path: Path) -> tuple[int, int] |
     return height, width
 
 
-def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "4 4"], float]:
+def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "3 4"], float]:
     if not isinstance(frame, dict):
         raise UserError(f"{where}: is not an object with camera_to_world and fov.")
     matrix = _matrix(frame.get("camera_to_world"), (4, 4), f"{where}: camera_to_world")
     fov = frame.get("fov", 50.0)
     if not isinstance(fov, (int, float)) or not 0 < fov < 180:
-        raise UserError(f"{where}: fov is {fov!r}; it must lie between 0 and 180 degrees.")
-    return rigid_c2w(matrix[:3], where), float(fov)
+        raise UserError(
+            f"{where}: fov is {reprlib.repr(fov)}; it must lie between 0 and 180 degrees."
+        )
+    return matrix[:3], float(fov)
 
 
 def _matrix(values: object, shape: tuple[int, int], where: str) -> Float[Tensor, "row column"]:
@@ -146,11 +150,14 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
     content = read_json(path, "transform of a nerfstudio run")
     transform = _matrix(content.get("transform"), (3, 4), f"{path}: transform")
     scale = content.get("scale")
-    if not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
-        raise UserError(f"{path}: scale is {scale!r}; it must be a positive number.")
+    if not isinstance(scale, (int, float)) or not 1e-9 < scale < 1e9:
+        raise UserError(
+            f"{path}: scale is {reprlib.repr(scale)}; it must be a positive number, about 1."
+        )
     unscaled = c2w.clone()
     unscaled[:, :3, 3] /= scale
     whole = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
-    if torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
+    inverse, failed = torch.linalg.inv_ex(whole)
+    if failed or torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
         raise UserError(f"{path}: transform cannot be undone.")
-    return torch.linalg.inv(whole) @ unscaled
+    return inverse @ unscaled

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import tokenize
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from jaxtyping import Float, Float64
@@ -39,24 +41,38 @@ _LOG = logging.getLogger(__name__)
 
 def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:
     """Complete a pose, without rounding in its rotation; ``source`` begins error messages."""
+    return rigid_poses(matrix[None], [source])[0]
+
+
+def rigid_poses(
+    matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
+) -> Float64[Tensor, "pose 4 4"]:
+    """Complete many poses as ``rigid_c2w`` does one."""
+    rotations = matrices[..., :3]
+    products = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
+    deviations = products.abs().flatten(1).amax(1)
+    usable = (deviations <= _MAX_DEVIATION) & (torch.linalg.det(rotations) > 0)
+    usable &= matrices.float().isfinite().flatten(1).all(1)
+    if not bool(usable.all()):
+        first = int(usable.int().argmin())
+        _refuse_pose(matrices[first], deviations[first].item(), sources[first])
+    left, _, right = torch.linalg.svd(rotations)
+    c2w = torch.eye(4, dtype=torch.float64).repeat(len(matrices), 1, 1)
+    c2w[:, :3, :3] = left @ right
+    c2w[:, :3, 3] = matrices[..., 3]
+    return c2w
+
+
+def _refuse_pose(matrix: Float64[Tensor, "3 4"], deviation: float, source: str) -> NoReturn:
     if not bool(matrix.float().isfinite().all()):
         raise UserError(f"{source}: the pose holds values that are not finite.")
-    rotation = matrix[:, :3]
-    deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    orthonormal = deviation <= _MAX_DEVIATION
-    if not orthonormal or torch.linalg.det(rotation).item() < 0:
-        problem = f"its columns are not orthonormal (by {deviation:.3g})"
-        if orthonormal:
-            problem = "it is a mirror image (determinant -1); an axis has the wrong sign"
-        raise UserError(
-            f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
-            "without scaling or mirroring."
-        )
-    left, _, right = torch.linalg.svd(rotation)
-    c2w = torch.eye(4, dtype=torch.float64)
-    c2w[:3, :3] = left @ right
-    c2w[:3, 3] = matrix[:, 3]
-    return c2w
+    problem = f"its columns are not orthonormal (by {deviation:.3g})"
+    if deviation <= _MAX_DEVIATION:
+        problem = "it is a mirror image (determinant -1); an axis has the wrong sign"
+    raise UserError(
+        f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
+        "without scaling or mirroring."
+    )
 
 
 def check_pinhole(

@@ -91,13 +91,13 @@ class ScanReader:
         return ViewPixels(self._image(self.images[view]), depth * np.float32(_MILLIMETRE), mask)
 
     def _image(self, path: Path) -> Float[np.ndarray, "height width 3"]:
-        image = read_image(path)
-        height, width = image.shape[:2]
+        height, width = read_image_size(path)
         if _native_size((height, width)) != self.native:
             raise UserError(
                 f"{path}: the image is {width}x{height}, but the scan has "
                 f"{self.native[1]}x{self.native[0]} images."
             )
+        image = read_image(path)
         if (height, width) == PHOTO_SIZE:
             image = _cropped(resize_smooth(image, (height // 2, width // 2)))
         return resize_smooth(image, self.size)
@@ -144,6 +144,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         near_far=_near_far(list(cameras.values()), options, folder),
         image_size=size,
         read_view=replace(readers[0], masks=masks),
+        image_files=tuple(images[light][view] for light in lights for view in views),
         lights=readers,
         neighbours=_neighbours(root, dict(zip(views, c2w[:, :3, 3], strict=True))),
         masks_for_tests_only=True,

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Shaped
 from torch import Tensor
 
 from datasets.formats.checks import ARRAY_ERRORS
-from datasets.formats.decoding import opened_image
+from datasets.formats.decoding import check_pixels, opened_image
 from datasets.formats.options import Size
 from utils.errors import UserError
 
@@ -21,7 +21,7 @@ LensModel = Literal["perspective", "fisheye"]
 
 DEPTH_SUFFIXES = (".pfm", ".png", ".tif", ".tiff", ".npy")
 _IMAGE_MODES = ("I;16", "I;16B", "I", "F", "L")
-_MAX_VALUES = 1 << 28
+_MAX_VALUES = 1 << 26
 _MAX_HEADER_LINE = 64
 """No sane header line of a PFM is longer; bounds what is read of a file that is none."""
 
@@ -143,6 +143,7 @@ def _read_image(path: Path) -> Shaped[np.ndarray, "height width"]:
                 f"{path}: the depth map has mode {image.mode!r}; expected one channel of 16 bits "
                 "or of float."
             )
+        check_pixels(path, image, _MAX_VALUES)
         return np.asarray(image)
 
 

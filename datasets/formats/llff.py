@@ -19,7 +19,7 @@ from datasets.formats.checks import (
     ARRAY_ERRORS,
     check_aspect,
     check_pinhole,
-    rigid_c2w,
+    rigid_poses,
 )
 from datasets.formats.image_files import (
     by_number,
@@ -150,9 +150,7 @@ def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, 
     matrices = torch.from_numpy(rows[:, :15].reshape(-1, 3, 5))
     down, right, backwards, center = matrices[..., :4].unbind(-1)
     poses = torch.stack([right, down, -backwards, center], -1)
-    return torch.stack(
-        [rigid_c2w(pose, f"{path}, row {number}") for number, pose in enumerate(poses)]
-    )
+    return rigid_poses(poses, [f"{path}, row {number}" for number in range(len(poses))])
 
 
 def _intrinsics(row: Float64[np.ndarray, " 17"], size: Size) -> Float64[Tensor, "3 3"]:

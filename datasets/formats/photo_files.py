@@ -160,6 +160,7 @@ def photo_scene(
     fields: dict[str, Any] = {
         "origin": origin,
         "view_names": tuple(path.name for path in paths),
+        "image_files": tuple(paths),
         "near_far": choose_near_far(options.near_far, near_far, views, source),
         "read_view": PhotoReader(tuple(photos), size, options.background),
     }

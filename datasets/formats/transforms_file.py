@@ -12,16 +12,17 @@ with OpenGL's axes: right, up, backwards. ``train_filenames``, ``val_filenames``
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.checks import rigid_c2w
+from datasets.formats.checks import rigid_poses
 from datasets.formats.image_files import by_number, common_spelling
 from datasets.formats.images import LensModel
 from datasets.formats.photo_files import shortened, warn_once
@@ -29,7 +30,7 @@ from datasets.formats.registry import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
 
-_MAX_BYTES = 1 << 25
+_MAX_FRAMES = 1 << 16
 _NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
 COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
@@ -75,7 +76,7 @@ class TransformsFile:
 
 def read_transforms_file(path: Path) -> TransformsFile:
     """Read and check a file."""
-    content = read_json(path, "camera file", _MAX_BYTES)
+    content = read_json(path, "camera file")
     entries = content.get("frames")
     if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
@@ -85,7 +86,17 @@ def read_transforms_file(path: Path) -> TransformsFile:
             "image. Export again, with images named as its cameras are; or let the cameras be "
             "estimated: python -m apps.estimate_cameras --photos FOLDER."
         )
-    frames = [_parse_frame(entry, content, path, n) for n, entry in enumerate(entries)]
+    if len(entries) > _MAX_FRAMES:
+        raise UserError(
+            f"{path}: lists {len(entries)} frames, more than the {_MAX_FRAMES} that are read; keep "
+            "every second or third of them."
+        )
+    sources = [_name_frame(entry, f"{path}, frame {n}") for n, entry in enumerate(entries)]
+    poses = _parse_poses([entry.get("transform_matrix") for entry in entries], sources)
+    frames = [
+        _parse_frame(entry, content, path, source, c2w)
+        for entry, source, c2w in zip(entries, sources, poses, strict=True)
+    ]
     frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
     for first, second in pairwise(frames):
         if first.file_path == second.file_path:
@@ -118,22 +129,32 @@ def _name_unused(content: Mapping[str, object], path: Path) -> None:
         warn_once(f"{path}: holds what is not used: {shortened(sorted(keys))}")
 
 
-def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number: int) -> Frame:
-    source = f"{file}, frame {number}"
+def _name_frame(entry: object, source: str) -> str:
+    """Return what begins messages about a frame: its place and its image."""
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
-    mask_path = entry.get("mask_path") or None
-    depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
-    if "depth_path" in entry and _INTEGER_SCALE in {**shared, **entry}:
-        depth_key, scale_key = "depth_path", _INTEGER_SCALE
-    depth_path = entry.get(depth_key) or None
     if not isinstance(file_path, str) or not file_path.strip():
         raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
+    return f"{source} ({file_path[:80]!r})"
+
+
+def _parse_frame(
+    entry: Mapping[str, Any],
+    shared: Mapping[str, object],
+    file: Path,
+    source: str,
+    c2w: Float64[Tensor, "4 4"],
+) -> Frame:
+    merged = {**shared, **entry}
+    mask_path = entry.get("mask_path") or None
+    depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
+    if "depth_path" in entry and _INTEGER_SCALE in merged:
+        depth_key, scale_key = "depth_path", _INTEGER_SCALE
+    depth_path = entry.get(depth_key) or None
     for key, value in (("mask_path", mask_path), (depth_key, depth_path)):
         if value is not None and not isinstance(value, str):
             raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
-    source, merged = f"{source} ({file_path[:80]!r})", {**shared, **entry}
     numbers = _parse_numbers(merged, (*_NUMBERS, *COEFFICIENTS, scale_key), source)
     # Depths are in thousandths unless the file says otherwise.
     depth_scale = numbers.pop(scale_key, 1e-3)
@@ -142,17 +163,25 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
     return Frame(
         source=source,
         file=file,
-        file_path=common_spelling(file_path),
+        file_path=common_spelling(entry["file_path"]),
         mask_path=None if mask_path is None else common_spelling(mask_path),
         depth_path=None if depth_path is None else common_spelling(depth_path),
         depth_scale=depth_scale,
-        c2w=_parse_pose(entry.get("transform_matrix"), source),
+        c2w=c2w,
         numbers=numbers,
         model=_parse_model(merged, source),
     )
 
 
-def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
+def _parse_poses(
+    matrices: Sequence[object], sources: Sequence[str]
+) -> Float64[Tensor, "frame 4 4"]:
+    rows = [_rows_of(matrix, source) for matrix, source in zip(matrices, sources, strict=True)]
+    poses = torch.tensor(rows, dtype=torch.float64)
+    return rigid_poses(poses * torch.tensor([1.0, -1.0, -1.0, 1.0]), sources)
+
+
+def _rows_of(matrix: object, source: str) -> list[list[float]]:
     expected = f"{source}: transform_matrix must be 4 rows of 4 numbers"
     if not isinstance(matrix, list) or len(matrix) not in (3, 4):
         raise UserError(f"{expected}, found {reprlib.repr(matrix)}.")
@@ -161,8 +190,7 @@ def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
             raise UserError(f"{expected}, found {reprlib.repr(row)}.")
     if [float(number) for number in sum(matrix[3:], [])] not in ([], [0.0, 0.0, 0.0, 1.0]):
         raise UserError(f"{expected}, the last 0 0 0 1, found {reprlib.repr(matrix[3])}.")
-    right, up, backwards, center = torch.tensor(matrix[:3], dtype=torch.float64).unbind(-1)
-    return rigid_c2w(torch.stack([right, -up, -backwards, center], -1), source)
+    return [[float(number) for number in row] for row in matrix[:3]]
 
 
 def _parse_numbers(

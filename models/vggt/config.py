@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated
@@ -98,7 +99,7 @@ class VGGTConfig(Settings):
             if _kinds(value) != _kinds(default):
                 listed = isinstance(default, tuple)
                 expected = f"a list of {len(default)} integers" if listed else "an integer"
-                raise ValueError(f"{name} is {value!r}, expected {expected}")
+                raise ValueError(f"{name} is {reprlib.repr(value)}, expected {expected}")
             known[name] = value
         return cls(**known)  # pyright: ignore[reportArgumentType]
 

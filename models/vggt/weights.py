@@ -99,7 +99,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise _error(path, problem, expected) from error
     except (SafetensorError, *UNREADABLE) as error:
         summary = str(error).strip().splitlines()[:1]
-        raise _error(path, "".join(summary) or type(error).__name__, expected) from error
+        raise _error(path, "".join(summary)[:200] or type(error).__name__, expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
     raise _error(path, f"it holds something else ({type(state).__name__})", expected)

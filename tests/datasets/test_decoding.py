@@ -1,6 +1,8 @@
 """Photographs of every kind are read as what they show, or refused with the true reason."""
 
 import resource
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from datasets.formats import decoding
 from datasets.formats.decoding import read_header, read_image, read_image_size, read_mask
-from datasets.formats.images import Lens
+from datasets.formats.images import DepthFile, Lens, read_depth
 from datasets.formats.photo_files import Photo, PhotoReader
 from datasets.photo_folder import collect_photos, fit_photos
 from utils.errors import UserError
@@ -95,7 +97,7 @@ def test_what_cannot_be_shown_is_refused_for_what_it_is(tmp_path, monkeypatch):
     refused("a.heic", "damaged or no image; copy or unpack it again, or convert it to JPEG")
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     Image.fromarray(GREY).save(tmp_path / "large.png")
-    refused("large.png", "60x40 pixels, more than the .* that are read; shrink it")
+    refused("large.png", "60x40 pixels, more than the .* that are read of this kind; shrink it")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +132,54 @@ def test_large_photos_are_shrunk_while_they_are_read(tmp_path, monkeypatch, name
     shrunk = reader(0)
     assert np.abs(shrunk.image - exact.image).mean() < 0.02
     assert (shrunk.mask == exact.mask).mean() > 0.95
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_large_photos_are_averaged_and_turned(tmp_path, monkeypatch, orientation, mode):
+    values = np.random.default_rng(0).integers(0, 256, (126, 210, 4)).astype(np.uint8)
+    values[..., 3] = 255
+    image = Image.fromarray(values) if mode == "RGBA" else Image.fromarray(deep(values[..., 0]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    whole = read_image(tmp_path / "a.png", 1.0)
+    least = (32, 20) if orientation == 6 else (20, 32)
+    monkeypatch.setattr(decoding, "_EXACT_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "_BAND", 40)
+    small = read_image(tmp_path / "a.png", 1.0, least=least)
+    assert small.shape[:2] == ((35, 21) if orientation == 6 else (21, 35))
+    area = cv2.resize(whole, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(small, area, atol=0.004)
+
+
+def test_a_png_of_few_bytes_and_many_pixels_takes_bounded_memory(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (13000, 13000)).save(path)
+    assert path.stat().st_size < 1 << 20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_image(path, least=(64, 64)).max() == 0
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+def test_images_are_refused_by_the_pixels_that_they_declare(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (1, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    for width, height, mode, read in (
+        (23000, 23000, 2, read_image),
+        (12, 16_000_000, 2, read_image),
+        (13000, 13000, 6, read_mask),
+        (13000, 13000, 0, lambda path: read_depth(DepthFile(path))),
+    ):
+        header = struct.pack(">IIBBBBB", width, height, 16 if mode == 0 else 8, mode, 0, 0, 0)
+        content[16:29] = header
+        content[29:33] = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=f"a.png: the image has {width}x{height} pixels, (more|a sha)"
+        ):
+            read(path)
 
 
 def test_two_hundred_megapixels_take_bounded_memory(tmp_path):

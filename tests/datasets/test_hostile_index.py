@@ -19,3 +19,11 @@ def test_absurd_numbers_of_views_are_refused(tmp_path):
     (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
     with pytest.raises(UserError, match="100000000 views"):
         read_index("transforms", tmp_path)
+
+
+def test_many_scenes_of_many_views_are_refused(tmp_path):
+    # A list of views for each number of them would take 72 GB.
+    rows = {str(n): {"views": 10**6 - n, "size": [4, 4], "splits": {}} for n in range(2000)}
+    (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
+    with pytest.raises(UserError, match="1998001000 views"):
+        read_index("transforms", tmp_path)

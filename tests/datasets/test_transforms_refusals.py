@@ -88,7 +88,7 @@ def test_images_that_are_missing_damaged_or_of_another_size(root):
         ({"near": None}, "near must be a finite number"),
         ({"near": 5}, "near is 5 and far 2"),
         ({"far": "absent"}, "gives near alone"),
-        ({"frame": {"mask_path": 7}}, "frame 1: mask_path must name a file, found 7"),
+        ({"frame": {"mask_path": 7}}, "frame 1 .*: mask_path must name a file, found 7"),
         ({"frames": []}, "'frames' is empty"),
         ({"frames": {"a": 1}}, "'frames' must be a list"),
         ({"frames": [7]}, "frame 0: expected an object, found 7"),
@@ -188,3 +188,8 @@ def test_a_file_without_frames_and_names_that_are_empty(root):
     path.write_text(json.dumps(content | {"frames": []}))
     with pytest.raises(UserError, match=r"'frames' is empty.*apps\.estimate_cameras"):
         open_scene("transforms", root)
+
+
+def test_more_frames_than_a_scene_can_have(tmp_path):
+    write(tmp_path, content_of(count=2**16 + 1))
+    assert_refused(tmp_path, "lists 65537 frames, more than the 65536 that are read; keep every")

@@ -113,3 +113,19 @@ def test_what_stands_in_place_of_a_checkpoint(tmp_path, content, told):
     with pytest.raises(UserError, match=told) as refusal:
         read_checkpoint(str(path))
     assert "weights_only" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "size"),
+    [
+        ("pyramid", "pyramid_width", 16 * 10**6),
+        ("radiance_field", "field_width", 10**9),
+        ("decoder", "decoder_widths", [4 * 10**5] * 2),
+    ],
+)
+def test_sizes_without_their_weights_take_no_memory(tiny_checkpoint, tmp_path, group, name, size):
+    content = load_safely(tiny_checkpoint)
+    content["vggt_nerf"]["settings"]["model"][group][name] = size
+    save_atomically(content, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match=r"x\.ckpt: .* (do not fit|describe no model)"):
+        read_checkpoint(str(tmp_path / "x.ckpt")).build_model()

@@ -54,6 +54,17 @@ def test_fine_tuning(scene, monkeypatch, tmp_path, caplog):
     assert header["settings"]["optimizer"]["lrate"] == 1e-3
 
 
+def test_a_given_rate_counts_though_it_is_the_usual_one(scene, monkeypatch, tmp_path, caplog):
+    _, path = rates_at_steps(scene, monkeypatch, tmp_path, "--lrate", 1e-3, at=4)
+    usual, _ = rates_at_steps(scene, monkeypatch, tmp_path, "--ckpt", path, "--lrate", 5e-4, at=5)
+    assert "with lrate=0.0005, not 0.001 from" in caplog.text
+    kept, _ = rates_at_steps(scene, monkeypatch, tmp_path, "--ckpt", path)
+    assert kept[4][0] == pytest.approx(2 * usual[4][0]) and kept[4][1] == usual[4][1]
+    caplog.clear()
+    rates_at_steps(scene, monkeypatch, tmp_path, "--ckpt", path, "--num_steps", 4000)
+    assert "decides: optimizer.num_steps=6, not 4000" in caplog.text
+
+
 @pytest.mark.parametrize("value", ["inf", "1e20", "nan", "-1", "0"])
 @pytest.mark.parametrize("config", [GeneralTrainingConfig, FineTuningConfig, MiniTrainingConfig])
 def test_rates_that_nothing_learns_with_are_refused(config, value, capsys):

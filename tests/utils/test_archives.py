@@ -41,6 +41,16 @@ def test_no_flipped_bit_is_read_as_other_weights(path):
     assert read < 300
 
 
+def test_no_flipped_bit_of_the_directory_is_read_as_other_weights(path):
+    whole = path.read_bytes()
+    start = whole.index(b"data/2", whole.index(b"PK\x01\x02")) - len("archive/") - 60
+    for bit in range(8 * start, 8 * (start + 160)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        loads_the_same(path)
+
+
 def test_a_flipped_bit_of_a_weight_is_named_as_damage(path):
     whole = bytearray(path.read_bytes())
     place = whole.index(CONTENT["weights"]["2"].numpy().tobytes())

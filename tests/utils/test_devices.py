@@ -1,7 +1,8 @@
 import pytest
+import pytorch_lightning as pl
 import torch
 
-from utils.devices import check_devices, generator_for
+from utils.devices import check_devices, checked_hardware, generator_for
 from utils.errors import UserError
 
 
@@ -26,5 +27,25 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch):
     check_devices("gpu", "0,1")
     with pytest.raises(UserError, match="3 GPUs are asked for, .* has 2"):
         check_devices("gpu", "0,2")
-    with pytest.raises(UserError, match="--devices two: give a number, auto, or a list"):
-        check_devices("gpu", "two")
+
+
+@pytest.mark.parametrize("devices", ["two", "0", "0,0", "1,x", "-3", ",", "9" * 5000])
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_devices_that_are_none(devices, accelerator):
+    with pytest.raises(UserError, match=f"--devices {devices}: give a number from 1, auto, or a"):
+        check_devices(accelerator, devices)
+
+
+@pytest.mark.parametrize("devices", ["0,1", "65"])
+def test_devices_that_a_processor_does_not_have(devices):
+    with pytest.raises(UserError, match=f"--devices {devices}: (a list names GPUs|on the proces)"):
+        check_devices("cpu", devices)
+
+
+@pytest.mark.parametrize("strategy", ["nonsense", "deepspeed", "fsdp"])
+def test_what_lightning_says_of_settings_is_one_line(strategy):
+    with (
+        pytest.raises(UserError, match=f"--device cpu --devices 1 --strategy {strategy}: "),
+        checked_hardware("cpu", "1", strategy),
+    ):
+        pl.Trainer(accelerator="cpu", devices="1", strategy=strategy, logger=False)

@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from utils.errors import UserError
 from utils.files import (
     check_output_folder,
+    from_repository,
     load_safely,
     resolve_checkpoint,
     save_atomically,
@@ -106,3 +108,7 @@ def test_what_another_run_left_is_kept_under_the_next_number(tmp_path):
         set_aside(mine)
     kept = {file.name: file.read_text() for file in tmp_path.iterdir()}
     assert kept == {"last.1.ckpt": "first", "last.2.ckpt": "second"}
+
+
+def test_names_that_no_file_can_have_are_not_there():
+    assert from_repository("x" * 5000) == Path("x" * 5000)

@@ -18,6 +18,7 @@ from training.checkpointing import (
     LastCheckpoint,
     check_resumed_settings,
     folder_of_one_run,
+    restored,
 )
 from training.curves import curve_logger
 from training.vggt.config import MiniTrainingConfig
@@ -25,7 +26,7 @@ from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
 from training.vggt.scenes import MiniData
 from utils.config import differing_settings
-from utils.devices import choose_devices
+from utils.devices import check_devices, choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder, load_safely, resolve_checkpoint
 
@@ -41,6 +42,7 @@ def run_mini_training(
 ) -> Path:
     """Train, by default on procedural scenes, and return the folder of the averaged weights."""
     run = config.run
+    check_devices(run.device, run.devices)
     folder = check_output_folder(Path(run.save_dir) / run.expname)
     with folder_of_one_run(folder):
         _train(config, planner, folder)
@@ -56,7 +58,8 @@ def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, fold
         torch.manual_seed(run.training_seed)
         module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
+    with restored(resume, trainer):
+        trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
 
 
 def evaluate_folder(config: MiniTrainingConfig) -> str:

@@ -147,7 +147,7 @@ def load_photos(folder: Path | str) -> Float[Tensor, "photo texel 3"]:
 
 
 def _levels(path: Path) -> Float[Tensor, "texel 3"]:
-    image = torch.from_numpy(read_image(path))
+    image = torch.from_numpy(read_image(path, least=(SIDE, SIDE)))
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = image[top : top + side, left : left + side].permute(2, 0, 1)[None] ** 2.2

@@ -1,0 +1,56 @@
+"""Short versions of the campaigns: every fault of these few is survived."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import fuzz
+from benchmarks.faults.parsers import Parser
+from benchmarks.faults.table import Tally
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+WHOLE = bytes(range(40))
+
+
+def totals(*flags):
+    """Run a campaign as users do, since forking needs a process that has not differentiated."""
+    command = [sys.executable, "-m", "benchmarks.faults", *map(str, flags)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0 and "Traceback" not in run.stderr, run.stderr
+    lines = run.stderr.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.split()[:1] == ["injected"])
+    rows = [line.rsplit(maxsplit=7) for line in lines[start + 1 : -1]]
+    return {row[0]: [int(number) for number in row[1:]] for row in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("campaign", "count"), [("kills", 4), ("flips", 60), ("fuzz", 1600)])
+def test_all_of_a_few_are_survived(tmp_path, campaign, count):
+    rows = totals(campaign, "--count", count, "--out", tmp_path)
+    assert rows and all(row[0] == row[1] and not any(row[2:]) for row in rows.values()), rows
+    injected = sum(row[0] for row in rows.values())
+    # A stop counts by its signal and by its phase.
+    assert injected >= (2 if campaign == "kills" else 1) * count
+
+
+def test_a_parser_that_fails_is_found(tmp_path, monkeypatch):
+    def parse(path):
+        content = path.read_bytes()
+        if content == WHOLE:
+            return content
+        raise {0: UserError, 1: UserError}.get(len(content) % 3, IndexError)(f"{path}: damaged")
+
+    monkeypatch.setattr(fuzz, "all_parsers", lambda: [Parser("a.bin", WHOLE, parse)])
+    tally = Tally()
+    fuzz.run_fuzz(tally, 300, time.monotonic() + 60, 0, tmp_path)
+    row = tally.rows["a.bin"]
+    assert row["injected"] == 300 and 30 < row["tracebacks"] < 200
+    assert row["survived"] == 300 - row["tracebacks"]
+    kept = next(tmp_path.glob("a.bin-0-*"))
+    assert "IndexError" in (kept / "why.txt").read_text() and (kept / "a.bin").is_file()
