@@ -16,6 +16,8 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".jfif", ".jpe", ".mpo"),
 )
+DYNAMIC_MASK = "dynamic_mask_"
+"""Begins the name of the mask of a photo's moving things, in instant-ngp's layout."""
 _NUMBERS = re.compile(r"(\d+)")
 _MAX_DIGITS = 20
 _SHRUNK = re.compile(r"(.*)_(\d+)")
@@ -39,8 +41,12 @@ def describe_folder(folder: Path) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder, by the numbers in their names."""
-    found = [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """List the image files of a folder, masks of moving things aside, by numbers in their names."""
+    found = [
+        path
+        for path in list_folder(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(DYNAMIC_MASK)
+    ]
     return sorted(found, key=lambda path: by_number(path.name))
 
 

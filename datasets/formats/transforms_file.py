@@ -35,7 +35,10 @@ COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 FISHEYE_MODEL = "OPENCV_FISHEYE"
-_FRAME_KEYS = ("file_path", "mask_path", "depth_file_path", "depth_path", "transform_matrix")
+_FRAME_KEYS = (
+    *("file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
+    "transform_matrix",
+)
 _OTHER_KEYS = ("frames", "near", "far", "camera_model", "is_fisheye", "enable_depth_loading")
 _WITHOUT_EFFECT = frozenset(
     "aabb_scale scale offset up from_na applied_transform applied_scale orientation_override "
@@ -54,6 +57,9 @@ class Frame:
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
+    """White where pixels count."""
+    dynamic_mask_path: str | None
+    """White where things move, which do not count."""
     depth_path: str | None
     depth_scale: float
     c2w: Float64[Tensor, "4 4"]
@@ -73,13 +79,13 @@ class TransformsFile:
     """Names of the images that the file sets apart for training, validation and test."""
 
 
-def read_transforms_file(path: Path) -> TransformsFile:
-    """Read and check a file."""
+def read_transforms_file(path: Path, may_be_empty: bool = False) -> TransformsFile:
+    """Read and check a file, without frames if it may be."""
     content = read_json(path, "camera file", _MAX_BYTES)
     entries = content.get("frames")
     if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
-    if not entries:
+    if not entries and not may_be_empty:
         raise UserError(
             f"{path}: 'frames' is empty: the program that wrote the file matched no camera with an "
             "image. Export again, with images named as its cameras are; or let the cameras be "
@@ -123,16 +129,14 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
-    mask_path = entry.get("mask_path") or None
     depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
     if "depth_path" in entry and _INTEGER_SCALE in {**shared, **entry}:
         depth_key, scale_key = "depth_path", _INTEGER_SCALE
-    depth_path = entry.get(depth_key) or None
     if not isinstance(file_path, str) or not file_path.strip():
         raise UserError(f"{source}: file_path must name an image, found {reprlib.repr(file_path)}.")
-    for key, value in (("mask_path", mask_path), (depth_key, depth_path)):
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    mask, dynamic_mask, depth = (
+        _parse_path(entry, key, source) for key in ("mask_path", "dynamic_mask_path", depth_key)
+    )
     source, merged = f"{source} ({file_path[:80]!r})", {**shared, **entry}
     numbers = _parse_numbers(merged, (*_NUMBERS, *COEFFICIENTS, scale_key), source)
     # Depths are in thousandths unless the file says otherwise.
@@ -143,13 +147,21 @@ def _parse_frame(entry: object, shared: Mapping[str, object], file: Path, number
         source=source,
         file=file,
         file_path=common_spelling(file_path),
-        mask_path=None if mask_path is None else common_spelling(mask_path),
-        depth_path=None if depth_path is None else common_spelling(depth_path),
+        mask_path=mask,
+        dynamic_mask_path=dynamic_mask,
+        depth_path=depth,
         depth_scale=depth_scale,
         c2w=_parse_pose(entry.get("transform_matrix"), source),
         numbers=numbers,
         model=_parse_model(merged, source),
     )
+
+
+def _parse_path(entry: Mapping[str, object], key: str, source: str) -> str | None:
+    value = entry.get(key) or None
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    return None if value is None else common_spelling(value)
 
 
 def _parse_pose(matrix: object, source: str) -> Float64[Tensor, "4 4"]:
