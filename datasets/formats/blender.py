@@ -17,7 +17,7 @@ from torch import Tensor
 from datasets.formats.image_files import describe_folder
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import photo_scene, warn_once
-from datasets.formats.registry import SPLITS
+from datasets.formats.scene_lists import SPLITS
 from datasets.formats.transforms import find_images, frame_photos
 from datasets.formats.transforms_file import read_transforms_file
 from datasets.posed_scene import PosedScene

@@ -14,6 +14,7 @@ import pillow_heif
 from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, ImageOps
 
+from datasets.formats.image_files import UNREAD_SUFFIXES
 from datasets.formats.options import Size
 from utils.errors import UserError
 from utils.files import describe_placeholder
@@ -58,6 +59,9 @@ class ImageHeader:
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+    if path.suffix.lower() in UNREAD_SUFFIXES and path.is_file():
+        # Of raw photos, Pillow would show the preview.
+        raise UserError(f"{path}: {path.suffix} is not read; convert the image to JPEG or PNG.")
     try:
         with _open(path) as image:
             _check_pixels(path, image)

@@ -15,7 +15,14 @@ from utils.errors import UserError
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".jfif", ".jpe", ".mpo"),
+    *(".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".tga"),
 )
+UNREAD_SUFFIXES = frozenset(
+    (
+        ".dng .cr2 .cr3 .nef .nrw .arw .raf .orf .rw2 .pef .srw .jxl .psd .exr .hdr .gif .svg .pdf"
+    ).split()
+)
+"""Pictures that are not read."""
 DYNAMIC_MASK = "dynamic_mask_"
 """Begins the name of the mask of a photo's moving things, in instant-ngp's layout."""
 _NUMBERS = re.compile(r"(\d+)")

@@ -186,10 +186,10 @@ def _intrinsics(photos: Sequence[Photo], size: Size) -> Float[Tensor, "view 3 3"
     return torch.stack(own).float()
 
 
-def warn_of_unused(used: Iterable[Path], source: Path) -> None:
+def warn_of_unused(used: Iterable[Path], source: Path, masks: Sequence[Path] = ()) -> None:
     """Say how many photos have no camera: structure from motion often leaves some out."""
     used = list(used)
-    known = {path.resolve() for path in used}
+    known = {path.resolve() for path in (*used, *masks)}
     beside = [path for folder in {path.parent for path in used} for path in list_images(folder)]
     unused = sorted(path.name for path in beside if path.is_file() and path.resolve() not in known)
     if unused:

@@ -27,7 +27,7 @@ from datasets.formats.photo_files import (
     warn_of_unused,
     warn_once,
 )
-from datasets.formats.registry import Split
+from datasets.formats.scene_lists import Split
 from datasets.formats.transforms_file import (
     COEFFICIENTS,
     FISHEYE_MODEL,
@@ -49,10 +49,14 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     ``mask_path`` blackens or its ``dynamic_mask_path`` whitens, leave the mask.
     """
     path = _find_file(folder)
-    file = read_transforms_file(path)
+    return scene_of_file(path, read_transforms_file(path), options)
+
+
+def scene_of_file(path: Path, file: TransformsFile, options: ReadOptions) -> PosedScene:
+    """Put a scene together from frames, whose images are looked for beside ``path``."""
     frames, images, options = find_images(file.frames, options)
     photos = frame_photos(frames, images)
-    warn_of_unused(images, path)
+    warn_of_unused(images, path, [mask.path for photo in photos for mask in photo.masks])
     return photo_scene(
         path.resolve().parent.name,
         path,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -25,7 +26,7 @@ from datasets.formats.checks import rigid_c2w
 from datasets.formats.image_files import by_number, common_spelling
 from datasets.formats.images import LensModel
 from datasets.formats.photo_files import shortened, warn_once
-from datasets.formats.registry import SPLITS, Split
+from datasets.formats.scene_lists import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
 
@@ -81,7 +82,13 @@ class TransformsFile:
 
 def read_transforms_file(path: Path, may_be_empty: bool = False) -> TransformsFile:
     """Read and check a file, without frames if it may be."""
-    content = read_json(path, "camera file", _MAX_BYTES)
+    return parse_transforms(read_json(path, "camera file", _MAX_BYTES), path, may_be_empty)
+
+
+def parse_transforms(
+    content: Mapping[str, object], path: Path, may_be_empty: bool = False
+) -> TransformsFile:
+    """Check what a file holds; names in it are looked for beside ``path``."""
     entries = content.get("frames")
     if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
@@ -105,6 +112,23 @@ def read_transforms_file(path: Path, may_be_empty: bool = False) -> TransformsFi
         split: names for split in SPLITS if (names := _parse_list(content, split, path))
     }
     return TransformsFile(frames, near_far, lists)
+
+
+def pinhole_frame(
+    file_path: object, c2w: Float64[np.ndarray, "*matrix"], pinhole: Float64[np.ndarray, " 4"]
+) -> dict[str, object]:
+    """Write a frame as the file has it, from other programs' cameras with OpenGL's axes.
+
+    ``c2w`` has 3 or 4 rows; ``pinhole`` holds both focal lengths and the principal point (x, y).
+    """
+    numbers = zip(("fl_x", "fl_y", "cx", "cy"), pinhole.tolist(), strict=True)
+    matrix = c2w.reshape(-1, 4)[:3].tolist()
+    return {"file_path": file_path, "transform_matrix": matrix, **dict(numbers)}
+
+
+def stated(**values: object) -> dict[str, object]:
+    """Return the values that another program's file gives."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _parse_list(content: Mapping[str, object], split: Split, path: Path) -> tuple[str, ...]:
