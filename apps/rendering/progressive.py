@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from apps.rendering.scene import RenderableScene, RenderedView
+from models.rendering.scene import RenderableScene, RenderedView
 from utils.cameras import Cameras
 from utils.errors import UserError
 
