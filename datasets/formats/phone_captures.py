@@ -65,7 +65,7 @@ def read_record3d(folder: Path, options: ReadOptions) -> PosedScene:
     path, photos = exported / "metadata.json", exported / "rgb"
     if unpacked:
         path, photos = folder / "metadata", folder / "rgbd"
-    content = read_json(path, "cameras of Record3D", _MAX_BYTES)
+    content = read_json(path, "camera file of Record3D", _MAX_BYTES)
     images = list_images(photos)
     poses = finite_array(content.get("poses"), None, f"{path}: poses")
     if poses.shape != (len(images), 7):

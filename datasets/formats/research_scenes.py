@@ -34,7 +34,7 @@ def read_sdfstudio(folder: Path, options: ReadOptions) -> PosedScene:
     other scenes have placeholders. Cues of depth and normals are named and not used.
     """
     path = folder / "meta_data.json"
-    content = read_json(path, "cameras of SDFStudio", _MAX_BYTES)
+    content = read_json(path, "camera file of SDFStudio", _MAX_BYTES)
     frames, unused, entries = [], set(), content.get("frames")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")

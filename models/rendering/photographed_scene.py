@@ -113,8 +113,10 @@ def photographed_scene(
         )
     if (K is None) != (c2w is None):
         raise UserError("K and c2w go together: give both, or neither to have both estimated.")
+    bounds = torch.tensor(near_far, dtype=torch.float32) if near_far else None
     if K is None or c2w is None:
         scene = _estimated_scene(images)
+        scene = scene if bounds is None else replace(scene, near_far=bounds)
     else:
         count = len(images)
         if K.shape != (count, 3, 3) or c2w.shape != (count, 4, 4):
@@ -125,14 +127,14 @@ def photographed_scene(
         height, width = images.shape[1:3]
         poses, origin = recentred(_poses(K, c2w, (height, width)))
         views = _views(images, Cameras(torch.from_numpy(np.array(K, np.float32)), poses))
-        measured = torch.tensor(near_far) if near_far else _near_far(views)
         scene = PosedScene(
             *("photographs", tuple(range(count)), tuple(map(str, range(count)))),
-            *(views.cameras, measured, views.size, partial(_pixels, views)),
+            cameras=views.cameras,
+            near_far=_near_far(views) if bounds is None else bounds,
+            image_size=views.size,
+            read_view=partial(_pixels, views),
             origin=origin,
         )
-    if near_far:
-        scene = replace(scene, near_far=torch.tensor(near_far))
     return PhotographedScene(general_scene(model, scene, scene.view_ids, n_views))
 
 
