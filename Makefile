@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs_demo
 
-.PHONY: install test lint demo clean-demo
+.PHONY: install test lint demo readme clean-demo
 
 install: $(STAMP)
 
@@ -21,6 +21,10 @@ lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
+
+# Every command of README.md at small size, on small stand-ins for the data: about ten minutes.
+readme: install
+	$(RUN) -m benchmarks.readme_commands
 
 # A world that the shipped model never saw; a short general training, cut and resumed; the shipped
 # model fine-tuned on the scene that was kept out, beside what it was before.

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
-from apps.rendering.scene import is_tuned_scene
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.protocols import SceneTask
 from evaluation.config import DEFAULT_CKPT, RenderingModel
@@ -30,6 +29,7 @@ from models.checkpoint import (
     read_checkpoint,
     read_scene_file,
 )
+from models.rendering.scene import is_tuned_scene
 from training.config import FineTuningConfig
 from utils.config import command, settings_from_plain
 from utils.devices import choose_devices

@@ -22,8 +22,8 @@ import torch
 from apps.rendering.config import CameraPathChoice, FrameSize, SceneAndModelConfig
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import CameraPath, make_path
-from apps.rendering.scene import GeneralScene, is_tuned_scene
 from evaluation.report import format_table, write_json
+from models.rendering.scene import GeneralScene, is_tuned_scene
 from utils.config import command
 from utils.errors import UserError
 from utils.files import check_output_file

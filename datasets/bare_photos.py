@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-_UNREAD_SUFFIXES = frozenset(".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .jxl .psd .exr .gif".split())
-"""Photographs that are not read."""
 _FOLDERS = ("", "images", "input")
 """In which photos lie in a folder, in the order in which they are looked for."""
 
@@ -33,6 +31,8 @@ def find_photos(folder: Path) -> list[Path]:
 
 def find_unread_photos(folder: Path) -> list[str]:
     """Return the names of photos of kinds that are not read, where photos are looked for."""
+    from datasets.formats.image_files import UNREAD_SUFFIXES
+
     places = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
     files = sorted(path for place in places for path in place.iterdir())
-    return [path.name for path in files if path.suffix.lower() in _UNREAD_SUFFIXES]
+    return [path.name for path in files if path.suffix.lower() in UNREAD_SUFFIXES]

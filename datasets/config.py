@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import FORMATS, Split, choose_scenes, recognise_format
+from datasets.formats.registry import FORMATS, choose_scenes, recognise_format
+from datasets.formats.scene_lists import Split
 from datasets.procedural.config import HELD_OUT_SEED
 from utils.errors import UserError
 from utils.files import from_repository
@@ -25,7 +26,22 @@ from utils.settings import (
 )
 
 DatasetName = Literal[
-    "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "photos", "procedural"
+    # fmt: off
+    "auto",
+    "dtu",
+    "blendedmvs",
+    "llff",
+    "blender",
+    "transforms",
+    "colmap",
+    "sdfstudio",
+    "nsvf",
+    "neus",
+    "polycam",
+    "record3d",
+    "photos",
+    "procedural",
+    # fmt: on
 ]
 ConfigT = TypeVar("ConfigT", bound="SceneConfig")
 _OPTION = re.compile(r",(\w+)=([^,=]*)$")

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from datasets.config import DataConfig
 from datasets.data_record import check_unchanged, record_data
-from datasets.formats.registry import Split
+from datasets.formats.scene_lists import Split
 from datasets.loading import SampleLoader, check_shared_memory
 from datasets.replay import place_among_ranks
 from datasets.scene_dataset import ItemGroup, MixedDataset, PixelCache, SamplingRules, SceneDataset

@@ -17,7 +17,8 @@ import torch
 
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
-from datasets.formats.registry import Split, open_scene
+from datasets.formats.registry import open_scene
+from datasets.formats.scene_lists import Split
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
@@ -141,6 +142,7 @@ def plan_task(
 ) -> SceneTask:
     """Choose targets and their sources."""
     targets = choice.targets or protocol.targets
+    _check_sources(scene, choice.sources)
     pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
     # Of fewer views than wanted all are read.
     fewest = min((len(set(pool) - {target}) for target in targets), default=0)
@@ -162,6 +164,16 @@ def plan_task(
     )
 
 
+def _check_sources(scene: PosedScene, sources: Sequence[int]) -> None:
+    tested = declared_test_views(scene)
+    if named := [str(view) for view in sources if view in tested]:
+        free = [str(view) for view in scene.view_ids if view not in tested]
+        raise UserError(
+            f"Scene {scene.name!r}: --sources names {', '.join(named)}, which its files set apart "
+            f"for tests; take others, such as --sources {' '.join(free[:3])}."
+        )
+
+
 def scene_tasks(choice: DataChoice) -> list[SceneTask]:
     """Return the chosen scenes of a data set on disk, or its test scenes, with what is rendered."""
     name, tasks = choice.format_name, []
@@ -180,11 +192,18 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
         return Protocol(FERN_TARGETS, FERN_POOL, region)
     if _is_fox(name, scene.name) and _has(scene, FOX_TARGETS):
         return Protocol(FOX_TARGETS, scene.view_ids, region)
-    tested = scene.splits.get("test") or scene.splits.get("val")
-    if tested:
+    if tested := declared_test_views(scene):
         few = tuple(spread_evenly(tested, _BLENDER_TARGETS)) if name == "blender" else tested
         return Protocol(few, scene.splits["train"], region)
     return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
+
+
+def declared_test_views(scene: PosedScene) -> tuple[int, ...]:
+    """Return the views that the files set apart for tests, those for validation if there are none.
+
+    They are never sources.
+    """
+    return scene.splits.get("test") or scene.splits.get("val") or ()
 
 
 def read_split(choice: DataChoice, num_sources: int) -> SceneTask:

@@ -1,13 +1,15 @@
 """Folders for what is computed once for a scene: cameras, depth range. Does not import torch.
 
 They lie in ``estimated`` in a folder of photos, or in ``NAME_estimated`` beside a video or another
-single file. Where nothing can be written there, they lie in the user's own cache.
+single file. Where nothing can be written there, they lie in the user's own cache, and where there
+is none in the folder for temporary files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 ESTIMATED = "estimated"
@@ -32,6 +34,12 @@ def _is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222 != 0
 
 
+def _can_be_made(folder: Path) -> bool:
+    if not folder.is_absolute():
+        return False
+    return _is_writable(next(place for place in (folder, *folder.parents) if place.is_dir()))
+
+
 def _folder_beside(source: Path) -> Path:
     if source.suffix and not source.is_dir():
         return source.with_name(f"{source.stem}_{ESTIMATED}")
@@ -39,7 +47,9 @@ def _folder_beside(source: Path) -> Path:
 
 
 def _folder_of_user(source: Path) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # A container's user may have no home, or one that belongs to root.
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    root = Path(home if _can_be_made(Path(home)) else tempfile.gettempdir())
     place = source.resolve()
     digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
     return root / "vggt-nerf" / f"{place.name}-{digest}"

@@ -18,14 +18,8 @@ from typing import Any
 from datasets.config import DataSource
 from datasets.formats.options import Size
 from datasets.formats.photo_files import common_size
-from datasets.formats.registry import (
-    FORMATS,
-    SPLITS,
-    Split,
-    choose_scenes,
-    find_scene_list,
-    open_scene,
-)
+from datasets.formats.registry import FORMATS, choose_scenes, open_scene
+from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 from utils.files import read_json, write_text

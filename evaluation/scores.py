@@ -21,6 +21,7 @@ from torch import Tensor
 from datasets.protocols import Region
 from datasets.views import Views
 from models.vggt_nerf import RenderedImages
+from models.volume_rendering import SOLID
 from utils.errors import UserError
 from utils.files import load_safely
 
@@ -47,8 +48,6 @@ SCORES = (
 MAX_PSNR = 100.0
 """Reported for a perfect image, whose ratio is infinite."""
 _SSIM_WINDOW = 7
-SOLID = 0.5
-"""Opacity above which a pixel has a depth."""
 VGG_FILE = "vgg16-397923af.pth"
 """Torchvision's ImageNet weights of VGG-16, as PyTorch names the file in its cache."""
 _DOWNLOAD = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""

@@ -41,7 +41,7 @@ from models.window import Window, whole_window
 from utils.cameras import Cameras
 
 if TYPE_CHECKING:
-    from models.photographed_scene import PhotographedScene
+    from models.rendering.photographed_scene import PhotographedScene
 
 CPU_RAYS = 2048
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
@@ -102,7 +102,7 @@ class VGGTNeRF(nn.Module):
         (view, 4, 4) follow ``utils.cameras``; without them they are estimated, and photographs that
         cannot be placed are left out. Near and far are measured unless given.
         """
-        from models.photographed_scene import photographed_scene
+        from models.rendering.photographed_scene import photographed_scene
 
         return photographed_scene(self, images, K, c2w, near_far, n_views)
 

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SOLID = 0.5
+"""Opacity above which a pixel has a depth."""
+
 
 @dataclass(frozen=True)
 class Composite:

@@ -2,30 +2,16 @@
 
 import importlib
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
+from benchmarks.readme_commands import commands_of
 from utils import config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "data/README.md", "ckpts/README.md", "docs/training.md", "docs/rendering.md")
-CODE = re.compile(r"```bash\n(.*?)```|`(python [^`]+)`", re.DOTALL)
-
-
-def commands():
-    """Yield page and words of every Python command."""
-    for page in PAGES:
-        for block, inline in CODE.findall((ROOT / page).read_text()):
-            text = (block or inline).replace("\\\n", " ")
-            for line in text.splitlines() if block else [text.replace("\n", " ")]:
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["python"] and words[1:2] != ["-c"] and "..." not in words:
-                    yield page, words[1:]
-
-
-COMMANDS = list(commands())
+COMMANDS = [(page, words) for page in PAGES for words in commands_of(ROOT / page)]
 
 
 def test_the_pages_have_commands():

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from datasets.config import DataChoice, DataConfig
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
+from evaluation.config import DeviceName
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,
@@ -21,7 +22,7 @@ from utils.settings import (
     Within,
 )
 
-Device = Annotated[Literal["auto", "gpu", "cpu"], Alias(("accelerator",))]
+Device = Annotated[DeviceName, Alias(("accelerator",))]
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.devi
             )
         return [torch.device("cpu")] * count
     if count > there:
+        fewer = "Ask for no more with --devices, or compute" if there else "Compute"
         raise UserError(
             f"{count} {'GPU is' if count == 1 else 'GPUs are'} asked for, but this machine has "
-            f"{there} that PyTorch can use. Ask for no more with --devices, or compute on the "
-            "processor with --device cpu."
+            f"{there} that PyTorch can use. {fewer} on the processor with --device cpu."
         )
     return [torch.device("cuda", number) for number in range(count)]
 

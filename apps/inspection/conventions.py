@@ -124,6 +124,16 @@ _POSES: dict[PoseConvention, tuple[tuple[str, str, bool, Axes], ...]] = {
             *(False, ((0, 1, 0), (1, 0, 0), (0, 0, -1))),
         ),
     ),
+    "opencv_c2w": (
+        (
+            "OpenGL axes where OpenCV's are expected (camera-to-world is right)",
+            *("negate the second and third column of every matrix", False, _FLIP),
+        ),
+        (
+            "world-to-camera matrices where camera-to-world are expected (the axes are right)",
+            *("invert every matrix", True, _SAME),
+        ),
+    ),
     "opencv": (
         (
             "OpenGL axes where OpenCV's are expected (world-to-camera is right)",

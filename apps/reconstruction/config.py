@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from apps.rendering.config import FrameSize, RendererChoice, SceneAndModelConfig, SceneChoice
 from datasets.config import DatasetName
-from evaluation.config import DEFAULT_CKPT
+from evaluation.config import DEFAULT_CKPT, DeviceName
 from utils.settings import Alias, Count, NonNegative, OptionalRange, Positive, Settings, Within
 
 
@@ -46,7 +46,7 @@ class ReconstructionConfig(Settings):
     """general checkpoint; of a folder the newest one in it"""
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
-    device: Literal["auto", "gpu", "cpu"] = "auto"
+    device: DeviceName = "auto"
     """where to compute; auto: on a GPU if there is one"""
 
     def rendering(self, tuned: str | None = None) -> SceneAndModelConfig:

@@ -22,10 +22,11 @@ from jaxtyping import Bool, Float
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from apps.rendering.frames import Job, SourceSet
+from apps.rendering.frames import Job
 from apps.rendering.geometry_files import PointCloud
 from apps.rendering.paths import CameraPath
-from apps.rendering.scene import RenderableScene, RenderedView
+from models.rendering.cross_fade import SourceSet
+from models.rendering.scene import RenderableScene, RenderedView
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.trajectories import path_intrinsics
 

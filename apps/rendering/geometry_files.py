@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from apps.rendering.scene import RenderableScene
+from models.rendering.scene import RenderableScene
 from utils.camera_rig import up_direction
 from utils.cameras import Cameras
 from utils.errors import UserError

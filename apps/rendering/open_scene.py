@@ -8,12 +8,6 @@ from dataclasses import asdict, replace
 import torch
 
 from apps.rendering.config import RendererChoice, SceneChoice
-from apps.rendering.scene import (
-    RenderableScene,
-    general_scene,
-    is_tuned_scene,
-    open_tuned,
-)
 from datasets.formats.options import Size
 from datasets.formats.registry import find_scenes
 from datasets.formats.registry import open_scene as read_scene
@@ -23,6 +17,12 @@ from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import posed_world
 from models.checkpoint import read_checkpoint
 from models.photo_cameras import ensure_cameras
+from models.rendering.scene import (
+    RenderableScene,
+    general_scene,
+    is_tuned_scene,
+    open_tuned,
+)
 from utils.devices import choose_devices
 from utils.errors import UserError
 

@@ -19,8 +19,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
-from apps.rendering.scene import RenderableScene
 from datasets.formats.checks import rigid_poses
+from models.rendering.scene import RenderableScene
 from utils.camera_rig import focus_distance, nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.errors import UserError

@@ -1,7 +1,8 @@
 """Progressive rendering for dragged cameras: coarse at once, sharper while the camera stands.
 
 Sources that are nearer than those at hand are encoded in the background; until they are, pictures
-are made from the old ones, and stay coarse.
+are made from the old ones, and stay coarse. While the camera moves, those are encoded, too, that it
+will come to if it goes on as it does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from apps.rendering.scene import RenderableScene, RenderedView
+from models.rendering.scene import RenderableScene, RenderedView
 from utils.cameras import Cameras
 from utils.errors import UserError
 
@@ -43,6 +44,10 @@ _MOVING_SECONDS = 0.15
 """How long a picture may take while the camera moves; it is as coarse as that demands."""
 _SETTLED_SECONDS = 0.2
 """A camera that has not moved for so long stands still."""
+_AHEAD_SECONDS = 1.0
+"""Where the camera will be after so long is looked for sources to encode."""
+_SHORTEST_STEP = 0.02
+"""Seconds; a browser tells of several movements at once now and then."""
 _COARSEST = 24
 _TYPICAL_ASPECT = 1.5
 
@@ -90,6 +95,16 @@ class _Client:
     """What the last picture was made from."""
     expects_sources: bool = False
     """Better ones are being encoded."""
+    velocity: torch.Tensor = field(default_factory=lambda: torch.zeros(3))
+    """Of the camera's centre, a second."""
+
+    def move(self, viewpoint: Viewpoint, now: float) -> None:
+        """Take another viewpoint, and the speed at which it was reached."""
+        elapsed = now - self.changed
+        step = viewpoint.c2w[:3, 3] - self.viewpoint.c2w[:3, 3]
+        self.velocity = step / max(elapsed, _SHORTEST_STEP) * (elapsed < _SETTLED_SECONDS)
+        self.viewpoint, self.changed = viewpoint, now
+        self.version += 1
 
 
 class _OutOfDateError(Exception):
@@ -119,8 +134,7 @@ class ProgressiveRenderer:
         with self._lock:
             now = self.clock()
             client = self._clients.setdefault(client_id, _Client(show, viewpoint, now))
-            client.viewpoint, client.changed = viewpoint, now
-            client.version += 1
+            client.move(viewpoint, now)
 
     def remove_client(self, client_id: int) -> None:
         """Stop rendering for a client."""
@@ -201,9 +215,19 @@ class ProgressiveRenderer:
             client.sources = best
         elif best not in self._unreadable:
             client.expects_sources = True
-            if self._encoding is None or self._encoding.done():
-                self._encoding = self._encoder.submit(self._encode, scene, best)
+            self._encode_later(scene, best)
+        moving = self.clock() - client.changed < _SETTLED_SECONDS and client.velocity.any()
+        if moving and not client.expects_sources:
+            ahead = Cameras(camera.intrinsics, camera.c2w.clone())
+            ahead.c2w[:3, 3] += _AHEAD_SECONDS * client.velocity
+            self._encode_later(scene, scene.choose_sources(ahead[None], size)[0])
         return client.sources
+
+    def _encode_later(self, scene: RenderableScene, sources: tuple[int, ...]) -> None:
+        """Encode sources in the background, unless they are or others are being encoded."""
+        idle = self._encoding is None or self._encoding.done()
+        if idle and not scene.is_prepared(sources) and sources not in self._unreadable:
+            self._encoding = self._encoder.submit(self._encode, scene, sources)
 
     def _encode(self, scene: RenderableScene, sources: tuple[int, ...]) -> None:
         try:
@@ -211,7 +235,8 @@ class ProgressiveRenderer:
         except FAILURES:
             logger.exception("photographs %s cannot be encoded", sources)
             self._unreadable.add(sources)
-        self.refresh()
+        if any(client.expects_sources for client in self._clients.values()):
+            self.refresh()
 
     @property
     def coarse_height(self) -> int:

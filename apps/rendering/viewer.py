@@ -24,8 +24,8 @@ from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import FAILURES, ProgressiveRenderer, Viewpoint
 from apps.rendering.recorder import Recorder
-from apps.rendering.scene import RenderableScene, RenderedView
 from apps.rendering.viewer_server import start_server
+from models.rendering.scene import RenderableScene, RenderedView
 from utils.camera_rig import describe_rig
 from utils.errors import UserError
 from utils.figures import DepthRange, color_bar, depth_picture, robust_range

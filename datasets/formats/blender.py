@@ -16,8 +16,8 @@ from torch import Tensor
 
 from datasets.formats.image_files import describe_folder
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import photo_scene
-from datasets.formats.registry import SPLITS
+from datasets.formats.photo_files import photo_scene, warn_once
+from datasets.formats.scene_lists import SPLITS
 from datasets.formats.transforms import find_images, frame_photos
 from datasets.formats.transforms_file import read_transforms_file
 from datasets.posed_scene import PosedScene
@@ -33,7 +33,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
     Views count through training, validation and test images, each in the order of their numbers;
     ``splits`` of the result says which are which; all but ``transforms_train.json`` and its images
-    may be missing.
+    may be missing or empty.
     Near and far are the file's, else 2 and 6 for NeRF's own scenes, else an estimate.
     """
     paths = {split: folder / f"transforms_{split}.json" for split in SPLITS}
@@ -42,7 +42,14 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
             f"{paths['train']}: the file is missing. A scene of NeRF's synthetic kind holds "
             f"transforms_train.json; {describe_folder(folder)}."
         )
-    files = {split: read_transforms_file(path) for split, path in paths.items() if path.is_file()}
+    files = {
+        split: read_transforms_file(path, may_be_empty=split != "train")
+        for split, path in paths.items()
+        if path.is_file()
+    }
+    for split in files:
+        if not files[split].frames:
+            warn_once(f"{paths[split]}: holds no frames; the scene is read without {split} views")
     named = [frame for file in files.values() for frame in file.frames]
     frames, images, options = find_images(named, options)
     splits = {

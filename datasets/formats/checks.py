@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import reprlib
 import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -37,6 +39,22 @@ _MIN_DEPTH_RATIO = 1e-3
 """Smallest ratio of nearest to farthest depth of the common point; below it there is none."""
 
 _LOG = logging.getLogger(__name__)
+
+
+def finite_array(
+    values: object, shape: tuple[int, ...] | None, source: Path | str
+) -> Float64[np.ndarray, "*shape"]:
+    """Return finite numbers of a shape, if one is wanted; ``source`` begins error messages."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{source}: expected numbers, found {reprlib.repr(values)}.") from error
+    if not np.isfinite(array).all() or (shape is not None and array.shape != shape):
+        wanted = "x".join(map(str, shape or array.shape))
+        raise UserError(
+            f"{source}: expected {wanted} finite numbers, found {reprlib.repr(values)}."
+        )
+    return array
 
 
 def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:

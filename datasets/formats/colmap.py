@@ -34,6 +34,7 @@ from datasets.formats.colmap_photos import find_masks, find_photos
 from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import by_number
 from datasets.formats.images import Lens
+from datasets.formats.masks import MaskFile
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
@@ -88,7 +89,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         source = f"{cameras_path}, camera {images[number].camera} ({names[number]!r})"
         check_aspect(size, (camera.height, camera.width), paths[number], source)
         lens = image_lens(camera, size, source)
-        mask = masks.get(number)
+        mask = (MaskFile(masks[number]),) if number in masks else ()
         photos.append(Photo(paths[number], size, lens.intrinsics, lens, mask, upright=upright))
     c2w = torch.stack([_c2w(images[number], images_path) for number in order])
     _warn_of_rounding(images, c2w, images_path)

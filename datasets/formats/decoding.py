@@ -15,6 +15,7 @@ import pillow_heif
 from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, TiffImagePlugin
 
+from datasets.formats.image_files import UNREAD_SUFFIXES
 from datasets.formats.options import Size
 from utils.errors import UserError
 from utils.files import describe_placeholder
@@ -52,6 +53,8 @@ class ImageHeader:
     stored: Size
     """Height and width as the file has them, whatever EXIF says."""
     orientation: int = 1
+    transparent: bool = False
+    """Whether pixels have an alpha value, be it 1 everywhere."""
 
     @property
     def turned(self) -> bool:
@@ -68,6 +71,9 @@ class ImageHeader:
 @contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
+    if path.suffix.lower() in UNREAD_SUFFIXES and path.is_file():
+        # Of raw photos, Pillow would show the preview.
+        raise UserError(f"{path}: {path.suffix} is not read; convert the image to JPEG or PNG.")
     try:
         with _open(path) as image:
             check_pixels(path, image, MAX_PIXELS)
@@ -115,16 +121,33 @@ def read_image_size(path: Path) -> Size:
 
 
 def read_image(
-    path: Path,
-    background: float | None = None,
-    *,
-    upright: bool = True,
-    least: Size | None = None,
+    path: Path, background: float | None = None, *, upright: bool = True, least: Size | None = None
 ) -> Float32[np.ndarray, "height width 3"]:
     """Read an image as RGB in [0, 1], over a grey ``background`` where it is transparent.
 
-    Without a background, alpha is left aside; without ``upright``, EXIF's turn. Images of more than
-    16 megapixels that are wanted smaller are shrunk by a whole number, to ``least`` or more.
+    Without a background, alpha is left aside; for the rest see ``read_channels``.
+    """
+    values = read_channels(path, background is not None, upright=upright, least=least)
+    return over_background(values, background or 0.0)
+
+
+def over_background(
+    values: Float32[np.ndarray, "height width channels"], background: float
+) -> Float32[np.ndarray, "height width 3"]:
+    """Put RGBA over a grey background; RGB stays as it is."""
+    if values.shape[2] == 3:
+        return values
+    alpha = values[..., 3:]
+    return values[..., :3] * alpha + np.float32(background) * (1 - alpha)
+
+
+def read_channels(
+    path: Path, transparent: bool, *, upright: bool = True, least: Size | None = None
+) -> Float32[np.ndarray, "height width channels"]:
+    """Read an image as RGB in [0, 1], or RGBA if it has alpha, which ``transparent`` asks for.
+
+    Without ``upright``, EXIF's turn is left aside. Images of more than 16 megapixels that are
+    wanted smaller are shrunk by a whole number, to ``least`` or more.
     """
     with opened_image(path) as image:
         header = _header_of(image)
@@ -132,7 +155,6 @@ def read_image(
         factor = 1
         if least is not None and seen[0] * seen[1] > _EXACT_PIXELS:
             factor = max(1, min(seen[0] // max(least[0], 1), seen[1] // max(least[1], 1)))
-        transparent = background is not None
         pixels = (
             _decoded(path, image, transparent)
             if factor == 1
@@ -145,10 +167,7 @@ def read_image(
         values /= 255 if pixels.dtype == np.uint8 else 65535
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=-1)
-    if values.shape[2] == 3:
-        return values
-    alpha = values[..., 3:]
-    return values[..., :3] * alpha + np.float32(background or 0.0) * (1 - alpha)
+    return values
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
@@ -247,7 +266,8 @@ def _header_of(image: Image.Image) -> ImageHeader:
     # Not PNG's own method, which decodes the image; and Pillow turns TIFF files by itself.
     orientation = 1 if image.format == "TIFF" else Image.Image.getexif(image).get(_ORIENTATION, 1)
     known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return ImageHeader((image.height, image.width), orientation if known else 1)
+    size: Size = (image.height, image.width)
+    return ImageHeader(size, orientation if known else 1, image.has_transparency_data)
 
 
 def _decoded(

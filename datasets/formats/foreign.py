@@ -31,22 +31,6 @@ _IMAGE_FOLDERS = ("images", "image", "keyframes/images")
 _NERFSTUDIO = " (pip install nerfstudio), then read {out}"
 LAYOUTS = (
     ForeignLayout(
-        "Polycam",
-        ("keyframes/images", "keyframes/*cameras"),
-        "ns-process-data polycam --data {folder} --output-dir {out}" + _NERFSTUDIO,
-    ),
-    ForeignLayout(
-        "Record3D",
-        ("EXR_RGBD",),
-        "ns-process-data record3d --data {folder} --output-dir {out}" + _NERFSTUDIO,
-    ),
-    ForeignLayout(
-        "Record3D",
-        ("rgbd", "metadata*"),
-        "export it from Record3D as EXR + RGB, and then type: ns-process-data record3d --data "
-        "FOLDER --output-dir {out}" + _NERFSTUDIO,
-    ),
-    ForeignLayout(
         "Metashape",
         ("*.xml",),
         "ns-process-data metashape --data {images} --xml {file} --output-dir {out}" + _NERFSTUDIO,
@@ -71,7 +55,6 @@ LAYOUTS = (
     ForeignLayout("Bundler", ("bundle*.out",), _ESTIMATE),
     ForeignLayout("VisualSFM", ("*.nvm",), _ESTIMATE, head="NVM_V3"),
     ForeignLayout("Pix4D", ("*calibrated_camera_parameters.txt",), _ESTIMATE),
-    ForeignLayout("IDR or NeuS", ("cameras*.npz", "image"), _ESTIMATE),
     ForeignLayout("Polycam", ("mesh_info.json", "keyframes/images"), _ESTIMATE),
     *(
         ForeignLayout("RealityCapture", (pattern,), _ESTIMATE, head="xcr:")
@@ -80,8 +63,8 @@ LAYOUTS = (
     ForeignLayout(
         "Record3D",
         ("*.r3d",),
-        "export it from Record3D as EXR + RGB, and then type: ns-process-data record3d --data "
-        "FOLDER --output-dir {out}" + _NERFSTUDIO,
+        "python -m zipfile -e {file} {out}, then read {out}",
+        lead="Unpack it: ",
     ),
     ForeignLayout(
         "Gaussian splatting's results",

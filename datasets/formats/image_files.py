@@ -15,7 +15,16 @@ from utils.errors import UserError
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     *(".heic", ".heif", ".avif", ".jfif", ".jpe", ".mpo"),
+    *(".jp2", ".j2k", ".jpf", ".jpx", ".ppm", ".pgm", ".tga"),
 )
+UNREAD_SUFFIXES = frozenset(
+    (
+        ".dng .cr2 .cr3 .nef .nrw .arw .raf .orf .rw2 .pef .srw .jxl .psd .exr .hdr .gif .svg .pdf"
+    ).split()
+)
+"""Pictures that are not read."""
+DYNAMIC_MASK = "dynamic_mask_"
+"""Begins the name of the mask of a photo's moving things, in instant-ngp's layout."""
 _NUMBERS = re.compile(r"(\d+)")
 _MAX_DIGITS = 20
 _SHRUNK = re.compile(r"(.*)_(\d+)")
@@ -39,8 +48,12 @@ def describe_folder(folder: Path) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """List the image files of a folder, by the numbers in their names."""
-    found = [path for path in list_folder(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """List the image files of a folder, masks of moving things aside, by numbers in their names."""
+    found = [
+        path
+        for path in list_folder(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(DYNAMIC_MASK)
+    ]
     return sorted(found, key=lambda path: by_number(path.name))
 
 

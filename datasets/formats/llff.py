@@ -37,7 +37,7 @@ from datasets.formats.photo_files import (
     sizes_for_cameras,
     warn_once,
 )
-from datasets.formats.registry import content_lines
+from datasets.formats.scene_lists import content_lines
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 from utils.files import check_size

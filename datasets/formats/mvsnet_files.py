@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.registry import content_lines
+from datasets.formats.scene_lists import content_lines
 from utils.errors import UserError
 from utils.files import check_size
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from datasets.formats.checks import is_shrunk_copy
-from datasets.formats.decoding import read_header, read_image, read_image_size, read_mask
+from datasets.formats.decoding import (
+    over_background,
+    read_channels,
+    read_header,
+    read_image_size,
+)
 from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, choose_near_far
 from datasets.formats.image_files import list_images
 from datasets.formats.images import (
@@ -27,15 +32,13 @@ from datasets.formats.images import (
     undistort,
     undistort_nearest,
 )
+from datasets.formats.masks import MaskFile, dynamic_mask_of, resized_mask
 from datasets.formats.options import ReadOptions, Size
 from datasets.posed_scene import PosedScene, ViewPixels
 from utils.cameras import Cameras, recentred, resize_intrinsics
 from utils.errors import UserError
 
-_FULLY_COVERED = 0.999
-"""Share of a resized pixel that must be counted in the original; leaves room for rounding."""
 _NAMES_SHOWN = 3
-_DYNAMIC_MASK = "dynamic_mask_"
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,7 +50,8 @@ class Photo:
     size: Size
     intrinsics: Float64[Tensor, "3 3"]
     lens: Lens | None = None
-    mask_path: Path | None = None
+    masks: tuple[MaskFile, ...] = ()
+    """Pixels count that all of them count."""
     depth: DepthFile | None = None
     upright: bool = True
     """Whether its camera saw it as EXIF says that it is to be seen."""
@@ -69,15 +73,17 @@ class PhotoReader:
         there = header.upright if photo.upright else header.stored
         if there != photo.size:
             raise _wrong_size(photo.path, there, photo.size)
-        image = read_image(photo.path, self.background, upright=photo.upright, least=self.size)
+        channels = read_channels(photo.path, True, upright=photo.upright, least=self.size)
+        image = over_background(channels, self.background)
         size: Size = (image.shape[0], image.shape[1])
-        mask = np.ones(size, np.bool_)
-        if photo.mask_path is not None:
-            mask = read_mask(photo.mask_path)
-            of_mask = (mask.shape[0], mask.shape[1])
+        # What is transparent everywhere shows nothing; else the background belongs to the picture.
+        mask = np.full(size, channels.shape[2] == 3 or channels[..., 3].any())
+        for file in photo.masks:
+            of_file = file.read()
+            of_mask = (of_file.shape[0], of_file.shape[1])
             if not is_shrunk_copy(of_mask, photo.size):
-                raise _wrong_size(photo.mask_path, of_mask, photo.size)
-            mask = _resized_mask(mask, size)
+                raise _wrong_size(file.path, of_mask, photo.size)
+            mask &= resized_mask(of_file, size)
         depth = np.zeros(size, np.float32)
         if photo.depth is not None:
             depth = resize_nearest(read_depth(photo.depth), size)
@@ -88,7 +94,7 @@ class PhotoReader:
         return ViewPixels(
             image=resize_smooth(image, self.size),
             depth=resize_nearest(depth, self.size),
-            mask=_resized_mask(mask, self.size),
+            mask=resized_mask(mask, self.size),
         )
 
 
@@ -152,7 +158,9 @@ def photo_scene(
     if not options.allows_several_sizes:
         common_size(paths, sizes)
     size = options.target_size(sizes[0])
-    _check_masks(photos, source)
+    photos = _with_dynamic_masks(photos, source)
+    read_view = PhotoReader(tuple(photos), size, options.background)
+    _check_counted(read_view, source)
     poses, origin = recentred(torch.stack(list(c2w)))
     small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
     reader = PhotoReader(tuple(photos), small, options.background)
@@ -162,7 +170,7 @@ def photo_scene(
         "view_names": tuple(path.name for path in paths),
         "image_files": tuple(paths),
         "near_far": choose_near_far(options.near_far, near_far, views, source),
-        "read_view": PhotoReader(tuple(photos), size, options.background),
+        "read_view": read_view,
     }
     cameras = Cameras(_intrinsics(photos, size), poses)
     return PosedScene(
@@ -179,19 +187,13 @@ def _intrinsics(photos: Sequence[Photo], size: Size) -> Float[Tensor, "view 3 3"
     return torch.stack(own).float()
 
 
-def warn_of_unused(used: Iterable[Path], source: Path) -> None:
+def warn_of_unused(used: Iterable[Path], source: Path, masks: Sequence[Path] = ()) -> None:
     """Say how many photos have no camera: structure from motion often leaves some out."""
     used = list(used)
-    known = {path.resolve() for path in used}
+    known = {path.resolve() for path in (*used, *masks)}
     beside = [path for folder in {path.parent for path in used} for path in list_images(folder)]
     unused = sorted(path.name for path in beside if path.is_file() and path.resolve() not in known)
-    masks = [name for name in unused if name.startswith(_DYNAMIC_MASK)]
-    if masks:
-        warn_once(
-            f"{source}: {len(masks)} masks of instant-ngp are not used ({shortened(masks)}); give "
-            "them as mask_path, white where pixels count"
-        )
-    if unused := [name for name in unused if name not in masks]:
+    if unused:
         warn_once(
             f"{source}: {len(unused)} images beside those that it names have no camera and are "
             f"left out: {shortened(unused)}"
@@ -210,19 +212,35 @@ def shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def _resized_mask(
-    mask: Bool[np.ndarray, "height width"], size: Size
-) -> Bool[np.ndarray, "new_height new_width"]:
-    return resize_smooth(mask.astype(np.float32), size) > _FULLY_COVERED
+def _with_dynamic_masks(photos: Sequence[Photo], source: Path) -> list[Photo]:
+    """Add the masks of moving things that lie beside the photos, as instant-ngp has them."""
+    found = [dynamic_mask_of(photo.path) for photo in photos]
+    if names := [mask.path.name for mask in found if mask is not None]:
+        warn_once(f"{source}: {len(names)} masks of moving things are used: {shortened(names)}")
+    return [
+        photo if mask is None else replace(photo, masks=(*photo.masks, mask))
+        for photo, mask in zip(photos, found, strict=True)
+    ]
 
 
-def _check_masks(photos: Sequence[Photo], source: Path) -> None:
-    masks = [photo.mask_path for photo in photos if photo.mask_path is not None]
-    if len(masks) == len(photos) and not any(read_mask(mask).any() for mask in masks):
-        raise UserError(
-            f"{source}: the masks of all {len(masks)} photos are black, as {masks[0]} is, so that "
-            "no pixel counts. White pixels of a mask count: invert the masks, or remove them."
+def _check_counted(reader: PhotoReader, source: Path) -> None:
+    """Refuse a scene without any pixel that counts; mostly the first photo shows that it has."""
+    for view, photo in enumerate(reader.photos):
+        # Most photos have neither; nothing is decoded for them.
+        if not photo.masks and not read_header(photo.path).transparent:
+            return
+        if reader(view).mask.any():
+            return
+    count, photo = len(reader.photos), reader.photos[0]
+    raise UserError(
+        f"{source}: no pixel of its {count} photos counts. "
+        + (
+            f"Their masks leave none, as {photo.masks[0].path} does: {photo.masks[0].advice}."
+            if photo.masks
+            else f"They are transparent everywhere, as {photo.path} is: save them without alpha, "
+            "or with alpha above 0 where something is to be seen."
         )
+    )
 
 
 def _wrong_size(path: Path, size: Size, expected: Size) -> UserError:

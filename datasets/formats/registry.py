@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -20,25 +19,15 @@ from datasets.bare_photos import find_photos, find_unread_photos, is_video
 from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
+from datasets.formats.scene_lists import Split, find_scene_list, read_scene_list
 from datasets.scene_cache import CAMERAS_NAME, ESTIMATED, find_estimate
 from utils.errors import UserError
-from utils.files import check_size
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 DEFAULT_LISTS = Path(__file__).resolve().parents[2] / "configs" / "lists"
-_LIST_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("lists/train.txt", "training_list.txt", "BlendedMVS_training.txt"),
-    "val": ("lists/val.txt", "lists/test.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
-    "test": ("lists/test.txt", "lists/val.txt", "validation_list.txt", "BlendedMVS_validation.txt"),
-}
-_SCAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_MAX_BYTES = 1 << 24
-_MAX_NAME = 200
-PoseConvention = Literal["opengl", "llff", "opencv"]
+PoseConvention = Literal["opengl", "llff", "opencv", "opencv_c2w"]
 
 LAYOUT_HELP = (
     "A DTU folder holds Cameras/ (or Cameras/train/) with 00000000_cam.txt, and "
@@ -57,7 +46,10 @@ class SceneFormat:
     markers: tuple[str, ...]
     """Files by which a folder is known as a scene; patterns as ``glob`` has them."""
     poses: PoseConvention
-    """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera."""
+    """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera or
+    camera-to-world."""
+    reader: str = "read_scene"
+    """The function of the module."""
     default_lists: tuple[tuple[Split, str], ...] = ()
     """Lists in ``configs/lists`` for data sets that have none of their own."""
     shares_cameras: bool = False
@@ -88,6 +80,22 @@ FORMATS: dict[str, SceneFormat] = {
         "opencv",
     ),
     "blendedmvs": SceneFormat("blendedmvs", ("cams",), "opencv"),
+    "sdfstudio": SceneFormat(
+        "research_scenes", ("meta_data.json",), "opencv_c2w", "read_sdfstudio"
+    ),
+    "nsvf": SceneFormat("research_scenes", ("pose/[012]_*.txt",), "opencv_c2w", "read_nsvf"),
+    "neus": SceneFormat(
+        "research_scenes", ("cameras_sphere.npz", "cameras.npz"), "opencv", "read_neus"
+    ),
+    "polycam": SceneFormat(
+        "phone_captures",
+        ("keyframes/corrected_cameras/*.json", "keyframes/cameras/*.json"),
+        "opengl",
+        "read_polycam",
+    ),
+    "record3d": SceneFormat(
+        *("phone_captures", ("EXR_RGBD/metadata.json", "rgbd/*.jpg"), "opengl", "read_record3d"),
+    ),
     "photos": SceneFormat("transforms", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"),
 }
 
@@ -104,7 +112,8 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
                 f"{folder}: these photos have no cameras yet. Let them be estimated first: "
                 f"python -m apps.estimate_cameras --photos {folder}"
             )
-    scene = import_module(f"datasets.formats.{FORMATS[name].module}").read_scene(place, options)
+    module = import_module(f"datasets.formats.{FORMATS[name].module}")
+    scene = getattr(module, FORMATS[name].reader)(place, options)
     return scene if place == folder else replace(scene, name=folder.resolve().stem)
 
 
@@ -257,36 +266,3 @@ def _present(root: Path, names: Sequence[str]) -> list[str]:
 def _nearest(wanted: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.3) or sorted(names)[:3]
     return f"; the nearest names there: {', '.join(close)}" if close else "; the folder has none"
-
-
-def find_scene_list(root: Path, split: Split) -> Path | None:
-    """Return the list of a split's scenes that a data folder has of its own."""
-    paths = [root / name for name in _LIST_NAMES[split]]
-    return next((path for path in paths if path.is_file()), None)
-
-
-def read_scene_list(path: Path, plain_names: bool = False) -> list[str]:
-    """Read names of scene folders, one a line; with ``plain_names`` only such as scan1."""
-    lines = content_lines(path)
-    for number, line in lines:
-        inside = len(line) <= _MAX_NAME and not Path(line).is_absolute()
-        if not inside or ".." in Path(line).parts:
-            raise UserError(f"{path}, line {number}: expected a folder, found {line[:80]!r}.")
-        if plain_names and not _SCAN_NAME.fullmatch(line):
-            raise UserError(
-                f"{path}, line {number}: expected a scan such as 'scan1': {line[:80]!r}."
-            )
-    if not lines:
-        raise UserError(f"{path}: the list names no scene.")
-    return list(dict.fromkeys(line for _, line in lines))
-
-
-def content_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines that hold more than a comment, each with its number."""
-    try:
-        check_size(path, _MAX_BYTES, "list")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read the list ({error}).") from error
-    lines = enumerate((line.split("#")[0].strip() for line in text.splitlines()), start=1)
-    return [(number, line) for number, line in lines if line]

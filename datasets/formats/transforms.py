@@ -17,6 +17,7 @@ from datasets.formats.image_files import (
     shrinkage,
 )
 from datasets.formats.images import DepthFile, Lens
+from datasets.formats.masks import MaskFile
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import (
     Photo,
@@ -26,7 +27,7 @@ from datasets.formats.photo_files import (
     warn_of_unused,
     warn_once,
 )
-from datasets.formats.registry import Split
+from datasets.formats.scene_lists import Split
 from datasets.formats.transforms_file import (
     COEFFICIENTS,
     FISHEYE_MODEL,
@@ -45,13 +46,17 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
     Frames whose image is missing are left out. Lens distortion is undone on reading, with the same
     focal length and principal point; pixels that a photo does not show then, or that its
-    ``mask_path`` blackens, leave the mask.
+    ``mask_path`` blackens or its ``dynamic_mask_path`` whitens, leave the mask.
     """
     path = _find_file(folder)
-    file = read_transforms_file(path)
+    return scene_of_file(path, read_transforms_file(path), options)
+
+
+def scene_of_file(path: Path, file: TransformsFile, options: ReadOptions) -> PosedScene:
+    """Put a scene together from frames, whose images are looked for beside ``path``."""
     frames, images, options = find_images(file.frames, options)
     photos = frame_photos(frames, images)
-    warn_of_unused(images, path)
+    warn_of_unused(images, path, [mask.path for photo in photos for mask in photo.masks])
     return photo_scene(
         path.resolve().parent.name,
         path,
@@ -98,18 +103,19 @@ def frame_photos(frames: Sequence[Frame], images: Sequence[Path]) -> list[Photo]
     natives = [_native_size(frame, image) for frame, image in zip(frames, images, strict=True)]
     sizes = sizes_for_cameras(images, natives, frames[0].file)
     for frame, image, native, (size, upright) in zip(frames, images, natives, sizes, strict=True):
-        mask, depth = None, None
+        depth, masks = None, []
         if native is not None:
             check_aspect(size, native, image, frame.source)
         lens = frame_lens(frame, native or size)
         lens = lens.resized(size[1] / (native or size)[1], size[0] / (native or size)[0])
-        if frame.mask_path:
-            mask = _require(frame, "mask", frame.mask_path, finder)
-            read_image_size(mask)
+        for name, moving in ((frame.mask_path, False), (frame.dynamic_mask_path, True)):
+            if name is not None:
+                masks.append(MaskFile(_require(frame, "mask", name, finder), moving))
+                read_image_size(masks[-1].path)
         if frame.depth_path is not None:
             found = _require(frame, "depth map", frame.depth_path, finder)
             depth = DepthFile(found, frame.depth_scale)
-        photos.append(Photo(image, size, lens.intrinsics, lens, mask, depth, upright))
+        photos.append(Photo(image, size, lens.intrinsics, lens, tuple(masks), depth, upright))
     return photos
 
 

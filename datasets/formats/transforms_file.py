@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -26,7 +27,7 @@ from datasets.formats.checks import rigid_poses
 from datasets.formats.image_files import by_number, common_spelling
 from datasets.formats.images import LensModel
 from datasets.formats.photo_files import shortened, warn_once
-from datasets.formats.registry import SPLITS, Split
+from datasets.formats.scene_lists import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
 
@@ -36,7 +37,10 @@ COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 FISHEYE_MODEL = "OPENCV_FISHEYE"
-_FRAME_KEYS = ("file_path", "mask_path", "depth_file_path", "depth_path", "transform_matrix")
+_FRAME_KEYS = (
+    *("file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
+    "transform_matrix",
+)
 _OTHER_KEYS = ("frames", "near", "far", "camera_model", "is_fisheye", "enable_depth_loading")
 _WITHOUT_EFFECT = frozenset(
     "aabb_scale scale offset up from_na applied_transform applied_scale orientation_override "
@@ -55,6 +59,9 @@ class Frame:
     file_path: str
     """As the file has it, in a common spelling: no ``./``, slashes forward."""
     mask_path: str | None
+    """White where pixels count."""
+    dynamic_mask_path: str | None
+    """White where things move, which do not count."""
     depth_path: str | None
     depth_scale: float
     c2w: Float64[Tensor, "4 4"]
@@ -74,13 +81,19 @@ class TransformsFile:
     """Names of the images that the file sets apart for training, validation and test."""
 
 
-def read_transforms_file(path: Path) -> TransformsFile:
-    """Read and check a file."""
-    content = read_json(path, "camera file")
+def read_transforms_file(path: Path, may_be_empty: bool = False) -> TransformsFile:
+    """Read and check a file, without frames if it may be."""
+    return parse_transforms(read_json(path, "camera file"), path, may_be_empty)
+
+
+def parse_transforms(
+    content: Mapping[str, object], path: Path, may_be_empty: bool = False
+) -> TransformsFile:
+    """Check what a file holds; names in it are looked for beside ``path``."""
     entries = content.get("frames")
     if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
-    if not entries:
+    if not entries and not may_be_empty:
         raise UserError(
             f"{path}: 'frames' is empty: the program that wrote the file matched no camera with an "
             "image. Export again, with images named as its cameras are; or let the cameras be "
@@ -110,6 +123,23 @@ def read_transforms_file(path: Path) -> TransformsFile:
         split: names for split in SPLITS if (names := _parse_list(content, split, path))
     }
     return TransformsFile(frames, near_far, lists)
+
+
+def pinhole_frame(
+    file_path: object, c2w: Float64[np.ndarray, "*matrix"], pinhole: Float64[np.ndarray, " 4"]
+) -> dict[str, object]:
+    """Write a frame as the file has it, from other programs' cameras with OpenGL's axes.
+
+    ``c2w`` has 3 or 4 rows; ``pinhole`` holds both focal lengths and the principal point (x, y).
+    """
+    numbers = zip(("fl_x", "fl_y", "cx", "cy"), pinhole.tolist(), strict=True)
+    matrix = c2w.reshape(-1, 4)[:3].tolist()
+    return {"file_path": file_path, "transform_matrix": matrix, **dict(numbers)}
+
+
+def stated(**values: object) -> dict[str, object]:
+    """Return the values that another program's file gives."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _parse_list(content: Mapping[str, object], split: Split, path: Path) -> tuple[str, ...]:
@@ -147,14 +177,12 @@ def _parse_frame(
     c2w: Float64[Tensor, "4 4"],
 ) -> Frame:
     merged = {**shared, **entry}
-    mask_path = entry.get("mask_path") or None
     depth_key, scale_key = "depth_file_path", _DEPTH_SCALE
     if "depth_path" in entry and _INTEGER_SCALE in merged:
         depth_key, scale_key = "depth_path", _INTEGER_SCALE
-    depth_path = entry.get(depth_key) or None
-    for key, value in (("mask_path", mask_path), (depth_key, depth_path)):
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    mask, dynamic_mask, depth = (
+        _parse_path(entry, key, source) for key in ("mask_path", "dynamic_mask_path", depth_key)
+    )
     numbers = _parse_numbers(merged, (*_NUMBERS, *COEFFICIENTS, scale_key), source)
     # Depths are in thousandths unless the file says otherwise.
     depth_scale = numbers.pop(scale_key, 1e-3)
@@ -164,8 +192,9 @@ def _parse_frame(
         source=source,
         file=file,
         file_path=common_spelling(entry["file_path"]),
-        mask_path=None if mask_path is None else common_spelling(mask_path),
-        depth_path=None if depth_path is None else common_spelling(depth_path),
+        mask_path=mask,
+        dynamic_mask_path=dynamic_mask,
+        depth_path=depth,
         depth_scale=depth_scale,
         c2w=c2w,
         numbers=numbers,
@@ -173,11 +202,18 @@ def _parse_frame(
     )
 
 
+def _parse_path(entry: Mapping[str, object], key: str, source: str) -> str | None:
+    value = entry.get(key) or None
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
+    return None if value is None else common_spelling(value)
+
+
 def _parse_poses(
     matrices: Sequence[object], sources: Sequence[str]
 ) -> Float64[Tensor, "frame 4 4"]:
     rows = [_rows_of(matrix, source) for matrix, source in zip(matrices, sources, strict=True)]
-    poses = torch.tensor(rows, dtype=torch.float64)
+    poses = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3, 4)
     return rigid_poses(poses * torch.tensor([1.0, -1.0, -1.0, 1.0]), sources)
 
 

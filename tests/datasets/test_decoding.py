@@ -247,7 +247,13 @@ def test_what_stands_in_place_of_a_photo(tmp_path, name, content, told):
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", ["jfif", "jpe", "MPO"])
+def test_photos_that_cameras_wrote_raw_are_not_shown_by_their_preview(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "photo.DNG", format="TIFF")
+    with pytest.raises(UserError, match=r"photo\.DNG: \.DNG is not read; convert"):
+        read_image(tmp_path / "photo.DNG")
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "MPO", "jp2", "ppm", "tga"])
 def test_photos_of_rarer_suffixes(tmp_path, suffix):
     for number in (10, 9):
         Image.fromarray(COLOUR).save(tmp_path / f"{number}.{suffix}", "JPEG")

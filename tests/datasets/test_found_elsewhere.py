@@ -35,13 +35,6 @@ def test_links_to_photos_elsewhere(root, tmp_path, caplog):
     assert "have no camera" not in caplog.text
 
 
-def test_masks_of_instant_ngp_are_named(root, caplog):
-    Image.new("L", (80, 64)).save(root / "images" / "dynamic_mask_000.png")
-    open_scene("transforms", root)
-    assert "1 masks of instant-ngp are not used (dynamic_mask_000.png)" in caplog.text
-    assert "have no camera" not in caplog.text
-
-
 def test_names_in_lists_that_several_folders_have(root):
     def into_folders(frames):
         for number, frame in enumerate(frames):

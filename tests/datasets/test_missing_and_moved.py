@@ -3,8 +3,8 @@
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +12,7 @@ from PIL import Image
 from datasets.config import DataChoice
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene, recognise_format
-from datasets.protocols import assign_roles, check_counted, plan_task, protocol_of, scene_tasks
+from datasets.protocols import assign_roles, plan_task, protocol_of, scene_tasks
 from datasets.scene_index import describe
 from utils.errors import UserError
 
@@ -69,6 +69,18 @@ def test_test_images_that_were_never_rendered(tmp_path, write_layout, caplog):
     assert "the images of 2 of 8 frames are missing, which are left out" in caplog.text
     shutil.rmtree(root / "train")
     with pytest.raises(UserError, match=r"transforms_train\.json: none of its images is there"):
+        open_scene("blender", root)
+
+
+def test_a_split_without_frames(tmp_path, write_layout, caplog):
+    root = write_layout("blender", tmp_path / "scene")
+    for split in ("test", "train"):
+        path = root / f"transforms_{split}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"frames": []}))
+        if split == "test":
+            assert open_scene("blender", root).splits == {"train": (0, 1, 2, 3, 4), "val": (5,)}
+    assert caplog.text.count("transforms_test.json: holds no frames") == 1
+    with pytest.raises(UserError, match=r"transforms_train\.json: 'frames' is empty"):
         open_scene("blender", root)
 
 
@@ -188,43 +200,13 @@ def test_keys_that_are_not_used_are_named_once(root, caplog):
     assert "aabb_scale" not in caplog.text
 
 
-def test_what_is_transparent_shows_the_background(root):
-    noise = np.random.default_rng(0).integers(0, 255, (64, 80, 4), np.uint8)
-    noise[:, :40, 3], noise[:, 40:, 3] = 0, 255
-    Image.fromarray(noise).save(root / "images/000.png")
-    for background in (0.0, 1.0):
-        scene = open_scene("transforms", root, ReadOptions(background=background))
-        image = scene.load_views([0]).images[0]
-        assert (image[..., :40] == background).all()
-        truth = torch.from_numpy(noise[:, 40:, :3] / 255).permute(2, 0, 1).float()
-        torch.testing.assert_close(image[..., 40:], truth)
-
-
-def masked(root, values):
-    for number, value in enumerate(values):
-        Image.fromarray(np.full((64, 80), value, np.uint8)).save(root / f"mask{number}.png")
-    change(root, lambda frames: [f.update(mask_path=f"mask{n}.png") for n, f in enumerate(frames)])
-
-
-def test_masks_that_leave_nothing_to_count_are_refused_at_once(root):
-    masked(root, [0] * 8)
-    with pytest.raises(UserError, match="the masks of all 8 photos are black"):
-        open_scene("transforms", root)
-    masked(root, [0, 1, 1, 1, 1, 1, 1, 1])
-    (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0,)))
-    with pytest.raises(UserError, match=r"no pixel of its test views \[0\] counts"):
-        check_counted(task)
-    (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0, 3)))
-    check_counted(task)
-
-
-def test_masks_and_photos_may_differ_in_size_but_not_in_shape(root):
-    masked(root, [255] * 8)
-    Image.new("L", (160, 128), 255).save(root / "mask0.png")
-    assert open_scene("transforms", root).load_views([0]).masks.all()
-    Image.new("L", (128, 160), 255).save(root / "mask0.png")
-    with pytest.raises(UserError, match=r"mask0\.png: 128x160 pixels, but 80x64 go"):
-        open_scene("transforms", root).load_views([0])
+def test_sources_are_no_test_views_of_the_files(root):
+    change(root, test_filenames=["images/003.png"])
+    choice = DataChoice(dataset_name="transforms", datadir=str(root), sources=(1, 3))
+    with pytest.raises(UserError, match="--sources names 3, .*such as --sources 0 1 2"):
+        scene_tasks(choice)
+    (task,) = scene_tasks(replace(choice, sources=(0, 1, 2)))
+    assert task.targets == (3,)
 
 
 def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
@@ -245,12 +227,6 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (
-            {"keyframes/images/1.jpg": "", "keyframes/cameras/1.json": ""},
-            "Polycam.* polycam --data",
-        ),
-        ({"EXR_RGBD/rgb/0.png": ""}, "Record3D.*ns-process-data record3d"),
-        ({"rgbd/0.jpg": "", "metadata": "{}"}, "Record3D.*export it from Record3D"),
         ({"cameras.xml": "<document><chunk label='1'>"}, r"Metashape.*--xml '?\S*cameras\.xml"),
         ({"a.csv": "#name,x,y,alt,heading"}, "RealityCapture.*--csv"),
         ({"opensfm/reconstruction.json": "[]"}, "OpenDroneMap.*odm"),
@@ -258,10 +234,9 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
         ({"bundle.out": ""}, "Bundler.*apps.estimate_cameras"),
         ({"a.nvm": "NVM_V3", "1.jpg": ""}, "VisualSFM.*apps.estimate_cameras"),
         ({"a_calibrated_camera_parameters.txt": ""}, "Pix4D.*apps.estimate_cameras"),
-        ({"cameras_sphere.npz": "", "image/0.png": ""}, "IDR or NeuS.*--photos \\S*/image"),
         ({"mesh_info.json": "", "keyframes/images/1.jpg": ""}, "Polycam.*keyframes/images"),
         ({"images/1.xmp": "<xcr:Position", "images/1.jpg": ""}, "RealityCapture.*--photos"),
-        ({"a.r3d": ""}, "Record3D.*export it from Record3D"),
+        ({"a.r3d": ""}, "Record3D.*zipfile -e \\S*a.r3d"),
         ({"cfg_args": "", "cameras.json": ""}, "Gaussian splatting.*source_path"),
     ],
 )

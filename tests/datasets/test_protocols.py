@@ -7,14 +7,8 @@ import pytest
 
 from datasets.config import DataChoice
 from datasets.formats.mvsnet_files import read_pairs
-from datasets.formats.registry import (
-    DEFAULT_LISTS,
-    choose_scenes,
-    find_scene_list,
-    find_scenes,
-    read_scene_list,
-    split_scenes,
-)
+from datasets.formats.registry import DEFAULT_LISTS, choose_scenes, find_scenes, split_scenes
+from datasets.formats.scene_lists import find_scene_list, read_scene_list
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,

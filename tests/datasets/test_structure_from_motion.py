@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,9 @@ def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "transforms.json").write_text("{}")
     assert find_estimate(photos) == folder
+    (tmp_path / "cache").chmod(0o555)
+    assert scene_cache(photos).is_relative_to(tempfile.gettempdir())
+    assert not scene_cache(photos).is_relative_to(tmp_path / "cache")
 
 
 def test_colmap_does_not_take_over_how_a_process_ends():

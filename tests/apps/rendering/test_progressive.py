@@ -154,6 +154,21 @@ def test_nearer_sources_are_encoded_while_pictures_go_on(painted_scene, clock):
     assert painted_scene.rendered[-1] == (7, 8) and shown[-1].depth.shape[0] == 48
 
 
+def test_sources_that_a_moving_camera_will_come_to_are_encoded_before(painted_scene, clock):
+    encoded = Encoded(painted_scene)
+    encoded.go.set()
+    renderer = ProgressiveRenderer(painted_scene, 48, lambda: clock.now)
+    for x in (-2.0, -1.9, -1.8):
+        renderer.update_camera(1, viewpoint(x), lambda view: None)
+        renderer.step()
+        clock.now += 0.05
+    renderer._encoding.result(20)
+    assert set(painted_scene.rendered) == {(0, 1)}
+    # Two units a second: one second later it is at 0.2.
+    (ahead,) = painted_scene.choose_sources(viewpoint(0.2).at(24)[0][None], (24, 36))
+    assert ahead in encoded.prepared and ahead != (0, 1)
+
+
 def test_a_picture_that_fails_costs_no_one_else_theirs(renderer):
     shown = []
     render = renderer.scene.render

@@ -19,11 +19,11 @@ from torch import Tensor
 from datasets.formats.dtu import UNIT
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from evaluation.scores import SOLID
 from models.checkpoint import load_finetuned
 from models.projection import SceneFeatures
 from models.scene_model import SceneModel
 from models.vggt_nerf import VGGTNeRF
+from models.volume_rendering import SOLID
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 
