@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.config import BackboneConfig, ModelConfig
+from models.novel_view import RenderedImages
 from models.scene_model import SceneMaps, SceneModel
-from models.vggt.backbone import FrozenVGGT, NullBackbone, fingerprint, load_backbone
-from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.vggt.backbone import FrozenVGGT, NullBackbone, checked_backbone, fingerprint
+from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
@@ -60,15 +61,19 @@ class Checkpoint:
         model_config = dataclasses.replace(self.model_config, rendering=settings)
         return dataclasses.replace(self, model_config=model_config, backbone_config=backbone)
 
+    def describe(self) -> dict[str, Any]:
+        """Return in plain data what a report says of the model."""
+        return {
+            "path": str(self.path),
+            "step": self.step,
+            "model": asdict(self.model_config),
+            "backbone": asdict(self.backbone_config),
+            "backbone_fingerprint": self.backbone_fingerprint,
+        }
+
     def build_model(self, device: torch.device | str = "cpu") -> VGGTNeRF:
         """Build the model on a device, ready to render."""
-        backbone = load_backbone(self.backbone_config)
-        if backbone.fingerprint != self.backbone_fingerprint:
-            raise UserError(
-                f"{self.path}: was trained on another backbone (fingerprint "
-                f"{self.backbone_fingerprint}; {self.backbone_config.vggt_path} has "
-                f"{backbone.fingerprint}); point --vggt_path at the backbone it was trained on"
-            )
+        backbone = checked_backbone(self.backbone_config, self.backbone_fingerprint, self.path)
         model = VGGTNeRF(self.model_config, backbone)
         fill_weights(model, self.weights, self.path)
         if isinstance(backbone, FrozenVGGT) and self.network_weights:
@@ -80,7 +85,12 @@ class Checkpoint:
 def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of general training, as ``resolve_checkpoint`` takes it."""
     file = resolve_checkpoint(path)
-    content = general_content(file)
+    return checkpoint_from(load_safely(file), file)
+
+
+def checkpoint_from(content: dict[str, Any], file: Path) -> Checkpoint:
+    """Return what the content of a checkpoint of general training says of its model."""
+    _check_general(content, file)
     header = content["vggt_nerf"]
     settings, weights = header["settings"], content["state_dict"]
     backbone = settings_from_plain(BackboneConfig, settings["backbone"], f"{file}: backbone")
@@ -98,6 +108,12 @@ def read_checkpoint(path: str) -> Checkpoint:
 def general_content(path: str | Path) -> dict[str, Any]:
     """Read the file of a checkpoint of general training and check its kind."""
     content = load_safely(path)
+    _check_general(content, path)
+    return content
+
+
+def _check_general(content: dict[str, Any], path: str | Path) -> None:
+    """Refuse other kinds of files, and give the weights their plain names."""
     try:
         header = content["vggt_nerf"]
         parts = header["settings"]["model"], header["settings"]["backbone"], content["state_dict"]
@@ -112,7 +128,6 @@ def general_content(path: str | Path) -> dict[str, Any]:
         )
     content["state_dict"] = plain_names(content["state_dict"])
     _check_architecture(content["state_dict"], path)
-    return content
 
 
 def drop_network(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from datasets.views import Views, join
 from models.depth_prior import DepthPrior, multiview_consistency
+from models.novel_view import RenderedImages
 from models.projection import SceneFeatures
 from models.ray_sampling import DepthPlanes
-from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras, cell_grid, full_precision, pixel_rays, project, view_grid
 
 ENCODED_ONCE = "model.pyramid."

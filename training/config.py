@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from datasets.config import DataChoice, DataConfig
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
+from models.baselines.config import BaselineConfig, ModelName
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,
@@ -28,6 +29,8 @@ Device = Annotated[Literal["auto", "gpu", "cpu"], Alias(("accelerator",))]
 class RunConfig(Settings):
     """Folder, start and hardware of a general training run."""
 
+    model: ModelName = "vggt_nerf"
+    """what is trained; mvsnerf and point_regression are baselines, on the same data"""
     expname: str = "vggt_mvs_general_train_v1"
     """name of the run; its folder under save_dir"""
     save_dir: str = "runs_new"
@@ -120,11 +123,13 @@ class GeneralTrainingConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "what to train": ("model",),
         "what to train on": ("dataset_name", "datadir", "vggt_path"),
         "where the run lives": ("expname", "save_dir", "ckpt", "init_ckpt"),
         "how long and how well": ("num_epochs", "batch_size", "lrate", "N_planes", "N_samples"),
