@@ -22,7 +22,8 @@ def seen_by_sources(
     ``depth`` is z-depth of ``camera`` (no batch axis); ``sources`` are ``(view,)``. That something
     may stand before the surface in a source is not considered.
     """
-    points = unproject(pixel_grid(*depth.shape, depth.device), depth.flatten(), camera)
+    height, width = depth.shape
+    points = unproject(pixel_grid(height, width, depth.device), depth.flatten(), camera)
     pixels, z = project(points, sources)
     inside = (view_grid(pixels, source_size).abs() <= 1).all(-1) & (z > 0)
     return (inside.sum(0) >= min(ENOUGH_SOURCES, len(z))).view(depth.shape)

@@ -25,7 +25,7 @@ from evaluation.scores import (
     view_scores,
 )
 from models.novel_view import NovelViewModel
-from models.scene_model import SceneModel
+from models.tunable_scene import TunableScene
 from utils.errors import UserError
 
 
@@ -135,7 +135,7 @@ class TestViews:
         self.views, self.ids, self.region = views, tuple(ids), region
         self.chunk, self.bf16 = chunk, bf16
 
-    def render(self, scene: SceneModel) -> list[ViewImages]:
+    def render(self, scene: TunableScene) -> list[ViewImages]:
         """Render every view beside its truth."""
         views = self.views
         with torch.autocast(views.images.device.type, torch.bfloat16, enabled=self.bf16):
@@ -154,7 +154,7 @@ class TestViews:
 
     def results(
         self,
-        scene: SceneModel,
+        scene: TunableScene,
         train_ids: Sequence[int],
         perceptual: ImageDistance | None = None,
     ) -> list[ViewResult]:

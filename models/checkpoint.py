@@ -16,9 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models.baselines.config import BaselineConfig
+from models.baselines.mvsnerf.model import MVSNeRF
+from models.baselines.mvsnerf.scene_model import MVSNeRFScene
 from models.config import BackboneConfig, ModelConfig
 from models.novel_view import RenderedImages
 from models.scene_model import SceneMaps, SceneModel
+from models.tunable_scene import TunableScene
 from models.vggt.backbone import FrozenVGGT, NullBackbone, checked_backbone, fingerprint
 from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, describe_checkpoint, fill_weights, plain_names
@@ -150,13 +154,15 @@ class SceneHeader:
     """All settings of the run."""
     origin: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Where the origin of its cameras lies in the coordinates of the data set's files."""
+    mvsnerf: BaselineConfig | None = None
+    """Of a scene that MVSNeRF renders, in place of ``model``."""
 
 
 @dataclass(frozen=True)
 class FinetunedScene:
     """A fine-tuned scene, ready to render."""
 
-    scene: SceneModel
+    scene: TunableScene
     header: SceneHeader
 
     def render(
@@ -188,7 +194,8 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
             f"{path}: is not a fine-tuned scene, but {describe_checkpoint(content)}; fine-tuned "
             "scenes are in ckpts/latest.tar of a run"
         )
-    _check_architecture(content["state"], path)
+    if not content[_SCENE].get("mvsnerf"):
+        _check_architecture(content["state"], path)
     return content
 
 
@@ -205,31 +212,38 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
             backbone_fingerprint=plain["backbone_fingerprint"],
             settings=plain["settings"],
             origin=tuple(plain.get("origin", (0.0, 0.0, 0.0))),
+            mvsnerf=_mvsnerf_config(plain.get("mvsnerf"), path),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
 
 
-def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:
+def _mvsnerf_config(plain: dict[str, Any] | None, path: str | Path) -> BaselineConfig | None:
+    return settings_from_plain(BaselineConfig, plain, f"{path}: mvsnerf") if plain else None
+
+
+def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> TunableScene:
     """Build the scene in a scene file's content."""
     state = content["state"]
     try:
         with torch.random.fork_rng(devices=[]):
-            model = VGGTNeRF(header.model, NullBackbone())
-        maps = {field.name: state[field.name].clone() for field in dataclasses.fields(SceneMaps)}
-        scene = SceneModel(
-            model=model,
-            images=state["images"],
-            cameras=Cameras(state["intrinsics"], state["c2w"]),
-            near_far=state["near_far"],
-            maps=SceneMaps(**maps),
-            num_sources=header.num_sources,
-        )
+            scene = _empty_scene(state, header)
         check_finite(state, path)
         scene.load_scene_state(state)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
     return scene
+
+
+def _empty_scene(state: dict[str, Tensor], header: SceneHeader) -> TunableScene:
+    """Build a scene whose weights are yet to be loaded."""
+    views = state["images"], Cameras(state["intrinsics"], state["c2w"]), state["near_far"]
+    if header.mvsnerf:
+        parts = state["source_views"], state["volume"].clone()
+        return MVSNeRFScene(MVSNeRF(header.mvsnerf), *views, *parts)
+    model = VGGTNeRF(header.model, NullBackbone())
+    maps = {field.name: state[field.name].clone() for field in dataclasses.fields(SceneMaps)}
+    return SceneModel(model, *views, SceneMaps(**maps), header.num_sources)
 
 
 def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:

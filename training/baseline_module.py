@@ -20,8 +20,8 @@ from models.vggt.backbone import load_backbone
 from models.volume_rendering import Composite
 from training.config import GeneralTrainingConfig
 from training.general_module import NovelViewModule
-from training.losses import masked_mean
-from training.point_supervision import draw_pixels, point_losses
+from training.pixels import draw_pixels, pixel_error
+from training.point_supervision import point_losses
 from utils.cameras import pixel_rays
 from utils.errors import UserError
 
@@ -54,9 +54,7 @@ class BaselineModule(NovelViewModule[MVSNeRF | PointRegression]):
             pixels, places = draw_pixels(target, count, generator)
             rays = pixel_rays(target.cameras, pixels)
             rgb = render(rays, batch.near_far, generator).rgb
-            truth = target.images.flatten(2).gather(2, places[:, None].expand(-1, 3, -1))
-            error = (rgb - truth.transpose(1, 2)).square().mean(-1)
-            errors.append(masked_mean(error, target.masks.flatten(1).gather(1, places)))
+            errors.append(pixel_error(rgb, target, places))
         return torch.stack(errors).mean()
 
     def _encode(self, batch: Sample) -> Callable[..., Composite]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.views import Sample, Views
 from models.baselines.point_regression import PointRegression
 from models.ray_sampling import DepthPlanes
 from training.losses import masked_mean
+from training.pixels import draw_pixels, pixel_colors
 from utils.cameras import Cameras, project, rotate, unproject, view_grid
 
 
@@ -25,23 +26,13 @@ class SurfacePoints:
     known: Bool[Tensor, "batch point"]
 
 
-def draw_pixels(
-    views: Views, count: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "batch pixel 2"], Int[Tensor, "batch pixel"]]:
-    """Draw pixels of one image for each scene: their middles, and their places row by row."""
-    height, width = views.size
-    shape, device = (len(views.images), count), views.images.device
-    places = torch.randint(height * width, shape, generator=generator, device=device)
-    return torch.stack([places % width + 0.5, places // width + 0.5], -1), places
-
-
 def draw_surface_points(views: Views, count: int, generator: torch.Generator) -> SurfacePoints:
     """Lift random pixels of one image for each scene to the surface that they show."""
     pixels, places = draw_pixels(views, count, generator)
     depths = views.depths.flatten(1).gather(1, places)
-    colors = views.images.flatten(2).gather(2, places[:, None].expand(-1, 3, -1))
     known = (depths > 0) & views.masks.flatten(1).gather(1, places)
-    return SurfacePoints(unproject(pixels, depths, views.cameras), colors.transpose(1, 2), known)
+    points = unproject(pixels, depths, views.cameras)
+    return SurfacePoints(points, pixel_colors(views, places), known)
 
 
 def draw_box_points(

@@ -22,7 +22,7 @@ from evaluation.scores import SOLID
 from models.baselines.checkpoint import is_mvsnerf_file
 from models.checkpoint import load_finetuned
 from models.novel_view import NovelViewModel
-from models.scene_model import SceneModel
+from models.tunable_scene import TunableScene
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 
@@ -200,7 +200,7 @@ class GeneralScene(RenderableScene):
 class TunedScene(RenderableScene):
     """A fine-tuned scene: its file holds all that is needed; its sources are the training views."""
 
-    scene: SceneModel
+    scene: TunableScene
 
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
         """Choose the training views that cover best what each camera sees."""

@@ -72,8 +72,7 @@ class MVSNeRF(nn.Module):
                 f"MVSNeRF reads images of at least {SIDE_MULTIPLE} pixels a side, found "
                 f"{smallest}: give a larger --image_size."
             )
-        height, width = (side - side % SIDE_MULTIPLE for side in sources.size)
-        images, config = sources.images[..., :height, :width], self.config
+        images, config = cut_to_multiple(sources.images), self.config
         planes = DepthPlanes(near_far, config.encoding_planes, config.ray_lindisp)
         steps = torch.linspace(0, 1, planes.count, device=images.device)
         depths = planes.depths(steps.expand(len(images), -1))
@@ -133,6 +132,14 @@ class MVSNeRF(nn.Module):
             return self.render_rays(scene, rays, near_far)
 
         return render_pixels(render, cameras, size, chunk, before_chunk)
+
+
+def cut_to_multiple(
+    images: Float[Tensor, "*batch 3 height width"],
+) -> Float[Tensor, "*batch 3 rows columns"]:
+    """Cut sides to multiples of ``SIDE_MULTIPLE``, which the volume's network needs."""
+    height, width = (side - side % SIDE_MULTIPLE for side in images.shape[-2:])
+    return images[..., :height, :width]
 
 
 def _scenes(
