@@ -127,7 +127,7 @@ def _check_general(content: dict[str, Any], path: str | Path) -> None:
         whole = False
     if not whole:
         raise UserError(
-            f"{path}: is not a checkpoint of VGGT-NeRF's general training, but "
+            f"{path}: is not a checkpoint of general training, but "
             f"{describe_checkpoint(content)}. Give one that train_vggt_nerf_pl.py wrote, or "
             "leave --ckpt out for the shipped one."
         )

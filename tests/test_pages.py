@@ -10,7 +10,14 @@ import pytest
 from utils import config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "data/README.md", "ckpts/README.md", "docs/training.md", "docs/rendering.md")
+PAGES = (
+    "README.md",
+    "data/README.md",
+    "ckpts/README.md",
+    "docs/training.md",
+    "docs/rendering.md",
+    "docs/lessons.md",
+)
 CODE = re.compile(r"```bash\n(.*?)```|`(python [^`]+)`", re.DOTALL)
 
 

@@ -46,9 +46,7 @@ class EncodedScene:
         height, width = self.images.shape[-2:]
         grid, depths = project_samples(rays, t, self.cameras, (height, width))
         positions = self._positions(grid[:, 0], depths[:, 0])
-        volume = F.grid_sample(
-            *(self.volume.to(t.dtype), (positions * 2 - 1)[:, None]), align_corners=True
-        )
+        volume = F.grid_sample(self.volume, (positions * 2 - 1)[:, None], align_corners=True)
         colors = F.grid_sample(
             *(self.images.flatten(0, 1), grid.flatten(0, 1)),
             padding_mode="border",

@@ -78,7 +78,7 @@ class MVSNeRF(nn.Module):
         depths = planes.depths(steps.expand(len(images), -1))
         volumes = [self._encode_one(*scene) for scene in _scenes(images, sources.cameras, depths)]
         return EncodedScene(
-            images, sources.cameras, torch.cat(volumes), planes, config.encoding_pad
+            images, sources.cameras, torch.cat(volumes).float(), planes, config.encoding_pad
         )
 
     def _encode_one(

@@ -64,6 +64,4 @@ def encode_scene(model: MVSNeRF, views: Views, near_far: Float[Tensor, " 2"]) ->
     distances = (centers - centers.mean(0)).norm(dim=-1)
     sources = distances.argsort(stable=True)[:NUM_VIEWS]
     scene = model.encode(views[sources][None], near_far[None])
-    return MVSNeRFScene(
-        model, views.images, views.cameras, near_far, sources, scene.volume[0].float()
-    )
+    return MVSNeRFScene(model, views.images, views.cameras, near_far, sources, scene.volume[0])
