@@ -19,7 +19,6 @@ from training.baseline_module import BaselineModule
 from training.point_supervision import draw_box_points, draw_surface_points, label_points
 from utils.cameras import Cameras, project
 from utils.errors import UserError
-from utils.files import save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -68,18 +67,6 @@ def test_a_cut_run_of_a_baseline_goes_on_exactly(baseline, tmp_path):
 def test_mvsnerf_wants_three_sources(general, tmp_path):
     with pytest.raises(UserError, match="--min_sources 3"):
         train(general, tmp_path, "--model", "mvsnerf", "--max_sources", 4)
-
-
-@pytest.fixture
-def mvsnerf_file(tmp_path):
-    """A file as MVSNeRF's authors have it."""
-    torch.manual_seed(0)
-    weights = MVSNeRF(BaselineConfig()).state_dict()
-    parts = {"network_fn_state_dict": {}, "network_mvs_state_dict": {}}
-    for name, value in weights.items():
-        parts[f"network_{'fn' if name.startswith('nerf.') else 'mvs'}_state_dict"][name] = value
-    save_atomically({"global_step": 1, **parts}, tmp_path / "mvsnerf-v0.tar")
-    return tmp_path / "mvsnerf-v0.tar"
 
 
 def test_the_volume_of_a_scene_learns(run_finetuning_script, mvsnerf_file, tmp_path):

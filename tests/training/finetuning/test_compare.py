@@ -9,6 +9,7 @@ from PIL import Image
 
 from apps import compare
 from evaluation import pictures
+from training.seen_scenes import TrainingScenes
 
 
 @pytest.fixture
@@ -106,6 +107,20 @@ def test_procedural_worlds_need_no_data(strips, tmp_path):
     for name in names:
         with Image.open(tmp_path / "new folder" / name) as picture:
             assert picture.format == "JPEG"
+
+
+def test_mvsnerf_says_what_it_was_trained_on(
+    strips, general_checkpoint, mvsnerf_file, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    flags = ["--targets", 5, "--pictures", "none", "--image_size", 32, 40]
+    assert strips(*flags, ckpt=(general_checkpoint, mvsnerf_file))[0] == 0
+    assert "scan2, mvsnerf-v0" in caplog.text and "88 training scans of DTU" in caplog.text
+    models = json.loads((tmp_path / "out" / "comparison.json").read_text())["models"]
+    assert models["mvsnerf-v0"]["scenes"]["scan2"]["trained_on"] is False
+    assert not list((tmp_path / "out").glob("*.jpg"))
+    assert "scan65" in TrainingScenes.of_general(str(mvsnerf_file))
+    assert "scan2" not in TrainingScenes.of_general(str(mvsnerf_file))
 
 
 @pytest.mark.parametrize(
