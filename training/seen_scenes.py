@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.formats.registry import DEFAULT_LISTS
+from datasets.config import DataConfig, DataSource
+from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
 from models.baselines.checkpoint import KIND, is_mvsnerf_file
+from utils.config import settings_from_plain
+from utils.errors import UserError
 from utils.files import load_safely, resolve_checkpoint
 
 _MVSNERF = "MVSNeRF's own training: the 88 training scans of DTU"
@@ -37,14 +40,20 @@ class TrainingScenes:
             return TrainingScenes(_MVSNERF, _listed(_DTU_LIST))
         content = load_safely(file)
         data = (content.get(KIND) or content["vggt_nerf"])["settings"].get("data", {})
-        name, mix = data.get("dataset_name", "?"), [*data.get("mix", ())]
-        if name == "procedural":
+        if data.get("dataset_name") == "procedural":
             return TrainingScenes("trained on procedural worlds alone")
-        named = frozenset(filter(None, data.get("scan", "").split(",")))
-        folders = mix or [f"{name}:{data['datadir']}" if "datadir" in data else name]
-        dtu = any(part.split(":")[0] in ("dtu", "auto") for part in folders)
-        listed = _listed(_DTU_LIST) if dtu and not named else frozenset[str]()
-        return TrainingScenes(f"trained on {', '.join(folders)}", named | listed)
+        try:
+            settings = settings_from_plain(DataConfig, data, f"{file}: data")
+            names = [name for source in settings.sources() for name in _scenes_of(source)]
+        except UserError as error:
+            return TrainingScenes(f"trained on data that are not here ({error})")
+        folders = settings.mix or (settings.datadir,)
+        return TrainingScenes(f"trained on {', '.join(folders)}", frozenset(names))
+
+
+def _scenes_of(source: DataSource) -> list[str]:
+    folders = choose_scenes(source.name, source.folder, source.scan, "train")
+    return [folder.resolve().name for folder in folders]
 
 
 def _listed(path: Path) -> frozenset[str]:
