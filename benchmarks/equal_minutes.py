@@ -1,8 +1,8 @@
 """Train several models equally long on the same data: each is timed first, then trained.
 
 For example: python -m benchmarks.equal_minutes --config configs/mini_procedural.txt --min_sources 3
---max_sources 3 --minutes 20. Every flag of general training counts; --epochs of each run, and thus
-its validations and the schedule of its learning rate, fit into the minutes. Runs are named
+--max_sources 3 --minutes 20. Every flag of general training counts; the validations (--epochs)
+and the schedule of the learning rate are spread over the minutes. Runs are named
 EXPNAME_MODEL, those that only took the time EXPNAME_MODEL_timing.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from models.baselines.config import BASELINES, ModelName
+from models.baselines.config import ModelName
 from training.config import GeneralTrainingConfig
 from training.general import run_general_training
 from utils.config import command
+from utils.errors import UserError
 from utils.settings import Count, Positive
 
 _TIMED_BATCHES = 60
@@ -29,7 +30,7 @@ _TIMED_BATCHES = 60
 class EqualMinutesConfig(GeneralTrainingConfig):
     """All settings: of general training, and of the comparison."""
 
-    models: tuple[ModelName, ...] = ("vggt_nerf", *BASELINES)  # pyright: ignore[reportAssignmentType]
+    models: tuple[ModelName, ...] = ("vggt_nerf", "mvsnerf", "point_regression")
     """what is trained, one after the other"""
     minutes: Positive = 20.0
     """of training for each model, without its validations"""
@@ -40,21 +41,29 @@ class EqualMinutesConfig(GeneralTrainingConfig):
 def run_benchmark(config: EqualMinutesConfig) -> str:
     """Train every model, and say where the runs are."""
     shared = {each.name: getattr(config, each.name) for each in fields(GeneralTrainingConfig)}
+    # All before the first is trained: what a model refuses is said at once.
+    plans = [_planned(shared, model, config.run.expname) for model in config.models]
     folders = []
-    for model in config.models:
-        name = f"{config.run.expname}_{model}"
-        timed = _train(shared, model, f"{name}_timing", 1, _TIMED_BATCHES)
+    for plan in plans:
+        timed = _train(plan, "_timing", 1, _TIMED_BATCHES)
         steps = round(60 * config.minutes / _seconds_per_step(timed))
-        batches = max(steps // config.epochs, 1)
-        folders.append(str(_train(shared, model, name, config.epochs, batches)))
+        folders.append(str(_train(plan, "", config.epochs, max(steps // config.epochs, 1))))
     return "\n".join(["trained:", *folders])
 
 
-def _train(shared: dict[str, Any], model: ModelName, name: str, epochs: int, batches: int) -> Path:
+def _planned(shared: dict[str, Any], model: ModelName, name: str) -> GeneralTrainingConfig:
+    run = replace(shared["run"], model=model, expname=f"{name}_{model}")
+    try:
+        return GeneralTrainingConfig(**shared | {"run": run})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _train(plan: GeneralTrainingConfig, suffix: str, epochs: int, batches: int) -> Path:
     """Train and return the folder of the run."""
-    run = replace(shared["run"], model=model, expname=name, num_epochs=epochs)
-    data = replace(shared["data"], batches_per_epoch=batches)
-    return run_general_training(GeneralTrainingConfig(**shared | {"run": run, "data": data})).parent
+    run = replace(plan.run, expname=plan.run.expname + suffix, num_epochs=epochs)
+    data = replace(plan.data, batches_per_epoch=batches)
+    return run_general_training(replace(plan, run=run, data=data)).parent
 
 
 def _seconds_per_step(folder: Path) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datasets.views import Sample
 from evaluation.scores import psnr_from_mse
 from models.baselines.checkpoint import KIND
-from models.baselines.mvsnerf.model import NUM_VIEWS, MVSNeRF
+from models.baselines.mvsnerf.model import MVSNeRF
 from models.baselines.point_regression import PointRegression
 from models.vggt.backbone import load_backbone
 from models.volume_rendering import Composite
@@ -23,7 +23,6 @@ from training.general_module import NovelViewModule
 from training.pixels import draw_pixels, pixel_error
 from training.point_supervision import point_losses
 from utils.cameras import pixel_rays
-from utils.errors import UserError
 
 
 class BaselineModule(NovelViewModule[MVSNeRF | PointRegression]):
@@ -79,12 +78,5 @@ class BaselineModule(NovelViewModule[MVSNeRF | PointRegression]):
 def build_baseline(config: GeneralTrainingConfig) -> MVSNeRF | PointRegression:
     """Build the baseline that the settings name, with random weights."""
     if config.run.model == "mvsnerf":
-        data = config.data
-        counts = {data.min_sources, data.max_sources, data.num_source_views}
-        if counts != {NUM_VIEWS}:
-            raise UserError(
-                f"--model mvsnerf reads {NUM_VIEWS} source views: give --min_sources {NUM_VIEWS} "
-                f"--max_sources {NUM_VIEWS} --num_source_views {NUM_VIEWS}"
-            )
         return MVSNeRF(config.baselines)
     return PointRegression(config.baselines, config.model.pyramid, load_backbone(config.backbone))

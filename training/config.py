@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from datasets.config import DataChoice, DataConfig
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
-from models.baselines.config import BaselineConfig, ModelName
+from models.baselines.config import MVSNERF_VIEWS, BaselineConfig, ModelName
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,
@@ -142,6 +142,14 @@ class GeneralTrainingConfig:
             raise ValueError(
                 f"batch_size={self.optimizer.batch_size} pixels cannot be shared evenly by "
                 f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
+            )
+        data = self.data
+        counts = {data.min_sources, data.max_sources, data.num_source_views}
+        if self.run.model == "mvsnerf" and counts != {MVSNERF_VIEWS}:
+            wanted = [f"--{name} {MVSNERF_VIEWS}" for name in ("min_sources", "max_sources")]
+            raise ValueError(
+                f"model=mvsnerf reads {MVSNERF_VIEWS} sources: give {' '.join(wanted)} "
+                f"--num_source_views {MVSNERF_VIEWS}"
             )
         worlds = self.data.dataset_name == "procedural" and self.backbone.backbone == "vggt"
         if self.loss.geometry_weight and not worlds:

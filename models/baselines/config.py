@@ -9,6 +9,8 @@ from utils.settings import Count, Settings, Within
 
 BASELINES = ("mvsnerf", "point_regression")
 """Names of the models beside VGGT-NeRF."""
+MVSNERF_VIEWS = 3
+"""Sources that MVSNeRF renders from, no more and no fewer."""
 ModelName = Literal["vggt_nerf", "mvsnerf", "point_regression"]
 
 

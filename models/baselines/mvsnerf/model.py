@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from datasets.views import Views
+from models.baselines.config import MVSNERF_VIEWS as NUM_VIEWS
 from models.baselines.config import BaselineConfig
 from models.baselines.mvsnerf.encoding_volume import STEP, EncodedScene, build_cost_volume
 from models.baselines.mvsnerf.networks import FEATURES, FeatureNet, VolumeNet
@@ -22,8 +23,6 @@ from models.volume_rendering import Composite, alphas, composite_weights, transm
 from utils.cameras import Cameras, Rays, full_precision
 from utils.errors import UserError
 
-NUM_VIEWS = 3
-"""Sources of a scene, no more and no fewer."""
 SIDE_MULTIPLE = 8 * STEP
 """Pixels: what lies beyond a multiple is cut from the right and the lower side of the sources."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
