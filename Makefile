@@ -35,13 +35,13 @@ demo: install
 	timeout --signal INT 25 $(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt || true
 	$(RUN) train_vggt_nerf_pl.py --config configs/demo_general.txt --ckpt $(DEMO)/general/ckpts/last.ckpt
 	$(RUN) train_vggt_nerf_finetuning_pl.py --config configs/demo_finetune.txt
-	$(RUN) -m benchmarks.comparison_strips --out $(DEMO)/before_after.mp4 --names before after --height 128 \
-	    --ckpt ckpts/vggt-mini-nerf $(DEMO)/fine_tuning/scan2/demo/ckpts/latest.tar
+	$(RUN) -m apps.compare --out $(DEMO)/before_after --pictures mp4 --names before after --height 128 \
+	    --ckpts ckpts/vggt-mini-nerf $(DEMO)/fine_tuning/scan2/demo/ckpts/latest.tar
 	@echo
 	@echo "The demo made:"
 	@echo "  $(DEMO)/world.mp4                   a world that the shipped model never saw"
 	@echo "  $(DEMO)/general/pictures            a new model after half a minute of training"
-	@echo "  $(DEMO)/before_after.mp4            the shipped model before and after fine-tuning on a scene"
+	@echo "  $(DEMO)/before_after/scan2.mp4      the shipped model before and after fine-tuning on a scene"
 	@echo "  curves:  $(VENV)/bin/tensorboard --logdir $(DEMO)"
 	@echo "Look around in the fine-tuned scene:"
 	@echo "  $(RUN) view.py --ckpt $(DEMO)/fine_tuning/scan2/demo/ckpts/latest.tar"

@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from datasets.protocols import Region, SceneTask
 from datasets.views import Sample, Views, collate_samples
+from evaluation.coverage import seen_by_sources
 from evaluation.scores import (
     ImageDistance,
     Scores,
@@ -21,8 +24,8 @@ from evaluation.scores import (
     psnr,
     view_scores,
 )
-from models.scene_model import SceneModel
-from models.vggt_nerf import VGGTNeRF
+from models.novel_view import NovelViewModel
+from models.tunable_scene import TunableScene
 from utils.errors import UserError
 
 
@@ -45,7 +48,7 @@ class ViewResult:
 class Renderer:
     """A model on its device, and how it is to render there."""
 
-    model: VGGTNeRF
+    model: NovelViewModel
     device: torch.device
     chunk: int
     bf16: bool = False
@@ -93,20 +96,25 @@ def evaluate_scene(
     results = []
     for index, (target, sources) in enumerate(zip(task.targets, task.sources, strict=True)):
         images, *seconds = shares[index % count][index // count]
-        measured = _measured(images, task.region, perceptual)
+        cameras = task.scene.cameras[[task.scene.view_ids.index(v) for v in (target, *sources)]]
+        seen = seen_by_sources(images.depth, cameras[0], cameras[1:], task.scene.image_size)
+        measured = _measured(images, task.region, perceptual, seen)
         results.append(ViewResult(target, sources, *measured, *seconds))
     return results
 
 
 def _measured(
-    images: ViewImages, region: Region, perceptual: ImageDistance | None
+    images: ViewImages,
+    region: Region,
+    perceptual: ImageDistance | None,
+    seen: Bool[Tensor, "height width"],
 ) -> tuple[str, Scores, ViewImages]:
     if not images.rgb.isfinite().all():
         raise UserError(
             "The model renders values that are not finite: its weights or its arithmetic overflow. "
             "Take an earlier checkpoint, or --precision 32-true."
         )
-    return describe_region(images, region), view_scores(images, region, perceptual), images
+    return describe_region(images, region), view_scores(images, region, perceptual, seen), images
 
 
 def task_sample(task: SceneTask, index: int) -> Sample:
@@ -127,7 +135,7 @@ class TestViews:
         self.views, self.ids, self.region = views, tuple(ids), region
         self.chunk, self.bf16 = chunk, bf16
 
-    def render(self, scene: SceneModel) -> list[ViewImages]:
+    def render(self, scene: TunableScene) -> list[ViewImages]:
         """Render every view beside its truth."""
         views = self.views
         with torch.autocast(views.images.device.type, torch.bfloat16, enabled=self.bf16):
@@ -146,19 +154,21 @@ class TestViews:
 
     def results(
         self,
-        scene: SceneModel,
+        scene: TunableScene,
         train_ids: Sequence[int],
         perceptual: ImageDistance | None = None,
     ) -> list[ViewResult]:
         """Render and measure every view as evaluation does; name sources by ``train_ids``."""
         chosen = scene.sources_of(self.views.cameras, self.views.size).tolist()
+        cameras, pool = self.views.cameras.to("cpu"), scene.cameras.to("cpu")
         started = time.perf_counter()
         rendered = [view.cpu() for view in self.render(scene)]
         seconds = (time.perf_counter() - started) / len(rendered)
-        return [
-            ViewResult(
-                *(number, tuple(train_ids[place] for place in sources)),
-                *(*_measured(images, self.region, perceptual), 0.0, seconds),
-            )
-            for number, sources, images in zip(self.ids, chosen, rendered, strict=True)
-        ]
+        results = []
+        for place, (number, images) in enumerate(zip(self.ids, rendered, strict=True)):
+            sources = chosen[place]
+            seen = seen_by_sources(images.depth, cameras[place], pool[sources], scene.size)
+            names = tuple(train_ids[source] for source in sources)
+            measured = _measured(images, self.region, perceptual, seen)
+            results.append(ViewResult(number, names, *measured, 0.0, seconds))
+        return results

@@ -20,6 +20,8 @@ Column = tuple[str, str, float, int]
 _COLUMNS = (
     ("view_count", "views", 1.0, 0),
     ("psnr", "PSNR", 1.0, 2),
+    ("seen_psnr", "PSNR seen", 1.0, 2),
+    ("seen_share", "seen %", 100.0, 1),
     ("ssim", "SSIM", 1.0, 3),
     ("lpips", "LPIPS", 1.0, 3),
     ("depth_abs_err", "depth err", 1.0, 4),

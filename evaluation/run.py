@@ -18,7 +18,7 @@ from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene, task_sample
 from evaluation.report import Report, full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
-from models.checkpoint import read_checkpoint
+from models.model_file import read_model_file
 from models.photo_cameras import ensure_cameras
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
@@ -41,7 +41,7 @@ def run_evaluation(config: EvaluationConfig) -> str:
 def evaluate(config: EvaluationConfig) -> Report:
     """Return the figures of all scenes; the only files written are pictures, if asked for."""
     devices = choose_devices(config.model.device, config.model.devices)
-    checkpoint = read_checkpoint(config.model.ckpt).with_overrides(
+    checkpoint = read_model_file(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = read_tasks(config.data, config.held_out, devices[0])
@@ -60,13 +60,7 @@ def evaluate(config: EvaluationConfig) -> Report:
             save_pictures(Path(config.output.save_images), task, results)
     settings = {
         **asdict(config),
-        "checkpoint": {
-            "path": str(checkpoint.path),
-            "step": checkpoint.step,
-            "model": asdict(checkpoint.model_config),
-            "backbone": asdict(checkpoint.backbone_config),
-            "backbone_fingerprint": checkpoint.backbone_fingerprint,
-        },
+        "checkpoint": checkpoint.describe(),
         "lpips": str(perceptual.weights) if perceptual else "left out: no weights on this machine",
         "ssim": "scikit-image, 7x7 uniform window, data range 1",
         "depth_unit": f"{unit.factor:g} {unit.name}" if unit.factor != 1 else "the scene's own",

@@ -14,13 +14,13 @@ from typing import Any
 
 import lpips
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from datasets.protocols import Region
 from datasets.views import Views
-from models.vggt_nerf import RenderedImages
+from models.novel_view import RenderedImages
 from models.volume_rendering import SOLID
 from utils.errors import UserError
 from utils.files import load_safely
@@ -38,6 +38,8 @@ DEPTH_THRESHOLDS = (0.01, 0.05, 0.1)
 """In scene units, which for DTU are 200 mm: those of MVSNeRF (Chen et al., ICCV 2021)."""
 SCORES = (
     "psnr",
+    "seen_psnr",
+    "seen_share",
     "ssim",
     "lpips",
     "depth_abs_err",
@@ -85,28 +87,41 @@ class ViewImages:
 
     def cropped(self, border: float) -> ViewImages:
         """Cut off a share of width and height at every side."""
-        height, width = self.depth.shape
-        # The product may lie a rounding error below a whole number.
-        rows, columns = int(height * border + 1e-6), int(width * border + 1e-6)
-        inner = (..., slice(rows, height - rows), slice(columns, width - columns))
-        return ViewImages(**{name: value[inner] for name, value in vars(self).items()})
+        return ViewImages(**{name: cropped(value, border) for name, value in vars(self).items()})
+
+
+def cropped(
+    values: Shaped[Tensor, "*channel height width"], border: float
+) -> Shaped[Tensor, "*channel rows columns"]:
+    """Cut off a share of width and height at every side."""
+    height, width = values.shape[-2:]
+    # The product may lie a rounding error below a whole number.
+    rows, columns = int(height * border + 1e-6), int(width * border + 1e-6)
+    return values[..., rows : height - rows, columns : width - columns]
 
 
 def view_scores(
-    images: ViewImages, region: Region, perceptual: ImageDistance | None = None
+    images: ViewImages,
+    region: Region,
+    perceptual: ImageDistance | None = None,
+    seen: Bool[Tensor, "height width"] | None = None,
 ) -> Scores:
     """Measure one view.
 
     PSNR counts the pixels of the region alone. SSIM and LPIPS, which compare neighbourhoods, see
-    whole images in which all other pixels are black.
+    whole images in which all other pixels are black. ``seen_psnr`` counts those pixels of the
+    region that are in ``seen``, ``seen_share`` is how many these are.
     """
     view = images.cropped(region.border)
     counted = counted_pixels(view, region)
+    seen = counted if seen is None else cropped(seen, region.border) & counted
     prediction, truth = view.rgb.double().clamp(0, 1), view.true_rgb.double()
     black = prediction.new_zeros(())
     shown, expected = (torch.where(counted, image, black) for image in (prediction, truth))
     values = {
         "psnr": psnr(prediction, truth, counted).clamp(max=MAX_PSNR).item(),
+        "seen_psnr": psnr(prediction, truth, seen).clamp(max=MAX_PSNR).item(),
+        "seen_share": (seen.sum() / counted.sum()).item(),
         "ssim": _ssim(shown, expected) if counted.any() else None,
         "lpips": None,
         **_depth_scores(view.depth.double(), torch.where(counted, view.true_depth.double(), 0)),

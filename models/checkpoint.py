@@ -16,10 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from models.baselines.config import BaselineConfig
+from models.baselines.mvsnerf.model import MVSNeRF
+from models.baselines.mvsnerf.scene_model import MVSNeRFScene
 from models.config import BackboneConfig, ModelConfig
-from models.scene_model import ENCODED_ONCE, SceneMaps, SceneModel
-from models.vggt.backbone import Backbone, FrozenVGGT, NullBackbone, fingerprint, load_backbone
-from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.novel_view import RenderedImages
+from models.scene_model import SceneMaps, SceneModel
+from models.tunable_scene import TunableScene
+from models.vggt.backbone import Backbone, FrozenVGGT, NullBackbone, checked_backbone, fingerprint
+from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, check_fit, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
@@ -60,15 +65,19 @@ class Checkpoint:
         model_config = dataclasses.replace(self.model_config, rendering=settings)
         return dataclasses.replace(self, model_config=model_config, backbone_config=backbone)
 
+    def describe(self) -> dict[str, Any]:
+        """Return in plain data what a report says of the model."""
+        return {
+            "path": str(self.path),
+            "step": self.step,
+            "model": asdict(self.model_config),
+            "backbone": asdict(self.backbone_config),
+            "backbone_fingerprint": self.backbone_fingerprint,
+        }
+
     def build_model(self, device: torch.device | str = "cpu") -> VGGTNeRF:
         """Build the model on a device, ready to render."""
-        backbone = load_backbone(self.backbone_config)
-        if backbone.fingerprint != self.backbone_fingerprint:
-            raise UserError(
-                f"{self.path}: was trained on another backbone (fingerprint "
-                f"{self.backbone_fingerprint}; {self.backbone_config.vggt_path} has "
-                f"{backbone.fingerprint}); point --vggt_path at the backbone it was trained on"
-            )
+        backbone = checked_backbone(self.backbone_config, self.backbone_fingerprint, self.path)
         own = _described_weights(self.model_config, backbone, self.path)
         check_fit(own, self.weights, self.path)
         model = VGGTNeRF(self.model_config, backbone)
@@ -82,7 +91,12 @@ class Checkpoint:
 def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of general training, as ``resolve_checkpoint`` takes it."""
     file = resolve_checkpoint(path)
-    content = general_content(file)
+    return checkpoint_from(load_safely(file), file)
+
+
+def checkpoint_from(content: dict[str, Any], file: Path) -> Checkpoint:
+    """Return what the content of a checkpoint of general training says of its model."""
+    _check_general(content, file)
     header = content["vggt_nerf"]
     settings, weights = header["settings"], content["state_dict"]
     backbone = settings_from_plain(BackboneConfig, settings["backbone"], f"{file}: backbone")
@@ -100,6 +114,12 @@ def read_checkpoint(path: str) -> Checkpoint:
 def general_content(path: str | Path) -> dict[str, Any]:
     """Read the file of a checkpoint of general training and check its kind."""
     content = load_safely(path)
+    _check_general(content, path)
+    return content
+
+
+def _check_general(content: dict[str, Any], path: str | Path) -> None:
+    """Refuse other kinds of files, and give the weights their plain names."""
     try:
         header = content["vggt_nerf"]
         parts = header["settings"]["model"], header["settings"]["backbone"], content["state_dict"]
@@ -109,12 +129,12 @@ def general_content(path: str | Path) -> dict[str, Any]:
         whole = False
     if not whole:
         raise UserError(
-            f"{path}: is not a checkpoint of general training, but {describe_checkpoint(content)}. "
-            "Give one that train_vggt_nerf_pl.py wrote, or leave --ckpt out for the shipped one."
+            f"{path}: is not a checkpoint of general training, but "
+            f"{describe_checkpoint(content)}. Give one that train_vggt_nerf_pl.py wrote, or "
+            "leave --ckpt out for the shipped one."
         )
     content["state_dict"] = plain_names(content["state_dict"])
     _check_architecture(content["state_dict"], path)
-    return content
 
 
 def drop_network(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -137,13 +157,15 @@ class SceneHeader:
     """All settings of the run."""
     origin: tuple[float, ...] = (0.0, 0.0, 0.0)
     """Where the origin of its cameras lies in the coordinates of the data set's files."""
+    mvsnerf: BaselineConfig | None = None
+    """Of a scene that MVSNeRF renders, in place of ``model``."""
 
 
 @dataclass(frozen=True)
 class FinetunedScene:
     """A fine-tuned scene, ready to render."""
 
-    scene: SceneModel
+    scene: TunableScene
     header: SceneHeader
 
     def render(
@@ -175,7 +197,8 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
             f"{path}: is not a fine-tuned scene, but {describe_checkpoint(content)}; fine-tuned "
             "scenes are in ckpts/latest.tar of a run"
         )
-    _check_architecture(content["state"], path)
+    if not content[_SCENE].get("mvsnerf"):
+        _check_architecture(content["state"], path)
     return content
 
 
@@ -192,35 +215,44 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
             backbone_fingerprint=plain["backbone_fingerprint"],
             settings=plain["settings"],
             origin=tuple(plain.get("origin", (0.0, 0.0, 0.0))),
+            mvsnerf=_mvsnerf_config(plain.get("mvsnerf"), path),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
 
 
-def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> SceneModel:
+def _mvsnerf_config(plain: dict[str, Any] | None, path: str | Path) -> BaselineConfig | None:
+    return settings_from_plain(BaselineConfig, plain, f"{path}: mvsnerf") if plain else None
+
+
+def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -> TunableScene:
     """Build the scene in a scene file's content."""
     state = content["state"]
-    own = _described_weights(header.model, NullBackbone(), path)
-    needed = {f"{_PREFIX}{name}": value for name, value in own.items()}
-    needed = {k: value for k, value in needed.items() if not k.startswith(ENCODED_ONCE)}
-    check_fit(needed, {k: v for k, v in state.items() if k.startswith(_PREFIX)}, path)
+    if header.mvsnerf is None:
+        own = _described_weights(header.model, NullBackbone(), path)
+        needed = {f"{_PREFIX}{name}": value for name, value in own.items()}
+        once = SceneModel.ENCODED_ONCE
+        needed = {k: value for k, value in needed.items() if not k.startswith(once)}
+        check_fit(needed, {k: v for k, v in state.items() if k.startswith(_PREFIX)}, path)
     try:
         with torch.random.fork_rng(devices=[]):
-            model = VGGTNeRF(header.model, NullBackbone())
-        maps = {field.name: state[field.name].clone() for field in dataclasses.fields(SceneMaps)}
-        scene = SceneModel(
-            model=model,
-            images=state["images"],
-            cameras=Cameras(state["intrinsics"], state["c2w"]),
-            near_far=state["near_far"],
-            maps=SceneMaps(**maps),
-            num_sources=header.num_sources,
-        )
+            scene = _empty_scene(state, header)
         check_finite(state, path)
         scene.load_scene_state(state)
     except (KeyError, RuntimeError) as error:
         raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
     return scene
+
+
+def _empty_scene(state: dict[str, Tensor], header: SceneHeader) -> TunableScene:
+    """Build a scene whose weights are yet to be loaded."""
+    views = state["images"], Cameras(state["intrinsics"], state["c2w"]), state["near_far"]
+    if header.mvsnerf:
+        parts = state["source_views"], state["volume"].clone()
+        return MVSNeRFScene(MVSNeRF(header.mvsnerf), *views, *parts)
+    model = VGGTNeRF(header.model, NullBackbone())
+    maps = {field.name: state[field.name].clone() for field in dataclasses.fields(SceneMaps)}
+    return SceneModel(model, *views, SceneMaps(**maps), header.num_sources)
 
 
 def _described_weights(

@@ -137,18 +137,9 @@ def sample_bundles(
 def project_to_sources(
     scene: SceneFeatures, rays: Rays, t: Float[Tensor, "batch ray sample"], pad: float
 ) -> ProjectedPoints:
-    """Project ray points into every source view.
-
-    A ray is projected once, its points by a step along its image: ``numerator / depth``, both
-    linear in t.
-    """
+    """Project ray points into every source view."""
     height, width = scene.images.shape[-2:]
-    start, step = _project_rays(rays, scene.cameras, (height, width))
-    along = t[:, None, ..., None]
-    # Rows of the product: x and y (from -1 to 1 across the image) times the depth, and the depth.
-    points = torch.addcmul(start[..., None, :], along, step[..., None, :])
-    depths = points[..., 2]
-    grid = points[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None]
+    grid, depths = project_samples(rays, t, scene.cameras, (height, width))
     x, y = grid.unbind(-1)
     inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
     valid = inside & (depths > MIN_DEPTH)
@@ -156,6 +147,22 @@ def project_to_sources(
         valid = valid & scene.view_mask[:, :, None, None]
     # Invalid points may project to huge coordinates; any finite position in range will do.
     return ProjectedPoints(torch.where(valid[..., None], grid, 0), depths, valid)
+
+
+def project_samples(
+    rays: Rays, t: Float[Tensor, "batch ray sample"], cameras: Cameras, size: tuple[int, int]
+) -> tuple[Float[Tensor, "batch view ray sample 2"], Float[Tensor, "batch view ray sample"]]:
+    """Return where ray points lie in images of cameras ``(batch, view)``, and their z-depths there.
+
+    Positions run from -1 to 1 across the image; at or behind the camera they mean nothing. A ray is
+    projected once, its points by a step along its image: ``numerator / depth``, both linear in t.
+    """
+    start, step = _project_rays(rays, cameras, size)
+    along = t[:, None, ..., None]
+    # Rows of the product: x and y (from -1 to 1 across the image) times the depth, and the depth.
+    points = torch.addcmul(start[..., None, :], along, step[..., None, :])
+    depths = points[..., 2]
+    return points[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None], depths
 
 
 def read_maps(

@@ -12,11 +12,10 @@ from datasets.views import Views, join
 from models.depth_prior import DepthPrior, multiview_consistency
 from models.projection import SceneFeatures
 from models.ray_sampling import DepthPlanes
-from models.vggt_nerf import RenderedImages, VGGTNeRF
+from models.tunable_scene import TunableScene
+from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras, cell_grid, full_precision, pixel_rays, project, view_grid
 
-ENCODED_ONCE = "model.pyramid."
-"""Weights whose work is done once the maps are there."""
 _CELLS, _DEPTHS = (6, 8), 6
 _ANGLE = 0.35
 """Angle in radians, between two views of a point, that gives one the weight 1/e for the other."""
@@ -38,11 +37,10 @@ class SceneMaps:
     reliability: Float[Tensor, " view"]
 
 
-class SceneModel(nn.Module):
+class SceneModel(TunableScene[VGGTNeRF]):
     """Renders cameras of one scene, each from the training views that see best what it sees."""
 
-    images: Tensor
-    near_far: Tensor
+    ENCODED_ONCE = ("model.pyramid.",)
     depth: Tensor
     confidence: Tensor
     reliability: Tensor
@@ -57,31 +55,10 @@ class SceneModel(nn.Module):
         num_sources: int,
     ) -> None:
         """Render from ``num_sources`` of the training views, if there are as many."""
-        super().__init__()
-        self.model = model
+        super().__init__(model, images, cameras, near_far, num_sources)
         self.fine, self.coarse = nn.Parameter(maps.fine), nn.Parameter(maps.coarse)
-        fixed = {
-            "images": images,
-            "intrinsics": cameras.intrinsics,
-            "c2w": cameras.c2w,
-            "near_far": near_far,
-            "depth": maps.depth,
-            "confidence": maps.confidence,
-            "reliability": maps.reliability,
-        }
-        for name, value in fixed.items():
-            self.register_buffer(name, value)
-        self.num_sources = num_sources
-
-    @property
-    def cameras(self) -> Cameras:
-        """Cameras of the training views."""
-        return Cameras(self.get_buffer("intrinsics"), self.get_buffer("c2w"))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the training views."""
-        return self.images.shape[-2], self.images.shape[-1]
+        for name in ("depth", "confidence", "reliability"):
+            self.register_buffer(name, getattr(maps, name))
 
     def sources_of_training_views(self, count: int) -> Int[Tensor, "view source"]:
         """Choose ``count`` sources for every training view, if there are as many, never itself."""
@@ -117,36 +94,6 @@ class SceneModel(nn.Module):
             cameras=self.cameras[sources],
             prior=DepthPrior(self.depth[sources], confidence, reliability),
         )
-
-    @torch.no_grad()
-    def render_images(
-        self,
-        cameras: Cameras,
-        size: tuple[int, int],
-        chunk: int = 8192,
-        near_far: Float[Tensor, " 2"] | None = None,
-    ) -> RenderedImages:
-        """Render whole images, ``chunk`` rays at once; by default in the training views' range."""
-        cameras = cameras.to(self.images.device)
-        bounds = (self.near_far if near_far is None else near_far.to(self.near_far))[None]
-        parts = []
-        for target, sources in enumerate(self.sources_of(cameras, size)):
-            camera = cameras[target : target + 1]
-            scene = self.gather(sources[None])
-            parts.append(self.model.render_images(scene, camera, bounds, size, chunk))
-        return join(parts)
-
-    def scene_state(self) -> dict[str, Tensor]:
-        """Return all that rendering needs, by name; shares memory with the model."""
-        own = self.state_dict()
-        return {name: value for name, value in own.items() if not name.startswith(ENCODED_ONCE)}
-
-    def load_scene_state(self, state: dict[str, Tensor]) -> None:
-        """Take what ``scene_state`` returned; other tensors are a ``RuntimeError``."""
-        found = self.load_state_dict(state, strict=False)
-        missing = [name for name in found.missing_keys if not name.startswith(ENCODED_ONCE)]
-        if missing or found.unexpected_keys:
-            raise RuntimeError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
 
     def _consistency(
         self,

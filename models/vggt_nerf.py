@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,7 @@ from models.depth_prior import SHRINK, build_depth_prior
 from models.depth_refinement import Surface, refine_depth_prior
 from models.encoder import FeaturePyramid, fill_missing_views
 from models.fine_volume import BIN_CHANNELS, FineVolumeNet
+from models.novel_view import RenderedImages
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, RayBins
@@ -45,15 +47,6 @@ if TYPE_CHECKING:
 
 CPU_RAYS = 2048
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
-
-
-@dataclass(frozen=True)
-class RenderedImages:
-    """Whole images of a batch of cameras."""
-
-    rgb: Float[Tensor, "batch 3 height width"]
-    depth: Float[Tensor, "batch height width"]
-    opacity: Float[Tensor, "batch height width"]
 
 
 class VGGTNeRF(nn.Module):
@@ -105,6 +98,23 @@ class VGGTNeRF(nn.Module):
         from models.rendering.photographed_scene import photographed_scene
 
         return photographed_scene(self, images, K, c2w, near_far, n_views)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples on each ray."""
+        return self.config.rendering.N_samples
+
+    @property
+    def fingerprint(self) -> str:
+        """Name settings and backbone: all that renders, beside the weights."""
+        return repr((self.config, self.backbone.fingerprint))
+
+    def with_samples(self, count: int) -> VGGTNeRF:
+        """Return the model with another number of samples on a ray; it shares all weights."""
+        model = copy.copy(self)
+        rendering = replace(self.config.rendering, N_samples=count)
+        model.config = replace(self.config, rendering=rendering)
+        return model
 
     def compile_rendering(self) -> None:
         """Use compiled graphs for cost volume and rendering: the first image takes a minute more.

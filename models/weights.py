@@ -61,6 +61,8 @@ def describe_checkpoint(content: Mapping[str, Any]) -> str:
     """Say in a message what a checkpoint is that is none of this project's."""
     if {"network_fn_state_dict", "network_mvs_state_dict"} & content.keys():
         return "a checkpoint of MVSNeRF, whose model is another"
+    if isinstance(header := content.get("baseline"), dict):
+        return f"a checkpoint of the baseline {header.get('model')}, whose model is another"
     if "vggt_nerf" in content:
         return "a checkpoint of general training"
     if "vggt_nerf_scene" in content:

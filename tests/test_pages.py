@@ -10,7 +10,14 @@ from benchmarks.readme_commands import commands_of
 from utils import config
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "data/README.md", "ckpts/README.md", "docs/training.md", "docs/rendering.md")
+PAGES = (
+    "README.md",
+    "data/README.md",
+    "ckpts/README.md",
+    "docs/training.md",
+    "docs/rendering.md",
+    "docs/lessons.md",
+)
 COMMANDS = [(page, words) for page in PAGES for words in commands_of(ROOT / page)]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from datasets.views import Sample
 from evaluation.pictures import comparison_panels
 from evaluation.scores import ViewImages
-from models.vggt_nerf import RenderedImages
+from models.novel_view import RenderedImages
 from utils.errors import NonFiniteTrainingError
 from utils.images import save_image
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from datasets.config import DataChoice, DataConfig
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
 from evaluation.config import DeviceName
+from models.baselines.config import MVSNERF_VIEWS, BaselineConfig, ModelName
 from models.config import BackboneConfig, ModelConfig
 from utils.settings import (
     Alias,
@@ -29,6 +30,8 @@ Device = Annotated[DeviceName, Alias(("accelerator",))]
 class RunConfig(Settings):
     """Folder, start and hardware of a general training run."""
 
+    model: ModelName = "vggt_nerf"
+    """what is trained; mvsnerf and point_regression are baselines, on the same data"""
     expname: str = "vggt_mvs_general_train_v1"
     """name of the run; its folder under save_dir"""
     save_dir: str = "runs_new"
@@ -123,11 +126,13 @@ class GeneralTrainingConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    baselines: BaselineConfig = field(default_factory=BaselineConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "what to train": ("model",),
         "what to train on": ("dataset_name", "datadir", "vggt_path"),
         "where the run lives": ("expname", "save_dir", "ckpt", "init_ckpt"),
         "how long and how well": ("num_epochs", "batch_size", "lrate", "N_planes", "N_samples"),
@@ -141,7 +146,15 @@ class GeneralTrainingConfig:
                 f"batch_size={self.optimizer.batch_size} pixels cannot be shared evenly by "
                 f"{self.data.scenes_per_batch} scenes x {self.data.num_targets} targets"
             )
-        worlds = self.data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
+        data = self.data
+        counts = {data.min_sources, data.max_sources, data.num_source_views}
+        if self.run.model == "mvsnerf" and counts != {MVSNERF_VIEWS}:
+            wanted = [f"--{name} {MVSNERF_VIEWS}" for name in ("min_sources", "max_sources")]
+            raise ValueError(
+                f"model=mvsnerf reads {MVSNERF_VIEWS} sources: give {' '.join(wanted)} "
+                f"--num_source_views {MVSNERF_VIEWS}"
+            )
+        worlds = data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
         if self.loss.geometry_weight and not worlds:
             raise ValueError(
                 f"geometry_weight={self.loss.geometry_weight} trains a backbone, and needs the "

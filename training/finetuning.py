@@ -13,23 +13,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from datasets.formats.photo_files import shortened
 from datasets.formats.registry import is_part_of_folder
 from datasets.protocols import SceneTask, check_counted, read_split
-from datasets.views import Views
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
-from models.checkpoint import SceneHeader, header_of, read_checkpoint, read_scene_file, scene_from
+from models.checkpoint import header_of, read_scene_file
 from models.photo_cameras import ensure_cameras
-from models.scene_model import Frames, SceneModel, choose_sources, encode_views
-from models.vggt.backbone import NullBackbone
+from models.tunable_scene import TunableScene
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO, folder_of_one_run, restored
 from training.config import FineTuningConfig, SceneRunConfig
 from training.curves import curve_logger
-from training.finetuning_module import FineTuningModule
+from training.finetuning_module import FineTuningModule, MVSNeRFTuningModule
+from training.finetuning_scene import encode_scene, resume_scene, tuning_module
 from training.scene_log import SceneLog
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
@@ -39,13 +37,10 @@ from utils.files import check_output_folder, from_repository
 logger = logging.getLogger(__name__)
 
 _TIMED_STEPS = 3
-ENCODED_TOGETHER = 3
-"""Views that are encoded together: each training view with its nearest others."""
 _REMEDY = (
     "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
     "with a lower --lrate and --lrate_maps, or with --precision 32-true."
 )
-_GREY_VALUE = 1 / 255
 _OURS = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 """Settings that a resumed run takes from the command line where they are given there."""
 _OUR_RATES = ("lrate", "lrate_maps", "warmup_steps")
@@ -82,12 +77,12 @@ def _finetune(
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)
     if config.optimizer.max_seconds and not run.ckpt:
-        timed = FineTuningModule(scene, views.masks, config).to(device)
+        timed = tuning_module(scene, views.masks, config).to(device)
         config = limited_in_time(config, timed, precision == "bf16-mixed")
         header = dataclasses.replace(header, settings=asdict(config))
     tests = TestViews(held_out, split.targets, split.region, run.chunk, precision == "bf16-mixed")
     log = SceneLog(folder, run, header, tests, started)
-    module = FineTuningModule(scene, views.masks, config)
+    module = tuning_module(scene, views.masks, config)
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
@@ -113,7 +108,7 @@ def _finetune(
 
 
 def limited_in_time(
-    config: FineTuningConfig, module: FineTuningModule, bf16: bool
+    config: FineTuningConfig, module: FineTuningModule | MVSNeRFTuningModule, bf16: bool
 ) -> FineTuningConfig:
     """Return the settings with as many steps as fit into ``max_seconds``, by timing some."""
     wanted, clock = config.optimizer.max_seconds, []
@@ -179,76 +174,6 @@ def _chosen(config: FineTuningConfig, group: str, names: tuple[str, ...]) -> dic
     }
 
 
-def resume_scene(
-    config: FineTuningConfig, split: SceneTask, views: Views
-) -> tuple[SceneModel, SceneHeader]:
-    """Load a run's scene to the device of the training views."""
-    path = Path(str(config.run.ckpt))
-    content = read_scene_file(path)
-    header = header_of(content, path)
-    if (header.scene, header.train_ids) != (split.scene.name, split.pool):
-        raise UserError(
-            f"{path}: is of scene {header.scene!r} with training views {list(header.train_ids)}; "
-            f"{config.data.datadir} has {split.scene.name!r} with {list(split.pool)}. "
-            f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
-        )
-    if not content["training"]:
-        raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
-    scene = scene_from(content, header, path).eval().to(views.images.device)
-    if problem := _changed_views(scene, views, split):
-        raise UserError(
-            f"{path}: was trained on other photographs: {problem}. Restore {config.data.datadir}, "
-            "or start a new run without --ckpt."
-        )
-    return scene, dataclasses.replace(header, settings=asdict(config))
-
-
-def _changed_views(scene: SceneModel, views: Views, split: SceneTask) -> str | None:
-    """Say in what the training views differ from those in a run's scene, or return None."""
-    if scene.images.shape != views.images.shape:
-        (height, width), (old_height, old_width) = views.size, scene.size
-        return f"they are {width}x{height}, and were {old_width}x{old_height}"
-    # Versions of a decoder differ by one grey value here and there.
-    others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
-    names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
-    if bool(others.any()):
-        changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
-        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
-    ours, theirs = views.cameras.c2w, scene.cameras.c2w
-    same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
-    return None if same else "their cameras are others"
-
-
-def encode_scene(
-    config: FineTuningConfig, split: SceneTask, views: Views
-) -> tuple[SceneModel, SceneHeader]:
-    """Encode the training views with the general model, on their device."""
-    run = config.run
-    # The volume learns again, and is off by a plane now and then.
-    checkpoint = read_checkpoint(run.init_ckpt).with_overrides(
-        run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
-    )
-    model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
-    near_far = split.scene.near_far.to(views.images.device)
-    lindisp, count = model.config.rendering.lindisp, len(views.images)
-    frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
-    together = max(min(ENCODED_TOGETHER, count), 2) - 1
-    neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
-    maps = encode_views(model, views, near_far, neighbours)
-    # No longer needed, and it may be larger than everything else together.
-    model.backbone = NullBackbone()
-    scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
-    scene = scene.eval().to(near_far.device)
-    scene.refine_depth_prior()
-    return scene, SceneHeader(
-        *(split.scene.name, split.pool, split.targets, views_per_image),
-        model=checkpoint.model_config,
-        backbone_fingerprint=checkpoint.backbone_fingerprint,
-        settings=asdict(config),
-        origin=tuple(split.scene.origin.tolist()),
-    )
-
-
 def _folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
     """Return where a run writes: a resumed one where it was found, unless told otherwise."""
     usual, ckpt = SceneRunConfig(), Path(given.ckpt or "").resolve()
@@ -265,7 +190,7 @@ def _is_there(datadir: str) -> bool:
 
 
 def _figures(
-    split: SceneTask, scene: SceneModel, tests: TestViews, folder: Path, step: int
+    split: SceneTask, scene: TunableScene, tests: TestViews, folder: Path, step: int
 ) -> list[str]:
     """Measure as evaluation does, write ``metrics.json`` and pictures, return the table."""
     perceptual = find_perceptual_distance(device=scene.images.device)

@@ -1,20 +1,24 @@
-"""Fine-tuning: the radiance field, the cost volume network and the feature maps of one scene."""
+"""Fine-tuning of one scene: networks and feature maps, of MVSNeRF its volume and MLP."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from datasets.views import Views
 from evaluation.scores import find_perceptual_distance
+from models.baselines.mvsnerf.scene_model import MVSNeRFScene
 from models.scene_model import SceneModel
+from models.tunable_scene import TunableScene
 from training.config import FineTuningConfig
 from training.optimization import AveragedWeights, warmup_cosine
+from training.pixels import draw_pixels, pixel_error
 from training.windows import level_guidance, render_drawn_window, window_losses
+from utils.cameras import pixel_rays
 from utils.devices import generator_for
 
 LRATE_END = 0.03
@@ -24,59 +28,54 @@ _EPS = 1e-15
 """Tiny, as the gradients of feature maps are: it must not outweigh them in Adam's quotient."""
 
 
-class FineTuningModule(pl.LightningModule):
-    """Wire a scene, its losses and its optimiser.
+SceneT = TypeVar("SceneT", bound=TunableScene)
+
+
+class TuningModule(pl.LightningModule, Generic[SceneT]):
+    """What the fine-tuning of any scene has in common: optimiser, schedule, averaged weights.
 
     All randomness of a step is drawn from (seed, step): a resumed run draws the same. What a run
     leaves are the averaged weights; the scene's own are those that the next step begins with.
     """
 
     def __init__(
-        self, scene: SceneModel, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
+        self,
+        scene: SceneT,
+        masks: Bool[Tensor, "view height width"],
+        config: FineTuningConfig,
+        trained: tuple[list[nn.Parameter], list[nn.Parameter]],
     ) -> None:
-        """Wire a run; ``masks`` are the pixels of the training views that count."""
+        """Wire a run; ``masks`` are the pixels of the training views that count.
+
+        ``trained`` are weights of networks, and maps or volumes of the scene.
+        """
         super().__init__()
         self.scene, self.masks, self.config = scene, masks, config
-        self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
-        optimizer, views = config.optimizer, config.data.n_views
-        self.sources_per_step = min(optimizer.step_sources or views, views)
-        self.sources = scene.sources_of_training_views(
-            self.sources_per_step + optimizer.spare_sources
-        )
-        """Views that each training view may be rendered from."""
         scene.requires_grad_(False)
-        model = scene.model
-        trained = (model.radiance_field, model.volume, model.fine_volume, model.decoder)
-        networks = [p for network in trained for p in network.parameters()]
-        maps = [scene.fine, scene.coarse]
+        networks, maps = trained
         for parameter in (*networks, *maps):
             parameter.requires_grad_(True)
+        optimizer = config.optimizer
         self.groups: list[dict[str, Any]] = [
             {"params": networks, "lr": optimizer.lrate},
             {"params": maps, "lr": optimizer.lrate_maps},
         ]
         self.average = AveragedWeights([*networks, *maps], optimizer.average_decay)
 
-    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        """Estimate the depth of the training views anew, every so many steps."""
-        every = self.config.optimizer.refine_every
-        if self.global_step and every and self.global_step % every == 0:
-            # Apart from the step: some versions of torch go on with weights that autocast has cast
-            # without gradients.
-            precision = self.trainer.precision_plugin
-            with self.average.in_place(), precision.forward_context():
-                self.scene.refine_depth_prior()
+    def generator(self) -> torch.Generator:
+        """Return the source of this step's randomness."""
+        return generator_for(self.device, self.config.run.seed, self.global_step)
 
-    def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
-        """Render random windows of some training views from others, and compare.
+    def draw_targets(
+        self, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " target"], Views, Float[Tensor, "target 2"]]:
+        """Draw training views: their places, the views, and near and far of each.
 
         Never waits for the device.
         """
-        scene, config = self.scene, self.config
-        generator = generator_for(self.device, config.run.seed, self.global_step)
-        count = min(config.optimizer.targets_per_step, len(self.sources))
-        order = torch.rand(len(self.sources), generator=generator, device=self.device)
-        order = order.argsort()[:count]
+        scene, views = self.scene, len(self.masks)
+        count = min(self.config.optimizer.targets_per_step, views)
+        order = torch.rand(views, generator=generator, device=self.device).argsort()[:count]
         images = scene.images.index_select(0, order)
         targets = Views(
             images=images,
@@ -84,20 +83,7 @@ class FineTuningModule(pl.LightningModule):
             depths=torch.zeros_like(images[:, 0]),
             masks=self.masks.index_select(0, order),
         )
-        near_far = scene.near_far.expand(count, 2)
-        candidates = self.sources.index_select(0, order)
-        features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
-        pixels = config.optimizer.batch_size // count
-        rendering, truth = render_drawn_window(
-            scene.model, features, targets, near_far, pixels, generator
-        )
-        background = scene.model.config.rendering.background
-        losses = window_losses(
-            features, rendering, truth, near_far, config.loss, self.perceptual, background
-        )
-        guidance = level_guidance(rendering, truth.bundle_valid)
-        loss = losses["total"] + config.optimizer.guide_weight * guidance
-        return {"loss": loss, "squared_error": losses["fine"].detach()}
+        return order, targets, scene.near_far.expand(count, 2)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam, scheduled per step."""
@@ -123,6 +109,83 @@ class FineTuningModule(pl.LightningModule):
         """Restore the trained weights; the scene has been built from the averaged ones."""
         self.strict_loading = False
         self.average.restore(checkpoint["average"])
+
+
+class FineTuningModule(TuningModule[SceneModel]):
+    """Wire a scene of VGGT-NeRF and its losses."""
+
+    def __init__(
+        self, scene: SceneModel, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
+    ) -> None:
+        """Wire a run; ``masks`` are the pixels of the training views that count."""
+        model = scene.model
+        trained = (model.radiance_field, model.volume, model.fine_volume, model.decoder)
+        networks = [p for network in trained for p in network.parameters()]
+        super().__init__(scene, masks, config, (networks, [scene.fine, scene.coarse]))
+        self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
+        optimizer, views = config.optimizer, config.data.n_views
+        self.sources_per_step = min(optimizer.step_sources or views, views)
+        self.sources = scene.sources_of_training_views(
+            self.sources_per_step + optimizer.spare_sources
+        )
+        """Views that each training view may be rendered from."""
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Estimate the depth of the training views anew, every so many steps."""
+        every = self.config.optimizer.refine_every
+        if self.global_step and every and self.global_step % every == 0:
+            # Apart from the step: some versions of torch go on with weights that autocast has cast
+            # without gradients.
+            precision = self.trainer.precision_plugin
+            with self.average.in_place(), precision.forward_context():
+                self.scene.refine_depth_prior()
+
+    def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
+        """Render random windows of some training views from others, and compare.
+
+        Never waits for the device.
+        """
+        scene, config, generator = self.scene, self.config, self.generator()
+        order, targets, near_far = self.draw_targets(generator)
+        candidates = self.sources.index_select(0, order)
+        features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
+        pixels = config.optimizer.batch_size // len(order)
+        rendering, truth = render_drawn_window(
+            scene.model, features, targets, near_far, pixels, generator
+        )
+        background = scene.model.config.rendering.background
+        losses = window_losses(
+            features, rendering, truth, near_far, config.loss, self.perceptual, background
+        )
+        guidance = level_guidance(rendering, truth.bundle_valid)
+        loss = losses["total"] + config.optimizer.guide_weight * guidance
+        return {"loss": loss, "squared_error": losses["fine"].detach()}
+
+
+class MVSNeRFTuningModule(TuningModule[MVSNeRFScene]):
+    """Wire a scene of MVSNeRF: its encoding volume and its MLP learn from random rays."""
+
+    def __init__(
+        self,
+        scene: MVSNeRFScene,
+        masks: Bool[Tensor, "view height width"],
+        config: FineTuningConfig,
+    ) -> None:
+        """Wire a run; ``masks`` are the pixels of the training views that count."""
+        networks = list(scene.model.nerf.parameters())
+        super().__init__(scene, masks, config, (networks, [scene.volume]))
+
+    def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
+        """Render random pixels of some training views, and compare."""
+        scene, generator = self.scene, self.generator()
+        order, targets, near_far = self.draw_targets(generator)
+        count = self.config.optimizer.batch_size // len(order)
+        pixels, places = draw_pixels(targets, count, generator)
+        rays = pixel_rays(targets.cameras, pixels)
+        encoded = scene.gather(scene.sources_of(targets.cameras, scene.size))
+        rgb = scene.model.render_rays(encoded, rays, near_far, generator).rgb
+        error = pixel_error(rgb, targets, places)
+        return {"loss": error, "squared_error": error.detach()}
 
 
 def draw_sources(

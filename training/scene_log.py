@@ -19,10 +19,10 @@ from evaluation.pictures import comparison_panels
 from evaluation.rendering import TestViews
 from evaluation.scores import psnr_from_mse
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
-from models.scene_model import SceneModel
+from models.tunable_scene import TunableScene
 from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
-from training.finetuning_module import FineTuningModule
+from training.finetuning_module import TuningModule
 from utils.errors import NonFiniteTrainingError, UserError
 from utils.figures import Panel, contact_sheet
 from utils.files import save_atomically, set_aside, write_text
@@ -42,7 +42,7 @@ class Best:
     step: int = -1
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, scene: SceneModel, step: int, psnr: float) -> bool:
+    def offer(self, scene: TunableScene, step: int, psnr: float) -> bool:
         """Copy the scene if it is better than any before (NaN is not); return whether it is."""
         if not psnr > self.psnr:
             return False
@@ -101,7 +101,7 @@ class SceneLog(LastCheckpoint):
         else:
             logger.warning("%s is missing: only what comes now can be the best", file)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: FineTuningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: TuningModule) -> None:
         """Print the curve so far, and begin a new one with a validation."""
         logger.info("%s", _HEADING)
         for row in self.curve:
@@ -114,7 +114,7 @@ class SceneLog(LastCheckpoint):
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
-        module: FineTuningModule,
+        module: TuningModule,
         outputs: dict[str, Tensor],
         *args: object,
     ) -> None:
@@ -158,7 +158,7 @@ class SceneLog(LastCheckpoint):
         with self.paused():
             super().save(trainer)
 
-    def finish(self, trainer: pl.Trainer, module: FineTuningModule) -> tuple[int, str]:
+    def finish(self, trainer: pl.Trainer, module: TuningModule) -> tuple[int, str]:
         """Take the best weights back if the last are worse than the first.
 
         Returns the step of the weights that are left, and the verdict in words.
@@ -191,7 +191,7 @@ class SceneLog(LastCheckpoint):
         yield
         self._paused += time.perf_counter() - started
 
-    def _validate(self, trainer: pl.Trainer, module: FineTuningModule) -> None:
+    def _validate(self, trainer: pl.Trainer, module: TuningModule) -> None:
         step = trainer.global_step
         with module.average.in_place():
             with self.paused():

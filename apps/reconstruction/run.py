@@ -26,7 +26,7 @@ from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
 from datasets.formats.options import Size
 from datasets.formats.registry import FORMATS, find_scenes, open_scene
-from models.checkpoint import read_checkpoint
+from models.model_file import read_model_file
 from models.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
 from training.finetuning import run_finetuning
@@ -46,7 +46,7 @@ def run_reconstruction(config: ReconstructionConfig) -> str:
     source = Path(config.photos)
     config = replace(config, dataset_name=_format(config))
     out = check_output_folder(config.out or f"results/{source.resolve().stem}", "--out")
-    read_checkpoint(config.ckpt)
+    read_model_file(config.ckpt)
     job = _Reconstruction(config, out)
     return job.run()
 

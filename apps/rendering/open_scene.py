@@ -15,7 +15,8 @@ from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import posed_world
-from models.checkpoint import read_checkpoint
+from models.model_file import read_model_file
+from models.novel_view import NovelViewModel
 from models.photo_cameras import ensure_cameras
 from models.rendering.scene import (
     RenderableScene,
@@ -23,6 +24,7 @@ from models.rendering.scene import (
     is_tuned_scene,
     open_tuned,
 )
+from models.vggt_nerf import VGGTNeRF
 from utils.devices import choose_devices
 from utils.errors import UserError
 
@@ -41,7 +43,7 @@ def open_scene(
     device = choose_devices(renderer.device)[0]
     if is_tuned_scene(renderer.ckpt):
         return _open_tuned(choice, renderer, device)
-    checkpoint = read_checkpoint(renderer.ckpt).with_overrides(
+    checkpoint = read_model_file(renderer.ckpt).with_overrides(
         renderer.vggt_path, N_samples=renderer.N_samples
     )
     scene = open_photographs(choice, frame_size, device)
@@ -53,7 +55,7 @@ def open_scene(
         )
     model = checkpoint.build_model(device)
     if renderer.compile:
-        model.compile_rendering()
+        compile_model(model)
     rendering = {"chunk": renderer.chunk, "bf16": renderer.bf16}
     return general_scene(model, scene, pool, choice.n_views, **rendering)
 
@@ -99,8 +101,15 @@ def _open_tuned(
         near, far = (given if choice.near_far else tuned.near_far).tolist()
         tuned = tuned.with_sampling(near, far, renderer.N_samples or tuned.n_samples)
     if renderer.compile:
-        tuned.model.compile_rendering()
+        compile_model(tuned.model)
     return tuned
+
+
+def compile_model(model: NovelViewModel) -> None:
+    """Compile what renders."""
+    if not isinstance(model, VGGTNeRF):
+        raise UserError("--compile: a baseline is not compiled; leave it out")
+    model.compile_rendering()
 
 
 def _read_world(

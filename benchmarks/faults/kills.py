@@ -31,7 +31,7 @@ from benchmarks.faults.tiny_runs import (
 from training import checkpointing, scene_log
 from training.checkpointing import LastCheckpoint
 from training.finetuning_module import FineTuningModule
-from training.general import GeneralModule
+from training.general_module import GeneralModule
 from training.scene_log import SceneLog
 
 logger = logging.getLogger(__name__)

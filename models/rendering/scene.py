@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from abc import ABC, abstractmethod
@@ -19,10 +18,10 @@ from torch import Tensor
 from datasets.formats.dtu import UNIT
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
+from models.baselines.checkpoint import is_mvsnerf_file
 from models.checkpoint import load_finetuned
-from models.projection import SceneFeatures
-from models.scene_model import SceneModel
-from models.vggt_nerf import VGGTNeRF
+from models.novel_view import NovelViewModel
+from models.tunable_scene import TunableScene
 from models.volume_rendering import SOLID
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit
@@ -56,7 +55,7 @@ class RenderableScene(ABC):
     """
 
     name: str
-    model: VGGTNeRF
+    model: NovelViewModel
     cameras: Cameras
     """The source views, one batch axis, on the CPU; intrinsics at ``image_size``."""
     view_names: tuple[str, ...]
@@ -78,7 +77,7 @@ class RenderableScene(ABC):
     @property
     def n_samples(self) -> int:
         """Samples on each ray."""
-        return self.model.config.rendering.N_samples
+        return self.model.num_samples
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +93,7 @@ class RenderableScene(ABC):
         """Return images of source views, on the CPU."""
 
     @abstractmethod
-    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+    def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
         """Return what the model reads of source views, on its device."""
 
     def prepare(self, source_indices: Sequence[int]) -> None:  # noqa: B027
@@ -126,9 +125,7 @@ class RenderableScene(ABC):
 
     def with_sampling(self, near: float, far: float, n_samples: int) -> RenderableScene:
         """Return the scene with another depth range and samples on a ray; it shares all weights."""
-        model = copy.copy(self.model)
-        rendering = replace(model.config.rendering, N_samples=n_samples)
-        model.config = replace(model.config, rendering=rendering)
+        model = self.model.with_samples(n_samples)
         return replace(self, model=model, near_far=torch.tensor([near, far]))
 
     def fingerprint(self) -> str:
@@ -136,7 +133,7 @@ class RenderableScene(ABC):
         digest = hashlib.sha256()
         for tensor in [*self._weights(), *vars(self.cameras).values()]:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        model = (self.model.config, self.model.backbone.fingerprint, self.bf16)
+        model = (self.model.fingerprint, self.bf16)
         views = (self.name, self.view_names, self.n_sources, self.image_size)
         digest.update(repr((model, views, self.near_far.tolist())).encode())
         return digest.hexdigest()
@@ -152,7 +149,7 @@ class GeneralScene(RenderableScene):
     photographs: PosedScene
     view_ids: tuple[int, ...]
     """Of the source views, in ``photographs``."""
-    _encoded: OrderedDict[tuple[float | int, ...], SceneFeatures] = field(
+    _encoded: OrderedDict[tuple[float | int, ...], Any] = field(
         default_factory=OrderedDict, repr=False
     )
     """By depth range and source indices, those used last at the end."""
@@ -182,7 +179,7 @@ class GeneralScene(RenderableScene):
         """Tell whether source views are encoded."""
         return self._key(source_indices) in self._encoded
 
-    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+    def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
         """Encode source views; they stay encoded for a while."""
         key = self._key(source_indices)
         if (features := self._encoded.get(key)) is None:
@@ -203,7 +200,7 @@ class GeneralScene(RenderableScene):
 class TunedScene(RenderableScene):
     """A fine-tuned scene: its file holds all that is needed; its sources are the training views."""
 
-    scene: SceneModel
+    scene: TunableScene
 
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
         """Choose the training views that cover best what each camera sees."""
@@ -214,7 +211,7 @@ class TunedScene(RenderableScene):
         """Return training views."""
         return self.scene.images[list(source_indices)].float().cpu()
 
-    def features(self, source_indices: tuple[int, ...]) -> SceneFeatures:
+    def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
         """Look up the feature maps of training views."""
         return self.scene.gather(torch.tensor([source_indices], device=self.device))
 
@@ -223,7 +220,7 @@ class TunedScene(RenderableScene):
 
 
 def general_scene(
-    model: VGGTNeRF,
+    model: NovelViewModel,
     photographs: PosedScene,
     view_ids: Sequence[int],
     n_sources: int = 3,
@@ -274,5 +271,9 @@ def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableS
 
 
 def is_tuned_scene(path: str) -> bool:
-    """Tell by its name whether a file holds a fine-tuned scene."""
-    return Path(path).suffix == ".tar"
+    """Tell by its name whether a file holds a fine-tuned scene.
+
+    The general checkpoint of MVSNeRF has such a name, too.
+    """
+    file = Path(path)
+    return file.suffix == ".tar" and not (file.is_file() and is_mvsnerf_file(file))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -232,6 +233,18 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     else:
         network = VGGT.from_pretrained(config.vggt_path)
     return FrozenVGGT(network, config.backbone_size, config.tuned_blocks, config.tuned_rank)
+
+
+def checked_backbone(config: BackboneConfig, trained_on: str, path: str | Path) -> Backbone:
+    """Load the backbone of a checkpoint and compare its fingerprint with what it was trained on."""
+    backbone = load_backbone(config)
+    if backbone.fingerprint != trained_on:
+        raise UserError(
+            f"{path}: was trained on another backbone (fingerprint {trained_on}; "
+            f"{config.vggt_path} has {backbone.fingerprint}); point --vggt_path at the backbone it "
+            "was trained on"
+        )
+    return backbone
 
 
 def check_backbone_size(size: int, *folders: str) -> None:

@@ -55,6 +55,16 @@ def test_figures_of_dtu(evaluate, tmp_path, caplog):
     assert names == {f"view00{view}_{kind}.png" for view in (2, 5) for kind in kinds}
 
 
+def test_mvsnerf_is_measured_alike(evaluate, mvsnerf_file):
+    flags = ["--ckpt", mvsnerf_file, "--N_samples", 4, "--N_planes", 8, "--targets", 5]
+    status, figures = evaluate(*flags)
+    assert status == 0
+    about = figures["settings"]["checkpoint"]
+    assert about["model"] == "mvsnerf" and about["baseline"]["ray_samples"] == 4
+    view = figures["scenes"]["scan2"]["views"][0]
+    assert view["psnr"] > 3 and 0 < view["seen_share"] <= 1 and view["seen_psnr"] > 3
+
+
 def test_chunks_and_devices_change_no_figure(evaluate):
     views = ["--targets", 5, 2, 3, "--image_scale", 0.5]
     _, figures = evaluate(*views)
@@ -80,6 +90,7 @@ def test_procedural_worlds_need_no_data(evaluate):
         (["--datadir", "absent"], ["absent", "no such data folder"]),
         (["--targets", "77"], ["no view 77"]),
         (["--N_planes", "1"], ["N_planes=1"]),
+        (["--n_views", "2", "--ckpt", "MVSNERF"], ["--n_views 3"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),
@@ -88,7 +99,8 @@ def test_procedural_worlds_need_no_data(evaluate):
         (["--lpips_weights", "absent.pth"], ["absent.pth"]),
     ],
 )
-def test_refusals_name_the_value(evaluate, assert_refused, argv, words):
+def test_refusals_name_the_value(evaluate, assert_refused, mvsnerf_file, argv, words):
+    argv = [mvsnerf_file if word == "MVSNERF" else word for word in argv]
     status, figures = evaluate(*argv)
     assert_refused(status, words)
     assert figures is None

@@ -15,7 +15,8 @@ from models.vggt_nerf import VGGTNeRF
 from training.config import FineTuningConfig, GeneralTrainingConfig
 from training.finetuning import run_finetuning
 from training.finetuning_module import FineTuningModule
-from training.general import GeneralModule, run_general_training
+from training.general import run_general_training
+from training.general_module import GeneralModule
 from utils.cameras import Cameras
 from utils.config import parse_config
 

@@ -13,9 +13,9 @@ from training_runs import train
 from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.views import Sample, Views
 from models.checkpoint import read_checkpoint
-from models.vggt_nerf import RenderedImages
+from models.novel_view import RenderedImages
 from training.config import GeneralTrainingConfig
-from training.general import GeneralModule
+from training.general_module import GeneralModule
 from training.optimization import AveragedWeights
 from utils.cameras import Cameras
 from utils.errors import UserError

@@ -10,7 +10,7 @@ from training_runs import same_run, train
 
 from models.checkpoint import general_content
 from training.checkpointing import AtomicCheckpointIO
-from training.general import GeneralModule
+from training.general_module import GeneralModule
 from utils.errors import TrainingInterrupted
 from utils.files import load_safely
 

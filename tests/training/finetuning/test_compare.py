@@ -1,13 +1,15 @@
-"""Strips of general models and fine-tuned scenes: the script from its flags to its picture."""
+"""Comparison of general models and fine-tuned scenes: from the flags to table and pictures."""
 
+import json
 import re
 
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import comparison_strips
+from apps import compare
 from evaluation import pictures
+from training.seen_scenes import TrainingScenes
 
 
 @pytest.fixture
@@ -15,9 +17,9 @@ def strips(run_main, general_checkpoint, tiny_dtu, tmp_path):
     """Run the script; returns its status and what it said."""
 
     def run(*argv, ckpt=(general_checkpoint,), datadir=tiny_dtu):
-        flags = ["--ckpt", *ckpt, "--device", "cpu", "--out", tmp_path / "strips.png"]
+        flags = ["--ckpts", *ckpt, "--device", "cpu", "--out", tmp_path / "out"]
         flags += ["--datadir", datadir] if datadir else []
-        return run_main(comparison_strips.main, *flags, *argv)
+        return run_main(compare.main, *flags, *argv)
 
     return run
 
@@ -44,8 +46,10 @@ def labels(monkeypatch):
 
 def test_one_model_makes_a_strip_of_each_view(strips, labels, tmp_path, caplog):
     caplog.set_level("INFO")
-    assert strips("--targets", 5, 2, "--names", "ours")[0] == 0
-    assert "scan2, views 5, 2" in caplog.text
+    assert strips("--targets", 5, 2, "--names", "ours", "--pictures", "png")[0] == 0
+    figures = json.loads((tmp_path / "out" / "comparison.json").read_text())["models"]["ours"]
+    assert [view["view"] for view in figures["scenes"]["scan2"]["views"]] == [5, 2]
+    assert 3 < figures["mean"]["psnr"] < 40 and "scan2, ours" in caplog.text
     assert len(labels) == 2
     for row, view in zip(labels, (5, 2), strict=True):
         text = " | ".join(row)
@@ -55,7 +59,7 @@ def test_one_model_makes_a_strip_of_each_view(strips, labels, tmp_path, caplog):
             text,
         ), text
         assert f"source {view}" not in row
-    with Image.open(tmp_path / "strips.png") as picture:
+    with Image.open(tmp_path / "out" / "scan2.png") as picture:
         assert picture.width > 8 * 80 and picture.height > 2 * 64
 
 
@@ -66,6 +70,8 @@ def test_a_fine_tuned_scene_beside_the_general_model(
     caplog.set_level("INFO")
     flags = ["--names", "tuned", "general", "--height", 32]
     assert strips(*flags, ckpt=(tuned, general_checkpoint), datadir=None)[0] == 0
+    assert "scan2, tuned (trained on it)" in caplog.text
+    assert "tuned: fine-tuned on other views of scan2" in caplog.text
     content = torch.load(tuned, weights_only=True)["vggt_nerf_scene"]
     tested, trained = content["test_ids"], content["train_ids"]
     assert len(labels) == 3 * len(tested)
@@ -85,9 +91,9 @@ def test_a_fine_tuned_scene_alone(strips, tuned, labels):
 def test_a_video_shows_each_view_a_second(
     strips, tuned, tmp_path, general_checkpoint, decode_video
 ):
-    out = tmp_path / "strips.mp4"
+    out = tmp_path / "out" / "scan2.mp4"
     both = (general_checkpoint, tuned)
-    assert strips("--height", 32, "--out", out, ckpt=both, datadir=None)[0] == 0
+    assert strips("--height", 32, "--pictures", "mp4", ckpt=both, datadir=None)[0] == 0
     said, frames = decode_video(out)
     tested = torch.load(tuned, weights_only=True)["vggt_nerf_scene"]["test_ids"]
     assert len(frames) == len(tested) and "1 fps" in said
@@ -95,20 +101,34 @@ def test_a_video_shows_each_view_a_second(
 
 def test_procedural_worlds_need_no_data(strips, tmp_path):
     flags = ["--dataset_name", "procedural", "--image_size", 24, 32, "--world_views", 5]
-    out = tmp_path / "new folder" / "world.jpg"
-    name = ["--scene", "world0000_textureless"]
-    assert strips(*flags, *name, "--out", out, datadir="absent")[0] == 0
-    with Image.open(out) as picture:
-        assert picture.format == "JPEG"
+    flags += ["--num_worlds", 1, "--world_targets", 1, "--out", tmp_path / "new folder"]
+    assert strips(*flags, datadir="absent")[0] == 0
+    names = ("world0000_textured.jpg", "world0000_textureless.jpg")
+    for name in names:
+        with Image.open(tmp_path / "new folder" / name) as picture:
+            assert picture.format == "JPEG"
+
+
+def test_mvsnerf_says_what_it_was_trained_on(
+    strips, general_checkpoint, mvsnerf_file, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    flags = ["--targets", 5, "--pictures", "none", "--image_size", 32, 40]
+    assert strips(*flags, ckpt=(general_checkpoint, mvsnerf_file))[0] == 0
+    assert "scan2, mvsnerf-v0" in caplog.text and "88 training scans of DTU" in caplog.text
+    models = json.loads((tmp_path / "out" / "comparison.json").read_text())["models"]
+    assert models["mvsnerf-v0"]["scenes"]["scan2"]["trained_on"] is False
+    assert not list((tmp_path / "out").glob("*.jpg"))
+    assert "scan65" in TrainingScenes.of_general(str(mvsnerf_file))
+    assert "scan2" not in TrainingScenes.of_general(str(mvsnerf_file))
 
 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--ckpt", "absent.ckpt"], ["absent.ckpt"]),
+        (["--ckpts", "absent.ckpt"], ["absent.ckpt"]),
         (["--names", "a", "b"], ["names", "1 checkpoints"]),
-        (["--scene", "scan77"], ["--scene scan77", "scan2"]),
-        (["--out", "strips.gif"], [".gif", ".jpg"]),
+        (["--pictures", "gif"], ["gif", "jpg"]),
     ],
 )
 def test_refusals_name_the_value(strips, argv, words):

@@ -1,0 +1,1 @@
+"""Other models to compare with, behind the same two verbs."""

@@ -1,0 +1,134 @@
+"""Density and colour of single points from projected features, as a regression.
+
+A baseline that shows what the ray integral is for; ``docs/lessons.md`` measures it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datasets.views import Views
+from models.baselines.config import BaselineConfig
+from models.baselines.ray_casting import render_pixels, sample_depths
+from models.config import FeaturePyramidConfig
+from models.encoder import FeaturePyramid
+from models.novel_view import RenderedImages
+from models.projection import view_statistics
+from models.ray_sampling import DepthPlanes
+from models.vggt.backbone import Backbone
+from models.volume_rendering import Composite, alphas, composite_weights, transmittance
+from utils.cameras import Cameras, Rays, project, view_grid
+
+
+@dataclass(frozen=True)
+class PointScene:
+    """Source views and their features."""
+
+    maps: Float[Tensor, "batch view channel height width"]
+    """Features and, last, RGB."""
+    cameras: Cameras
+    """Batch axes ``(batch, view)``."""
+    size: tuple[int, int]
+    """Height and width of the images."""
+
+
+class PointRegression(nn.Module):
+    """Mean and variance of what the views show at a point -> MLP -> optical depth and colour."""
+
+    def __init__(
+        self, config: BaselineConfig, pyramid: FeaturePyramidConfig, backbone: Backbone
+    ) -> None:
+        super().__init__()
+        self.config, self.backbone = config, backbone
+        self.pyramid = FeaturePyramid(pyramid, backbone.token_channels, backbone.num_layers)
+        # Of the cost volume that this model does without.
+        self.pyramid.coarse_output.requires_grad_(False)
+        width, inputs = config.point_width, 2 * (pyramid.feature_channels + 3) + 1
+        self.field = nn.Sequential(
+            *(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()),
+            *(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 4)),
+        )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples on each ray."""
+        return self.config.ray_samples
+
+    @property
+    def fingerprint(self) -> str:
+        """Name all that renders, beside the weights."""
+        return repr(("point_regression", self.config, self.backbone.fingerprint))
+
+    def with_samples(self, count: int) -> PointRegression:
+        """Return the model with another number of samples on a ray; it shares all weights."""
+        model = copy.copy(self)
+        model.config = replace(self.config, ray_samples=count)
+        return model
+
+    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> PointScene:
+        """Compute feature maps of source views ``(batch, view)``."""
+        tokens = self.backbone(sources.images, heads=()).tokens
+        fine = self.pyramid(sources.images, tokens).fine
+        images = F.interpolate(
+            sources.images.flatten(0, 1), fine.shape[-2:], mode="bilinear", antialias=True
+        )
+        maps = torch.cat([fine, images.unflatten(0, fine.shape[:2])], 2)
+        return PointScene(maps, sources.cameras, sources.size)
+
+    def query(
+        self, scene: PointScene, points: Float[Tensor, "batch point 3"]
+    ) -> tuple[Float[Tensor, "batch point"], Float[Tensor, "batch point 3"]]:
+        """Return the logit of each world point's opacity, and its colour.
+
+        The opacity is that of one sample of a ray, whose optical depth is softplus of the logit.
+        """
+        pixels, depths = project(points[:, None], scene.cameras)
+        grid = view_grid(pixels, scene.size)
+        seen = (grid.abs() <= 1).all(-1) & (depths > 0)
+        grid = torch.where(seen[..., None], grid, 0).flatten(0, 1)[:, None]
+        values = F.grid_sample(scene.maps.flatten(0, 1), grid, align_corners=False)
+        values = rearrange(values, "(b v) c 1 p -> b v p 1 c", b=len(points))
+        found = view_statistics(values, seen[..., None])
+        share = found.count[..., None] / seen.shape[1]
+        raw = self.field(torch.cat([found.mean, found.variance, share], -1)[:, :, 0]).float()
+        return raw[..., 0], raw[..., 1:].sigmoid()
+
+    def render_rays(
+        self,
+        scene: PointScene,
+        rays: Rays,
+        near_far: Float[Tensor, "batch 2"],
+        generator: torch.Generator | None = None,
+    ) -> Composite:
+        """Composite the points of rays ``(batch, ray)``; a generator moves them at random."""
+        planes = DepthPlanes(near_far, self.config.ray_samples, self.config.ray_lindisp)
+        t = sample_depths(planes, rays.origins.shape[1], generator)
+        logits, colors = self.query(scene, rays.at(t).flatten(1, 2))
+        depths = F.softplus(logits).view_as(t)
+        weights = alphas(depths) * transmittance(depths)
+        return composite_weights(weights, colors.unflatten(1, t.shape[1:]), t, near_far[:, 1:])
+
+    @torch.no_grad()
+    def render_images(
+        self,
+        scene: PointScene,
+        cameras: Cameras,
+        near_far: Float[Tensor, "batch 2"],
+        size: tuple[int, int],
+        chunk: int = 8192,
+        before_chunk: Callable[[], None] | None = None,
+    ) -> RenderedImages:
+        """Render one image per scene, at most ``chunk`` pixels at a time."""
+
+        def render(rays: Rays) -> Composite:
+            return self.render_rays(scene, rays, near_far)
+
+        return render_pixels(render, cameras, size, chunk, before_chunk)
