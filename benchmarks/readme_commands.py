@@ -44,9 +44,12 @@ SMALLER = {
     "evaluate_vggt_nerf": f"{_SIZE} --targets 1",
     "view": "--height 48",
     "apps.inspect_data": "",
+    "apps.compare": f"{_SIZE} --targets 1",
 }
 """Flags that make a script's work small; they go after the command's own, so that they count."""
 _RESUMED = "--num_epochs 2"
+_DOWNLOADED = "ckpts/mvsnerf-v0.tar"
+"""Left out where nobody has downloaded it."""
 _ADDRESS = re.compile(r"http://[\w.:]+")
 _LONGEST = 900
 """Seconds after which a command has failed."""
@@ -118,6 +121,8 @@ def smaller(words: list[str]) -> list[str]:
         raise UserError(f"{shlex.join(words)}: {script} has no small size; add one to SMALLER.")
     resumed = _RESUMED if script == "train_vggt_nerf_pl" and "--ckpt" in words else ""
     words = ["data/my_scenes" if word == "DIR" else word for word in words]
+    if not (ROOT / _DOWNLOADED).is_file():
+        words = [word for word in words if word != _DOWNLOADED]
     return [*words, *f"{SMALLER[script]} {resumed}".split()]
 
 

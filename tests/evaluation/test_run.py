@@ -95,7 +95,7 @@ def test_procedural_worlds_need_no_data(evaluate):
         (["--dataset_name", "tum"], ["invalid choice"]),
         (["--out", "."], ["folder", "--out"]),
         (["--save_images", "/dev/null"], ["/dev/null: cannot write here", "--save_images"]),
-        (["--device", "gpu", "--devices", "64"], ["64 GPUs", "--devices"]),
+        (["--device", "gpu", "--devices", "64"], ["64 GPUs", "--device cpu"]),
         (["--lpips_weights", "absent.pth"], ["absent.pth"]),
     ],
 )
