@@ -163,6 +163,8 @@ class DataConfig(SceneConfig):
                 "near_far cannot be chosen for a mix or for procedural worlds; give near and far "
                 "in the files of the data sets"
             )
+        for text in self.mix:
+            parse_source(text)
 
     @property
     def share_of_worlds(self) -> float:
