@@ -49,7 +49,7 @@ SMALLER = {
 """Flags that make a script's work small; they go after the command's own, so that they count."""
 _RESUMED = "--num_epochs 2"
 _DOWNLOADED = "ckpts/mvsnerf-v0.tar"
-"""Left out where nobody has downloaded it."""
+"""A checkpoint that users download; commands run without it where it is missing."""
 _ADDRESS = re.compile(r"http://[\w.:]+")
 _LONGEST = 900
 """Seconds after which a command has failed."""

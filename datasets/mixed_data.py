@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from datasets.config import DataConfig
@@ -61,15 +60,6 @@ class MixedDataModule(ProceduralDataModule):
         """Return the loaders of held-out worlds and of the held-out views on disk."""
         self._on_disk.trainer = self.trainer
         return [super().val_dataloader(), self._on_disk.val_dataloader()]
-
-    def transfer_batch_to_device(
-        self,
-        batch: Any,  # noqa: ANN401
-        device: torch.device,
-        dataloader_idx: int,
-    ) -> Any:  # noqa: ANN401
-        """Move what was read; leave plans on the CPU."""
-        return batch.to(device) if isinstance(batch, Sample) else batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Sample:  # noqa: ANN401
         """Render plans."""

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from datasets.procedural.config import ReplayConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.planning import PreparedBatch
+from datasets.views import Sample
 from utils.devices import generator_for
 
 # Apart from the streams of the training modules.
@@ -163,8 +164,8 @@ class PlannedData(pl.LightningDataModule):
         device: torch.device,
         dataloader_idx: int,
     ) -> Any:  # noqa: ANN401
-        """Leave plans on the CPU."""
-        return batch
+        """Leave plans on the CPU, and move samples that were read."""
+        return batch.to(device) if isinstance(batch, Sample) else batch
 
     def on_after_batch_transfer(self, batch: StepPlans | HeldOutPlan, dataloader_idx: int) -> Any:  # noqa: ANN401
         """Render plans, and return the batch that the step trains on."""

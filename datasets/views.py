@@ -84,7 +84,7 @@ class Sample:
     source_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
     target_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
     cameras_are_exact: bool = False
-    """Whether nobody measured the cameras: those of procedural worlds."""
+    """Whether the cameras have no error: those of worlds have none, those of photographs do."""
 
     def to(self, device: torch.device | str) -> Sample:
         """Return the sample on another device."""

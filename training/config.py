@@ -154,6 +154,11 @@ class GeneralTrainingConfig:
                 f"model=mvsnerf reads {MVSNERF_VIEWS} sources: give {' '.join(wanted)} "
                 f"--num_source_views {MVSNERF_VIEWS}"
             )
+        if self.augmentation.camera_noise and not data.share_of_worlds:
+            raise ValueError(
+                f"camera_noise={self.augmentation.camera_noise:g} is for procedural worlds, whose "
+                "cameras are exact; give --camera_noise 0"
+            )
         worlds = data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
         if self.loss.geometry_weight and not worlds:
             raise ValueError(

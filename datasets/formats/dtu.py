@@ -5,10 +5,11 @@
 * depth: ``Depths_raw/scan1/depth_map_0000.pfm``, else ``Depths/scan1/``, ``Depths/scan1_train/``
 * masks: ``depth_visual_0000.png`` beside the depth map
 
-Views are numbered from 0; the names of image files count from 1. The calibration has pixel centres
-at whole numbers of the 1600x1200 photograph. In the files for images of 640x512 (halved, then
-cropped by 80 columns and 44 rows) intrinsics are ``(K / 2 - crop) / 4``: those of an image a
-quarter as large, without the shift of half a pixel. Both are corrected here and nowhere else.
+Views are numbered from 0; the names of image files count from 1. In the calibration, the centres of
+the pixels of the 1600x1200 photograph have whole numbers as coordinates. In the files for images of
+640x512 (halved, then cropped by 80 columns and 44 rows) intrinsics are ``(K / 2 - crop) / 4``:
+those of an image a quarter as large, without the shift of half a pixel. Both are corrected here and
+nowhere else.
 """
 
 from __future__ import annotations

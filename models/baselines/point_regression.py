@@ -5,9 +5,7 @@ A baseline that shows what the ray integral is for; ``docs/lessons.md`` measures
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,10 +15,9 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.baselines.config import BaselineConfig
-from models.baselines.ray_casting import render_pixels, sample_depths
+from models.baselines.ray_casting import RayCaster, sample_depths
 from models.config import FeaturePyramidConfig
 from models.encoder import FeaturePyramid
-from models.novel_view import RenderedImages
 from models.projection import view_statistics
 from models.ray_sampling import DepthPlanes
 from models.vggt.backbone import Backbone
@@ -40,14 +37,14 @@ class PointScene:
     """Height and width of the images."""
 
 
-class PointRegression(nn.Module):
+class PointRegression(RayCaster[PointScene]):
     """Mean and variance of what the views show at a point -> MLP -> optical depth and colour."""
 
     def __init__(
         self, config: BaselineConfig, pyramid: FeaturePyramidConfig, backbone: Backbone
     ) -> None:
-        super().__init__()
-        self.config, self.backbone = config, backbone
+        super().__init__(config)
+        self.backbone = backbone
         self.pyramid = FeaturePyramid(pyramid, backbone.token_channels, backbone.num_layers)
         # Of the cost volume that this model does without.
         self.pyramid.coarse_output.requires_grad_(False)
@@ -58,20 +55,9 @@ class PointRegression(nn.Module):
         )
 
     @property
-    def num_samples(self) -> int:
-        """Samples on each ray."""
-        return self.config.ray_samples
-
-    @property
     def fingerprint(self) -> str:
         """Name all that renders, beside the weights."""
         return repr(("point_regression", self.config, self.backbone.fingerprint))
-
-    def with_samples(self, count: int) -> PointRegression:
-        """Return the model with another number of samples on a ray; it shares all weights."""
-        model = copy.copy(self)
-        model.config = replace(self.config, ray_samples=count)
-        return model
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> PointScene:
         """Compute feature maps of source views ``(batch, view)``."""
@@ -115,20 +101,3 @@ class PointRegression(nn.Module):
         depths = F.softplus(logits).view_as(t)
         weights = alphas(depths) * transmittance(depths)
         return composite_weights(weights, colors.unflatten(1, t.shape[1:]), t, near_far[:, 1:])
-
-    @torch.no_grad()
-    def render_images(
-        self,
-        scene: PointScene,
-        cameras: Cameras,
-        near_far: Float[Tensor, "batch 2"],
-        size: tuple[int, int],
-        chunk: int = 8192,
-        before_chunk: Callable[[], None] | None = None,
-    ) -> RenderedImages:
-        """Render one image per scene, at most ``chunk`` pixels at a time."""
-
-        def render(rays: Rays) -> Composite:
-            return self.render_rays(scene, rays, near_far)
-
-        return render_pixels(render, cameras, size, chunk, before_chunk)

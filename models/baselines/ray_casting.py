@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from datasets.views import Views
+from models.baselines.config import BaselineConfig
 from models.novel_view import RenderedImages
 from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite
 from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
 
+SceneT = TypeVar("SceneT")
 _CPU_RAYS = 256
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
 
@@ -36,26 +43,66 @@ def sample_depths(
     return planes.depths(steps)
 
 
-def render_pixels(
-    render: Callable[[Rays], Composite],
-    cameras: Cameras,
-    size: tuple[int, int],
-    chunk: int,
-    before_chunk: Callable[[], None] | None = None,
-) -> RenderedImages:
-    """Render whole images of cameras ``(batch,)``, at most ``chunk`` pixels at a time."""
-    device = cameras.c2w.device
-    if device.type == "cpu":
-        chunk = min(chunk, _CPU_RAYS)
-    parts = []
-    for pixels in pixel_grid(*size, device).split(chunk):
-        if before_chunk:
-            before_chunk()
-        parts.append(render(pixel_rays(cameras, pixels)))
+class RayCaster(nn.Module, ABC, Generic[SceneT]):
+    """A model that renders every ray on its own, from what it has encoded of a scene."""
 
-    def image(name: str) -> Tensor:
-        values = torch.cat([getattr(part, name) for part in parts], 1)
-        return values.unflatten(1, size)
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__()
+        self.config = config
 
-    rgb = image("rgb").movedim(-1, 1).clamp(0, 1)
-    return RenderedImages(rgb, image("depth"), image("opacity"))
+    @property
+    def num_samples(self) -> int:
+        """Samples on each ray."""
+        return self.config.ray_samples
+
+    def with_samples(self, count: int) -> RayCaster[SceneT]:
+        """Return the model with another number of samples on a ray; it shares all weights."""
+        model = copy.copy(self)
+        model.config = replace(self.config, ray_samples=count)
+        return model
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Name all that changes a rendering beside the weights."""
+
+    @abstractmethod
+    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneT:
+        """Turn source views ``(batch, view)`` into what rendering needs."""
+
+    @abstractmethod
+    def render_rays(
+        self,
+        scene: SceneT,
+        rays: Rays,
+        near_far: Float[Tensor, "batch 2"],
+        generator: torch.Generator | None = None,
+    ) -> Composite:
+        """Render rays ``(batch, ray)``; a generator moves the samples at random."""
+
+    @torch.no_grad()
+    def render_images(
+        self,
+        scene: SceneT,
+        cameras: Cameras,
+        near_far: Float[Tensor, "batch 2"],
+        size: tuple[int, int],
+        chunk: int = 8192,
+        before_chunk: Callable[[], None] | None = None,
+    ) -> RenderedImages:
+        """Render one image per scene, at most ``chunk`` pixels at a time."""
+        device = cameras.c2w.device
+        if device.type == "cpu":
+            chunk = min(chunk, _CPU_RAYS)
+        parts = []
+        for pixels in pixel_grid(*size, device).split(chunk):
+            if before_chunk:
+                before_chunk()
+            parts.append(self.render_rays(scene, pixel_rays(cameras, pixels), near_far))
+
+        def image(name: str) -> Tensor:
+            values = torch.cat([getattr(part, name) for part in parts], 1)
+            return values.unflatten(1, size)
+
+        rgb = image("rgb").movedim(-1, 1).clamp(0, 1)
+        return RenderedImages(rgb, image("depth"), image("opacity"))

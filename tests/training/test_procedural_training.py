@@ -7,7 +7,7 @@ from datasets.mixed_data import MixedDataModule
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
 from datasets.procedural_data import ProceduralDataModule
 from datasets.replay import StepPlans
-from training.config import GeneralTrainingConfig
+from training.config import AugmentationConfig, GeneralTrainingConfig
 from training.general import run_general_training
 from utils.config import parse_config
 from utils.files import load_safely
@@ -74,6 +74,11 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, mixed, tmp_path, monkey
         assert torch.equal(actual["state_dict"][key], value), key
     trained = zip(expected["average"]["trained"], actual["average"]["trained"], strict=True)
     assert all(torch.equal(*pair) for pair in trained)
+
+
+def test_camera_noise_without_worlds_is_refused():
+    with pytest.raises(ValueError, match="give --camera_noise 0"):
+        GeneralTrainingConfig(augmentation=AugmentationConfig(camera_noise=0.1))
 
 
 def test_mixed_steps_are_spread_evenly(mixed):

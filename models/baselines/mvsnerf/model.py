@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import replace
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.views import Views
 from models.baselines.config import MVSNERF_VIEWS as NUM_VIEWS
@@ -16,8 +12,7 @@ from models.baselines.config import BaselineConfig
 from models.baselines.mvsnerf.encoding_volume import STEP, EncodedScene, build_cost_volume
 from models.baselines.mvsnerf.networks import FEATURES, FeatureNet, VolumeNet
 from models.baselines.mvsnerf.radiance_field import RadianceMLP
-from models.baselines.ray_casting import render_pixels, sample_depths
-from models.novel_view import RenderedImages
+from models.baselines.ray_casting import RayCaster, sample_depths
 from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite, alphas, composite_weights, transmittance
 from utils.cameras import Cameras, Rays, full_precision
@@ -29,34 +24,22 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours."""
 
 
-class MVSNeRF(nn.Module):
+class MVSNeRF(RayCaster[EncodedScene]):
     """A radiance field from three images through a plane-sweep cost volume.
 
     Parts are named as in the public definition, so that its weights fit.
     """
 
     def __init__(self, config: BaselineConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.feature = FeatureNet()
         self.cost_reg_2 = VolumeNet(FEATURES + 3 * NUM_VIEWS)
         self.nerf = RadianceMLP(NUM_VIEWS)
 
     @property
-    def num_samples(self) -> int:
-        """Samples on each ray."""
-        return self.config.ray_samples
-
-    @property
     def fingerprint(self) -> str:
         """Name all that renders, beside the weights."""
         return f"mvsnerf {self.config}"
-
-    def with_samples(self, count: int) -> MVSNeRF:
-        """Return the model with another number of samples on a ray; it shares all weights."""
-        model = copy.copy(self)
-        model.config = replace(self.config, ray_samples=count)
-        return model
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> EncodedScene:
         """Build the encoding volume of source views ``(batch, view)`` in front of the first."""
@@ -114,23 +97,6 @@ class MVSNeRF(nn.Module):
             densities = densities * spacing * rays.directions.norm(dim=-1, keepdim=True)
         weights = alphas(densities) * transmittance(densities)
         return composite_weights(weights, colors, t, near_far[:, 1:])
-
-    @torch.no_grad()
-    def render_images(
-        self,
-        scene: EncodedScene,
-        cameras: Cameras,
-        near_far: Float[Tensor, "batch 2"],
-        size: tuple[int, int],
-        chunk: int = 8192,
-        before_chunk: Callable[[], None] | None = None,
-    ) -> RenderedImages:
-        """Render one image per scene, at most ``chunk`` pixels at a time."""
-
-        def render(rays: Rays) -> Composite:
-            return self.render_rays(scene, rays, near_far)
-
-        return render_pixels(render, cameras, size, chunk, before_chunk)
 
 
 def cut_to_multiple(
