@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ def export_checkpoint(config: ExportConfig) -> Path:
     settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
     for part, name in FOLDERS:
         settings.get(part, {}).pop(name, None)
+    if mix := settings.get("data", {}).get("mix"):
+        # Of folders, the names alone.
+        settings["data"]["mix"] = tuple(re.sub(r":.*/", ":", text) for text in mix)
     backbone, rendering = settings["backbone"], settings["model"]["rendering"]
     if config.backbone_size is not None:
         folders = [path for path in (backbone["vggt_path"], config.vggt_path) if path]

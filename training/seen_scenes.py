@@ -40,7 +40,7 @@ class TrainingScenes:
             return TrainingScenes(_MVSNERF, _listed(_DTU_LIST))
         content = load_safely(file)
         data = (content.get(KIND) or content["vggt_nerf"])["settings"].get("data", {})
-        if data.get("dataset_name") == "procedural":
+        if data.get("dataset_name") == "procedural" and not data.get("mix"):
             return TrainingScenes("trained on procedural worlds alone")
         try:
             settings = settings_from_plain(DataConfig, data, f"{file}: data")

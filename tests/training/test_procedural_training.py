@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.mixed_data import MixedDataModule
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
 from datasets.procedural_data import ProceduralDataModule
 from datasets.replay import StepPlans
 from training.config import AugmentationConfig, GeneralTrainingConfig
 from training.general import run_general_training
+from training.seen_scenes import TrainingScenes
 from utils.config import parse_config
 from utils.files import load_safely
 
@@ -74,6 +76,13 @@ def test_trains_and_resumes_to_the_same_bits(tiny_flags, mixed, tmp_path, monkey
         assert torch.equal(actual["state_dict"][key], value), key
     trained = zip(expected["average"]["trained"], actual["average"]["trained"], strict=True)
     assert all(torch.equal(*pair) for pair in trained)
+    if kind == "mixed":
+        assert "scan1" in TrainingScenes.of_general(str(resumed))
+        exported = export_checkpoint(ExportConfig(str(resumed), str(tmp_path / "exported")))
+        settings = load_safely(exported)["vggt_nerf"]["settings"]
+        folder = f"dtu:{mixed[2].rpartition('/')[2]}"
+        assert settings["data"]["mix"] == ("procedural,weight=3", folder)
+        assert "alone" not in TrainingScenes.of_general(str(exported)).text
 
 
 def test_camera_noise_without_worlds_is_refused():
