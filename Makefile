@@ -22,7 +22,7 @@ lint: install
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright
 
-# Every command of README.md at small size, on small stand-ins for the data: about ten minutes.
+# Every command of README.md at small size, on small stand-ins for the data: about three minutes.
 readme: install
 	$(RUN) -m benchmarks.readme_commands
 
