@@ -81,6 +81,8 @@ class Viewer:
         self.scene = scene
         self.renderer = ProgressiveRenderer(scene, config.height)
         self._cloud: viser.PointCloudHandle | None = None
+        self._show_lock = threading.Lock()
+        """A control's thread shows points or pictures while the loop's thread replaces them."""
         self._rig = describe_rig(scene.cameras, scene.near_far)
         self._depth_range: DepthRange | None = None
         self._last: dict[int, RenderedView] = {}
@@ -179,11 +181,12 @@ class Viewer:
     def _choose_shown(self) -> None:
         points = self.shown.value == "points"
         self._bar.visible = self.shown.value == "depth"
-        if self._cloud is not None:
-            self._cloud.visible = points
-        if points:
-            for client in self.server.get_clients().values():
-                client.scene.set_background_image(None)
+        with self._show_lock:
+            if self._cloud is not None:
+                self._cloud.visible = points
+            if points:
+                for client in self.server.get_clients().values():
+                    client.scene.set_background_image(None)
         self.renderer.refresh()
 
     def _choose_sampling(self) -> None:
@@ -239,8 +242,9 @@ class Viewer:
     def _show(self, client: viser.ClientHandle, viewpoint: Viewpoint, view: RenderedView) -> None:
         self._last[client.client_id] = view
         self.recorder.views[client.client_id] = viewpoint
-        if self.shown.value != "points":
-            client.scene.set_background_image(self._picture(view), "jpeg", jpeg_quality=85)
+        with self._show_lock:
+            if self.shown.value != "points":
+                client.scene.set_background_image(self._picture(view), "jpeg", jpeg_quality=85)
 
     def _picture(self, view: RenderedView) -> UInt8[np.ndarray, "height width 3"]:
         """Return colours, or depth on a scale that stays until near or far is changed."""
@@ -275,13 +279,15 @@ class Viewer:
             yield True
 
     def _show_cloud(self, cloud: PointCloud) -> None:
-        self._cloud = self.server.scene.add_point_cloud(
-            "/points",
-            cloud.points.numpy(),
-            cloud.color_bytes,
-            point_size=0.004 * self._rig.distance,
-            visible=self.shown.value == "points",
-        )
+        with self._show_lock:
+            # This removes the handle of the same name.
+            self._cloud = self.server.scene.add_point_cloud(
+                "/points",
+                cloud.points.numpy(),
+                cloud.color_bytes,
+                point_size=0.004 * self._rig.distance,
+                visible=self.shown.value == "points",
+            )
 
 
 def chosen(slider: viser.GuiSliderHandle[Any]) -> float:

@@ -191,6 +191,33 @@ def test_controls_change_what_is_rendered(viewer, client):
     wait_for(lambda: viewer._cloud is not None and viewer._cloud.visible)
 
 
+def test_points_are_shown_while_they_grow(painted_scene, monkeypatch):
+    """A control moved between the old points' removal and the new ones' arrival ends nothing."""
+    cloud = PointCloud(torch.rand(300, 3), torch.rand(300, 3))
+    viewer = Viewer(painted_scene, ViewerConfig(port=18674), cloud)
+    add, failures = viewer.server.scene.add_point_cloud, []
+
+    def show():
+        try:
+            viewer.shown.value = "points"
+        except RuntimeError as error:
+            failures.append(error)
+
+    control = threading.Thread(target=show)
+
+    def add_slowly(*arguments, **settings):
+        handle = add(*arguments, **settings)
+        control.start()
+        control.join(0.2)
+        return handle
+
+    monkeypatch.setattr(viewer.server.scene, "add_point_cloud", add_slowly)
+    viewer._show_cloud(cloud)
+    control.join()
+    viewer.close()
+    assert not failures and viewer._cloud.visible
+
+
 def test_a_port_that_is_taken_is_refused_with_another():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
