@@ -20,7 +20,7 @@ from models.volume_rendering import Composite
 from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
 
 SceneT = TypeVar("SceneT")
-_CPU_RAYS = 256
+_CPU_RAYS = 64
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
 
 
