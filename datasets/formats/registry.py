@@ -87,6 +87,16 @@ FORMATS: dict[str, SceneFormat] = {
     "neus": SceneFormat(
         "research_scenes", ("cameras_sphere.npz", "cameras.npz"), "opencv", "read_neus"
     ),
+    "nerfies": SceneFormat("research_scenes", ("camera/*.json",), "opencv", "read_nerfies"),
+    "bundler": SceneFormat(
+        *("reconstructions", ("bundle*.out", "bundle/bundle.out"), "opengl", "read_bundler"),
+    ),
+    "meshroom": SceneFormat(
+        "reconstructions",
+        ("cameras.sfm", "sfm.sfm", "sfm.json"),
+        "opencv_c2w",
+        "read_meshroom",
+    ),
     "polycam": SceneFormat(
         "phone_captures",
         ("keyframes/corrected_cameras/*.json", "keyframes/cameras/*.json"),
@@ -162,7 +172,7 @@ def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test
 def recognise_format(folder: Path) -> str:
     """Return the format by whose files a scene, or a folder of scenes, is known."""
     if folder.is_file():
-        return "photos" if is_video(folder) else "transforms"
+        return _format_of_file(folder)
     for name, row in FORMATS.items():
         places = (folder, folder.parent) if row.shares_cameras else ()
         if any((place / row.markers[0]).is_dir() for place in places):
@@ -188,6 +198,15 @@ def recognise_format(folder: Path) -> str:
         "no photos; give the folder of a data set with --datadir, and its --dataset_name if it is "
         "unusual"
     )
+
+
+def _format_of_file(file: Path) -> str:
+    if is_video(file):
+        return "photos"
+    if file.suffix.lower() == ".json":
+        return "transforms"
+    own = f"{file}: is no camera file that is read alone; give its folder: {file.parent}"
+    raise UserError(describe_foreign(file.parent) or own)
 
 
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:

@@ -1,6 +1,6 @@
-"""Layouts of data that came with papers: SDFStudio's, NSVF's, and that of IDR and NeuS.
+"""Layouts of data that came with papers: SDFStudio's, NSVF's, those of IDR and NeuS, and Nerfies'.
 
-All have camera-to-world matrices, or projections, with OpenCV's axes.
+All have OpenCV's axes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from datasets.formats.checks import ARRAY_ERRORS, finite_array
-from datasets.formats.image_files import list_images
+from datasets.formats.decoding import read_image_size
+from datasets.formats.image_files import choose_image_folder, list_images
 from datasets.formats.options import ReadOptions
 from datasets.formats.photo_files import shortened, warn_once
 from datasets.formats.scene_lists import SPLITS
@@ -93,6 +94,62 @@ def read_neus(folder: Path, options: ReadOptions) -> PosedScene:
             frame |= {"mask_path": f"mask/{black[number].name}"}
         frames.append(frame)
     return scene_of_file(path, parse_transforms({"frames": frames}, path), options)
+
+
+def read_nerfies(folder: Path, options: ReadOptions) -> PosedScene:
+    """Read a capture of Nerfies or HyperNeRF (Park et al., 2021): ``dataset.json`` names images.
+
+    ``camera/ID.json`` has the world-to-camera ``orientation``, the ``position`` and a lens for
+    images of ``image_size``, which lie in ``rgb/1x/ID.png``, smaller ones in ``rgb/2x`` and so on.
+    Near and far in ``scene.json`` are in units of 1 / ``scale``.
+    """
+    path, scene = folder / "dataset.json", folder / "scene.json"
+    content = read_json(path, "list of images of Nerfies")
+    train, held = (content.get(key) or [] for key in ("train_ids", "val_ids"))
+    names = list(dict.fromkeys(map(str, [*(content.get("ids") or []), *train, *held])))
+    sizes = {
+        place: read_image_size(images[0])
+        for place in sorted((folder / "rgb").glob("*x"))
+        if (images := list_images(place))
+    }
+    if not sizes:
+        raise UserError(f"{folder}: has no images in rgb/1x, rgb/2x, ...; restore them.")
+    images, options = choose_image_folder(sizes, options)
+    frames = [_nerfies_frame(folder / "camera" / f"{name}.json", images) for name in names]
+    whole: dict[str, object] = {"frames": frames}
+    if held and set(train) - set(held):
+        lists = {"train_filenames": train, "val_filenames": held}
+        whole |= {key: [_nerfies_image(images, one) for one in ids] for key, ids in lists.items()}
+    if scene.is_file():
+        box = read_json(scene, "description of the scene")
+        given = [box.get(key) for key in ("near", "far", "scale")]
+        near, far, scale = finite_array(given, (3,), f"{scene}: near, far, scale").tolist()
+        whole |= {"near": near / scale, "far": far / scale} if near > 0 and scale > 0 else {}
+    if (folder / "metadata.json").is_file():
+        warn_once(f"{folder}: what moves in this capture is blurred: times are not used")
+    return scene_of_file(path, parse_transforms(whole, path), options)
+
+
+def _nerfies_frame(path: Path, images: Path) -> dict[str, object]:
+    camera = read_json(path, "camera of Nerfies")
+    tangential = camera.get("tangential_distortion", camera.get("tangential", [0, 0]))
+    w2c = finite_array(camera.get("orientation"), (3, 3), f"{path}: orientation")
+    shapes = {"position": 3, "principal_point": 2, "radial_distortion": 3, "image_size": 2}
+    position, center, radial, size = (
+        finite_array(camera.get(key), (count,), f"{path}: {key}") for key, count in shapes.items()
+    )
+    given = [camera.get("focal_length"), camera.get("pixel_aspect_ratio", 1.0)]
+    focal, aspect = finite_array(given, (2,), f"{path}: focal_length, pixel_aspect_ratio")
+    c2w = np.concatenate([w2c.T, position[:, None]], 1) * _TO_OPENGL
+    pinhole = np.array([focal, focal * aspect, *center])
+    p1, p2 = finite_array(tangential, (2,), f"{path}: tangential_distortion").tolist()
+    lens = dict(zip(("k1", "k2", "k3"), radial.tolist(), strict=True)) | {"p1": p1, "p2": p2}
+    lens |= dict(zip(("w", "h"), size.tolist(), strict=True))
+    return pinhole_frame(_nerfies_image(images, path.stem), c2w, pinhole) | lens
+
+
+def _nerfies_image(images: Path, name: object) -> str:
+    return f"rgb/{images.name}/{name}"
 
 
 def _read_projections(path: Path, count: int) -> Float64[np.ndarray, "view 4 4"]:

@@ -228,10 +228,14 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
     ("files", "words"),
     [
         ({"cameras.xml": "<document><chunk label='1'>"}, r"Metashape.*--xml '?\S*cameras\.xml"),
-        ({"a.csv": "#name,x,y,alt,heading"}, "RealityCapture.*--csv"),
+        ({"photos/1.jpg": "", "x.xml": "<chunk"}, r"Metashape.*--data \S*photos --xml \S*x\.xml"),
+        ({"a.csv": "#name,x,y,alt,heading,pitch,roll,f,px"}, "RealityCapture.*--csv"),
+        ({"a.csv": "#name,x,y,alt,heading"}, "RealityCapture.*Internal/External camera parameters"),
+        ({"a.xml": "<BlocksExchange>", "p/1.jpg": ""}, r"ContextCapture.*--photos \S*p'?$"),
+        ({"reconstruction.json": "[]"}, "OpenSfM.*apps.estimate_cameras"),
         ({"opensfm/reconstruction.json": "[]"}, "OpenDroneMap.*odm"),
-        ({"sfm_data.json": "{}"}, "Meshroom or OpenMVG.*apps.estimate_cameras --method colmap"),
-        ({"bundle.out": ""}, "Bundler.*apps.estimate_cameras"),
+        ({"sfm_data.json": "{}"}, "OpenMVG.*apps.estimate_cameras --method colmap"),
+        ({"project.out": "# Bundle file v0.3"}, r"Bundler.*cp \S*project\.out \S*bundle\.out"),
         ({"a.nvm": "NVM_V3", "1.jpg": ""}, "VisualSFM.*apps.estimate_cameras"),
         ({"a_calibrated_camera_parameters.txt": ""}, "Pix4D.*apps.estimate_cameras"),
         ({"mesh_info.json": "", "keyframes/images/1.jpg": ""}, "Polycam.*keyframes/images"),
@@ -250,6 +254,16 @@ def test_folders_of_other_programs_are_named_with_the_way_out(tmp_path, files, w
     for name in ("transforms", "colmap"):
         with pytest.raises(UserError, match=f"capture: is a folder of {words}"):
             open_scene(name, root)
+
+
+def test_a_file_of_another_program_is_named_as_its_folder_is(tmp_path):
+    for name, text in {"cameras.xml": "<chunk", "notes.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=r"Metashape.*--xml \S*cameras\.xml"):
+            recognise_format(tmp_path / name)
+    (tmp_path / "cameras.xml").unlink()
+    with pytest.raises(UserError, match=f"no camera file .* give its folder: {tmp_path}"):
+        recognise_format(tmp_path / "notes.txt")
 
 
 def test_other_tables_are_no_folder_of_another_program(tmp_path):
