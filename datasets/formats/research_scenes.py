@@ -15,7 +15,7 @@ from datasets.formats.checks import ARRAY_ERRORS, finite_array
 from datasets.formats.decoding import read_image_size
 from datasets.formats.image_files import choose_image_folder, list_images
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import shortened, warn_once
+from datasets.formats.photo_files import warn_of_unused_keys, warn_once
 from datasets.formats.scene_lists import SPLITS
 from datasets.formats.transforms import scene_of_file
 from datasets.formats.transforms_file import parse_transforms, pinhole_frame, stated
@@ -46,8 +46,7 @@ def read_sdfstudio(folder: Path, options: ReadOptions) -> PosedScene:
         frame = pinhole_frame(entry.get("rgb_path"), c2w * _TO_OPENGL, _pinhole(matrix, source))
         frames.append(frame | {"mask_path": entry.get("foreground_mask")})
         unused |= entry.keys() - _USED
-    if unused:
-        warn_once(f"{path}: holds what is not used: {shortened(sorted(unused))}")
+    warn_of_unused_keys(unused, path)
     whole = {"frames": frames, **stated(w=content.get("width"), h=content.get("height"))}
     box = content.get("scene_box")
     if isinstance(box, dict) and box.get("collider_type") == "near_far" and box.get("near"):

@@ -26,7 +26,7 @@ from torch import Tensor
 from datasets.formats.checks import rigid_poses
 from datasets.formats.image_files import by_number, common_spelling
 from datasets.formats.images import LensModel
-from datasets.formats.photo_files import shortened, warn_once
+from datasets.formats.photo_files import warn_of_unused_keys
 from datasets.formats.scene_lists import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
@@ -155,8 +155,7 @@ def _name_unused(content: Mapping[str, object], path: Path) -> None:
     keys = {str(key) for entry in (content, *frames) for key in entry}
     keys -= _WITHOUT_EFFECT.union(_FRAME_KEYS, _OTHER_KEYS, _NUMBERS, COEFFICIENTS)
     keys -= {_DEPTH_SCALE, _INTEGER_SCALE, *(f"{split}_filenames" for split in SPLITS)}
-    if keys:
-        warn_once(f"{path}: holds what is not used: {shortened(sorted(keys))}")
+    warn_of_unused_keys(keys, path)
 
 
 def _name_frame(entry: object, source: str) -> str:

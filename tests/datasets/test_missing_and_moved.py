@@ -192,10 +192,11 @@ def test_depth_in_the_spelling_of_instant_ngp(root):
         open_scene("transforms", root)
 
 
-def test_keys_that_are_not_used_are_named_once(root, caplog):
+def test_keys_that_are_not_used_are_named_once_for_all_scenes(root, caplog):
     change(root, lambda frames: frames[3].update(rolling_shutter=1), exposure=2, aabb_scale=4)
-    for _ in range(2):
-        open_scene("transforms", root)
+    other = shutil.copytree(root, root.with_name("scene b"))
+    for folder in (root, other, root):
+        open_scene("transforms", folder)
     assert caplog.text.count("holds what is not used: exposure, rolling_shutter") == 1
     assert "aabb_scale" not in caplog.text
 
