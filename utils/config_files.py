@@ -13,9 +13,7 @@ _MAX_BYTES = 1 << 20
 
 
 def found_config_files(argv: Sequence[str]) -> list[str]:
-    """Return flags with the files that ``--config`` names as they are found: ``~`` expanded, those
-    that are not here looked for in the repository.
-    """
+    """Return flags with the files of ``--config`` as they are found, here or in the repository."""
     found = list(argv)
     for place, (word, before) in enumerate(zip(argv, ["", *argv], strict=False)):
         if before == "--config":
