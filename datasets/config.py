@@ -40,6 +40,8 @@ DatasetName = Literal[
     "nerfies",
     "bundler",
     "meshroom",
+    "scannet",
+    "seven_scenes",
     "polycam",
     "record3d",
     "photos",

@@ -64,6 +64,8 @@ LAYOUTS = (
         ForeignLayout("Meshroom", (f"{place}*.sfm",), "cp {file} {folder}/cameras.sfm", lead=_COPY)
         for place in ("", "MeshroomCache/StructureFromMotion/*/")
     ),
+    ForeignLayout("TUM RGB-D", ("rgb.txt", "groundtruth.txt"), _ESTIMATE),
+    ForeignLayout("Replica", ("traj.txt", "results"), _ESTIMATE),
     ForeignLayout("OpenMVG", ("sfm_data.json",), _ESTIMATE),
     ForeignLayout(
         *("Bundler", ("*.out",), "cp {file} {folder}/bundle.out"), head="# Bundle file", lead=_COPY

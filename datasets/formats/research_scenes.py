@@ -25,7 +25,7 @@ from utils.files import check_size, read_json
 
 _MAX_BYTES = 1 << 25
 _USED = {"rgb_path", "foreground_mask", "camtoworld", "intrinsics"}
-_TO_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
+TO_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
 
 
 def read_sdfstudio(folder: Path, options: ReadOptions) -> PosedScene:
@@ -43,7 +43,7 @@ def read_sdfstudio(folder: Path, options: ReadOptions) -> PosedScene:
         source = f"{path}, frame {number}"
         c2w = finite_array(entry.get("camtoworld"), (4, 4), f"{source}: camtoworld")
         matrix = finite_array(entry.get("intrinsics"), None, f"{source}: intrinsics")
-        frame = pinhole_frame(entry.get("rgb_path"), c2w * _TO_OPENGL, _pinhole(matrix, source))
+        frame = pinhole_frame(entry.get("rgb_path"), c2w * TO_OPENGL, _pinhole(matrix, source))
         frames.append(frame | {"mask_path": entry.get("foreground_mask")})
         unused |= entry.keys() - _USED
     warn_of_unused_keys(unused, path)
@@ -60,12 +60,12 @@ def read_nsvf(folder: Path, options: ReadOptions) -> PosedScene:
     Images whose names begin with 0, 1 and 2 are for training, validation and test.
     """
     path = folder / "intrinsics.txt"
-    intrinsics = _nsvf_intrinsics(path)
+    intrinsics = read_pinhole(path)
     frames, lists = [], {f"{split}_filenames": [] for split in SPLITS}
     for image in list_images(folder / "rgb"):
         pose = folder / "pose" / f"{image.stem}.txt"
-        c2w = finite_array(_read_numbers(pose), (16,), pose).reshape(4, 4)
-        frames.append(pinhole_frame(f"rgb/{image.name}", c2w * _TO_OPENGL, intrinsics))
+        c2w = finite_array(read_numbers(pose), (16,), pose).reshape(4, 4)
+        frames.append(pinhole_frame(f"rgb/{image.name}", c2w * TO_OPENGL, intrinsics))
         if image.name[:2] in ("0_", "1_", "2_"):
             lists[f"{SPLITS[int(image.name[0])]}_filenames"].append(f"rgb/{image.name}")
     return scene_of_file(path, parse_transforms({"frames": frames, **lists}, path), options)
@@ -88,7 +88,7 @@ def read_neus(folder: Path, options: ReadOptions) -> PosedScene:
         matrix, w2c, center = cv2.decomposeProjectionMatrix(sign * projection[:3])[:3]
         c2w = np.concatenate([w2c.T, center[:3] / center[3]], 1)
         own = _pinhole(matrix / matrix[2, 2], f"{path}, world_mat_{number}")
-        frame = pinhole_frame(f"image/{image.name}", c2w * _TO_OPENGL, own)
+        frame = pinhole_frame(f"image/{image.name}", c2w * TO_OPENGL, own)
         if len(black) == len(images):
             frame |= {"mask_path": f"mask/{black[number].name}"}
         frames.append(frame)
@@ -139,7 +139,7 @@ def _nerfies_frame(path: Path, images: Path) -> dict[str, object]:
     )
     given = [camera.get("focal_length"), camera.get("pixel_aspect_ratio", 1.0)]
     focal, aspect = finite_array(given, (2,), f"{path}: focal_length, pixel_aspect_ratio")
-    c2w = np.concatenate([w2c.T, position[:, None]], 1) * _TO_OPENGL
+    c2w = np.concatenate([w2c.T, position[:, None]], 1) * TO_OPENGL
     pinhole = np.array([focal, focal * aspect, *center])
     p1, p2 = finite_array(tangential, (2,), f"{path}: tangential_distortion").tolist()
     lens = dict(zip(("k1", "k2", "k3"), radial.tolist(), strict=True)) | {"p1": p1, "p2": p2}
@@ -168,9 +168,9 @@ def _read_projections(path: Path, count: int) -> Float64[np.ndarray, "view 4 4"]
     return np.stack([finite_array(found[name], (4, 4), f"{path}: {name}") for name in names])
 
 
-def _nsvf_intrinsics(path: Path) -> Float64[np.ndarray, " 4"]:
-    """Return focal lengths and principal point; the file holds a matrix, or ``f cx cy``."""
-    numbers = _read_numbers(path)
+def read_pinhole(path: Path) -> Float64[np.ndarray, " 4"]:
+    """Return focal lengths and principal point; a file holds a matrix, or ``f cx cy`` for NSVF."""
+    numbers = read_numbers(path)
     if len(numbers) in (9, 16):
         side = 3 if len(numbers) == 9 else 4
         return _pinhole(finite_array(numbers, None, path).reshape(side, side), str(path))
@@ -178,7 +178,8 @@ def _nsvf_intrinsics(path: Path) -> Float64[np.ndarray, " 4"]:
     return np.array([focal, focal, column, row])
 
 
-def _read_numbers(path: Path) -> list[str]:
+def read_numbers(path: Path) -> list[str]:
+    """Return the words of a small text file."""
     try:
         check_size(path, _MAX_BYTES, "camera")
         return path.read_text(encoding="utf-8-sig").split()

@@ -37,6 +37,11 @@ COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 FISHEYE_MODEL = "OPENCV_FISHEYE"
+_REMEDY_OF_MODELS = (
+    "Panoramas are cut into pictures and given cameras by ns-process-data images --camera-type "
+    "equirectangular --data IMAGES --output-dir NEW (pip install nerfstudio); undistort other "
+    "photos first."
+)
 _FRAME_KEYS = (
     *("file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
     "transform_matrix",
@@ -250,6 +255,6 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(
             f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
-            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}."
+            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}. {_REMEDY_OF_MODELS}"
         )
     return "perspective"

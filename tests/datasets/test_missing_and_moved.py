@@ -161,7 +161,7 @@ def test_lists_of_the_file_are_kept_to(root, caplog):
     change(root, **lists)
     scene = open_scene("transforms", root)
     assert scene.splits == {"train": (0, 1, 3, 4, 5), "test": (2, 7)}
-    assert "test_filenames names images without frame: images/9.png" in caplog.text
+    assert "the list of test images names some without camera: images/9.png" in caplog.text
     task = plan_task(scene, protocol_of("transforms", scene, 3), DataChoice())
     assert task.targets == (2, 7) and task.pool == (0, 1, 3, 4, 5)
     assert not {view for sources in task.sources for view in sources} & {2, 7}
@@ -241,6 +241,8 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
         ({"a_calibrated_camera_parameters.txt": ""}, "Pix4D.*apps.estimate_cameras"),
         ({"mesh_info.json": "", "keyframes/images/1.jpg": ""}, "Polycam.*keyframes/images"),
         ({"images/1.xmp": "<xcr:Position", "images/1.jpg": ""}, "RealityCapture.*--photos"),
+        ({"rgb/1.png": "", "rgb.txt": "", "groundtruth.txt": ""}, r"TUM.*--photos \S*rgb"),
+        ({"results/1.jpg": "", "traj.txt": ""}, r"Replica.*--photos \S*results"),
         ({"a.r3d": ""}, "Record3D.*zipfile -e \\S*a.r3d"),
         ({"cfg_args": "", "cameras.json": ""}, "Gaussian splatting.*source_path"),
     ],

@@ -94,6 +94,24 @@ def write_polycam(root, scene):
         depth.save(root / "keyframes" / "depth" / f"{view}.png")
 
 
+def write_scannet(root, scene):
+    save_images(root / "color", scene, "{:d}.png")
+    whole = np.eye(4)
+    whole[:3, :3] = K
+    for folder in ("pose", "intrinsic"):
+        (root / folder).mkdir()
+    np.savetxt(root / "intrinsic" / "intrinsic_color.txt", whole)
+    for view, pose in enumerate(scene.c2w):
+        np.savetxt(root / "pose" / f"{view}.txt", pose)
+
+
+def write_seven_scenes(root, scene):
+    save_images(root, scene, "frame-{:06d}.color.png")
+    np.savetxt(root / "camera-intrinsics.txt", K)
+    for view, pose in enumerate(scene.c2w):
+        np.savetxt(root / f"frame-{view:06d}.pose.txt", pose)
+
+
 def write_record3d(root, scene, folder="EXR_RGBD", photos="rgb", name="metadata.json"):
     save_images(root / folder / photos, scene, "{:d}.jpg")
     poses = [
@@ -118,6 +136,8 @@ LAYOUTS = {
     "nsvf": write_nsvf,
     "neus": write_neus,
     "nerfies": write_nerfies,
+    "scannet": write_scannet,
+    "seven_scenes": write_seven_scenes,
     "polycam": write_polycam,
     "record3d": write_record3d,
     "r3d": write_r3d,
@@ -162,6 +182,14 @@ def test_what_layouts_say_beside_cameras(tmp_path, centered_scene, caplog):
     torch.testing.assert_close(depths, torch.full_like(depths, 1.503))
 
 
+def test_photos_whose_pose_a_scan_lost_are_left_out(tmp_path, centered_scene, caplog):
+    write_scannet(tmp_path, centered_scene)
+    np.savetxt(tmp_path / "pose" / "2.txt", np.full((4, 4), -np.inf))
+    scene = open_scene("scannet", tmp_path, OPTIONS)
+    assert [name.rpartition("/")[2] for name in scene.view_names][:3] == ["0.png", "1.png", "3.png"]
+    assert "1 photos whose pose was lost are left out" in caplog.text
+
+
 def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered_scene):
     write_nsvf(tmp_path, centered_scene)
     text = f"{FOCAL} {WIDTH / 2} {HEIGHT / 2} 0.\n0. 0. 0.\n0.\n1.\n{HEIGHT} {WIDTH}\n"
@@ -178,6 +206,9 @@ def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered
         ("nsvf", "intrinsics.txt", "a b c", "expected numbers"),
         ("nsvf", "pose/0_0000.txt", "1 2 3", r"0_0000\.txt: expected 16 finite numbers"),
         ("nsvf", "pose/0_0001.txt", None, r"0_0001\.txt: cannot read the camera"),
+        ("scannet", "pose/1.txt", None, r"pose/1\.txt: cannot read the camera"),
+        ("scannet", "intrinsic/intrinsic_color.txt", "1 2", r"intrinsic_color\.txt: expected 3"),
+        ("seven_scenes", "camera-intrinsics.txt", None, "missing. Write the intrinsics"),
         ("neus", "cameras_sphere.npz", "no archive", "cannot read the cameras"),
         ("neus", "image/007.png", None, "holds 8 cameras .* 7 photos"),
         ("nerfies", "dataset.json", "{}", "'frames' is empty"),
