@@ -229,8 +229,8 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _expand_home(text: str) -> str:
-    """Put the home folder in place of a ``~`` that no shell has expanded."""
-    return os.path.expanduser(text)
+    """Put in the home folder for ``~``, and variables for ``$NAME``, that no shell has expanded."""
+    return os.path.expanduser(os.path.expandvars(text))
 
 
 def _parse_bool(text: str) -> bool:

@@ -32,7 +32,7 @@ def config_file_problem(argv: Sequence[str]) -> str | None:
 
 
 def _find(name: str) -> str:
-    return str(from_repository(os.path.expanduser(name)))
+    return str(from_repository(os.path.expanduser(os.path.expandvars(name))))
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[Path]:

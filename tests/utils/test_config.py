@@ -76,6 +76,9 @@ def test_a_tilde_is_the_home_folder_wherever_it_stands(tmp_path, monkeypatch):
     config = parse_config(SceneConfig, flags)
     assert (config.datadir, config.scan) == (f"{tmp_path}/data/scene", "a~b")
     assert parse_config(SceneConfig, ["--datadir=~/x"]).datadir == f"{tmp_path}/x"
+    monkeypatch.setenv("PLACE", "data")
+    assert parse_config(SceneConfig, ["--datadir=$HOME/${PLACE}"]).datadir == f"{tmp_path}/data"
+    assert parse_config(SceneConfig, ["--datadir=/a$b"]).datadir == "/a$b"
     for flags in (["--config", "~/mine.txt"], ["--config=~/mine.txt"]):
         assert parse_config(SceneConfig, flags).datadir == f"{tmp_path}/data/scene"
     mixed = parse_source("dtu:~/data/dtu,weight=2")
