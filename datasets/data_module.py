@@ -168,6 +168,8 @@ class SceneDataModule(pl.LightningDataModule):
     def setup(self, stage: str = "fit") -> None:
         """List the data; entry scripts call this first, to fail before any long work."""
         _ = self.data_record
+        for part in self._parts:
+            part.check_counted()
         config, (height, width) = self._config, self.train_dataset.largest_size
         views = config.scenes_per_batch * (config.max_sources + config.num_targets)
         check_shared_memory(config.num_workers, views * height * width * BYTES_PER_PIXEL)

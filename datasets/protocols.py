@@ -201,7 +201,7 @@ def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
 def declared_test_views(scene: PosedScene) -> tuple[int, ...]:
     """Return the views that the files set apart for tests, those for validation if there are none.
 
-    They are never sources.
+    They are never sources of what is measured, nor trained on.
     """
     return scene.splits.get("test") or scene.splits.get("val") or ()
 

@@ -128,6 +128,19 @@ class SceneDataset(Dataset[Sample]):
             if chosen:
                 yield replace(self._opened(number), name=scene.entry.folder.name)
 
+    def check_counted(self) -> None:
+        """Refuse targets of which no pixel counts; mostly the first shows that some do."""
+        for number, planned in enumerate(self._scenes):
+            scene = self._opened(number)
+            read = scene.training_views if self._train else scene.load_views
+            if any(read([view]).masks.any() for view in planned.roles.targets):
+                return
+        use = "train" if self._train else "validate"
+        raise UserError(
+            f"{self._source.folder}: no pixel counts of the {len(self)} views to {use} on, since "
+            f"masks or transparency leave none. Correct the masks, or remove them."
+        )
+
     def __len__(self) -> int:
         """Count scenes times targets."""
         return int(self._starts[-1])

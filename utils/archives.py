@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 import zipfile
 from pathlib import Path
 
 _MAGIC = b"PK\x03\x04"
 """How PyTorch itself tells its archives from the files of early versions."""
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zX": "xz", b"7z\xbc\xaf": "7-Zip"}
+"""How other archives begin."""
 _FOLDER = 0x10
 """The attribute that MS-DOS gives folders."""
 _CHUNK = 1 << 20
 _UNREADABLE = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, struct.error)
+
+
+def describe_packed(path: Path) -> str | None:
+    """Say how to unpack a file that was packed once more, or return None."""
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+    for magic, kind in _PACKED.items():
+        if head.startswith(magic):
+            return f"is packed ({kind}); unpack it and give the file that is in it."
+    if head != _MAGIC or not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    # torch.save's own archives hold one folder with data.pkl.
+    if not names or any(name.endswith("/data.pkl") for name in names):
+        return None
+    where = f"{shlex.quote(str(path))} {shlex.quote(str(path.parent))}"
+    return (
+        f"is an archive that holds {names[0][:80]}; unpack it, python -m zipfile -e {where}, and "
+        "give that."
+    )
 
 
 def check_archive(path: Path) -> None:

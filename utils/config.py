@@ -29,7 +29,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
 
-from utils.config_files import config_file_problem
+from utils.config_files import config_file_problem, found_config_files
 from utils.errors import UserError, run_and_report
 from utils.settings import RETIRED, aliases, check_retired
 
@@ -67,7 +67,7 @@ def parse_config(
     of the wrong type, and whatever a ``__post_init__`` refuses. Where the config class has a
     ``given``, it becomes the names of the settings that files and flags give.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = found_config_files(sys.argv[1:] if argv is None else argv)
     positional = getattr(config_class, "positional", None)
     if positional and argv and not argv[0].startswith("-"):
         argv.insert(0, f"--{positional}")
@@ -229,8 +229,8 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _expand_home(text: str) -> str:
-    """Put the home folder in place of a ``~`` that no shell has expanded."""
-    return os.path.expanduser(text)
+    """Put in the home folder for ``~``, and variables for ``$NAME``, that no shell has expanded."""
+    return os.path.expanduser(os.path.expandvars(text))
 
 
 def _parse_bool(text: str) -> bool:

@@ -7,7 +7,20 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from utils.files import from_repository
+
 _MAX_BYTES = 1 << 20
+
+
+def found_config_files(argv: Sequence[str]) -> list[str]:
+    """Return flags with the files of ``--config`` as they are found, here or in the repository."""
+    found = list(argv)
+    for place, (word, before) in enumerate(zip(argv, ["", *argv], strict=False)):
+        if before == "--config":
+            found[place] = _find(word)
+        elif word.startswith("--config="):
+            found[place] = f"--config={_find(word.removeprefix('--config='))}"
+    return found
 
 
 def config_file_problem(argv: Sequence[str]) -> str | None:
@@ -18,12 +31,16 @@ def config_file_problem(argv: Sequence[str]) -> str | None:
     return None
 
 
+def _find(name: str) -> str:
+    return str(from_repository(os.path.expanduser(os.path.expandvars(name))))
+
+
 def _config_files(argv: Sequence[str]) -> Iterator[Path]:
     for word, after in pairwise([*argv, ""]):
         if word == "--config" and after:
-            yield Path(os.path.expanduser(after))
+            yield Path(after)
         elif word.startswith("--config="):
-            yield Path(os.path.expanduser(word.removeprefix("--config=")))
+            yield Path(word.removeprefix("--config="))
 
 
 def _problem_of_file(path: Path) -> str | None:

@@ -21,6 +21,9 @@ _FEWER_PROCESSES = (
     "fewer with --num_workers; 0 reads in the training process."
 )
 
+_MORE_FILES = (
+    "Raise the limit, ulimit -n 4096, or read in the training process with --num_workers 0."
+)
 
 _DISK = {
     *(errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
@@ -77,14 +80,17 @@ def _run_and_report(job: Callable[[], object]) -> int:
         return 1
     except RuntimeError as error:
         # Wherever the program is, a signal ends it there.
-        if "DataLoader worker" not in str(error):
+        remedies = {"DataLoader worker": _FEWER_PROCESSES, "Too many open files": _MORE_FILES}
+        remedy = next((remedy for words, remedy in remedies.items() if words in str(error)), None)
+        if remedy is None:
             raise
-        logger.error("error: %s\n%s", str(error).strip(), _FEWER_PROCESSES)
+        logger.error("error: %s\n%s", str(error).strip().partition(". ")[0], remedy)
         return 1
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in _DISK | {errno.EMFILE}:
             raise
-        logger.error("error: %s. What was saved before is whole.", error)
+        rest = _MORE_FILES if error.errno == errno.EMFILE else "What was saved before is whole."
+        logger.error("error: %s. %s", error, rest)
         return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)

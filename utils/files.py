@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.archives import check_archive
+from utils.archives import check_archive, describe_packed
 from utils.errors import UserError
 
 _PARTIAL, _COUNTER = ".partial-", itertools.count()
@@ -182,7 +182,7 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
 
 
 def describe_placeholder(path: Path) -> str | None:
-    """Say whether a file is only a pointer of Git LFS or a web page, or return None."""
+    """Say whether a file is not yet what it should be: a pointer, a web page or an archive."""
     try:
         with path.open("rb") as file:
             head = file.read(256).lstrip().lower()
@@ -192,7 +192,7 @@ def describe_placeholder(path: Path) -> str | None:
         return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull."
     if head.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not the file itself; download it again from a direct link."
-    return None
+    return describe_packed(path)
 
 
 def load_safely(path: str | Path) -> dict[str, Any]:

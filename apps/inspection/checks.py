@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
-from datasets.formats.registry import PoseConvention
+from datasets.formats.format_table import PoseConvention
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from kornia.geometry import epipolar
 from torch import Tensor
 
+from datasets.formats.format_table import PoseConvention
 from datasets.formats.options import Size
-from datasets.formats.registry import PoseConvention
 from datasets.matching import detect_features, halfway_points, match_features
 from utils.cameras import Cameras, to_camera
 

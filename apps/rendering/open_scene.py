@@ -15,6 +15,7 @@ from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import posed_world
+from datasets.protocols import declared_test_views
 from models.model_file import read_model_file
 from models.novel_view import NovelViewModel
 from models.photo_cameras import ensure_cameras
@@ -52,6 +53,12 @@ def open_scene(
         raise UserError(
             f"--sources {absent[0]}: scene {scene.name!r} has no such view; its views are "
             f"{scene.view_ids[0]} to {scene.view_ids[-1]}."
+        )
+    if tested := set(pool).intersection(declared_test_views(scene)):
+        logger.info(
+            "%s: %d of %d source views are set apart for tests by its files; nothing is measured "
+            "here, so they are read too (--sources chooses others)",
+            *(scene.name, len(tested), len(pool)),
         )
     model = checkpoint.build_model(device)
     if renderer.compile:

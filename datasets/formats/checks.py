@@ -26,6 +26,8 @@ ARRAY_ERRORS = (
 """What NumPy raises on damaged ``.npy`` files, whose headers are Python literals."""
 
 _MAX_DEVIATION = 1e-3
+_MIN_SCALE = 1e-6
+"""Scales of rotations below which nothing is left of them."""
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
 """Focal lengths, in image sides, beyond which a file cannot be right."""
 MAX_CENTER_DEVIATION = 0.25
@@ -65,8 +67,14 @@ def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4
 def rigid_poses(
     matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
 ) -> Float64[Tensor, "pose 4 4"]:
-    """Complete many poses as ``rigid_c2w`` does one."""
-    rotations = matrices[..., :3]
+    """Complete many poses as ``rigid_c2w`` does one.
+
+    A scale of the rotation alone, such as that of an object that holds the camera, says nothing
+    about where the camera stands and looks, and is left out.
+    """
+    scales = torch.linalg.det(matrices[..., :3]).abs().clamp_min(_MIN_SCALE**3).pow(1 / 3)
+    scaled = (scales - 1).abs() > _MAX_DEVIATION
+    rotations = matrices[..., :3] / torch.where(scaled, scales, 1.0)[:, None, None]
     products = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
     deviations = products.abs().flatten(1).amax(1)
     usable = (deviations <= _MAX_DEVIATION) & (torch.linalg.det(rotations) > 0)
@@ -74,6 +82,10 @@ def rigid_poses(
     if not bool(usable.all()):
         first = int(usable.int().argmin())
         _refuse_pose(matrices[first], deviations[first].item(), sources[first])
+    if bool(scaled.any()):
+        first = int(scaled.int().argmax())
+        message = "%s: the rotations of %d poses are scaled, this one by %.4g, which is left out"
+        _LOG.warning(message, sources[first], int(scaled.sum()), scales[first].item())
     left, _, right = torch.linalg.svd(rotations)
     c2w = torch.eye(4, dtype=torch.float64).repeat(len(matrices), 1, 1)
     c2w[:, :3, :3] = left @ right

@@ -1,11 +1,11 @@
 """The COLMAP reader: photos with a sparse model beside them.
 
-``sparse/0``, ``sparse``, ``colmap/sparse/0``, ``distorted/sparse/0`` or the folder itself holds the
-model, of ``sparse/0``, ``sparse/1``, ... that of the most images; the photos lie in ``images``, or
-shrunk in ``images_2``, ``images_4``, ..., else in ``input``; masks, if any, in ``masks``. Near and
-far follow LLFF's rule: the 0.1 and 99.9 percentiles of the depths of the points that a view saw
-(Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019), with the margins of
-``datasets.formats.llff``.
+``sparse/0``, ``sparse``, ``colmap/sparse/0``, ``distorted/sparse/0``, ETH3D's
+``dslr_calibration_undistorted`` or the folder itself holds the model, of ``sparse/0``,
+``sparse/1``, ... that of the most images; the photos lie in ``images``, or shrunk in ``images_2``,
+``images_4``, ..., else in ``input``; masks, if any, in ``masks``. Near and far follow LLFF's rule:
+the 0.1 and 99.9 percentiles of the depths of the points that a view saw (Mildenhall et al., Local
+Light Field Fusion, SIGGRAPH 2019), with the margins of ``datasets.formats.llff``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from datasets.formats.colmap_model import (
     read_points,
 )
 from datasets.formats.colmap_photos import find_masks, find_photos
+from datasets.formats.declared_splits import declared_splits, lists_beside_colmap
 from datasets.formats.foreign import describe_foreign
-from datasets.formats.image_files import by_number
+from datasets.formats.image_files import by_number, find_image_folders
 from datasets.formats.images import Lens
 from datasets.formats.masks import MaskFile
 from datasets.formats.options import ReadOptions, Size
@@ -49,7 +50,7 @@ from utils.errors import UserError
 
 _MODEL_FOLDERS = (
     *("sparse", "colmap/sparse", "colmap_sparse", "distorted/sparse", "sparse_text", "colmap_text"),
-    *("model", "."),
+    *("dslr_calibration_undistorted", "model", "."),
 )
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
 _PERCENTILES = (0.001, 0.999)
@@ -72,6 +73,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     Distortion is undone on reading, with the same focal length and principal point. Views are the
     registered images in the order of their names; those whose photo is missing are left out.
     """
+    name, folder = folder.resolve().name, _workspace(folder)
     model = find_model(folder)
     cameras_path = find_model_file(model, "cameras") or model / "cameras.bin"
     images_path = find_model_file(model, "images") or model / "images.bin"
@@ -96,17 +98,30 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     points = _points(model)
     seen = [np.array(points.tracks.get(number, ()), np.int64) for number in order]
     ranges = None if options.near_far else view_ranges(points.positions, seen, c2w)
+    view_names = tuple(names[number] for number in order)
     return photo_scene(
-        folder.resolve().name,
+        name,
         model,
         photos,
         list(c2w),
         options,
         None if ranges is None else (ranges[:, 0].min().item(), ranges[:, 1].max().item()),
-        view_names=tuple(names[number] for number in order),
+        view_names=view_names,
+        splits=declared_splits(lists_beside_colmap(folder, model), view_names, model),
         view_near_far=ranges,
         neighbours=rank_by_common_points(points.positions, seen, c2w[:, :3, 3].numpy()),
     )
+
+
+def _workspace(folder: Path) -> Path:
+    """Return the folder of the photos: COLMAP's automatic reconstruction has them in dense/0, ...
+
+    Of several the one with the largest model counts.
+    """
+    parts = _parts(folder / "dense")
+    if not parts or find_image_folders(folder, "images|input"):
+        return folder
+    return _largest([part / "sparse" for part in parts]).parent
 
 
 def find_model(root: Path) -> Path:
@@ -216,8 +231,11 @@ def _check_model(
         raise UserError(f"{path}: {twice!r} is there twice; export the model again.")
     for image in images.values():
         inside = PurePosixPath(image.name.replace("\\", "/"))
-        if not image.name.strip() or inside.is_absolute() or ".." in inside.parts:
-            raise UserError(f"{path}: the COLMAP model has an image named {image.name[:80]!r}.")
+        if not image.name.strip() or ".." in inside.parts:
+            raise UserError(
+                f"{path}: the COLMAP model has an image named {image.name[:80]!r}; run COLMAP with "
+                "--image_path on the folder of the photos, or above it."
+            )
         if image.camera not in lenses:
             raise UserError(
                 f"{path}: {image.name!r} was taken by camera {image.camera}, which the model does "

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.formats.image_files import list_images
+
 _HEAD_BYTES = 4096
 
 
@@ -27,7 +29,7 @@ class ForeignLayout:
 _ESTIMATE = (
     "let COLMAP find the cameras: python -m apps.estimate_cameras --method colmap --photos {images}"
 )
-_IMAGE_FOLDERS = ("images", "image", "keyframes/images")
+_COPY = "Copy its cameras to where they are looked for: "
 _NERFSTUDIO = " (pip install nerfstudio), then read {out}"
 LAYOUTS = (
     ForeignLayout(
@@ -41,18 +43,33 @@ LAYOUTS = (
         ("*.csv",),
         "ns-process-data realitycapture --data {images} --csv {file} --output-dir {out}"
         + _NERFSTUDIO,
-        head="#name,x,y,alt",
+        head="#name,x,y,alt,heading,pitch,roll,f,",
     ),
+    ForeignLayout(
+        "RealityCapture",
+        ("*.csv",),
+        "Alignment > Registration > Internal/External camera parameters, since this file lacks "
+        "focal lengths; or " + _ESTIMATE,
+        head="#name,x,y,alt",
+        lead="Export again: ",
+    ),
+    ForeignLayout("ContextCapture", ("*.xml",), _ESTIMATE, head="<BlocksExchange"),
     ForeignLayout(
         "OpenDroneMap",
         ("opensfm/reconstruction.json",),
         "ns-process-data odm --data {folder} --output-dir {out}" + _NERFSTUDIO,
     ),
+    ForeignLayout("OpenSfM", ("reconstruction.json",), _ESTIMATE),
     *(
-        ForeignLayout("Meshroom or OpenMVG", (pattern,), _ESTIMATE)
-        for pattern in ("*.sfm", "sfm_data.json")
+        ForeignLayout("Meshroom", (f"{place}*.sfm",), "cp {file} {folder}/cameras.sfm", lead=_COPY)
+        for place in ("", "MeshroomCache/StructureFromMotion/*/")
     ),
-    ForeignLayout("Bundler", ("bundle*.out",), _ESTIMATE),
+    ForeignLayout("TUM RGB-D", ("rgb.txt", "groundtruth.txt"), _ESTIMATE),
+    ForeignLayout("Replica", ("traj.txt", "results"), _ESTIMATE),
+    ForeignLayout("OpenMVG", ("sfm_data.json",), _ESTIMATE),
+    ForeignLayout(
+        *("Bundler", ("*.out",), "cp {file} {folder}/bundle.out"), head="# Bundle file", lead=_COPY
+    ),
     ForeignLayout("VisualSFM", ("*.nvm",), _ESTIMATE, head="NVM_V3"),
     ForeignLayout("Pix4D", ("*calibrated_camera_parameters.txt",), _ESTIMATE),
     ForeignLayout("Polycam", ("mesh_info.json", "keyframes/images"), _ESTIMATE),
@@ -78,13 +95,13 @@ LAYOUTS = (
 def describe_foreign(folder: Path) -> str | None:
     """Return what another program's folder is and how to convert it, or None."""
     for layout in LAYOUTS:
-        found = [next(iter(sorted(folder.glob(marker))), None) for marker in layout.markers]
-        first = found[0]
-        if first is None or None in found or not _begins_with(first, layout.head):
+        # Of several results the latest counts.
+        found = [sorted(folder.glob(one), key=_modified)[-1:] for one in layout.markers]
+        if not all(found) or not _begins_with(found[0][0], layout.head):
             continue
-        inner = [folder / name for name in _IMAGE_FOLDERS if (folder / name).is_dir()]
-        images = [*inner, folder][0]
-        out = folder.with_name(f"{folder.resolve().name}_converted")
+        first, out = found[0][0], folder.with_name(f"{folder.resolve().name}_converted")
+        places = [folder, *sorted(folder.glob("*/")), folder / "keyframes" / "images"]
+        images = max(places, key=_count_images)
         named = {"folder": folder, "file": first, "images": images, "out": out}
         quoted = {name: shlex.quote(str(path)) for name, path in named.items()}
         return (
@@ -92,6 +109,14 @@ def describe_foreign(folder: Path) -> str | None:
             f"is. {layout.lead}{layout.remedy.format(**quoted)}"
         )
     return None
+
+
+def _modified(path: Path) -> tuple[float, str]:
+    return path.stat().st_mtime, path.name
+
+
+def _count_images(folder: Path) -> int:
+    return len(list_images(folder)) if folder.is_dir() else 0
 
 
 def _begins_with(path: Path, head: str) -> bool:

@@ -58,10 +58,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def by_number(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts r_2 before r_10, and padded names as they are."""
+    """Return a key that sorts r_2 before r_10 and before R_3, and padded names as they are."""
     return [
         (int(part), "") if part.isdecimal() and len(part) < _MAX_DIGITS else (-1, part)
-        for part in _NUMBERS.split(name)
+        for part in _NUMBERS.split(name.casefold())
         if part
     ]
 

@@ -206,6 +206,22 @@ def warn_once(message: str) -> None:
     _LOG.warning("%s", message)
 
 
+def warn_of_unused_keys(keys: Iterable[str], path: Path) -> None:
+    """Name what a file holds that is not used, once for all scenes of a data set."""
+    if names := shortened(sorted(keys)):
+        holders = _holders(names, path.resolve().parent.parent)
+        if not holders:
+            beside = "scenes beside it that hold the same are not named"
+            _LOG.warning("%s: holds what is not used: %s; %s", path, names, beside)
+        holders.add(path)
+
+
+@lru_cache(maxsize=4096)
+def _holders(names: str, root: Path) -> set[Path]:
+    """Return the files of a data set in which such names were met, to be added to."""
+    return set()
+
+
 def shortened(names: Sequence[str]) -> str:
     """Join the first few names."""
     more = ", ..." if len(names) > _NAMES_SHOWN else ""

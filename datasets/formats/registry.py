@@ -1,7 +1,6 @@
-"""All formats of scenes by name: how a folder is recognised, listed and read.
+"""Scenes of all formats: how a folder is recognised, listed and read.
 
-A format is a row of ``FORMATS`` and a module with ``read_scene(folder, options)``, imported when a
-scene is opened: this module does not import torch, so that settings can refer to it.
+This module does not import torch, so that settings can refer to it.
 """
 
 from __future__ import annotations
@@ -10,24 +9,24 @@ import difflib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from datasets.bare_photos import find_photos, find_unread_photos, is_video
 from datasets.formats.foreign import describe_foreign
+from datasets.formats.format_table import FORMATS
 from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
 from datasets.formats.scene_lists import Split, find_scene_list, read_scene_list
-from datasets.scene_cache import CAMERAS_NAME, ESTIMATED, find_estimate
+from datasets.scene_cache import CAMERAS_NAME, find_estimate
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
 
 DEFAULT_LISTS = Path(__file__).resolve().parents[2] / "configs" / "lists"
-PoseConvention = Literal["opengl", "llff", "opencv", "opencv_c2w"]
 
 LAYOUT_HELP = (
     "A DTU folder holds Cameras/ (or Cameras/train/) with 00000000_cam.txt, and "
@@ -35,69 +34,6 @@ LAYOUT_HELP = (
 )
 _NAMES_SHOWN = 3
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SceneFormat:
-    """One format."""
-
-    module: str
-    """In ``datasets.formats``."""
-    markers: tuple[str, ...]
-    """Files by which a folder is known as a scene; patterns as ``glob`` has them."""
-    poses: PoseConvention
-    """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera or
-    camera-to-world."""
-    reader: str = "read_scene"
-    """The function of the module."""
-    default_lists: tuple[tuple[Split, str], ...] = ()
-    """Lists in ``configs/lists`` for data sets that have none of their own."""
-    shares_cameras: bool = False
-    """Whether scenes are named parts of one folder with common cameras, as DTU's scans are."""
-
-
-FORMATS: dict[str, SceneFormat] = {
-    "dtu": SceneFormat(
-        *("dtu", ("Cameras",), "opencv"),
-        default_lists=(
-            ("train", "dtu_train_88.txt"),
-            ("val", "dtu_test_16.txt"),
-            ("test", "dtu_test_16.txt"),
-        ),
-        shares_cameras=True,
-    ),
-    "llff": SceneFormat("llff", ("poses_bounds.npy",), "llff"),
-    "blender": SceneFormat("blender", ("transforms_train.json",), "opengl"),
-    "transforms": SceneFormat("transforms", ("transforms.json",), "opengl"),
-    "colmap": SceneFormat(
-        "colmap",
-        (
-            *("sparse/[0-9]*/cameras.bin", "sparse/[0-9]*/cameras.txt"),
-            *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/[0-9]*/cameras.bin"),
-            *("distorted/sparse/[0-9]*/cameras.bin", "colmap_sparse/[0-9]*/cameras.bin"),
-            *("sparse_text/cameras.txt", "colmap_text/cameras.txt"),
-        ),
-        "opencv",
-    ),
-    "blendedmvs": SceneFormat("blendedmvs", ("cams",), "opencv"),
-    "sdfstudio": SceneFormat(
-        "research_scenes", ("meta_data.json",), "opencv_c2w", "read_sdfstudio"
-    ),
-    "nsvf": SceneFormat("research_scenes", ("pose/[012]_*.txt",), "opencv_c2w", "read_nsvf"),
-    "neus": SceneFormat(
-        "research_scenes", ("cameras_sphere.npz", "cameras.npz"), "opencv", "read_neus"
-    ),
-    "polycam": SceneFormat(
-        "phone_captures",
-        ("keyframes/corrected_cameras/*.json", "keyframes/cameras/*.json"),
-        "opengl",
-        "read_polycam",
-    ),
-    "record3d": SceneFormat(
-        *("phone_captures", ("EXR_RGBD/metadata.json", "rgbd/*.jpg"), "opengl", "read_record3d"),
-    ),
-    "photos": SceneFormat("transforms", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"),
-}
 
 
 def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> PosedScene:
@@ -162,7 +98,7 @@ def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test
 def recognise_format(folder: Path) -> str:
     """Return the format by whose files a scene, or a folder of scenes, is known."""
     if folder.is_file():
-        return "photos" if is_video(folder) else "transforms"
+        return _format_of_file(folder)
     for name, row in FORMATS.items():
         places = (folder, folder.parent) if row.shares_cameras else ()
         if any((place / row.markers[0]).is_dir() for place in places):
@@ -190,6 +126,15 @@ def recognise_format(folder: Path) -> str:
     )
 
 
+def _format_of_file(file: Path) -> str:
+    if is_video(file):
+        return "photos"
+    if file.suffix.lower() == ".json":
+        return "transforms"
+    own = f"{file}: is no camera file that is read alone; give its folder: {file.parent}"
+    raise UserError(describe_foreign(file.parent) or own)
+
+
 def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
     """Return the scenes of a split: those of the folder's list, or all that are there.
 
@@ -198,7 +143,7 @@ def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
     row = FORMATS[name]
     if is_part_of_folder(name, folder):
         return [folder]
-    path = find_scene_list(folder, split)
+    path = _scene_list(name, folder, split)
     if path is None and row.default_lists:
         path = DEFAULT_LISTS / dict(row.default_lists)[split]
     if path is None:
@@ -209,8 +154,14 @@ def split_scenes(name: str, folder: Path, split: Split) -> list[Path]:
 
 def is_listed(name: str, root: Path) -> bool:
     """Say whether the data set lists scenes for training and others for validation."""
-    own = find_scene_list(root, "train") is not None and find_scene_list(root, "val") is not None
-    return own or bool(FORMATS[name].default_lists)
+    own = _scene_list(name, root, "train") and _scene_list(name, root, "val")
+    return own is not None or bool(FORMATS[name].default_lists)
+
+
+def _scene_list(name: str, folder: Path, split: Split) -> Path | None:
+    # In a scene itself such lists are of its images.
+    lone = not FORMATS[name].shares_cameras and _is_scene(name, folder)
+    return None if lone else find_scene_list(folder, split)
 
 
 def is_part_of_folder(name: str, folder: Path) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from datasets.formats.checks import check_aspect, check_pinhole
+from datasets.formats.declared_splits import declared_splits
 from datasets.formats.decoding import read_image_size
 from datasets.formats.foreign import describe_foreign
 from datasets.formats.image_files import (
@@ -27,7 +28,6 @@ from datasets.formats.photo_files import (
     warn_of_unused,
     warn_once,
 )
-from datasets.formats.scene_lists import Split
 from datasets.formats.transforms_file import (
     COEFFICIENTS,
     FISHEYE_MODEL,
@@ -65,7 +65,7 @@ def scene_of_file(path: Path, file: TransformsFile, options: ReadOptions) -> Pos
         options,
         file.near_far,
         view_names=tuple(frame.file_path for frame in frames),
-        splits=_splits(file, frames, path),
+        splits=declared_splits(file.lists, [frame.file_path for frame in frames], path),
     )
 
 
@@ -155,36 +155,6 @@ def _find_copies(
     folder, options = choose_image_folder(sizes, options)
     warn_once(f"{frames[0].file}: its images are not there; those in {folder.name} are read")
     return full[folder], options
-
-
-def _splits(
-    file: TransformsFile, frames: Sequence[Frame], path: Path
-) -> dict[Split, tuple[int, ...]]:
-    """Number the views that the file's lists name; what is tested on is not trained on."""
-    if not file.lists:
-        return {}
-    places: dict[str, set[int]] = {}
-    for place, frame in enumerate(frames):
-        # Folders may hold images of one name: a bare name stands for all of them.
-        parts = PurePosixPath(frame.file_path).parts
-        for start in range(len(parts)):
-            places.setdefault(str(PurePosixPath(*parts[start:])), set()).add(place)
-    splits: dict[Split, tuple[int, ...]] = {}
-    for split, names in file.lists.items():
-        found = {name: places.get(name, places.get(PurePosixPath(name).name)) for name in names}
-        absent = [name for name, several in found.items() if several is None]
-        if absent:
-            warn_once(f"{path}: {split}_filenames names images without frame: {shortened(absent)}")
-        splits[split] = tuple(sorted(set().union(*(several or () for several in found.values()))))
-    held = {*splits.get("val", ()), *splits.get("test", ())}
-    train = splits.get("train") or range(len(frames))
-    splits["train"] = tuple(place for place in train if place not in held)
-    if not splits["train"]:
-        raise UserError(
-            f"{path}: its lists leave no image to train on; give train_filenames that are not in "
-            "val_filenames or test_filenames, or remove these lists."
-        )
-    return {split: places for split, places in splits.items() if places}
 
 
 def _find_file(given: Path) -> Path:

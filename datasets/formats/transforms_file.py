@@ -26,7 +26,7 @@ from torch import Tensor
 from datasets.formats.checks import rigid_poses
 from datasets.formats.image_files import by_number, common_spelling
 from datasets.formats.images import LensModel
-from datasets.formats.photo_files import shortened, warn_once
+from datasets.formats.photo_files import warn_of_unused_keys
 from datasets.formats.scene_lists import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
@@ -37,6 +37,11 @@ COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 FISHEYE_MODEL = "OPENCV_FISHEYE"
+_REMEDY_OF_MODELS = (
+    "Panoramas are cut into pictures and given cameras by ns-process-data images --camera-type "
+    "equirectangular --data IMAGES --output-dir NEW (pip install nerfstudio); undistort other "
+    "photos first."
+)
 _FRAME_KEYS = (
     *("file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
     "transform_matrix",
@@ -155,8 +160,7 @@ def _name_unused(content: Mapping[str, object], path: Path) -> None:
     keys = {str(key) for entry in (content, *frames) for key in entry}
     keys -= _WITHOUT_EFFECT.union(_FRAME_KEYS, _OTHER_KEYS, _NUMBERS, COEFFICIENTS)
     keys -= {_DEPTH_SCALE, _INTEGER_SCALE, *(f"{split}_filenames" for split in SPLITS)}
-    if keys:
-        warn_once(f"{path}: holds what is not used: {shortened(sorted(keys))}")
+    warn_of_unused_keys(keys, path)
 
 
 def _name_frame(entry: object, source: str) -> str:
@@ -251,6 +255,6 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(
             f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
-            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}."
+            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}. {_REMEDY_OF_MODELS}"
         )
     return "perspective"

@@ -72,7 +72,7 @@ def test_validation_views_are_spread_over_the_scans_and_ranks(dtu_copy):
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_errors_of_workers_reach_the_user_as_they_are(dtu_copy):
-    path = dtu_copy / "Rectified/scan2_train/rect_005_3_r5000.png"
+    path = dtu_copy / "Rectified/scan2_train/rect_003_3_r5000.png"
     path.write_bytes(b"broken")
     dataset = data_module(dtu_copy).train_dataset
     loader = ResumableDataLoader(dataset, SceneBatchSampler(dataset.groups), num_workers=1)

@@ -74,6 +74,18 @@ def test_scenes_follow_the_numbers_in_their_names(tmp_path):
     assert found == ["scene1", "scene2", "scene10"]
 
 
+def test_views_follow_the_numbers_in_names_of_either_case(root):
+    names = ["IMG_1.png", "img_2.png", "IMG_3.png", "Img_4.png", "IMG_10.png", "img_11.png"]
+    content = json.loads((root / "transforms.json").read_text())
+    for number, name in enumerate(names):
+        (root / "images" / f"{number:03d}.png").rename(root / "images" / name)
+        content["frames"][number]["file_path"] = f"images/{name}"
+    content["frames"] = content["frames"][5::-1]
+    (root / "transforms.json").write_text(json.dumps(content))
+    read = [name.removeprefix("images/") for name in open_scene("transforms", root).view_names]
+    assert read == names
+
+
 def test_upper_case_suffixes_of_a_scan(tiny_dtu, tmp_path):
     copy = shutil.copytree(tiny_dtu, tmp_path / "dtu")
     for path in copy.glob("Rectified/*/*.png"):

@@ -1,5 +1,6 @@
 """Loading processes: room for their batches is there, or one line says what to do."""
 
+import errno
 import shutil
 from types import SimpleNamespace
 
@@ -41,12 +42,24 @@ def test_tensors_are_shared_by_name_where_few_files_may_be_open(monkeypatch):
     assert chosen == ["file_system"]
 
 
-def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(caplog):
+def test_what_a_machine_does_to_loading_processes_ends_the_run_with_one_line(caplog):
     def job():
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
     assert run_and_report(job) == 1
     assert "pid 7" in caplog.text and "--num_workers" in caplog.text
+
+    def torch_ran_out_of_files():
+        raise RuntimeError("Too many open files. Communication with the workers is no longer ...")
+
+    def the_system_ran_out_of_files():
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for job in (torch_ran_out_of_files, the_system_ran_out_of_files):
+        caplog.clear()
+        assert run_and_report(job) == 1
+        assert "ulimit -n" in caplog.text and "--num_workers 0" in caplog.text
+        assert caplog.text.count("Too many open files") == 1
 
     def other():
         raise RuntimeError("something else")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.config import DataChoice
+from datasets.config import DataChoice, DataConfig
+from datasets.data_module import SceneDataModule
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.protocols import check_counted, scene_tasks
@@ -69,6 +70,26 @@ def test_masks_that_leave_nothing_to_count_are_refused_at_once(root):
         check_counted(task)
     (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0, 3)))
     check_counted(task)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1] + [0] * 7, "no pixel counts of the 7 views to train on"),
+        ([0] + [1] * 7, "no pixel counts of the 1 views to validate on"),
+        ([1, 0, 0, 0, 0, 0, 0, 1], None),
+    ],
+)
+def test_training_on_views_that_do_not_count_is_refused_before_the_run(root, values, told):
+    masked(root, values)
+    config = DataConfig(
+        *("transforms", str(root)), num_workers=0, max_sources=3, num_nearest=6, num_targets=1
+    )
+    if told is None:
+        SceneDataModule(config).setup()
+    else:
+        with pytest.raises(UserError, match=told):
+            SceneDataModule(config).setup()
 
 
 def test_images_that_are_transparent_everywhere_are_refused_at_once(root):

@@ -161,7 +161,7 @@ def test_lists_of_the_file_are_kept_to(root, caplog):
     change(root, **lists)
     scene = open_scene("transforms", root)
     assert scene.splits == {"train": (0, 1, 3, 4, 5), "test": (2, 7)}
-    assert "test_filenames names images without frame: images/9.png" in caplog.text
+    assert "the list of test images names some without camera: images/9.png" in caplog.text
     task = plan_task(scene, protocol_of("transforms", scene, 3), DataChoice())
     assert task.targets == (2, 7) and task.pool == (0, 1, 3, 4, 5)
     assert not {view for sources in task.sources for view in sources} & {2, 7}
@@ -192,10 +192,11 @@ def test_depth_in_the_spelling_of_instant_ngp(root):
         open_scene("transforms", root)
 
 
-def test_keys_that_are_not_used_are_named_once(root, caplog):
+def test_keys_that_are_not_used_are_named_once_for_all_scenes(root, caplog):
     change(root, lambda frames: frames[3].update(rolling_shutter=1), exposure=2, aabb_scale=4)
-    for _ in range(2):
-        open_scene("transforms", root)
+    other = shutil.copytree(root, root.with_name("scene b"))
+    for folder in (root, other, root):
+        open_scene("transforms", folder)
     assert caplog.text.count("holds what is not used: exposure, rolling_shutter") == 1
     assert "aabb_scale" not in caplog.text
 
@@ -228,14 +229,20 @@ def test_the_testing_layout_of_mvsnet(tmp_path, write_layout):
     ("files", "words"),
     [
         ({"cameras.xml": "<document><chunk label='1'>"}, r"Metashape.*--xml '?\S*cameras\.xml"),
-        ({"a.csv": "#name,x,y,alt,heading"}, "RealityCapture.*--csv"),
+        ({"photos/1.jpg": "", "x.xml": "<chunk"}, r"Metashape.*--data \S*photos --xml \S*x\.xml"),
+        ({"a.csv": "#name,x,y,alt,heading,pitch,roll,f,px"}, "RealityCapture.*--csv"),
+        ({"a.csv": "#name,x,y,alt,heading"}, "RealityCapture.*Internal/External camera parameters"),
+        ({"a.xml": "<BlocksExchange>", "p/1.jpg": ""}, r"ContextCapture.*--photos \S*p'?$"),
+        ({"reconstruction.json": "[]"}, "OpenSfM.*apps.estimate_cameras"),
         ({"opensfm/reconstruction.json": "[]"}, "OpenDroneMap.*odm"),
-        ({"sfm_data.json": "{}"}, "Meshroom or OpenMVG.*apps.estimate_cameras --method colmap"),
-        ({"bundle.out": ""}, "Bundler.*apps.estimate_cameras"),
+        ({"sfm_data.json": "{}"}, "OpenMVG.*apps.estimate_cameras --method colmap"),
+        ({"project.out": "# Bundle file v0.3"}, r"Bundler.*cp \S*project\.out \S*bundle\.out"),
         ({"a.nvm": "NVM_V3", "1.jpg": ""}, "VisualSFM.*apps.estimate_cameras"),
         ({"a_calibrated_camera_parameters.txt": ""}, "Pix4D.*apps.estimate_cameras"),
         ({"mesh_info.json": "", "keyframes/images/1.jpg": ""}, "Polycam.*keyframes/images"),
         ({"images/1.xmp": "<xcr:Position", "images/1.jpg": ""}, "RealityCapture.*--photos"),
+        ({"rgb/1.png": "", "rgb.txt": "", "groundtruth.txt": ""}, r"TUM.*--photos \S*rgb"),
+        ({"results/1.jpg": "", "traj.txt": ""}, r"Replica.*--photos \S*results"),
         ({"a.r3d": ""}, "Record3D.*zipfile -e \\S*a.r3d"),
         ({"cfg_args": "", "cameras.json": ""}, "Gaussian splatting.*source_path"),
     ],
@@ -250,6 +257,16 @@ def test_folders_of_other_programs_are_named_with_the_way_out(tmp_path, files, w
     for name in ("transforms", "colmap"):
         with pytest.raises(UserError, match=f"capture: is a folder of {words}"):
             open_scene(name, root)
+
+
+def test_a_file_of_another_program_is_named_as_its_folder_is(tmp_path):
+    for name, text in {"cameras.xml": "<chunk", "notes.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=r"Metashape.*--xml \S*cameras\.xml"):
+            recognise_format(tmp_path / name)
+    (tmp_path / "cameras.xml").unlink()
+    with pytest.raises(UserError, match=f"no camera file .* give its folder: {tmp_path}"):
+        recognise_format(tmp_path / "notes.txt")
 
 
 def test_other_tables_are_no_folder_of_another_program(tmp_path):

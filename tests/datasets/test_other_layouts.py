@@ -60,6 +60,26 @@ def write_neus(root, scene):
     np.savez(root / "cameras_sphere.npz", scale_mat_0=np.eye(4), **matrices, **others)
 
 
+def write_nerfies(root, scene):
+    names = save_images(root / "rgb" / "1x", scene, "left_{:03d}.png")
+    (root / "rgb" / "2x").mkdir()
+    for name in names:
+        with Image.open(root / "rgb" / "1x" / name) as image:
+            image.resize((WIDTH // 2, HEIGHT // 2)).save(root / "rgb" / "2x" / name)
+    ids = [name.removesuffix(".png") for name in names]
+    for name, w2c, c2w in zip(ids, scene.w2c, scene.c2w, strict=True):
+        camera = {"orientation": w2c[:3, :3].tolist(), "position": c2w[:3, 3].tolist()}
+        camera |= {"focal_length": FOCAL, "principal_point": [WIDTH / 2, HEIGHT / 2]}
+        camera |= {"skew": 0.0, "pixel_aspect_ratio": 1.0, "image_size": [WIDTH, HEIGHT]}
+        camera |= {"radial_distortion": [0, 0, 0], "tangential": [0, 0]}
+        write_json(root / "camera" / f"{name}.json", camera)
+    lists = {"ids": ids, "train_ids": ids[::2], "val_ids": ids[1::2], "count": len(ids)}
+    write_json(root / "dataset.json", lists)
+    box = {"scale": 0.01, "center": [0.1, 0.2, 0.3], "near": 2.0, "far": 10.0}
+    write_json(root / "scene.json", box)
+    write_json(root / "metadata.json", {name: {"warp_id": 0} for name in ids})
+
+
 def write_polycam(root, scene):
     save_images(root / "keyframes" / "corrected_images", scene, "{:d}.jpg")
     (root / "keyframes" / "depth").mkdir()
@@ -72,6 +92,24 @@ def write_polycam(root, scene):
         write_json(root / "keyframes" / "corrected_cameras" / f"{view}.json", camera)
         depth = Image.fromarray(np.full((HEIGHT // 4, WIDTH // 4), 1500 + view, np.uint16))
         depth.save(root / "keyframes" / "depth" / f"{view}.png")
+
+
+def write_scannet(root, scene):
+    save_images(root / "color", scene, "{:d}.png")
+    whole = np.eye(4)
+    whole[:3, :3] = K
+    for folder in ("pose", "intrinsic"):
+        (root / folder).mkdir()
+    np.savetxt(root / "intrinsic" / "intrinsic_color.txt", whole)
+    for view, pose in enumerate(scene.c2w):
+        np.savetxt(root / "pose" / f"{view}.txt", pose)
+
+
+def write_seven_scenes(root, scene):
+    save_images(root, scene, "frame-{:06d}.color.png")
+    np.savetxt(root / "camera-intrinsics.txt", K)
+    for view, pose in enumerate(scene.c2w):
+        np.savetxt(root / f"frame-{view:06d}.pose.txt", pose)
 
 
 def write_record3d(root, scene, folder="EXR_RGBD", photos="rgb", name="metadata.json"):
@@ -97,6 +135,9 @@ LAYOUTS = {
     "sdfstudio": write_sdfstudio,
     "nsvf": write_nsvf,
     "neus": write_neus,
+    "nerfies": write_nerfies,
+    "scannet": write_scannet,
+    "seven_scenes": write_seven_scenes,
     "polycam": write_polycam,
     "record3d": write_record3d,
     "r3d": write_r3d,
@@ -128,10 +169,25 @@ def test_what_layouts_say_beside_cameras(tmp_path, centered_scene, caplog):
     splits = open_scene("nsvf", tmp_path / "nsvf", OPTIONS).splits
     assert splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
     Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "neus" / "mask" / "002.png")
+    write_nerfies(tmp_path / "nerfies", centered_scene)
+    half = open_scene("nerfies", tmp_path / "nerfies", ReadOptions((HEIGHT // 2, WIDTH // 2)))
+    assert half.near_far.tolist() == [200.0, 1000.0]
+    assert half.splits == {"train": (0, 2, 4, 6), "val": (1, 3, 5, 7)}
+    assert {path.parent.name for path in half.image_files} == {"2x"}
+    torch.testing.assert_close(half.cameras.intrinsics[0, 0, 0], torch.tensor(FOCAL / 2))
+    assert "nerfies: what moves in this capture is blurred" in caplog.text
     masks = open_scene("neus", tmp_path / "neus", OPTIONS).load_views([1, 2]).masks
     assert masks[0].any() and not masks[1].any()
     depths = open_scene("polycam", tmp_path / "polycam", OPTIONS).load_views([3]).depths
     torch.testing.assert_close(depths, torch.full_like(depths, 1.503))
+
+
+def test_photos_whose_pose_a_scan_lost_are_left_out(tmp_path, centered_scene, caplog):
+    write_scannet(tmp_path, centered_scene)
+    np.savetxt(tmp_path / "pose" / "2.txt", np.full((4, 4), -np.inf))
+    scene = open_scene("scannet", tmp_path, OPTIONS)
+    assert [name.rpartition("/")[2] for name in scene.view_names][:3] == ["0.png", "1.png", "3.png"]
+    assert "1 photos whose pose was lost are left out" in caplog.text
 
 
 def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered_scene):
@@ -150,8 +206,15 @@ def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered
         ("nsvf", "intrinsics.txt", "a b c", "expected numbers"),
         ("nsvf", "pose/0_0000.txt", "1 2 3", r"0_0000\.txt: expected 16 finite numbers"),
         ("nsvf", "pose/0_0001.txt", None, r"0_0001\.txt: cannot read the camera"),
+        ("scannet", "pose/1.txt", None, r"pose/1\.txt: cannot read the camera"),
+        ("scannet", "intrinsic/intrinsic_color.txt", "1 2", r"intrinsic_color\.txt: expected 3"),
+        ("seven_scenes", "camera-intrinsics.txt", None, "missing. Write the intrinsics"),
         ("neus", "cameras_sphere.npz", "no archive", "cannot read the cameras"),
         ("neus", "image/007.png", None, "holds 8 cameras .* 7 photos"),
+        ("nerfies", "dataset.json", "{}", "'frames' is empty"),
+        ("nerfies", "camera/left_001.json", "{}", r"left_001\.json: orientation"),
+        ("nerfies", "camera/left_001.json", None, r"left_001\.json: no such file"),
+        ("nerfies", "scene.json", "{}", "near, far, scale: expected 3"),
         ("polycam", "keyframes/corrected_cameras/1.json", "{}", r"1\.json: t_00 to t_23"),
         ("record3d", "EXR_RGBD/metadata.json", "{}", "metadata.json: poses"),
         ("record3d", "EXR_RGBD/rgb/0.jpg", None, "7 photos; each needs"),

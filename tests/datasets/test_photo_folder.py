@@ -56,6 +56,22 @@ def test_frames_of_a_video(tmp_path):
     assert all(photo.size == (32, 48) for photo in photos)
 
 
+def test_a_blurred_frame_gives_way_to_a_sharp_one_nearby_under_its_own_number(tmp_path):
+    size = (48, 32)
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, size)
+    noise = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    for number in range(13):
+        frame = noise // 2 + 8 * number
+        writer.write(cv2.blur(frame, (5, 1)) if number == 4 else frame.astype(np.uint8))
+    writer.release()
+    photos = collect_photos(tmp_path / "v.avi", tmp_path / "out", 4)
+    numbers = [int(photo.path.stem[-2:]) for photo in photos]
+    assert numbers[0] == 1 and numbers[1] in (3, 5) and numbers[2:] == [8, 11]
+    shown = [np.asarray(Image.open(photo.path)).mean() for photo in photos]
+    steps = np.diff(shown) / np.diff(numbers)
+    np.testing.assert_allclose(steps, 8, atol=1)
+
+
 def test_what_are_no_pictures(tmp_path):
     def refused(folder, match):
         with pytest.raises(UserError, match=match):

@@ -7,7 +7,13 @@ import pytest
 import torch
 from dots import arc_poses
 
-from datasets.formats.checks import check_pinhole, estimate_near_far, given_near_far, rigid_c2w
+from datasets.formats.checks import (
+    check_pinhole,
+    estimate_near_far,
+    given_near_far,
+    rigid_c2w,
+    rigid_poses,
+)
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
@@ -159,11 +165,23 @@ def test_rounding_is_taken_out_of_a_rotation():
     torch.testing.assert_close(c2w[:3], pose, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1.7, 1e-3, 250.0])
+def test_the_scale_of_what_holds_a_camera_is_left_out(scale, caplog):
+    poses = torch.from_numpy(arc_poses(4)[:, :3])
+    scaled = poses.clone()
+    scaled[1:, :, :3] *= scale
+    torch.testing.assert_close(rigid_poses(scaled, list("abcd")), rigid_poses(poses, list("abcd")))
+    assert f"b: the rotations of 3 poses are scaled, this one by {scale:.4g}" in caplog.text
+    scaled[2, :, 0] *= -1
+    with pytest.raises(UserError, match=r"c: .*mirror image"):
+        rigid_poses(scaled, list("abcd"))
+
+
 @pytest.mark.parametrize(
     ("place", "value", "problem"),
     [
         ((0, 0), -1.0, "mirror image"),
-        ((0, 0), 1.1, "orthonormal.*0.21"),
+        ((0, 0), 1.1, "orthonormal.*0.136"),
         ((1, 3), float("inf"), "not finite"),
         ((0, 0), 1e30, "orthonormal"),
     ],

@@ -83,7 +83,7 @@ def test_images_that_are_missing_damaged_or_of_another_size(root):
         ({"cx": 0.5}, r"principal point \(0\.5, 6\) is not near the centre"),
         ({"cy": 800}, r"principal point \(8, 800\)"),
         ({"k4": 0.1}, "k4 0.1 is no coefficient of a perspective lens"),
-        ({"camera_model": "EQUIRECTANGULAR"}, "camera_model 'EQUIRECTANGULAR' is not supported"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "'EQUIRECTANGULAR' is not supported.*--camera-type "),
         ({"camera_model": ["OPENCV"]}, "is not supported"),
         ({"near": None}, "near must be a finite number"),
         ({"near": 5}, "near is 5 and far 2"),

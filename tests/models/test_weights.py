@@ -1,5 +1,9 @@
 """Weights of wrapped, foreign, incomplete and broken files."""
 
+import gzip
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +93,12 @@ def test_files_of_others_are_named(tmp_path, content, what):
         read_checkpoint(str(tmp_path / "other.ckpt"))
 
 
+def zipped(name):
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr(name, b"weights")
+    return file.getvalue()
+
+
 def test_a_general_checkpoint_is_no_scene(tiny_checkpoint):
     with pytest.raises(UserError, match="not a fine-tuned scene, but a checkpoint of general"):
         read_scene_file(tiny_checkpoint)
@@ -101,6 +111,8 @@ def test_a_general_checkpoint_is_no_scene(tiny_checkpoint):
         (nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear"),
         (b"version https://git-lfs.github.com/spec/v1\n", "fetch it with git lfs pull"),
         (b"<!DOCTYPE html>", "is a web page"),
+        (gzip.compress(b"weights"), r"is packed \(gzip\); unpack it"),
+        (zipped("model.ckpt"), "holds model.ckpt; unpack it, python -m zipfile -e .*other.ckpt"),
         (b"nothing", "it is damaged or of another kind"),
     ],
 )

@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 
 from datasets.config import SceneConfig, parse_source
+from training.config import GeneralTrainingConfig
 from utils.config import differing_settings, parse_config
 from utils.files import from_repository
 
@@ -75,6 +76,11 @@ def test_a_tilde_is_the_home_folder_wherever_it_stands(tmp_path, monkeypatch):
     config = parse_config(SceneConfig, flags)
     assert (config.datadir, config.scan) == (f"{tmp_path}/data/scene", "a~b")
     assert parse_config(SceneConfig, ["--datadir=~/x"]).datadir == f"{tmp_path}/x"
+    monkeypatch.setenv("PLACE", "data")
+    assert parse_config(SceneConfig, ["--datadir=$HOME/${PLACE}"]).datadir == f"{tmp_path}/data"
+    assert parse_config(SceneConfig, ["--datadir=/a$b"]).datadir == "/a$b"
+    for flags in (["--config", "~/mine.txt"], ["--config=~/mine.txt"]):
+        assert parse_config(SceneConfig, flags).datadir == f"{tmp_path}/data/scene"
     mixed = parse_source("dtu:~/data/dtu,weight=2")
     assert (mixed.folder, mixed.weight) == (tmp_path / "data/dtu", 2)
 
@@ -85,5 +91,7 @@ def test_what_lies_in_the_repository_is_found_from_anywhere(tmp_path, monkeypatc
     assert from_repository("configs/lists") == repository / "configs/lists"
     assert SceneConfig(datadir="configs/lists").root == repository / "configs/lists"
     assert from_repository("absent/x") == Path("absent/x")
+    for flags in (["--config", "configs/demo_general.txt"], ["--config=configs/demo_general.txt"]):
+        assert parse_config(GeneralTrainingConfig, flags).data.datadir == "runs_demo/data"
     (tmp_path / "configs/lists").mkdir(parents=True)
     assert from_repository("configs/lists") == Path("configs/lists")

@@ -1,5 +1,7 @@
 """What the flags make of a checkpoint and a folder, before anything is rendered."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -69,3 +71,19 @@ def test_photographs_of_several_sizes_are_read_in_the_first_ones_shape(
     scene = opening.open_photographs(SceneChoice(datadir=str(root)), frame_size)
     assert scene.image_size == size
     assert scene.load_views(scene.view_ids).images.shape[-2:] == size
+
+
+def test_test_views_are_sources_where_nothing_is_measured_and_a_line_says_so(
+    tmp_path, write_layout, tiny_checkpoint, caplog
+):
+    caplog.set_level("INFO")
+    root = write_layout("transforms", tmp_path / "scene")
+    content = json.loads((root / "transforms.json").read_text())
+    content["test_filenames"] = ["images/003.png", "images/005.png"]
+    (root / "transforms.json").write_text(json.dumps(content))
+    renderer = RendererChoice(ckpt=str(tiny_checkpoint), device="cpu")
+    for sources, count in (((), "2 of 8"), ((1, 3, 4), "1 of 3"), ((0, 1, 2), None)):
+        caplog.clear()
+        opening.open_scene(SceneChoice(datadir=str(root), sources=sources), renderer)
+        said = f"scene: {count} source views are set apart for tests"
+        assert (said in caplog.text) == (count is not None), caplog.text
