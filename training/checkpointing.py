@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,12 @@ AGREE_EVERY = 10
 def folder_of_one_run(folder: Path) -> Iterator[None]:
     """Keep other runs out of a run's folder inside; clear it of what a killed one half wrote.
 
-    The first of several ranks does so for all.
+    The first of several ranks does so for all: on a file system that machines share, the others
+    would else be refused as other runs.
     """
-    if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess]
+    # Lightning learns a machine's number when the trainer is built, which is later.
+    machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    if rank_zero_only.rank or machine != "0":  # pyright: ignore[reportFunctionMemberAccess]
         yield
         return
     remedy = "Give this run a name of its own with --expname, or wait for the other one."
