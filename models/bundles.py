@@ -44,8 +44,7 @@ class BundleRays:
         """Return some of the bundles."""
         count = self.pixels.origins.shape[1] // self.centers.origins.shape[1]
         pixels = slice(bundles.start * count, bundles.stop * count)
-        parts = zip((self.centers, self.pixels), (bundles, pixels), strict=True)
-        return BundleRays(*(Rays(x.origins[:, at], x.directions[:, at]) for x, at in parts))
+        return BundleRays(self.centers.part(bundles), self.pixels.part(pixels))
 
 
 @dataclass(frozen=True)

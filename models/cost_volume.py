@@ -9,6 +9,7 @@ each ray the second level places its bins, and gives context to them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.config import CostVolumeConfig
+from models.convolution import Conv3d
 from models.projection import (
     DepthResiduals,
     ProjectedPoints,
@@ -37,6 +39,16 @@ CELLS = 80
 CELL_SIZES = (4.0, 8.0)
 """Fewest and most pixels between rays: finer, features hold no more; coarser, objects are lost."""
 DEPTH_CHANNELS = 4
+CPU_POINTS = 16384
+"""Most points that a CPU judges at once: more take longer, since they leave its cache."""
+
+
+@dataclass(frozen=True)
+class MatchingMaps:
+    """What the views are compared by."""
+
+    features: Float[Tensor, "batch view channel map_height map_width"]
+    colors: Float[Tensor, "batch view 3 map_height map_width"]
 
 
 @dataclass(frozen=True)
@@ -103,39 +115,61 @@ class CostVolumeNet(nn.Module):
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
-        costs = self._costs(scene, project_to_sources(scene, rays, t, pad), planes)
-        judged = self.points(costs)
+        maps = matching_maps(scene, scene.coarse_features)
+
+        def judge(some: slice) -> Tensor:
+            projected = project_to_sources(scene, rays.part(some), t[:, some], pad)
+            costs = matching_costs(scene, maps, projected, planes, self.groups)
+            return self.points(torch.cat([costs, _positions(planes, costs)], -1))
+
+        judged = by_parts(judge, t)
         out = self.network(rearrange(judged, "b (h w) p c -> b c p h w", h=rows)).float()
         background = self.nothing.expand(len(out), 1, rows, columns)
         weights = torch.softmax(torch.cat([out[:, 0], background], 1), 1)
         return CostVolume(cameras, size, planes, weights[:, :-1], out[:, 1:])
 
-    def _costs(
-        self, scene: SceneFeatures, projected: ProjectedPoints, planes: DepthPlanes
-    ) -> Float[Tensor, "batch ray plane channel"]:
-        steps = (torch.arange(planes.count, device=planes.near_far.device) + 0.5) / planes.count
-        position = steps[:, None].expand(*projected.valid[:, 0].shape, 1)
-        costs = matching_costs(scene, scene.coarse_features, projected, planes, self.groups)
-        return torch.cat([costs, position.to(costs.dtype)], -1)
+
+def _positions(
+    planes: DepthPlanes, costs: Float[Tensor, "batch ray plane cost"]
+) -> Float[Tensor, "batch ray plane 1"]:
+    """Return where each plane lies in the range."""
+    steps = (torch.arange(planes.count, device=costs.device) + 0.5) / planes.count
+    return steps[:, None].expand(*costs.shape[:3], 1).to(costs.dtype)
+
+
+def by_parts(
+    function: Callable[[slice], Float[Tensor, "batch part sample channel"]],
+    t: Float[Tensor, "batch ray sample"],
+) -> Float[Tensor, "batch ray sample channel"]:
+    """Apply a function of some of the rays to all: on a CPU to parts that its cache holds."""
+    rays = t.shape[1]
+    step = max(CPU_POINTS // t.shape[2], 1) if t.device.type == "cpu" else rays
+    return torch.cat([function(slice(start, start + step)) for start in range(0, rays, step)], 1)
+
+
+def matching_maps(
+    scene: SceneFeatures, features: Float[Tensor, "batch view channel map_height map_width"]
+) -> MatchingMaps:
+    """Add colours to a map of features, at its size."""
+    small = F.interpolate(scene.images.flatten(0, 1), features.shape[-2:], mode="area")
+    return MatchingMaps(features, small.unflatten(0, scene.images.shape[:2]))
 
 
 def matching_costs(
     scene: SceneFeatures,
-    maps: Float[Tensor, "batch view channel map_height map_width"],
+    maps: MatchingMaps,
     projected: ProjectedPoints,
     planes: DepthPlanes,
     groups: int,
 ) -> Float[Tensor, "batch ray sample cost"]:
     """Return what tells whether ray points lie on a surface: ``cost_channels`` of them.
 
-    Mean and variance over the views of features, read from ``maps``, and of colours at the maps'
-    size; similarity; the depth prior; how many views see a point.
+    Mean and variance over the views of features and of colours; similarity; the depth prior; how
+    many views see a point.
     """
-    small = F.interpolate(scene.images.flatten(0, 1), maps.shape[-2:], mode="area")
-    small = small.unflatten(0, scene.images.shape[:2])
-    read = working_precision(read_maps(maps, projected))
+    read = working_precision(read_maps(maps.features, projected))
     features = view_statistics(read, projected.valid)
-    colors = view_statistics(read_maps(small, projected), projected.valid)
+    colors = view_statistics(read_maps(maps.colors, projected), projected.valid)
     similarity = features.similarity(groups)
     depth = pool_residuals(depth_residuals(scene.prior, projected, planes), projected.valid)
     reliability = scene.prior.reliability[:, None, None, None].expand_as(depth[..., :1])
@@ -179,7 +213,7 @@ class UNet3D(nn.Module):
 
         def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
             layers: list[nn.Module] = [
-                nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=not normalised)
+                Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=not normalised)
             ]
             if normalised:
                 layers.append(nn.GroupNorm(4, outputs))
@@ -191,9 +225,9 @@ class UNet3D(nn.Module):
             nn.Sequential(block(fine, coarse, stride=2), block(coarse, coarse))
             for fine, coarse in steps
         )
-        self.up = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in steps)
+        self.up = nn.ModuleList(Conv3d(coarse, fine, 1) for fine, coarse in steps)
         self.merge = nn.ModuleList(block(fine, fine) for fine, _ in steps)
-        self.outward = nn.Conv3d(widths[0], outputs, 3, padding=1)
+        self.outward = Conv3d(widths[0], outputs, 3, padding=1)
 
     def forward(
         self, volume: Float[Tensor, "batch channel plane row column"]

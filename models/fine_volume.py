@@ -16,8 +16,10 @@ from models.cost_volume import (
     CostVolume,
     PointCosts,
     UNet3D,
+    by_parts,
     cost_channels,
     matching_costs,
+    matching_maps,
 )
 from models.projection import SceneFeatures, project_to_sources
 from models.ray_sampling import DepthPlanes, RayBins, importance_bins
@@ -59,10 +61,16 @@ class FineVolumeNet(nn.Module):
             spread=settings.sampling_spread,
         )
         rays = pixel_rays(volume.cameras, pixels)
-        projected = project_to_sources(scene, rays, t, settings.pad)
-        costs = matching_costs(scene, scene.features, projected, planes, self.groups)
-        parts = [costs, volume.read_features(pixels, t), bin_positions(edges, t, planes)]
-        judged = self.points(torch.cat([part.to(costs.dtype) for part in parts], -1))
+        maps = matching_maps(scene, scene.features)
+
+        def judge(some: slice) -> Tensor:
+            projected = project_to_sources(scene, rays.part(some), t[:, some], settings.pad)
+            costs = matching_costs(scene, maps, projected, planes, self.groups)
+            context = volume.read_features(pixels[:, some], t[:, some])
+            parts = [costs, context, bin_positions(edges[:, some], t[:, some], planes)]
+            return self.points(torch.cat([part.to(costs.dtype) for part in parts], -1))
+
+        judged = by_parts(judge, t)
         rows = window.shape[0]
         out = self.network(rearrange(judged, "b (h w) p c -> b c p h w", h=rows)).float()
         logits, features = out[:, 0], out[:, 1:]

@@ -224,9 +224,20 @@ def view_statistics(
     """Average over the views that see each point, however many there are, in any order."""
     count = valid.sum(1)
     share = (valid / count.clamp_min(1)[:, None]).to(values.dtype)[..., None]
-    mean = (values * share).sum(1)
-    variance = ((values - mean[:, None]).square() * share).sum(1)
+    mean = weighted_sum(share, values)
+    variance = weighted_sum(share, (values - mean[:, None]).square())
     return ViewStatistics(mean, variance, count.to(torch.float32))
+
+
+def weighted_sum(
+    weights: Float[Tensor, "batch view ray sample 1"],
+    values: Float[Tensor, "batch view ray sample channel"],
+) -> Float[Tensor, "batch ray sample channel"]:
+    """Sum over the views one after the other: few views make a slow reduction on a CPU."""
+    total = weights[:, 0] * values[:, 0]
+    for view in range(1, values.shape[1]):
+        total = torch.addcmul(total, weights[:, view], values[:, view])
+    return total
 
 
 def working_precision(values: Tensor) -> Tensor:

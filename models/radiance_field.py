@@ -11,7 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.config import RadianceFieldConfig
-from models.projection import SourceSamples, view_statistics, working_precision
+from models.projection import (
+    SourceSamples,
+    view_statistics,
+    weighted_sum,
+    working_precision,
+)
 
 DEPTH_CHANNELS, DIRECTION_CHANNELS = 3, 4
 NUM_FREQUENCIES = 6
@@ -88,7 +93,7 @@ class RadianceField(nn.Module):
         views = F.gelu(self.view_input(seen) + self.shared_input(statistics)[:, None])
         views = F.gelu(self.view_hidden(views))
         attention = masked_softmax(self.view_score(views)[..., 0], samples.valid)
-        pooled = (attention[..., None] * views).sum(1)
+        pooled = weighted_sum(attention[..., None], views)
         points = self.point_encoder(torch.cat([pooled, statistics], -1))
         for layer in self.ray_layers:
             points = layer(points, positions)
@@ -124,10 +129,10 @@ class RadianceField(nn.Module):
         allowed = torch.cat([samples.valid, torch.ones_like(samples.valid[:, :1])], 1)
         weights = masked_softmax(logits, allowed)
         of_views = weights[:, :-1, ..., None]
-        blended = (of_views * samples.pixel_colors.float()).sum(1)
+        blended = weighted_sum(of_views, samples.pixel_colors.float())
         colors = blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :-1])
         features = working_precision(samples.features)
-        shown = (of_views.to(features.dtype) * features).sum(1)
+        shown = weighted_sum(of_views.to(features.dtype), features)
         return colors, self.feature(torch.cat([points.to(shown.dtype), shown], -1)).float()
 
 

@@ -188,6 +188,10 @@ class Rays:
         """Points at z-depths ``t``."""
         return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
 
+    def part(self, rays: slice) -> Rays:
+        """Return some of the rays."""
+        return Rays(self.origins[..., rays, :], self.directions[..., rays, :])
+
 
 def pixel_rays(cameras: Cameras, pixels: Float[Tensor, "*#batch ray 2"]) -> Rays:
     """Cast rays through pixel positions."""

@@ -30,6 +30,17 @@ def test_covers_the_image(tiny_model, encoded, camera):
     assert (volume.weights >= 0).all() and (volume.weights.sum(1) < 1).all()
 
 
+@torch.no_grad()
+def test_parts_for_the_cache_of_a_cpu_change_nothing(tiny_model, encoded, camera, monkeypatch):
+    def rendered():
+        return tiny_model.render_images(encoded, camera, NEAR_FAR, SIZE)
+
+    whole = rendered()
+    # 13 rays of a volume with 12 planes: the last part is smaller.
+    monkeypatch.setattr("models.cost_volume.CPU_POINTS", 13 * 12)
+    torch.testing.assert_close(rendered(), whole, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("lindisp", [False, True])
 def test_reads_linear_functions_exactly(camera, lindisp):
     planes = DepthPlanes(NEAR_FAR, 10, lindisp)
