@@ -23,7 +23,7 @@ from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
-from utils.errors import TrainingInterrupted, UserError
+from utils.errors import TrainingInterrupted, UserError, is_memory_error
 from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
 from utils.locks import locked_folder
 
@@ -56,9 +56,9 @@ def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
     """Let a run inside that resumes a file fail with one error if its state cannot be restored."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if is_memory_error(error):
+            raise
         saving = (one for one in trainer.callbacks if isinstance(one, LastCheckpoint))  # pyright: ignore[reportAttributeAccessIssue]
         if path is None or next(saving).begun:
             raise
