@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
 
@@ -33,6 +33,7 @@ from utils.settings import Count, Within
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _COLUMNS = [(name, f"{name} MiB", 1.0, 0) for name in ("encode", "render", "training")]
+ResultT = TypeVar("ResultT")
 Sides = Annotated[tuple[int, ...], Within(32)]
 
 
@@ -112,7 +113,7 @@ def measure_step(model: VGGTNeRF, config: GeneralTrainingConfig, sample: Sample)
     return peak
 
 
-def peak_of(device: torch.device, job: Callable[[], object]) -> tuple[object, float]:
+def peak_of(device: torch.device, job: Callable[[], ResultT]) -> tuple[ResultT, float]:
     """Return what a job returns, and the MiB that memory grows by at most on the way."""
     gc.collect()
     if device.type == "cuda":

@@ -19,11 +19,8 @@ def test_each_stage_is_measured_and_grows(tiny_checkpoint, tmp_path, caplog):
     assert status_of(memory.main, "--ckpt", tiny_checkpoint, "--out", out, *flags) == 0
     rows = json.loads(out.read_text())["mebibytes"]
     assert list(rows) == [f"{size}, {n} views" for size in ("80x64", "160x128") for n in (2, 8)]
-    large = rows["160x128, 8 views"]
-    assert (
-        large["training"] > large["encode"] > 0
-        and large["encode"] > rows["80x64, 2 views"]["encode"]
-    )
+    small, large = rows["80x64, 2 views"], rows["160x128, 8 views"]
+    assert large["training"] > large["encode"] > small["encode"] > 0
     assert "160x128, 8 views" in caplog.text
 
 
@@ -38,5 +35,5 @@ def test_a_peak_is_that_of_the_job():
     assert len(kept) == 8 << 20 and 39 <= peak <= 60
 
 
-def test_sizes_go_in_pairs(tiny_checkpoint, assert_refused):
-    assert_refused(status_of(memory.main, "--heights", 64, 96), ["go in pairs"])
+def test_sizes_go_in_pairs(assert_refused):
+    assert_refused(status_of(memory.main, "--heights", 64), ["go in pairs"])
