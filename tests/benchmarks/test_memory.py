@@ -15,13 +15,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's p
 def test_each_stage_is_measured_and_grows(tiny_checkpoint, tmp_path, caplog):
     caplog.set_level("INFO")
     out = tmp_path / "memory.json"
-    flags = ["--views", 2, 8, "--heights", 64, 128, "--widths", 80, 160, "--batch_size", 64]
+    flags = ["--views", 2, 5, "--heights", 64, 96, "--widths", 80, 128, "--batch_size", 64]
     assert status_of(memory.main, "--ckpt", tiny_checkpoint, "--out", out, *flags) == 0
     rows = json.loads(out.read_text())["mebibytes"]
-    assert list(rows) == [f"{size}, {n} views" for size in ("80x64", "160x128") for n in (2, 8)]
-    small, large = rows["80x64, 2 views"], rows["160x128, 8 views"]
+    assert list(rows) == [f"{size}, {n} views" for size in ("80x64", "128x96") for n in (2, 5)]
+    small, large = rows["80x64, 2 views"], rows["128x96, 5 views"]
     assert large["training"] > large["encode"] > small["encode"] > 0
-    assert "160x128, 8 views" in caplog.text
+    assert "128x96, 5 views" in caplog.text
 
 
 def test_a_peak_is_that_of_the_job():
