@@ -22,6 +22,11 @@ logger = logging.getLogger(__name__)
 
 _LOCAL_NAMES = ("localhost",)
 
+_connections = logging.getLogger(f"{__name__}.connections")
+_connections.setLevel(logging.WARNING)
+# Browsers open connections ahead and close those that they do not need: no failure.
+_connections.addFilter(lambda record: record.msg != "opening handshake failed")
+
 
 def start_server(host: str, port: int, title: str) -> viser.ViserServer:
     """Serve on a host and port; say so if other machines can reach it."""
@@ -75,7 +80,7 @@ def _guarded(local: bool) -> Iterator[None]:
 
     def guarded_serve(*args: Any, process_request: Callable[..., Any], **settings: Any) -> Any:  # noqa: ANN401
         answer = functools.partial(_answer, process_request, local)
-        return serve(*args, process_request=answer, **settings)
+        return serve(*args, process_request=answer, logger=_connections, **settings)
 
     server_module.serve = guarded_serve  # pyright: ignore[reportAttributeAccessIssue]
     try:

@@ -22,7 +22,7 @@ from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
 from utils.memory import rays_that_fit
 
 SceneT = TypeVar("SceneT")
-_CPU_RAYS = 256
+_CPU_RAYS = 64
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
 _SAMPLE_BYTES = 1 << 13
 """What a sample of a ray takes at most while it is rendered, of either baseline."""

@@ -146,6 +146,15 @@ def test_the_page_loads_and_everything_is_in_it(viewer):
     assert len(viewer._cloud.points) > 500 and not viewer._cloud.visible
 
 
+def test_a_connection_that_a_browser_does_not_need_is_no_failure(viewer, caplog):
+    with socket.create_connection(("127.0.0.1", viewer.server.get_port())):
+        pass
+    with urllib.request.urlopen(viewer.address, timeout=20) as answer:
+        assert answer.status == 200
+    wait_for(lambda: viewer._cloud is not None)
+    assert not [record for record in caplog.records if "handshake" in record.getMessage()]
+
+
 def test_points_that_fail_do_not_end_the_viewer(painted_scene):
     fail = MagicMock(side_effect=RuntimeError("out of memory"))
     object.__setattr__(painted_scene, "render", fail)
