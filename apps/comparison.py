@@ -54,7 +54,7 @@ class Competitor:
     trained_on: TrainingScenes
 
     def results(
-        self, task: SceneTask, chunk: int, perceptual: ImageDistance | None
+        self, task: SceneTask, chunk: int | None, perceptual: ImageDistance | None
     ) -> list[ViewResult]:
         """Render and measure the targets of a scene."""
         if isinstance(self.renders, Renderer):
@@ -155,7 +155,7 @@ def _render_tuned(
     name: str,
     tuned: FinetunedScene,
     task: SceneTask,
-    chunk: int,
+    chunk: int | None,
     perceptual: ImageDistance | None,
 ) -> list[ViewResult]:
     if tuned.header.scene != task.scene.name:

@@ -115,11 +115,12 @@ def run_benchmark(config: EmptySpaceConfig) -> str:
                 scene = model.encode(batch.sources, near_far)
                 planes = DepthPlanes(near_far, model.num_samples, model.config.ray_lindisp)
                 t = sample_depths(planes, len(pixels))[0]
+                chunk = model.rays_at_once(device, 1, len(pixels), config.chunk)
                 parts = [
                     model.render_rays(scene, type(rays)(o, d), near_far).weights[0]
                     for o, d in zip(
-                        rays.origins.split(config.chunk, 1),
-                        rays.directions.split(config.chunk, 1),
+                        rays.origins.split(chunk, 1),
+                        rays.directions.split(chunk, 1),
                         strict=True,
                     )
                 ]

@@ -1,6 +1,6 @@
 """Times of encoding, cost volume, rendering and writing a video: python -m benchmarks.speed.
 
-On a GPU: --device gpu --size 512 640 --chunk 327680 --precision bf16-mixed --compile true.
+On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true.
 With --compile the same is measured eagerly and compiled. Without --datadir the scene is a
 procedural world.
 """
@@ -56,7 +56,7 @@ class SpeedConfig(SceneAndModelConfig):
 
 
 @torch.no_grad()
-def time_stages(scene: GeneralScene, path: CameraPath, chunk: int) -> dict[str, float]:
+def time_stages(scene: GeneralScene, path: CameraPath, chunk: int | None) -> dict[str, float]:
     """Return milliseconds of each stage: once per source set, per frame, and of a whole video.
 
     ``frame`` is a whole image on the device, of which ``cost volume`` and ``render`` are parts;

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import FORMATS, choose_scenes, recognise_format
+from datasets.formats.registry import choose_scenes, recognise_format
 from datasets.formats.scene_lists import Split
+from datasets.mix import DataSource, parse_source
 from datasets.procedural.config import HELD_OUT_SEED
-from utils.errors import UserError
 from utils.files import from_repository
 from utils.settings import (
     Alias,
@@ -45,12 +43,11 @@ DatasetName = Literal[
     "polycam",
     "record3d",
     "photos",
+    "shards",
     "procedural",
     # fmt: on
 ]
 ConfigT = TypeVar("ConfigT", bound="SceneConfig")
-_OPTION = re.compile(r",(\w+)=([^,=]*)$")
-_KEYS = ("weight", "height", "width")
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,8 @@ class DataConfig(SceneConfig):
 
     mix: tuple[str, ...] = ()
     """Several data sets in place of dataset_name and datadir, each as
-    NAME:FOLDER[,weight=2][,height=512,width=640], and procedural[,weight=8] for worlds; weight is
-    its share of the batches"""
+    NAME:FOLDER[,weight=2][,height=512,width=640], shards:URL for shards of a server or object
+    storage, and procedural[,weight=8] for worlds; weight is its share of the batches"""
     min_sources: Count = 3
     """Fewest source views of a training sample; each batch draws a number from min to max"""
     max_sources: Count = 3
@@ -144,6 +141,9 @@ class DataConfig(SceneConfig):
     """Processes that read data, on each device; 0: read in the training process"""
     cache_mb: NonNegativeInt = 1024
     """Memory for decoded images in MiB, on each device, shared evenly by its processes"""
+    shard_cache_mb: NonNegativeInt = 16384
+    """Space on this machine's disk, in MiB, for what was read last of shards at a URL; 0: none is
+    kept"""
 
     def __post_init__(self) -> None:
         """Check the bounds, and what settings mean together."""
@@ -235,61 +235,3 @@ class HeldOutScenes(Settings):
                 f"world_targets={self.world_targets} of world_views={self.world_views}: no view is "
                 "left to render them from"
             )
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """One data set of a training."""
-
-    name: str
-    folder: Path
-    weight: float = 1.0
-    options: ReadOptions = field(default_factory=ReadOptions)
-    scan: str = ""
-
-
-def parse_source(text: str) -> DataSource:
-    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character.
-
-    Procedural worlds have no folder, and sizes of their own: ``procedural[,weight=8]``.
-    """
-    rest = text
-    numbers: dict[str, float] = {}
-    while match := _OPTION.search(rest):
-        if match[1] not in _KEYS:
-            raise UserError(f"mix {text!r}: {match[1]!r} is none of {', '.join(_KEYS)}.")
-        numbers[match[1]] = _positive(match[2], f"mix {text!r}: {match[1]}")
-        rest = rest[: match.start()]
-    if rest == "procedural" and numbers.keys() <= {"weight"}:
-        return DataSource(rest, Path(), numbers.get("weight", 1.0))
-    name, colon, rest = rest.partition(":")
-    if name == "procedural":
-        raise UserError(
-            f"mix {text!r}: procedural worlds are written procedural or procedural,weight=8; "
-            "--world_heights and --world_widths choose their sizes."
-        )
-    if not colon or not rest or name not in FORMATS:
-        raise UserError(
-            f"mix {text!r}: expected NAME:FOLDER with NAME one of {', '.join(FORMATS)}, for "
-            "example blendedmvs:data/blendedmvs,weight=2"
-        )
-    size = [numbers[key] for key in ("height", "width") if key in numbers]
-    if len(size) == 1 or any(side != round(side) for side in size):
-        raise UserError(f"mix {text!r}: height and width go together, in whole pixels.")
-    wanted = (round(size[0]), round(size[1])) if size else None
-    return DataSource(
-        name,
-        from_repository(Path(rest).expanduser()),
-        numbers.get("weight", 1.0),
-        ReadOptions(size=wanted),
-    )
-
-
-def _positive(word: str, what: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise UserError(f"{what} must be a positive number, found {word!r}.")
-    return number

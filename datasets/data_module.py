@@ -15,8 +15,11 @@ from datasets.config import DataConfig
 from datasets.data_record import check_unchanged, record_data
 from datasets.formats.scene_lists import Split
 from datasets.loading import SampleLoader, check_shared_memory
+from datasets.remote_folder import prepare_folder
 from datasets.replay import place_among_ranks
 from datasets.scene_dataset import ItemGroup, MixedDataset, PixelCache, SamplingRules, SceneDataset
+from datasets.scene_index import INDEX_NAME
+from datasets.shard_writer import SPLIT_LISTS
 from datasets.views import Sample, SampleRequest
 from utils.errors import UserError
 
@@ -266,6 +269,9 @@ class SceneDataModule(pl.LightningDataModule):
 def build_dataset(config: DataConfig, split: Split, rules: SamplingRules) -> MixedDataset:
     """List the scenes of all sources of a split."""
     sources = config.sources()
+    for source in sources:
+        if source.url:
+            prepare_folder(source.url, config.shard_cache_mb, INDEX_NAME, SPLIT_LISTS)
     share = (config.cache_mb << 20) // max(1, config.num_workers)
     # Validation reads each of its few images once an epoch.
     cache = PixelCache(share if split == "train" else 0)

@@ -47,9 +47,13 @@ def _folder_beside(source: Path) -> Path:
 
 
 def _folder_of_user(source: Path) -> Path:
+    place = source.resolve()
+    return cache_of_user(place.name, str(place))
+
+
+def cache_of_user(name: str, key: str) -> Path:
+    """Return a folder in the user's own cache, named for people and told apart by ``key``."""
     # A container's user may have no home, or one that belongs to root.
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     root = Path(home if _can_be_made(Path(home)) else tempfile.gettempdir())
-    place = source.resolve()
-    digest = hashlib.sha256(str(place).encode()).hexdigest()[:12]
-    return root / "vggt-nerf" / f"{place.name}-{digest}"
+    return root / "vggt-nerf" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -20,8 +20,9 @@ class RenderingModel(Settings):
 
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
-    chunk: Count = 8192
-    """pixels rendered at once: bounds the memory and changes no result"""
+    chunk: Count | None = None
+    """pixels rendered at once: bounds the memory and changes no result; none: as many as free
+    memory takes"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
     device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"

@@ -50,7 +50,7 @@ class Renderer:
 
     model: NovelViewModel
     device: torch.device
-    chunk: int
+    chunk: int | None = None
     bf16: bool = False
 
     @torch.no_grad()
@@ -129,7 +129,12 @@ class TestViews:
     __test__ = False
 
     def __init__(
-        self, views: Views, ids: Sequence[int], region: Region, chunk: int, bf16: bool = False
+        self,
+        views: Views,
+        ids: Sequence[int],
+        region: Region,
+        chunk: int | None = None,
+        bf16: bool = False,
     ) -> None:
         """Keep the views ``(view,)``, their numbers and the pixels that count."""
         self.views, self.ids, self.region = views, tuple(ids), region

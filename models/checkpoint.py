@@ -173,7 +173,7 @@ class FinetunedScene:
         cameras: Cameras,
         size: tuple[int, int] | None = None,
         near_far: Float[Tensor, " 2"] | None = None,
-        chunk: int = 16384,
+        chunk: int | None = None,
     ) -> RenderedImages:
         """Render in bfloat16 on a GPU; by default in size and range of the training views."""
         device = self.scene.images.device.type

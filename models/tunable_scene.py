@@ -68,10 +68,13 @@ class TunableScene(nn.Module, ABC, Generic[ModelT]):
         self,
         cameras: Cameras,
         size: tuple[int, int],
-        chunk: int = 8192,
+        chunk: int | None = None,
         near_far: Float[Tensor, " 2"] | None = None,
     ) -> RenderedImages:
-        """Render whole images, ``chunk`` rays at once; by default in the training views' range."""
+        """Render whole images, ``chunk`` rays at once; by default in the training views' range.
+
+        Without ``chunk`` as many as free memory takes.
+        """
         cameras = cameras.to(self.images.device)
         bounds = (self.near_far if near_far is None else near_far.to(self.near_far))[None]
         parts = []

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,13 +35,14 @@ from models.depth_prior import SHRINK, build_depth_prior
 from models.depth_refinement import Surface, refine_depth_prior
 from models.encoder import FeaturePyramid, fill_missing_views
 from models.fine_volume import BIN_CHANNELS, FineVolumeNet
-from models.novel_view import RenderedImages
+from models.novel_view import RenderedImages, encoding, rendering
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, RayBins
 from models.vggt.backbone import Backbone, BackboneFeatures
 from models.window import Window, whole_window
 from utils.cameras import Cameras
+from utils.memory import rays_that_fit
 
 if TYPE_CHECKING:
     from models.rendering.photographed_scene import PhotographedScene
@@ -143,11 +145,12 @@ class VGGTNeRF(nn.Module):
         images = sources.images
         if view_mask is not None:
             images = fill_missing_views(sources, view_mask).images
-        features = predicted or self.backbone(images, heads=("camera", "depth"))
-        maps = self.pyramid(images, features.tokens)
-        prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
-        scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
-        return self.refine(scene, near_far) if refine else scene
+        with encoding(sources, self.training):
+            features = predicted or self.backbone(images, heads=("camera", "depth"))
+            maps = self.pyramid(images, features.tokens)
+            prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
+            scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
+            return self.refine(scene, near_far) if refine else scene
 
     def refine(self, scene: SceneFeatures, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
         """Replace the depth of the sources by what cost volumes in front of them find."""
@@ -219,11 +222,12 @@ class VGGTNeRF(nn.Module):
                 before_chunk()
             some = slice(start, min(start + step, total))
             read = rays.part(some), levels[-1].part(some)
-            parts.append(
-                self._render_bundles(
-                    *(self.radiance_field, settings, scene, planes, *read, generator)
+            with rendering(rays.centers.origins.device, rays=step * window.side**2):
+                parts.append(
+                    self._render_bundles(
+                        *(self.radiance_field, settings, scene, planes, *read, generator)
+                    )
                 )
-            )
         bundles = join_bundles(parts)
         correction = self.decoder(decoder_maps(bundles, window, planes)).float()
         corrected = bundles.composite.rgb + correction.flatten(2).transpose(1, 2)
@@ -236,21 +240,35 @@ class VGGTNeRF(nn.Module):
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
-        chunk: int = 8192,
+        chunk: int | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
         """Render one image per scene, at most ``chunk`` pixels at a time.
 
-        On a CPU it is at most ``CPU_RAYS`` bundles. An exception that ``before_chunk`` raises
-        cancels the image.
+        Without ``chunk`` as many as free memory takes; on a CPU at most ``CPU_RAYS`` bundles. An
+        exception that ``before_chunk`` raises cancels the image.
         """
-        volume = self.build_cost_volume(scene, cameras, near_far, size)
-        side = self.config.rendering.bundle_size
-        if near_far.device.type == "cpu":
-            chunk = min(chunk, CPU_RAYS * side**2)
-        window = whole_window(size, side, len(near_far), near_far.device)
-        rendering = self.render_window(scene, volume, window, None, chunk, before_chunk)
-        return _whole_images(rendering, window, size)
+        side, device = self.config.rendering.bundle_size, near_far.device
+        with rendering(device, size):
+            volume = self.build_cost_volume(scene, cameras, near_far, size)
+            if chunk is None:
+                ray_bytes = len(near_far) * self.ray_bytes(scene.images.shape[1])
+                chunk = rays_that_fit(device, ray_bytes, math.prod(size))
+            if device.type == "cpu":
+                chunk = min(chunk, CPU_RAYS * side**2)
+            window = whole_window(size, side, len(near_far), device)
+            images = self.render_window(scene, volume, window, None, chunk, before_chunk)
+            return _whole_images(images, window, size)
+
+    def ray_bytes(self, views: int) -> int:
+        """Return about how much memory rendering takes for each ray, of one image.
+
+        In single precision, without gradients; from what was measured, twice as much.
+        """
+        field, settings = self.config.radiance_field, self.config.rendering
+        of_view = 3 * (self.config.pyramid.feature_channels + field.view_width)
+        floats = 16 * field.field_width + views * of_view
+        return 2 * 4 * settings.N_samples * floats // settings.bundle_size**2
 
 
 def _whole_images(

@@ -6,7 +6,7 @@ import torch
 
 pytest_plugins = [
     *("commands", "dtu_layout", "centered_scene", "colmap_layout", "scene_layouts"),
-    *("tiny_models", "model_inputs", "textured_planes", "videos"),
+    *("tiny_models", "model_inputs", "textured_planes", "videos", "web_server"),
 ]
 
 # One thread, in processes that tests start, too: tensors are small, and several tests run at once.

@@ -29,7 +29,7 @@ def test_the_pages_have_commands():
 @pytest.mark.parametrize("page, words", COMMANDS, ids=lambda value: " ".join(value)[:60])
 def test_commands_are_accepted(page, words, monkeypatch):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(config, "run_and_report", lambda run: 0)
+    monkeypatch.setattr(config, "run_and_report", lambda run, settings: 0)
     if words[0] == "-m":
         name, flags = words[1], words[2:]
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
-from utils.errors import TrainingInterrupted, UserError
+from utils.errors import TrainingInterrupted, UserError, is_memory_error
 from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
 from utils.locks import locked_folder
 
@@ -36,9 +37,12 @@ AGREE_EVERY = 10
 def folder_of_one_run(folder: Path) -> Iterator[None]:
     """Keep other runs out of a run's folder inside; clear it of what a killed one half wrote.
 
-    The first of several ranks does so for all.
+    The first of several ranks does so for all: on a file system that machines share, the others
+    would else be refused as other runs.
     """
-    if rank_zero_only.rank:  # pyright: ignore[reportFunctionMemberAccess]
+    # Lightning learns a machine's number when the trainer is built, which is later.
+    machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    if rank_zero_only.rank or machine != "0":  # pyright: ignore[reportFunctionMemberAccess]
         yield
         return
     remedy = "Give this run a name of its own with --expname, or wait for the other one."
@@ -52,9 +56,9 @@ def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
     """Let a run inside that resumes a file fail with one error if its state cannot be restored."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if is_memory_error(error):
+            raise
         saving = (one for one in trainer.callbacks if isinstance(one, LastCheckpoint))  # pyright: ignore[reportAttributeAccessIssue]
         if path is None or next(saving).begun:
             raise

@@ -46,8 +46,8 @@ class RunConfig(Settings):
     """passes over the training data"""
     save_every: Count = 500
     """steps between writes of last.ckpt"""
-    val_chunk: Count = 8192
-    """pixels in one go when whole images are rendered; bounds the memory of the radiance field"""
+    val_chunk: Count | None = None
+    """pixels in one go when whole images are rendered; none: as many as free memory takes"""
     device: Device = "auto"
     """where to run; auto: on GPUs if there are some"""
     devices: str = "auto"
@@ -191,8 +191,8 @@ class SceneRunConfig(Settings):
     """steps between validations on the test views"""
     save_every: Count = 2000
     """steps between writes of latest.tar; it is also written at the end"""
-    chunk: Count = 16384
-    """pixels in one go when whole images are rendered; bounds the memory of the radiance field"""
+    chunk: Count | None = None
+    """pixels in one go when whole images are rendered; none: as many as free memory takes"""
     device: Device = "auto"
     """where to run; auto: on a GPU if there is one"""
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"

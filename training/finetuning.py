@@ -114,9 +114,10 @@ def limited_in_time(
     wanted, clock = config.optimizer.max_seconds, []
     for _ in range(_TIMED_STEPS):
         started = time.perf_counter()
-        with torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
-            loss = module.training_step(None, 0)["loss"]
-        loss.backward()
+        with module.step_memory():
+            with torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
+                loss = module.training_step(None, 0)["loss"]
+            loss.backward()
         if module.device.type == "cuda":
             torch.cuda.synchronize()
         clock.append(time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 import pytorch_lightning as pl
@@ -20,6 +21,7 @@ from training.pixels import draw_pixels, pixel_error
 from training.windows import level_guidance, render_drawn_window, window_losses
 from utils.cameras import pixel_rays
 from utils.devices import generator_for
+from utils.memory import memory_stage
 
 LRATE_END = 0.03
 """Learning rates at the end of the run, as a share of their peaks."""
@@ -96,8 +98,14 @@ class TuningModule(pl.LightningModule, Generic[SceneT]):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Take a step and average the weights."""
-        super().optimizer_step(*args, **kwargs)
+        with self.step_memory():
+            super().optimizer_step(*args, **kwargs)
         self.average.update()
+
+    def step_memory(self) -> AbstractContextManager[None]:
+        """Let a step inside that memory does not suffice for say what to lower."""
+        pixels = self.config.optimizer.batch_size
+        return memory_stage("a step of fine-tuning", self.scene.images.device, batch_size=pixels)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the averaged scene, and the trained weights beside it."""

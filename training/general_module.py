@@ -24,6 +24,7 @@ from training.optimization import AveragedWeights, build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.devices import generator_for
 from utils.errors import UserError
+from utils.memory import Amount, Whole, memory_stage
 
 ModelT = TypeVar("ModelT", bound=NovelViewModel)
 
@@ -119,7 +120,13 @@ class NovelViewModule(pl.LightningModule, Generic[ModelT]):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Take a step and average the weights."""
-        super().optimizer_step(*args, **kwargs)
+        data = self.config.data
+        parts = data.scenes_per_batch * data.num_targets
+        lowered: dict[str, Amount] = {"batch_size": Whole(self.config.optimizer.batch_size, parts)}
+        if self.config.run.model != "mvsnerf":
+            lowered["min_sources_and_max_sources"] = data.max_sources
+        with memory_stage("a step of training", self.device, **lowered):
+            super().optimizer_step(*args, **kwargs)
         assert self.average is not None
         self.average.update()
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from datasets.config import DataConfig, DataSource
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
+from datasets.formats.scene_lists import find_scene_list
+from datasets.scene_index import read_index
 from models.baselines.checkpoint import KIND, is_mvsnerf_file
 from utils.config import settings_from_plain
 from utils.errors import UserError
@@ -52,6 +54,9 @@ class TrainingScenes:
 
 
 def _scenes_of(source: DataSource) -> list[str]:
+    if source.url and find_scene_list(source.folder, "train") is None:
+        # Of shards elsewhere, the index is what there is on this machine.
+        return list(read_index(source.name, source.folder) or ())
     folders = choose_scenes(source.name, source.folder, source.scan, "train")
     return [folder.resolve().name for folder in folders]
 

@@ -49,7 +49,8 @@ def command(
 
     def main(argv: Sequence[str] | None = None) -> int:
         config = parse_config(config_class, argv, description or "")
-        return run_and_report(lambda: _resolved(job)(config))
+        settings = [flag.name for flag in _flags(config_class)]
+        return run_and_report(lambda: _resolved(job)(config), settings)
 
     return main
 

@@ -58,7 +58,7 @@ class ReconstructionConfig(Settings):
             n_views=self.n_views,
         )
         model = RendererChoice(
-            ckpt=tuned or self.ckpt, vggt_path=self.vggt_path, device=self.device, chunk=16384
+            ckpt=tuned or self.ckpt, vggt_path=self.vggt_path, device=self.device
         )
         # A fine-tuned scene holds its photographs.
         return SceneAndModelConfig(SceneChoice() if tuned else scene, model)

@@ -91,5 +91,6 @@ FORMATS: dict[str, SceneFormat] = {
     "record3d": SceneFormat(
         *("phone_captures", ("EXR_RGBD/metadata.json", "rgbd/*.jpg"), "opengl", "read_record3d"),
     ),
+    "shards": SceneFormat("shards", ("shard.json",), "opencv_c2w"),
     "photos": SceneFormat("transforms", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"),
 }

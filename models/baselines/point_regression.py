@@ -18,6 +18,7 @@ from models.baselines.config import BaselineConfig
 from models.baselines.ray_casting import RayCaster, sample_depths
 from models.config import FeaturePyramidConfig
 from models.encoder import FeaturePyramid
+from models.novel_view import encoding
 from models.projection import view_statistics
 from models.ray_sampling import DepthPlanes
 from models.vggt.backbone import Backbone
@@ -61,8 +62,9 @@ class PointRegression(RayCaster[PointScene]):
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> PointScene:
         """Compute feature maps of source views ``(batch, view)``."""
-        tokens = self.backbone(sources.images, heads=()).tokens
-        fine = self.pyramid(sources.images, tokens).fine
+        with encoding(sources, self.training):
+            tokens = self.backbone(sources.images, heads=()).tokens
+            fine = self.pyramid(sources.images, tokens).fine
         images = F.interpolate(
             sources.images.flatten(0, 1), fine.shape[-2:], mode="bilinear", antialias=True
         )

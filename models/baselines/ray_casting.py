@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,14 +15,17 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.baselines.config import BaselineConfig
-from models.novel_view import RenderedImages
+from models.novel_view import RenderedImages, rendering
 from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite
 from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
+from utils.memory import rays_that_fit
 
 SceneT = TypeVar("SceneT")
 _CPU_RAYS = 64
 """Most rays at once on a CPU: more take longer, since they leave its cache."""
+_SAMPLE_BYTES = 1 << 13
+"""What a sample of a ray takes at most while it is rendered, of either baseline."""
 
 
 def sample_depths(
@@ -80,6 +84,15 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
     ) -> Composite:
         """Render rays ``(batch, ray)``; a generator moves the samples at random."""
 
+    def rays_at_once(
+        self, device: torch.device, scenes: int, wanted: int, chunk: int | None = None
+    ) -> int:
+        """Return how many rays of each of some scenes to render at once, of so many in all."""
+        if chunk is None:
+            ray_bytes = scenes * self.config.ray_samples * _SAMPLE_BYTES
+            chunk = rays_that_fit(device, ray_bytes, wanted)
+        return min(chunk, _CPU_RAYS) if device.type == "cpu" else chunk
+
     @torch.no_grad()
     def render_images(
         self,
@@ -87,18 +100,17 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
-        chunk: int = 8192,
+        chunk: int | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
         """Render one image per scene, at most ``chunk`` pixels at a time."""
-        device = cameras.c2w.device
-        if device.type == "cpu":
-            chunk = min(chunk, _CPU_RAYS)
-        parts = []
+        device, parts = cameras.c2w.device, []
+        chunk = self.rays_at_once(device, len(near_far), math.prod(size), chunk)
         for pixels in pixel_grid(*size, device).split(chunk):
             if before_chunk:
                 before_chunk()
-            parts.append(self.render_rays(scene, pixel_rays(cameras, pixels), near_far))
+            with rendering(device, rays=chunk):
+                parts.append(self.render_rays(scene, pixel_rays(cameras, pixels), near_far))
 
         def image(name: str) -> Tensor:
             values = torch.cat([getattr(part, name) for part in parts], 1)

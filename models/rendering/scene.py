@@ -70,8 +70,8 @@ class RenderableScene(ABC):
     """Source views that one rendering reads."""
     origin: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3).double())
     """Where the origin of the cameras lies in the coordinates of the data set's files."""
-    chunk: int = 8192
-    """Rays rendered at once."""
+    chunk: int | None = None
+    """Rays rendered at once; none: as many as free memory takes."""
     bf16: bool = False
 
     @property

@@ -80,12 +80,17 @@ class CurriculumConfig(Settings):
         super().__post_init__()
         if self.start_max_views > self.max_views or not self.aspects:
             raise ValueError("start_max_views may not exceed max_views, aspects not be empty")
-        most = round(max(self.start_patches, self.end_patches) * self.patch_spread)
-        if self.patches_per_step < most * self.max_views:
+        if self.patches_per_step < self.most_patches:
             raise ValueError(
                 f"patches_per_step={self.patches_per_step} does not hold one scene of "
-                f"{self.max_views} views of {most} patches"
+                f"{self.max_views} views of {self.most_patches // self.max_views} patches"
             )
+
+    @property
+    def most_patches(self) -> int:
+        """Patches of the largest scene."""
+        most = round(max(self.start_patches, self.end_patches) * self.patch_spread)
+        return most * self.max_views
 
 
 @dataclass(frozen=True)

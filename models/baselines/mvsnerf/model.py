@@ -17,6 +17,7 @@ from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite, alphas, composite_weights, transmittance
 from utils.cameras import Cameras, Rays, full_precision
 from utils.errors import UserError
+from utils.memory import memory_stage
 
 SIDE_MULTIPLE = 8 * STEP
 """Pixels: what lies beyond a multiple is cut from the right and the lower side of the sources."""
@@ -58,7 +59,10 @@ class MVSNeRF(RayCaster[EncodedScene]):
         planes = DepthPlanes(near_far, config.encoding_planes, config.ray_lindisp)
         steps = torch.linspace(0, 1, planes.count, device=images.device)
         depths = planes.depths(steps.expand(len(images), -1))
-        volumes = [self._encode_one(*scene) for scene in _scenes(images, sources.cameras, depths)]
+        # The number of views is fixed.
+        with memory_stage("encoding the source views", images.device, image_size=sources.size):
+            scenes = _scenes(images, sources.cameras, depths)
+            volumes = [self._encode_one(*scene) for scene in scenes]
         return EncodedScene(
             images, sources.cameras, torch.cat(volumes).float(), planes, config.encoding_pad
         )

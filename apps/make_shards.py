@@ -1,0 +1,57 @@
+"""Rewrite a data set as shards, which training reads from a disk, a web server or object storage.
+
+For example: python -m apps.make_shards --datadir data/dtu --out shards/dtu
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from datasets.config import SceneConfig
+from utils.config import command
+from utils.settings import Count, Within
+
+
+@dataclass(frozen=True)
+class ShardConfig(SceneConfig):
+    """All settings of ``python -m apps.make_shards``."""
+
+    essential_flags: ClassVar = {
+        "the data": ("datadir", "dataset_name", "scan", "image_size"),
+        "the shards": ("out", "quality", "num_workers"),
+    }
+
+    out: str = "shards"
+    """Folder to write; scenes that are in it already are left as they are"""
+    quality: Annotated[int, Within(1, 100)] = 100
+    """Of the images as JPEG; 100: PNG, without loss"""
+    num_workers: Count = 4
+    """Scenes that are written at once"""
+
+
+def make_shards(config: ShardConfig) -> str:
+    """Write the shards, and say how to train on them."""
+    from pathlib import Path
+
+    from datasets.config import DataSource
+    from datasets.shard_writer import ShardWriter
+    from utils.errors import UserError
+    from utils.files import check_output_folder
+
+    if config.dataset_name == "procedural":
+        raise UserError(
+            "dataset_name=procedural: worlds are made while training; write some first: python -m "
+            "apps.make_procedural_dataset --out data/procedural"
+        )
+    out = check_output_folder(Path(config.out), "--out")
+    source = DataSource(config.format_name, config.root, 1.0, config.options, config.scan)
+    written, there = ShardWriter(source, out, config.quality, config.num_workers).write()
+    return f"{out}: {there} scenes, {written} of them new; train with --mix shards:{out}"
+
+
+main = command(ShardConfig, make_shards, __doc__)
+
+if __name__ == "__main__":
+    sys.exit(main())
