@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from utils.errors import UserError
 from utils.files import check_output_file
 from utils.settings import Count, Within
 
+logger = logging.getLogger(__name__)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _COLUMNS = [(name, f"{name} MiB", 1.0, 0) for name in ("encode", "render", "training")]
 ResultT = TypeVar("ResultT")
@@ -80,10 +82,12 @@ def run_benchmark(config: MemoryConfig) -> str:
         for views in config.views:
             sample = noise(views, (height, width)).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                rows[f"{width}x{height}, {views} views"] = {
-                    **measure_rendering(model, sample, config.chunk),
-                    "training": measure_step(model, settings, sample),
-                }
+                row = measure_rendering(model, sample, config.chunk)
+                row["training"] = measure_step(model, settings, sample)
+            name = f"{width}x{height}, {views} views"
+            rows[name] = row
+            told = ", ".join(f"{stage} {mebibytes:.0f}" for stage, mebibytes in row.items())
+            logger.info("%s: %s MiB", name, told)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     about = {"device": where, "precision": config.precision, "batch_size": config.batch_size}
     write_json({"mebibytes": rows, **about, "torch": torch.__version__}, out)
