@@ -19,6 +19,7 @@ from models.config import BackboneConfig
 from models.vggt.aggregator import Aggregator
 from models.vggt.config import VGGTConfig
 from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
+from models.vggt.omega.aggregator import OmegaAggregator
 from models.vggt.weights import read_config
 from utils.errors import UserError
 from utils.files import from_repository
@@ -173,7 +174,7 @@ def fingerprint(network: nn.Module) -> str:
 class LowRankTuning(nn.Module):
     """Additions ("LoRA", Hu et al., 2022) to every linear layer in the last blocks of attention."""
 
-    def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
+    def __init__(self, aggregator: Aggregator | OmegaAggregator, blocks: int, rank: int) -> None:
         """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
         super().__init__()
         depth = len(aggregator.global_blocks)
