@@ -80,7 +80,7 @@ def test_equals_the_published_network(omega, case):
     with np.load(REFERENCE) as expected:
         for name, value in ours.items():
             theirs = torch.from_numpy(expected[f"{case}_{name}"])
-            torch.testing.assert_close(value, theirs, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(value, theirs, rtol=1e-5, atol=1e-5)
     assert prediction.world_points is None
 
 
