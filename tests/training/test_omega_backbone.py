@@ -69,8 +69,9 @@ def test_a_size_that_is_no_multiple_of_its_patch(train):
         train(backbone_size=518)
 
 
-def test_the_small_backbone_s_training_refuses_it(omega_flags, tmp_path, caplog):
+def test_the_small_backbone_s_training_refuses_it(tmp_path, caplog):
     random_vggt(TINY_OMEGA, seed=0).save_pretrained(tmp_path)
+    usual = ["--device", "cpu", "--save_dir", str(tmp_path / "runs")]
     for flag, said in (("init_weights", "the settings say"), ("evaluate", "of patch_size=16")):
-        assert train_vggt_mini_pl.main([f"--{flag}", str(tmp_path), "--device", "cpu"]) == 2
+        assert train_vggt_mini_pl.main([f"--{flag}", str(tmp_path), *usual]) == 2
         assert said in caplog.text
