@@ -20,7 +20,7 @@ class BackboneConfig(Settings):
     """The frozen backbone."""
 
     vggt_path: str = "ckpts/VGGT-1B"
-    """folder with config.json and the weights of a VGGT"""
+    """folder with config.json and the weights of a VGGT or VGGT-Omega"""
     backbone_size: Annotated[int, Within(28)] = 518
     """longer side, in pixels, of the images that the backbone sees"""
     random_backbone: bool = False

@@ -1,1 +1,1 @@
-"""VGGT, the geometry backbone."""
+"""VGGT and VGGT-Omega, the geometry backbones."""

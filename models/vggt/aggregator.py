@@ -73,33 +73,61 @@ class DinoTransformer(nn.Module):
         return torch.cat([self.pos_embed[:, :1], patches], 1)
 
 
-class Aggregator(nn.Module):
-    """Turns the views of a scene into tokens that have attended to each other."""
+class ViewTokens(nn.Module):
+    """Turns each view into camera, register and patch tokens: where aggregators begin."""
 
     image_mean: Tensor
     image_std: Tensor
 
-    def __init__(self, config: VGGTConfig) -> None:
+    def __init__(self, config: VGGTConfig, patch_embed: nn.Module) -> None:
         super().__init__()
         dim = config.embed_dim
         self.patch_size = config.patch_size
         self.patch_start = config.patch_start
-        self.head_dim = dim // config.num_heads
         self.kept_layers = config.intermediate_layer_idx
-        self.patch_embed = DinoTransformer(config)
+        self.patch_embed = patch_embed
         # Entry 0 marks the first view, the frame of reference; entry 1 all others.
         self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
         self.register_token = nn.Parameter(
             torch.randn(1, 2, config.num_register_tokens, dim) * 1e-6
         )
-        self.frame_blocks, self.global_blocks = (
-            nn.ModuleList(Block(dim, config.num_heads, qk_norm=True) for _ in range(config.depth))
-            for _ in range(2)
-        )
         # On the CPU also when the network is being laid out on the meta device.
         mean, std = torch.tensor([IMAGE_MEAN, IMAGE_STD], device="cpu").unbind(0)
         self.register_buffer("image_mean", mean[:, None, None], persistent=False)
         self.register_buffer("image_std", std[:, None, None], persistent=False)
+
+    def grid(self, images: Float[Tensor, "*batch 3 height width"]) -> tuple[int, int]:
+        """Return how many rows and columns of patches images have."""
+        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+
+    def embed(
+        self, images: Float[Tensor, "batch view 3 height width"]
+    ) -> Float[Tensor, "batch view token channel"]:
+        """Return each view's special and patch tokens, before any attention between views."""
+        batch, views = images.shape[:2]
+        rows, columns = self.grid(images)
+        normalised = (images - self.image_mean) / self.image_std
+        patches = self.patch_embed(normalised.flatten(0, 1))[:, -rows * columns :]
+        special = torch.cat([self.camera_token, self.register_token], 2)
+        others = special[:, 1:].expand(-1, views - 1, -1, -1)
+        special = torch.cat([special[:, :1], others], 1).expand(batch, -1, -1, -1)
+        return torch.cat([special, patches.unflatten(0, (batch, views))], 2)
+
+
+class Aggregator(ViewTokens):
+    """Turns the views of a scene into tokens that have attended to each other."""
+
+    patch_embed: DinoTransformer
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__(config, DinoTransformer(config))
+        self.head_dim = config.embed_dim // config.num_heads
+        self.frame_blocks, self.global_blocks = (
+            nn.ModuleList(
+                Block(config.embed_dim, config.num_heads, qk_norm=True) for _ in range(config.depth)
+            )
+            for _ in range(2)
+        )
 
     def forward(
         self, images: Float[Tensor, "batch view 3 height width"]
@@ -109,9 +137,10 @@ class Aggregator(nn.Module):
         A layer holds the tokens after the frame block and, along the channels, those after the
         global block. A view's tokens are camera, registers, and patches row by row.
         """
-        batch, views, _, height, width = images.shape
-        grid = (height // self.patch_size, width // self.patch_size)
-        rotations = grid_rotations(grid, self.patch_start, self.head_dim, images.device)
+        batch, views = images.shape[:2]
+        rotations = grid_rotations(
+            self.grid(images), self.patch_start, self.head_dim, images.device
+        )
         scene_rotations = rotations.repeat(views)
         tokens = self.embed(images)
         kept = []
@@ -124,15 +153,3 @@ class Aggregator(nn.Module):
             if index in self.kept_layers:
                 kept.append(torch.cat([in_frame.reshape(tokens.shape), tokens], -1))
         return tuple(kept), self.patch_start
-
-    def embed(
-        self, images: Float[Tensor, "batch view 3 height width"]
-    ) -> Float[Tensor, "batch view token channel"]:
-        """Return each view's special and patch tokens, before any attention between views."""
-        batch, views = images.shape[:2]
-        normalised = (images - self.image_mean) / self.image_std
-        patches = self.patch_embed(normalised.flatten(0, 1))[:, self.patch_start :]
-        special = torch.cat([self.camera_token, self.register_token], 2)
-        others = special[:, 1:].expand(-1, views - 1, -1, -1)
-        special = torch.cat([special[:, :1], others], 1).expand(batch, -1, -1, -1)
-        return torch.cat([special, patches.unflatten(0, (batch, views))], 2)

@@ -1,14 +1,14 @@
 """The pre-norm transformer block of all parts of the network, with its rotary position embedding.
 
-The embedding is two-dimensional (Su et al., "RoFormer", 2021, applied per axis): the first half of
-a head's channels is rotated by the token's row, the second half by its column. Within a half of D
-channels, channel j is paired with channel j + D/2, and the pair turns by
-``position * ROTARY_BASE ** (-2 j / D)``.
+The embedding is two-dimensional (Su et al., "RoFormer", 2021, applied per axis): half of a head's
+channels are rotated by the token's row, half by its column. In VGGT these are the first and the
+second half. Within a half of D channels, channel j is paired with channel j + D/2, and the pair
+turns by ``position * ROTARY_BASE ** (-2 j / D)``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -29,10 +29,13 @@ class Rotations:
 
     cos: Float[Tensor, "token 2 quarter"]
     sin: Float[Tensor, "token 2 quarter"]
+    distant_pairs: bool = False
+    """Pair channels that are half of the head apart, as DINOv3 does, not a quarter."""
 
     def repeat(self, views: int) -> Rotations:
         """Return the rotations of as many views, one after the other."""
-        return Rotations(self.cos.repeat(views, 1, 1), self.sin.repeat(views, 1, 1))
+        cos, sin = self.cos.repeat(views, 1, 1), self.sin.repeat(views, 1, 1)
+        return replace(self, cos=cos, sin=sin)
 
 
 def grid_rotations(
@@ -55,22 +58,39 @@ def grid_rotations(
 
 def rotate(tokens: HeadTokens, rotations: Rotations) -> HeadTokens:
     """Rotate queries or keys by their positions, in single precision whatever comes in."""
-    # Both axes are handled at once: (axis, member of the pair, frequency).
-    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(-2)
+    # Both axes are handled at once: (axis, member of the pair, frequency) or (member, axis, ...).
+    members = -3 if rotations.distant_pairs else -2
+    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(members)
     turned = (
         first * rotations.cos - second * rotations.sin,
         second * rotations.cos + first * rotations.sin,
     )
-    return torch.stack(turned, -2).flatten(-3)
+    return torch.stack(turned, members).flatten(-3)
+
+
+class KeyMaskedLinear(nn.Linear):
+    """Queries, keys and values, whose bias is multiplied by a stored mask: 0 for keys (DINOv3)."""
+
+    bias_mask: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 3 * dim)
+        # On the CPU also when the network is being laid out on the meta device.
+        mask = torch.tensor([1.0, 0.0, 1.0], device="cpu").repeat_interleave(dim)
+        self.register_buffer("bias_mask", mask)
+
+    def forward(self, input: Channels) -> Float[Tensor, "*batch out"]:  # noqa: A002
+        """Apply to the last axis."""
+        return functional.linear(input, self.weight, self.bias * self.bias_mask)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with optional normalised queries and keys."""
 
-    def __init__(self, dim: int, heads: int, qk_norm: bool = False) -> None:
+    def __init__(self, dim: int, heads: int, qk_norm: bool = False, key_mask: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.qkv = KeyMaskedLinear(dim) if key_mask else nn.Linear(dim, 3 * dim)
         self.q_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
@@ -123,11 +143,12 @@ class Block(nn.Module):
         *,
         eps: float = 1e-5,
         qk_norm: bool = False,
+        key_mask: bool = False,
         layer_scale: float = 0.01,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.attn = Attention(dim, heads, qk_norm)
+        self.attn = Attention(dim, heads, qk_norm, key_mask)
         self.ls1 = LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, MLP_RATIO * dim, dim)

@@ -19,6 +19,7 @@ from models.config import BackboneConfig
 from models.vggt.aggregator import Aggregator
 from models.vggt.config import VGGTConfig
 from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
+from models.vggt.omega.aggregator import OmegaAggregator
 from models.vggt.weights import read_config
 from utils.errors import UserError
 from utils.files import from_repository
@@ -173,7 +174,7 @@ def fingerprint(network: nn.Module) -> str:
 class LowRankTuning(nn.Module):
     """Additions ("LoRA", Hu et al., 2022) to every linear layer in the last blocks of attention."""
 
-    def __init__(self, aggregator: Aggregator, blocks: int, rank: int) -> None:
+    def __init__(self, aggregator: Aggregator | OmegaAggregator, blocks: int, rank: int) -> None:
         """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
         super().__init__()
         depth = len(aggregator.global_blocks)
@@ -221,9 +222,14 @@ Backbone = FrozenVGGT | NullBackbone
 
 def load_backbone(config: BackboneConfig) -> Backbone:
     """Load the backbone; for random weights, warn that they carry no geometry."""
+    if config.backbone != "none":
+        check_backbone_size(config.backbone_size, config.vggt_path)
+    return _load_any_size(config)
+
+
+def _load_any_size(config: BackboneConfig) -> Backbone:
     if config.backbone == "none":
         return NullBackbone()
-    check_backbone_size(config.backbone_size, config.vggt_path)
     if config.random_backbone:
         logger.warning(
             "RANDOM BACKBONE: %s is used without its weights; its features carry no geometry",
@@ -236,14 +242,19 @@ def load_backbone(config: BackboneConfig) -> Backbone:
 
 
 def checked_backbone(config: BackboneConfig, trained_on: str, path: str | Path) -> Backbone:
-    """Load the backbone of a checkpoint and compare its fingerprint with what it was trained on."""
-    backbone = load_backbone(config)
+    """Load the backbone of a checkpoint and compare its fingerprint with what it was trained on.
+
+    That it is another one is said before that the input size does not suit it.
+    """
+    backbone = _load_any_size(config)
     if backbone.fingerprint != trained_on:
         raise UserError(
             f"{path}: was trained on another backbone (fingerprint {trained_on}; "
             f"{config.vggt_path} has {backbone.fingerprint}); point --vggt_path at the backbone it "
             "was trained on"
         )
+    if isinstance(backbone, FrozenVGGT):
+        check_backbone_size(config.backbone_size, config.vggt_path)
     return backbone
 
 

@@ -1,13 +1,13 @@
-"""Sizes of the geometry transformer; importable without torch."""
+"""Sizes of the geometry transformers, VGGT and VGGT-Omega; importable without torch."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Literal
 
-from utils.settings import Settings, Within
+from utils.settings import Length, Settings, Within
 
 _MOST = 8192
 """Channels, heads and pixels beyond any network of this kind; VGGT-1B has 1024 and 518."""
@@ -15,7 +15,8 @@ _MOST_WEIGHTS = 10**10
 """Of the attention blocks together; VGGT-1B has about 10^9."""
 Size = Annotated[int, Within(1, _MOST)]
 Blocks = Annotated[int, Within(1, 256)]
-FourInts = tuple[int, int, int, int]
+FourInts = Annotated[tuple[int, ...], Length((4,))]
+Tokens = Annotated[int, Within(0, 1024)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class VGGTConfig(Settings):
     """channels of the four layers that a dense head reads, before fusion"""
     intermediate_layer_idx: FourInts = (4, 11, 17, 23)
     """pairs (counted from 0) whose output the heads read; the last is the network's last"""
-    num_register_tokens: Annotated[int, Within(0, 1024)] = 4
+    num_register_tokens: Tokens = 4
     """register tokens of each view, in the patch embedding and in the aggregator alike"""
 
     def __post_init__(self) -> None:
@@ -96,13 +97,51 @@ class VGGTConfig(Settings):
         for name, default in ((field.name, field.default) for field in fields(cls)):
             value = values.get(name, default)
             value = tuple(value) if isinstance(value, list) else value
-            if _kinds(value) != _kinds(default):
-                listed = isinstance(default, tuple)
-                expected = f"a list of {len(default)} integers" if listed else "an integer"
+            entries = value if isinstance(value, tuple) else ()
+            if type(value) is not type(default) or any(type(entry) is not int for entry in entries):
+                expected = "a list of integers" if isinstance(default, tuple) else "an integer"
                 raise ValueError(f"{name} is {reprlib.repr(value)}, expected {expected}")
             known[name] = value
         return cls(**known)  # pyright: ignore[reportArgumentType]
 
 
-def _kinds(value: object) -> type | list[type]:
-    return [type(entry) for entry in value] if isinstance(value, tuple) else type(value)
+@dataclass(frozen=True)
+class OmegaConfig(VGGTConfig):
+    """Sizes of VGGT-Omega; the defaults are those of its published weights of 512 pixels."""
+
+    img_size: Size = 512
+    """longer side in pixels of the images of its training"""
+    patch_size: Annotated[int, Within(4, _MOST, multiple=4)] = 16
+    """side of a square patch in pixels; a multiple of 4, the dense head's last enlargement"""
+    num_register_tokens: Tokens = 16
+    """register tokens of each view in the aggregator"""
+    num_storage_tokens: Tokens = 4
+    """register tokens of the patch embedding, which are not passed on"""
+    register_blocks: Annotated[tuple[int, ...], Within(0, 255)] = (2, 6, 9, 14, 20)
+    """pairs (counted from 0) in which only camera and register tokens attend between views"""
+    network: Literal["vggt-omega"] = "vggt-omega"
+    """what tells its config.json from VGGT's"""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        super().__post_init__()
+        if self.embed_dim % (4 * self.dino_heads):
+            raise ValueError(
+                f"embed_dim={self.embed_dim} must be a multiple of four times dino_heads="
+                f"{self.dino_heads}: the rotary embedding splits a head's channels in four"
+            )
+        blocks = self.register_blocks
+        if list(blocks) != sorted(set(blocks)) or (blocks and blocks[-1] >= self.depth):
+            raise ValueError(f"register_blocks={blocks} must increase and be below {self.depth}")
+
+
+_NETWORKS = {"vggt": VGGTConfig, OmegaConfig.network: OmegaConfig}
+
+
+def config_from_dict(values: Mapping[str, object]) -> VGGTConfig:
+    """Build the sizes of the network that ``network`` names; without it, VGGT's."""
+    network = values.get("network", "vggt")
+    if not isinstance(network, str) or network not in _NETWORKS:
+        known = " or ".join(_NETWORKS)
+        raise ValueError(f"network is {reprlib.repr(network)}, expected {known}")
+    return _NETWORKS[network].from_dict(values)

@@ -26,6 +26,8 @@ VIEWS_AT_ONCE = 8
 
 Maps = Float[Tensor, "view channel height width"]
 LargerMaps = Float[Tensor, "view channel new_height new_width"]
+Layers = Sequence[Float[Tensor, "view _ _ _"]]
+"""Maps of four sizes, the finest first."""
 
 
 class CameraHead(nn.Module):
@@ -46,10 +48,13 @@ class CameraHead(nn.Module):
         self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
 
     def forward(
-        self, camera_tokens: Float[Tensor, "batch view channel"]
+        self, special: Float[Tensor, "batch view token channel"]
     ) -> tuple[Float[Tensor, "batch view 9"], ...]:
-        """Return the pose encoding (see ``pose_encoding``) of every iteration, the best last."""
-        tokens = self.token_norm(camera_tokens)
+        """Return the pose encoding (see ``pose_encoding``) of every iteration, the best last.
+
+        Of the special tokens of each view, the first, the camera's, is read.
+        """
+        tokens = self.token_norm(special[:, :, 0])
         normalised = self.adaln_norm(tokens)
         pose: Tensor | None = None
         poses = []
@@ -68,28 +73,29 @@ class CameraHead(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions around a residual that is rectified itself."""
+    """Two convolutions on a residual."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, rectified_skip: bool) -> None:
         super().__init__()
+        self.rectified_skip = rectified_skip
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, features: Maps) -> Maps:
-        """Apply. The published weights were trained with a skip that adds relu(x), not x."""
+        """Apply. VGGT's published weights were trained with a skip that adds relu(x), not x."""
         rectified = functional.relu(features)
         hidden = functional.relu(self.conv1(rectified))
-        return rectified + self.conv2(hidden)
+        return (rectified if self.rectified_skip else features) + self.conv2(hidden)
 
 
 class FusionStage(nn.Module):
     """Merges a finer layer into the coarser ones and enlarges the sum."""
 
-    def __init__(self, channels: int, has_skip: bool) -> None:
+    def __init__(self, channels: int, has_skip: bool, rectified_skip: bool) -> None:
         super().__init__()
         if has_skip:
-            self.resConfUnit1 = ResidualUnit(channels)
-        self.resConfUnit2 = ResidualUnit(channels)
+            self.resConfUnit1 = ResidualUnit(channels, rectified_skip)
+        self.resConfUnit2 = ResidualUnit(channels, rectified_skip)
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, coarse: Maps, skip: Maps | None, size: Sequence[int]) -> LargerMaps:
@@ -100,38 +106,45 @@ class FusionStage(nn.Module):
         return enlarge(self.out_conv(self.resConfUnit2(coarse)), size)
 
 
-class Scratch(nn.Module):
-    """The fusion stages and the output convolutions."""
+class Fusion(nn.Module):
+    """The fusion stages."""
 
-    def __init__(self, config: VGGTConfig, out: int) -> None:
+    def __init__(self, config: VGGTConfig, rectified_skip: bool) -> None:
         super().__init__()
         channels = config.features
         for index, width in enumerate(config.out_channels, start=1):
             adapt = nn.Conv2d(width, channels, 3, padding=1, bias=False)
             self.add_module(f"layer{index}_rn", adapt)
         for index in range(1, 5):
-            self.add_module(f"refinenet{index}", FusionStage(channels, has_skip=index < 4))
+            stage = FusionStage(channels, index < 4, rectified_skip)
+            self.add_module(f"refinenet{index}", stage)
+
+    def fuse(self, layers: Layers, scale: int) -> Float[Tensor, "view channel height width"]:
+        """Fuse four layers, finest first, into one map of ``scale`` times the finest's size."""
+        adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
+        height, width = adapted[0].shape[-2:]
+        sizes = [(scale * height, scale * width), *(layer.shape[-2:] for layer in adapted)]
+        fused, skips = adapted[-1], [*adapted[:-1], None]
+        for i in (3, 2, 1, 0):
+            fused = self.get_submodule(f"refinenet{i + 1}")(fused, skips[i], sizes[i])
+        return fused
+
+
+class Scratch(Fusion):
+    """VGGT's fusion stages and output convolutions."""
+
+    def __init__(self, config: VGGTConfig, out: int) -> None:
+        super().__init__(config, rectified_skip=True)
+        channels = config.features
         self.output_conv1 = nn.Conv2d(channels, channels // 2, 3, padding=1)
         hidden = nn.Conv2d(channels // 2, HIDDEN_CHANNELS, 3, padding=1)
         self.output_conv2 = nn.Sequential(hidden, nn.ReLU(), nn.Conv2d(HIDDEN_CHANNELS, out, 1))
 
-    def forward(
-        self, layers: Sequence[Float[Tensor, "view _ _ _"]]
-    ) -> Float[Tensor, "view half height width"]:
-        """Fuse four layers, finest first, into one map at twice the finest layer's size."""
-        adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
-        height, width = adapted[0].shape[-2:]
-        sizes = [(2 * height, 2 * width), *(layer.shape[-2:] for layer in adapted)]
-        fused, skips = adapted[-1], [*adapted[:-1], None]
-        for i in (3, 2, 1, 0):
-            fused = self.get_submodule(f"refinenet{i + 1}")(fused, skips[i], sizes[i])
-        return self.output_conv1(fused)
 
-
-class DptHead(nn.Module):
+class DenseHead(nn.Module):
     """Tokens to a map of raw values, the last channel being the logit of their confidence."""
 
-    def __init__(self, config: VGGTConfig, out: int) -> None:
+    def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         first, second, _, fourth = config.out_channels
@@ -143,7 +156,6 @@ class DptHead(nn.Module):
         enlarge2 = nn.ConvTranspose2d(second, second, 2, stride=2)
         halve = nn.Conv2d(fourth, fourth, 3, stride=2, padding=1)
         self.resize_layers = nn.ModuleList([enlarge4, enlarge2, nn.Identity(), halve])
-        self.scratch = Scratch(config, out)
 
     def forward(
         self, layers: Sequence[Float[Tensor, "batch view patch channel"]], size: tuple[int, int]
@@ -165,7 +177,23 @@ class DptHead(nn.Module):
         for layer, project, resize in zip(layers, self.projects, self.resize_layers, strict=True):
             tokens = self.norm(layer).transpose(1, 2).unflatten(2, grid)
             maps.append(resize(add_positions(project(tokens), size)))
-        fused = enlarge(self.scratch(maps), size)
+        return self.decode(maps, size)
+
+    def decode(self, layers: Layers, size: tuple[int, int]) -> LargerMaps:
+        """Turn four maps, finest first, into raw values at (height, width) ``size``."""
+        raise NotImplementedError
+
+
+class DptHead(DenseHead):
+    """VGGT's dense head: convolutions at the size of the image."""
+
+    def __init__(self, config: VGGTConfig, out: int) -> None:
+        super().__init__(config)
+        self.scratch = Scratch(config, out)
+
+    def decode(self, layers: Layers, size: tuple[int, int]) -> LargerMaps:
+        """Turn four maps into ``out`` channels of values."""
+        fused = enlarge(self.scratch.output_conv1(self.scratch.fuse(layers, scale=2)), size)
         return self.scratch.output_conv2(add_positions(fused, size))
 
 

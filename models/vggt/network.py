@@ -1,7 +1,7 @@
-"""The geometry transformer: images of a scene in, cameras, depth and points out.
+"""The geometry transformers: images of a scene in, cameras, depth and, of VGGT, points out.
 
-Wang et al., "VGGT: Visual Geometry Grounded Transformer", CVPR 2025. Predictions are in the frame
-of the first view and in a unit of length that the network chooses.
+Wang et al., "VGGT: Visual Geometry Grounded Transformer", CVPR 2025, and "VGGT-Omega", CVPR 2026.
+Predictions are in the frame of the first view and in a unit of length that the network chooses.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.vggt.aggregator import Aggregator, DinoTransformer
+from models.vggt.aggregator import Aggregator, DinoTransformer, ViewTokens
 from models.vggt.attention import LayerScale
-from models.vggt.config import VGGTConfig
+from models.vggt.config import OmegaConfig, VGGTConfig
 from models.vggt.heads import CameraHead, DptHead
+from models.vggt.omega.aggregator import DinoV3Transformer, OmegaAggregator
+from models.vggt.omega.heads import OmegaCameraHead, OmegaDenseHead
 from models.vggt.weights import load_weights, read_config, save_weights
 from utils.files import from_repository
 
@@ -49,15 +51,23 @@ class VGGTPrediction:
 
 
 class VGGT(nn.Module):
-    """The whole network."""
+    """The whole network: VGGT-Omega if its sizes are an ``OmegaConfig``, else VGGT.
+
+    Attribute names are the keys of the published checkpoints.
+    """
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
         self.config = config
-        self.aggregator = Aggregator(config)
-        self.camera_head = CameraHead(config)
-        self.depth_head = DptHead(config, out=2)
-        self.point_head = DptHead(config, out=4)
+        if isinstance(config, OmegaConfig):
+            self.aggregator = OmegaAggregator(config)
+            self.camera_head = OmegaCameraHead(config)
+            self.dense_head = OmegaDenseHead(config)
+        else:
+            self.aggregator = Aggregator(config)
+            self.camera_head = CameraHead(config)
+            self.depth_head = DptHead(config, out=2)
+            self.point_head = DptHead(config, out=4)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> VGGT:
@@ -92,19 +102,22 @@ class VGGT(nn.Module):
     ) -> VGGTPrediction:
         """Run heads on the aggregator's layers for images of a (height, width).
 
-        In ``full_precision``, as the published network does, any autocast is suspended.
+        VGGT-Omega has no head for points: these stay None. In ``full_precision``, as the published
+        network does, any autocast is suspended.
         """
         results: dict[str, Tensor | tuple[Tensor, ...]] = {}
-        patches = [layer[:, :, self.config.patch_start :] for layer in layers]
+        start, omega = self.config.patch_start, isinstance(self.config, OmegaConfig)
+        patches = [layer[:, :, start:] for layer in layers]
         exact = torch.autocast(layers[0].device.type, enabled=False)
         with exact if full_precision else nullcontext():
             if "camera" in heads:
-                poses = self.camera_head(layers[-1][:, :, 0])
+                poses = self.camera_head(layers[-1][:, :, :start])
                 results.update(pose_enc=poses[-1], pose_encodings=poses)
             if "depth" in heads:
-                values, logits = self.depth_head(patches, size).float().split([1, 1], -1)
+                head = self.dense_head if omega else self.depth_head
+                values, logits = head(patches, size).float().split([1, 1], -1)
                 results.update(depth=values.exp(), depth_conf=_confidence(logits))
-            if "points" in heads:
+            if "points" in heads and not omega:
                 values, logits = self.point_head(patches, size).float().split([3, 1], -1)
                 points = values.sign() * values.abs().expm1()
                 results.update(world_points=points, world_points_conf=_confidence(logits))
@@ -141,7 +154,8 @@ def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGG
     """
     with torch.device("meta"):
         vggt = VGGT(config)
-    zeros = {key: torch.zeros(value.shape) for key, value in vggt.state_dict().items()}
+    state = vggt.state_dict().items()
+    zeros = {key: torch.zeros(value.shape) if value.is_meta else value for key, value in state}
     vggt.load_state_dict(zeros, assign=True)
     generator = torch.Generator().manual_seed(seed)
     for module in vggt.modules():
@@ -167,6 +181,9 @@ def _initialize(module: nn.Module, generator: torch.Generator, layer_scale: floa
         nn.init.trunc_normal_(module.pos_embed, std=LINEAR_STD, generator=generator)
         nn.init.normal_(module.cls_token, std=TOKEN_STD, generator=generator)
         nn.init.normal_(module.register_tokens, std=TOKEN_STD, generator=generator)
-    elif isinstance(module, Aggregator):
+    elif isinstance(module, DinoV3Transformer):
+        nn.init.normal_(module.cls_token, std=LINEAR_STD, generator=generator)
+        nn.init.normal_(module.storage_tokens, std=LINEAR_STD, generator=generator)
+    elif isinstance(module, ViewTokens):
         nn.init.normal_(module.camera_token, std=TOKEN_STD, generator=generator)
         nn.init.normal_(module.register_token, std=TOKEN_STD, generator=generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,19 +14,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.vggt.config import VGGTConfig
+from models.vggt.config import OmegaConfig, VGGTConfig, config_from_dict
 from utils.archives import check_archive
 from utils.errors import UserError
 from utils.files import UNREADABLE, from_repository, read_json, write_text, written_whole
 
-DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
-_OFFICIAL = f"To get the official weights: {DOWNLOAD}"
-_CONFIG = (
-    f'Expected JSON like {{"embed_dim": 1024, "img_size": 518, "patch_size": 14}}. {_OFFICIAL}'
+_OMEGA = f'{{"network": "{OmegaConfig.network}"}}'
+_OFFICIAL = (
+    "To get the official weights: hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B; of "
+    "VGGT-Omega, once access is granted: hf download facebook/VGGT-Omega vggt_omega_1b_512.pt "
+    f"--local-dir ckpts/VGGT-Omega, and echo '{_OMEGA}' > ckpts/VGGT-Omega/config.json"
 )
-# Point tracking is no part of this network, but of the published weights.
-DROPPED_PREFIX = "track_head."
+_CONFIG = (
+    'Expected JSON like {"embed_dim": 1024, "img_size": 518, "patch_size": 14}, or, for '
+    f"VGGT-Omega, {_OMEGA}. {_OFFICIAL}"
+)
+DROPPED_PREFIXES = ("track_head.", "text_alignment_head.")
+"""Parts of the published weights that are no part of these networks."""
+BLOCKS = {"VGGT": "aggregator.global_blocks.", "VGGT-Omega": "aggregator.inter_frame_blocks."}
+"""How names begin that one of the networks alone has."""
 LISTED_KEYS = 3
+_LOG = logging.getLogger(__name__)
 
 
 def read_config(folder: str | Path) -> VGGTConfig:
@@ -35,11 +44,9 @@ def read_config(folder: str | Path) -> VGGTConfig:
     if not folder.is_dir():
         raise _error(folder, "no such folder", "a folder with config.json and model.safetensors")
     try:
-        return VGGTConfig.from_dict(
-            read_json(path, "configuration", remedy=f"{_CONFIG} {_OFFICIAL}")
-        )
+        return config_from_dict(read_json(path, "configuration", remedy=_CONFIG))
     except ValueError as error:
-        raise UserError(f"{path}: {error}. {_CONFIG} {_OFFICIAL}") from error
+        raise UserError(f"{path}: {error}. {_CONFIG}") from error
 
 
 def load_weights(network: nn.Module, folder: Path) -> None:
@@ -49,7 +56,10 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     """
     path = find_weights(folder)
     state = _read_tensors(path)
-    state = {key: value for key, value in state.items() if not key.startswith(DROPPED_PREFIX)}
+    if dropped := {key for key in state if key.startswith(DROPPED_PREFIXES)}:
+        heads = ", ".join(sorted({key.split(".")[0] for key in dropped}))
+        _LOG.info("%s: %s is left out, of which nothing here makes use", path, heads)
+    state = {key: value for key, value in state.items() if key not in dropped}
     _check_matching(state, network.state_dict(), path)
     # A copy of each tensor: the file's own memory must not back parameters.
     owned = {key: value.to(torch.float32, copy=True) for key, value in state.items()}
@@ -72,8 +82,9 @@ def find_weights(folder: Path) -> Path:
 def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
     """Write ``config.json`` and, in half precision, ``model.safetensors``; return the latter."""
     path = folder / "model.safetensors"
+    constants = dict(network.named_buffers())
     weights = {
-        key: value.detach().to("cpu", torch.float16).contiguous()
+        key: value.detach().to("cpu", None if key in constants else torch.float16).contiguous()
         for key, value in network.state_dict().items()
     }
     for key, value in weights.items():
@@ -106,6 +117,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_matching(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    for name, blocks in BLOCKS.items():
+        holds, wants = (any(key.startswith(blocks) for key in keys) for keys in (state, wanted))
+        if holds and not wants:
+            problem = f"it holds the weights of {name}, but config.json describes another network"
+            raise _error(path, problem, f"{_OMEGA} in VGGT-Omega's config.json, and only there")
     problems = {
         "missing": sorted(wanted.keys() - state.keys()),
         "unexpected": sorted(state.keys() - wanted.keys()),

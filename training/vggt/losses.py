@@ -90,18 +90,22 @@ def geometry_targets(views: Views) -> GeometryTargets:
 def geometry_losses(
     prediction: VGGTPrediction, targets: GeometryTargets
 ) -> dict[str, Float[Tensor, ""]]:
-    """Compare all heads with the truth: their weighted sum, ``loss``, and the unweighted terms."""
+    """Compare all heads with the truth: their weighted sum, ``loss``, and the unweighted terms.
+
+    Points count where the network has a head for them.
+    """
     assert prediction.depth is not None and prediction.depth_conf is not None
-    assert prediction.world_points is not None and prediction.world_points_conf is not None
     camera = camera_loss(prediction.pose_encodings, targets.pose_enc)
     # Depth 0 marks unknown pixels, which do not count.
     inverse_depth = 1 / targets.depth.clamp_min(1e-3)
     depth_errors = (prediction.depth - targets.depth[..., None]) * inverse_depth[..., None]
-    point_errors = (prediction.world_points - targets.points) * inverse_depth[..., None]
     depth = dense_loss(depth_errors, prediction.depth_conf, targets.valid)
-    points = dense_loss(point_errors, prediction.world_points_conf, targets.valid)
-    total = CAMERA_WEIGHT * camera + depth + points
-    return {"loss": total, "camera": camera, "depth": depth, "points": points}
+    terms = {"loss": CAMERA_WEIGHT * camera + depth, "camera": camera, "depth": depth}
+    if prediction.world_points is not None and prediction.world_points_conf is not None:
+        point_errors = (prediction.world_points - targets.points) * inverse_depth[..., None]
+        points = dense_loss(point_errors, prediction.world_points_conf, targets.valid)
+        terms |= {"loss": terms["loss"] + points, "points": points}
+    return terms
 
 
 def camera_loss(pose_encodings: Sequence[Poses], truth: Poses) -> Float[Tensor, ""]:

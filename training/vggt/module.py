@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from datasets.procedural.generator import ProceduralBatch
 from datasets.views import Views
+from models.vggt.aggregator import Aggregator
 from models.vggt.network import VGGT, VGGTPrediction
 from training.optimization import ResumableSchedule, warmup_cosine
 from training.vggt.config import MiniTrainingConfig, OptimizerConfig
@@ -51,6 +52,7 @@ class VGGTMiniModule(pl.LightningModule):
 
     def __init__(self, network: VGGT, config: MiniTrainingConfig) -> None:
         super().__init__()
+        assert isinstance(network.aggregator, Aggregator)
         self.network = network
         self.average: VGGT = deepcopy(network).requires_grad_(False).eval()
         self.matching = MatchingHeads(network.config.token_dim)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -66,6 +66,10 @@ def evaluate_folder(config: MiniTrainingConfig) -> str:
     """Return a table of the held-out metrics of exported weights beside trivial ones."""
     (device,) = choose_devices(config.run.device)
     network = VGGT.from_pretrained(str(config.run.evaluate)).to(device)
+    try:
+        replace(config, network=network.config)
+    except ValueError as error:
+        raise UserError(f"{config.run.evaluate}: {error}") from error
     return "\n".join(comparison_table(network, _generator(config, device), config.held_out))
 
 

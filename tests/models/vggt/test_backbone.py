@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import SMALLEST_VGGT, TINY_OMEGA
 from torch import nn
 
 from models.vggt.backbone import FrozenVGGT, fingerprint, network_size, resize_images
@@ -105,9 +106,10 @@ def test_fingerprint_tells_weights_and_shapes_apart(tiny_config):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_on_a_gpu_in_half_precision_without_stalls(tiny_config):
+@pytest.mark.parametrize("config", [SMALLEST_VGGT, TINY_OMEGA])
+def test_on_a_gpu_in_half_precision_without_stalls(config):
     images = torch.rand(1, 3, 3, 30, 41, generator=torch.Generator().manual_seed(0))
-    backbone = FrozenVGGT(random_vggt(tiny_config, seed=0, layer_scale=1.0))
+    backbone = FrozenVGGT(random_vggt(config, seed=0, layer_scale=1.0))
     expected = backbone(images, heads=("depth", "camera"))
     parent = Parent(backbone).cuda()
     on_gpu = images.cuda()

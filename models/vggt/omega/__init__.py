@@ -1,0 +1,1 @@
+"""The parts of VGGT-Omega that differ from VGGT."""
