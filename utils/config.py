@@ -15,6 +15,7 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import logging
 import os
@@ -152,7 +153,8 @@ def differing_settings(
     return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 
 
-def field_docs(config_class: type) -> dict[str, str]:
+@functools.cache
+def field_docs(config_class: type) -> Mapping[str, str]:
     """Map field names to the string literals written under them, also in base classes."""
     bases = [base for base in config_class.__bases__ if dataclasses.is_dataclass(base)]
     docs = {name: text for base in bases for name, text in field_docs(base).items()}
