@@ -55,8 +55,7 @@ def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        saving = (one for one in trainer.callbacks if isinstance(one, LastCheckpoint))  # pyright: ignore[reportAttributeAccessIssue]
-        if path is None or next(saving).begun:
+        if path is None or last_checkpoint(trainer).begun:
             raise
         reason = (str(error).splitlines() or [""])[0][:200]
         raise UserError(
@@ -222,6 +221,12 @@ class LastCheckpoint(Callback):
         received = torch.tensor(self._signum, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
         return int(received)
+
+
+def last_checkpoint(trainer: pl.Trainer) -> LastCheckpoint:
+    """Return what saves for a trainer."""
+    callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next(one for one in callbacks if isinstance(one, LastCheckpoint))
 
 
 def check_resumed_settings(
