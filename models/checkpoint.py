@@ -7,6 +7,7 @@ holds all that rendering needs: no general checkpoint, backbone or photographs h
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from utils.cameras import Cameras
 from utils.config import settings_from_plain
 from utils.errors import UserError
 from utils.files import load_safely, resolve_checkpoint
+from utils.settings import has_type
 
 _PREFIX, _NETWORK = "model.", "network."
 """Beginnings of the names of the model's weights, and of those of a trained backbone."""
@@ -197,8 +199,12 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
             f"{path}: is not a fine-tuned scene, but {describe_checkpoint(content)}; fine-tuned "
             "scenes are in ckpts/latest.tar of a run"
         )
-    if not content[_SCENE].get("mvsnerf"):
-        _check_architecture(content["state"], path)
+    header, state, training = (content[name] for name in (_SCENE, "state", "training"))
+    whole = isinstance(header, dict) and isinstance(state, dict) and isinstance(training, dict)
+    if not whole or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: is damaged or of another version (its parts are no tensors)")
+    if not header.get("mvsnerf"):
+        _check_architecture(state, path)
     return content
 
 
@@ -206,7 +212,7 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
     """Return the header in a scene file's content."""
     plain = content[_SCENE]
     try:
-        return SceneHeader(
+        header = SceneHeader(
             scene=plain["scene"],
             train_ids=tuple(plain["train_ids"]),
             test_ids=tuple(plain["test_ids"]),
@@ -219,6 +225,15 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
+    for name, hint in typing.get_type_hints(SceneHeader).items():
+        if not has_type(value := getattr(header, name), hint):
+            raise UserError(f"{path}: is damaged or of another version ({name}={value!r:.80})")
+    if not 0 < header.num_sources <= len(header.train_ids) or len(header.origin) != 3:
+        raise UserError(
+            f"{path}: is damaged or of another version (num_sources={header.num_sources}, "
+            f"{len(header.train_ids)} training views, {len(header.origin)} numbers of the origin)"
+        )
+    return header
 
 
 def _mvsnerf_config(plain: dict[str, Any] | None, path: str | Path) -> BaselineConfig | None:

@@ -20,6 +20,7 @@ import inspect
 import logging
 import os
 import pkgutil
+import reprlib
 import sys
 import textwrap
 import types
@@ -32,7 +33,7 @@ import configargparse
 
 from utils.config_files import config_file_problem
 from utils.errors import UserError, run_and_report
-from utils.settings import RETIRED, aliases, check_retired
+from utils.settings import RETIRED, aliases, check_retired, has_type
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
@@ -129,11 +130,18 @@ def settings_from_plain(
     yet when the dict was made take their defaults; retired ones are dropped. ``source`` begins the
     message of the ``UserError`` about an unknown setting or a value that is refused.
     """
-    names = {old: flag.name for flag in _flags(config_class) for old in (flag.name, *flag.aliases)}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: expected settings, found {reprlib.repr(values)}.")
+    flags = {name: flag for flag in _flags(config_class) for name in (flag.name, *flag.aliases)}
     flat: dict[str, Any] = {}
     for path, name, value in _flatten(values):
-        if name in names:
-            flat.setdefault(names[name], tuple(value) if isinstance(value, list) else value)
+        if flag := flags.get(name):
+            value = tuple(value) if isinstance(value, list) else value
+            if not has_type(value, flag.hint):
+                raise UserError(
+                    f"{source}: {name}={reprlib.repr(value)}: this version takes no such value."
+                )
+            flat.setdefault(flag.name, value)
         elif name not in RETIRED:
             raise UserError(f"{source}.{path[:80]}: this version has no such setting.")
         elif problem := check_retired(name, value):

@@ -195,17 +195,23 @@ def describe_placeholder(path: Path) -> str | None:
     return None
 
 
-def load_safely(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
+def load_tensors(path: Path) -> object:
+    """Read tensors and plain containers, to the CPU; ``UNREADABLE`` is what this raises."""
     import torch
 
+    check_archive(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    _check_tensors(content, path.stat().st_size)
+    return content
+
+
+def load_safely(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
     try:
-        check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        _check_tensors(content, path.stat().st_size)
+        content = load_tensors(path)
     except UNREADABLE as error:
         if placeholder := describe_placeholder(path):
             raise UserError(f"{path}: {placeholder}") from error

@@ -85,7 +85,7 @@ def baseline_checkpoint(content: Mapping[str, Any], path: Path) -> BaselineCheck
         return None
     header, where = content[KIND], f"{path}: settings"
     try:
-        settings, weights = header["settings"], plain_names(content["state_dict"])
+        settings, weights = header["settings"], _plain_weights(content["state_dict"], path)
         known = header["model"] in BASELINES
         pyramid, backbone = settings["model"]["pyramid"], settings["backbone"]
         config, fingerprint = settings["baselines"], header["backbone_fingerprint"]
@@ -118,7 +118,14 @@ def _read_mvsnerf(content: Mapping[str, Any], path: Path) -> BaselineCheckpoint:
             f"{path}: is a scene that MVSNeRF's own code fine-tuned, without its cameras; give the "
             "general checkpoint mvsnerf-v0.tar, and fine-tune with --init_ckpt"
         )
-    weights = {name: value for part in MVSNERF_PARTS for name, value in content[part].items()}
+    parts = [_plain_weights(content[part], path) for part in MVSNERF_PARTS]
+    weights = {name: value for part in parts for name, value in part.items()}
     weights = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in _UNUSED}
     step = content.get("global_step")
     return BaselineCheckpoint(path, "mvsnerf", BaselineConfig(), weights, step)
+
+
+def _plain_weights(weights: object, path: Path) -> dict[str, Tensor]:
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise UserError(f"{path}: its weights are no tensors; it is damaged or of another version")
+    return plain_names(weights)

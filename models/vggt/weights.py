@@ -14,9 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
-from utils.archives import check_archive
 from utils.errors import UserError
-from utils.files import UNREADABLE, from_repository, read_json, write_text, written_whole
+from utils.files import (
+    UNREADABLE,
+    from_repository,
+    load_tensors,
+    read_json,
+    write_text,
+    written_whole,
+)
 
 DOWNLOAD = "hf download facebook/VGGT-1B --local-dir ckpts/VGGT-1B"
 _OFFICIAL = f"To get the official weights: {DOWNLOAD}"
@@ -88,11 +94,7 @@ def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     expected = "a complete, plain state dict of tensors"
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            check_archive(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
     except pickle.UnpicklingError as error:
         # Not loaded in any other way: unpickling arbitrary objects can run arbitrary code.
         problem = "not a readable archive of plain tensors; nothing in it was run"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.parsers import Parser
+from benchmarks.faults.samples import Parser
 from benchmarks.faults.table import Tally
 from utils.errors import UserError
 

@@ -112,7 +112,7 @@ def test_points_are_found_by_the_images_that_saw_them(tmp_path):
     (tmp_path / "points3D.bin").write_bytes(points_file())
     points = read_points(tmp_path / "points3D.bin")
     np.testing.assert_array_equal(points.positions, POSITIONS)
-    assert points.tracks == {7: [0, 2], 2: [0, 1], 9: [1, 2]}
+    assert {n: list(seen) for n, seen in points.tracks.items()} == {7: [0, 2], 2: [0, 1], 9: [1, 2]}
 
 
 @pytest.mark.parametrize("content", [None, b"", points_file()[:-5], points_file() + b"\0"])
