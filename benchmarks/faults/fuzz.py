@@ -45,11 +45,11 @@ def run_fuzz(tally: Tally, count: int, deadline: float, seed: int, folder: Path)
     each = -(-count // len(parsers))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
         for first in range(0, each, _BATCH):
-            for parser in parsers:
+            for number, parser in enumerate(parsers):
                 if time.monotonic() > deadline:
                     return
                 inputs = range(first, min(first + _BATCH, each))
-                _run_batch(parser, inputs, seed, Path(work), folder, tally)
+                _run_batch(parser, inputs, seed, Path(work) / str(number), folder, tally)
 
 
 def _run_batch(

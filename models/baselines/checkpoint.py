@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ def baseline_checkpoint(content: Mapping[str, Any], path: Path) -> BaselineCheck
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
     if not known:
-        raise UserError(f"{path}: holds {header['model']!r}, none of {', '.join(BASELINES)}.")
+        found = reprlib.repr(header["model"])
+        raise UserError(f"{path}: holds {found}, none of {', '.join(BASELINES)}.")
     return BaselineCheckpoint(
         path=path,
         model=header["model"],
