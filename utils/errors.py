@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from utils.interrupts import raise_again
+
 logger = logging.getLogger(__name__)
 
 _LESS_MEMORY = (
@@ -66,6 +68,7 @@ def run_and_report(job: Callable[[], object]) -> int:
 def _run_and_report(job: Callable[[], object]) -> int:
     import torch  # Here, so that --help does not wait for it.
 
+    raise_again()
     _set_up_console()
     try:
         logger.info("%s", job())

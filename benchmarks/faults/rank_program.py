@@ -4,6 +4,11 @@ python -m benchmarks.faults.rank_program WATCHES TRAINING FLAGS: Lightning start
 processes with the same words.
 """
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import os
 import sys
 from pathlib import Path
