@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import multiprocessing
+from torch import distributed, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.views import Sample, collate_samples
@@ -51,6 +51,11 @@ class SampleLoader(DataLoader[Sample]):
 
     def __init__(self, dataset: Dataset[Sample], **options: Any) -> None:  # noqa: ANN401
         persistent = options.get("num_workers", 0) > 0
+        if persistent and distributed.is_initialized():
+            # PyTorch's threads that talk to other processes come and go in the interpreter: a copy
+            # of this process that is made meanwhile can wait for them for ever.
+            multiprocessing.set_forkserver_preload([__name__])
+            options["multiprocessing_context"] = "forkserver"
         super().__init__(
             dataset, collate_fn=collate_samples, persistent_workers=persistent, **options
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -20,6 +21,8 @@ from benchmarks.faults.tiny_runs import TinyRun, general_training, same, step_of
 
 _RANKS = 2
 _FLAGS = ("--devices", str(_RANKS), "--strategy", "ddp", "--num_workers", "1")
+_WHOLE = 5 * HANG
+"""Seconds for a whole run, which takes ten on a machine that has nothing else to do."""
 _LONGEST_START = 3.0
 """Seconds from the start of the first process on, in which it starts the other."""
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
@@ -46,25 +49,28 @@ class Pair:
 
     def wait_for(self, rank: int, phase: str, times: int) -> bool:
         """Wait until a rank has begun a phase so often; return false if the run ends before."""
+        deadline = time.monotonic() + _WHOLE
         while self.watches[rank].times(phase) < times:
-            if self.first.poll() is not None:
+            if self.first.poll() is not None or time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         return True
 
     def kill(self, rank: int) -> None:
-        """Kill a rank."""
-        os.kill(self.watches[rank].counts.process, signal.SIGKILL)
+        """Kill a rank, if it has begun."""
+        if process := self.watches[rank].counts.process:
+            os.kill(process, signal.SIGKILL)
 
     def end(self, seconds: float) -> int | None:
         """Return the exit status of the first when all have ended; None if they do not."""
         try:
             self.first.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            for watch in self.watches:
-                if watch.counts.process:
-                    os.kill(watch.counts.process, signal.SIGKILL)
-            self.first.communicate()
+            for rank in range(_RANKS):
+                with contextlib.suppress(ProcessLookupError):
+                    self.kill(rank)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.first.communicate(timeout=HANG)
             return None
         return self.first.returncode
 
@@ -84,9 +90,9 @@ def try_run(run: TinyRun, whole: Mapping[str, Any], folder: Path, draw: random.R
             case.faults.update(_wrong_end(status, victim, pair.log.read_text(errors="replace")))
         if step_of(folder / "runs" / run.last) < saved:
             case.faults.add("lost work")
-    elif pair.end(HANG) != 0:
-        case.faults.add("other")
-    if Pair(run, folder).end(2 * HANG) != 0:
+    elif (status := pair.end(HANG)) != 0:
+        case.faults.add("hangs" if status is None else "other")
+    if Pair(run, folder).end(_WHOLE) != 0:
         case.faults.add("not resumed")
     else:
         result = run.result(folder / "runs")
@@ -112,7 +118,7 @@ def run_ranks(tally: Tally, count: int, deadline: float, seed: int, folder: Path
     run_whole(lambda: int(not write_data(data)), log)
     run, whole = general_training(data), folder / "whole"
     whole.mkdir()
-    if Pair(run, whole).end(2 * HANG) != 0:
+    if Pair(run, whole).end(_WHOLE) != 0:
         raise RuntimeError((whole / "log.txt").read_text())
     result = run.result(whole / "runs")
     stop_runs(tally, count, deadline, folder, lambda place: try_run(run, result, place, draw))
