@@ -7,7 +7,6 @@ holds all that rendering needs: no general checkpoint, backbone or photographs h
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,9 +28,9 @@ from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, check_fit, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import load_safely, resolve_checkpoint
-from utils.settings import has_type
+from utils.settings import wrong_fields
 
 _PREFIX, _NETWORK = "model.", "network."
 """Beginnings of the names of the model's weights, and of those of a trained backbone."""
@@ -225,14 +224,12 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
-    for name, hint in typing.get_type_hints(SceneHeader).items():
-        if not has_type(value := getattr(header, name), hint):
-            raise UserError(f"{path}: is damaged or of another version ({name}={value!r:.80})")
-    if not 0 < header.num_sources <= len(header.train_ids) or len(header.origin) != 3:
-        raise UserError(
-            f"{path}: is damaged or of another version (num_sources={header.num_sources}, "
-            f"{len(header.train_ids)} training views, {len(header.origin)} numbers of the origin)"
-        )
+    wrong = wrong_fields(header)
+    if not wrong and not 0 < header.num_sources <= len(header.train_ids):
+        wrong = [f"num_sources={header.num_sources} of {len(header.train_ids)} train_ids"]
+    if wrong or len(header.origin) != 3:
+        told = ", ".join(wrong) or f"origin={header.origin!r:.80}"
+        raise UserError(f"{path}: is damaged or of another version ({told})")
     return header
 
 
@@ -255,7 +252,8 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
         check_finite(state, path)
         scene.load_scene_state(state)
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
+        told = f"{path}: the tensors do not fit the settings ({first_line(error)})"
+        raise UserError(told) from error
     return scene
 
 
@@ -278,8 +276,8 @@ def _described_weights(
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             return VGGTNeRF(config, backbone).state_dict()
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise UserError(f"{path}: its settings describe no model ({reason}).") from error
+        told = f"{path}: its settings describe no model ({first_line(error)})."
+        raise UserError(told) from error
 
 
 def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:

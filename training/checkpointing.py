@@ -22,7 +22,7 @@ from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
-from utils.errors import TrainingInterrupted, UserError
+from utils.errors import TrainingInterrupted, UserError, first_line
 from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
 from utils.locks import locked_folder
 
@@ -57,10 +57,9 @@ def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if path is None or last_checkpoint(trainer).begun:
             raise
-        reason = (str(error).splitlines() or [""])[0][:200]
         raise UserError(
             f"{path}: its state of training is damaged or of another run, and cannot be resumed "
-            f"({type(error).__name__}: {reason}). Resume from an earlier file."
+            f"({type(error).__name__}: {first_line(error)}). Resume from an earlier file."
         ) from error
 
 

@@ -9,6 +9,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.errors import first_line
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -39,7 +41,7 @@ def read_arrays(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except _NO_ARRAYS as error:
-        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+        raise ValueError(first_line(error)) from error
 
 
 def check_archive(path: Path) -> None:
@@ -58,7 +60,7 @@ def check_archive(path: Path) -> None:
                 for entry in archive.infolist():
                     _check_sum(archive, entry)
         except _UNREADABLE as error:
-            raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+            raise ValueError(first_line(error)) from error
 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], size_on_disk: int) -> None:

@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import configargparse
 
 from utils.config_files import config_file_problem
-from utils.errors import UserError, run_and_report
+from utils.errors import UserError, first_line, run_and_report
 from utils.settings import RETIRED, aliases, check_retired, has_type
 
 ConfigT = TypeVar("ConfigT")
@@ -149,7 +149,7 @@ def settings_from_plain(
     try:
         return _construct(config_class, flat)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: {str(error)[:300]}") from error
+        raise UserError(f"{source}: {first_line(error)}") from error
 
 
 def differing_settings(

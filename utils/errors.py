@@ -31,6 +31,14 @@ _DISK = {
 """What a disk does that is full, broken or taken away, or asked for a name that it cannot have."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the beginning of what an error of another library says, which may quote whole files.
+
+    It is its name if it says nothing.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class UserError(Exception):
     """Bad input: the message, which is printed alone, names the file, the value and the remedy."""
 

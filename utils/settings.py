@@ -122,6 +122,15 @@ def has_type(value: object, hint: Any) -> bool:  # noqa: ANN401
     return isinstance(value, int | float if hint is float else hint)
 
 
+def wrong_fields(values: Any) -> list[str]:  # noqa: ANN401
+    """Return name and value of the fields of a dataclass that are of other types than it says."""
+    found = [
+        (name, getattr(values, name), hint)
+        for name, hint in typing.get_type_hints(type(values)).items()
+    ]
+    return [f"{name}={value!r:.80}" for name, value, hint in found if not has_type(value, hint)]
+
+
 def aliases(settings_class: type) -> dict[str, tuple[str, ...]]:
     """Return the earlier names of the fields that have some."""
     hints = typing.get_type_hints(settings_class, include_extras=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from models.rendering.scene import RenderableScene
 from utils.camera_rig import up_direction
 from utils.cameras import Cameras
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import UNREADABLE, written_whole
 from utils.images import to_bytes
 
@@ -54,8 +54,8 @@ def read_points(path: Path) -> PointCloud:
         points = torch.from_numpy(np.array(cloud.vertices, np.float64))  # pyright: ignore
         colors = torch.from_numpy(np.array(cloud.colors)[:, :3] / 255).float()  # pyright: ignore
     except UNREADABLE as error:
-        reason = str(error)[:120] or type(error).__name__
-        raise UserError(f"{path}: cannot be read as a coloured point cloud ({reason})") from error
+        told = f"{path}: cannot be read as a coloured point cloud ({first_line(error)})"
+        raise UserError(told) from error
     return PointCloud(points, colors)
 
 

@@ -21,7 +21,7 @@ from datasets.formats.transforms import scene_of_file
 from datasets.formats.transforms_file import parse_transforms, pinhole_frame, stated
 from datasets.posed_scene import PosedScene
 from utils.archives import read_arrays
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import check_size, read_json
 
 _MAX_BYTES = 1 << 25
@@ -102,7 +102,7 @@ def _read_projections(path: Path, count: int) -> Float64[np.ndarray, "view 4 4"]
     try:
         arrays = read_arrays(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot read the cameras ({str(error)[:120]}).") from error
+        raise UserError(f"{path}: cannot read the cameras ({first_line(error)}).") from error
     found = {name: array for name, array in arrays.items() if _MATRIX.fullmatch(name)}
     if len(found) != count:
         raise UserError(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.vggt.config import VGGTConfig
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import (
     UNREADABLE,
     from_repository,
@@ -100,8 +100,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         problem = "not a readable archive of plain tensors; nothing in it was run"
         raise _error(path, problem, expected) from error
     except (SafetensorError, *UNREADABLE) as error:
-        summary = str(error).strip().splitlines()[:1]
-        raise _error(path, "".join(summary)[:200] or type(error).__name__, expected) from error
+        raise _error(path, first_line(error), expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
     raise _error(path, f"it holds something else ({type(state).__name__})", expected)
