@@ -32,13 +32,15 @@ from training.checkpointing import LastCheckpoint
 from training.finetuning_module import FineTuningModule
 from training.general_module import GeneralModule
 from training.scene_log import SceneLog
+from utils.interrupts import stop_at_once
 
 logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def watched(run: TinyRun, runs: Path, watch: Watch) -> int:
-    """Go on with a run in this process, which tells of its phases."""
+    """Go on with a run in this process, as its script does, and tell of its phases."""
+    stop_at_once()
     mark_phases(watch)
     return run.go_on(runs)
 
