@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from torch import multiprocessing
+from torch.utils.data import Dataset
 
 from datasets import loading
 from datasets.config import DataConfig
@@ -53,3 +54,17 @@ def test_a_loading_process_that_is_killed_ends_the_run_with_one_line(caplog):
 
     with pytest.raises(RuntimeError, match="something else"):
         run_and_report(other)
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers", "method"), [(2, 1, "forkserver"), (2, 0, None), (1, 1, None)]
+)
+def test_how_processes_start(ranks, workers, method, monkeypatch):
+    monkeypatch.setattr(loading.distributed, "is_initialized", lambda: ranks > 1)
+    context = loading.SampleLoader(Numbers(), workers).multiprocessing_context
+    assert (context and context.get_start_method()) == method
