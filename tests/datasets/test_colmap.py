@@ -16,6 +16,7 @@ from datasets.formats.colmap import image_lens
 from datasets.formats.colmap_model import (
     MODEL_PARAMETERS,
     ColmapCamera,
+    read_cameras,
     read_images,
     read_points,
 )
