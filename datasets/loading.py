@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,20 @@ def process_options(num_workers: int) -> dict[str, Any]:
         # PyTorch's threads that talk to other processes come and go in the interpreter: a copy of
         # this process that is made meanwhile can wait for them for ever.
         multiprocessing.set_forkserver_preload([__name__])
-        options["multiprocessing_context"] = "forkserver"
+        options |= {"multiprocessing_context": "forkserver", "worker_init_fn": _end_with_training}
     return options
+
+
+def _end_with_training(worker: int) -> None:
+    """End this process when the training does, however: it is no child of it, but of the server."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    training = multiprocessing.parent_process()
+    assert training is not None
+    training.join()
+    os._exit(1)
 
 
 class SampleLoader(DataLoader[Sample]):
