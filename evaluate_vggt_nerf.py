@@ -6,6 +6,11 @@ For example: python evaluate_vggt_nerf.py --ckpt runs_new/NAME/ckpts/last.ckpt -
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 
 from evaluation.config import EvaluationConfig

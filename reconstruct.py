@@ -6,6 +6,11 @@ estimated. An interrupted run goes on where it was: the same command again.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 
 from apps.reconstruction.config import ReconstructionConfig

@@ -7,6 +7,11 @@ frames; the same command goes on.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 
 from apps.rendering.config import VideoConfig

@@ -6,6 +6,11 @@ For example: python train_vggt_nerf_finetuning_pl.py --config configs/vggt_finet
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 
 from training.config import FineTuningConfig

@@ -6,6 +6,11 @@ prints. Without --datadir it shows a procedural world.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 
 from apps.rendering.config import ViewerConfig

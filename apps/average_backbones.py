@@ -5,6 +5,11 @@ The mean is often better than any of them ("Model soups", Wortsman et al., 2022)
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import argparse
 import sys
 from collections.abc import Sequence

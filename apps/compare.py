@@ -9,6 +9,11 @@ depth. Several make a column each, with errors and depths on one scale.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,6 +5,11 @@ For example: python -m apps.estimate_cameras --photos data/my_photos
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass

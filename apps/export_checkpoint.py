@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import re
 import sys
 from dataclasses import dataclass
@@ -9,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from utils.config import command
-from utils.settings import Settings, Within
+from utils.settings import Planes, Settings, Within
 
 KEPT = ("vggt_nerf", "state_dict", "global_step")
 BACKBONE_FOLDER = "backbone"
@@ -32,7 +37,7 @@ class ExportConfig(Settings):
     """where those who load it find the backbone; none: where it was found, or is written to"""
     backbone_size: Annotated[int, Within(28)] | None = None
     """longer side, in pixels, of what the backbone will see; none: as in training"""
-    N_samples: Annotated[int, Within(2)] | None = None
+    N_samples: Planes | None = None
     """samples on each ray when it renders; none: as in training"""
     sampling_spread: bool | None = None
     """whether samples are also drawn beside where the volume found mass; none: as in training"""

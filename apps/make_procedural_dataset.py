@@ -5,6 +5,11 @@ Example: python -m apps.make_procedural_dataset --out data/procedural --scenes 3
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from dataclasses import dataclass
 from typing import Annotated

@@ -7,6 +7,11 @@ texture_folder or world_photos; photographs of your own may lie beside them.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -10,6 +10,11 @@ its first group.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence

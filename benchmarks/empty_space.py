@@ -9,6 +9,11 @@ whose light does not reach the surface: less than half of it is left there.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -8,6 +8,11 @@ EXPNAME_MODEL, those that only took the time EXPNAME_MODEL_timing.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path

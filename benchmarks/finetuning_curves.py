@@ -6,6 +6,11 @@ runs_fine_tuning/fox/vggt_finetune_fox --out asset/finetuning_curves.png
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import argparse
 import json
 from pathlib import Path

@@ -7,6 +7,11 @@ weighted error weights each pixel by its confidence.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from dataclasses import dataclass, field
 

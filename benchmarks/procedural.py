@@ -5,6 +5,11 @@ On an accelerator: --device cuda --scenes 16 --views 4.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import argparse
 import statistics
 import time

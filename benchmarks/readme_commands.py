@@ -8,6 +8,11 @@ not 0 if one failed. What installs or downloads, or needs the network, is left o
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import logging
 import os
 import re

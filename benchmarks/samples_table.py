@@ -6,6 +6,11 @@ For example: python -m benchmarks.samples_table --ckpt ckpts/vggt-mini-nerf --da
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import logging
 import sys
 from collections.abc import Iterator

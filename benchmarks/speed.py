@@ -7,6 +7,11 @@ procedural world.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import statistics
 import sys
 import tempfile

@@ -7,6 +7,11 @@ from the first scalar that a run wrote.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import argparse
 from pathlib import Path
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import multiprocessing
+from torch import distributed, multiprocessing
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.views import Sample, collate_samples
@@ -46,14 +48,35 @@ def _open_files_allowed() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def process_options(num_workers: int) -> dict[str, Any]:
+    """Return the options of a ``DataLoader`` that say how its processes are started."""
+    options: dict[str, Any] = {"num_workers": num_workers, "persistent_workers": num_workers > 0}
+    if num_workers and distributed.is_initialized():
+        # PyTorch's threads that talk to other processes come and go in the interpreter: a copy of
+        # this process that is made meanwhile can wait for them for ever.
+        multiprocessing.set_forkserver_preload([__name__])
+        options |= {"multiprocessing_context": "forkserver", "worker_init_fn": _end_with_training}
+    return options
+
+
+def _end_with_training(worker: int) -> None:
+    """End this process when the training does, however: it is no child of it, but of the server."""
+    threading.Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    training = multiprocessing.parent_process()
+    assert training is not None
+    training.join()
+    os._exit(1)
+
+
 class SampleLoader(DataLoader[Sample]):
     """A loader of collated samples that hands a worker's ``UserError`` on as it was."""
 
-    def __init__(self, dataset: Dataset[Sample], **options: Any) -> None:  # noqa: ANN401
-        persistent = options.get("num_workers", 0) > 0
-        super().__init__(
-            dataset, collate_fn=collate_samples, persistent_workers=persistent, **options
-        )
+    def __init__(self, dataset: Dataset[Sample], num_workers: int = 0, **options: Any) -> None:  # noqa: ANN401
+        options |= process_options(num_workers)
+        super().__init__(dataset, collate_fn=collate_samples, **options)
 
     def __iter__(self) -> Iterator[Sample]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Give collated samples; workers start with the first of them, not before."""

@@ -86,7 +86,7 @@ class EndlessLoader:
 
     def __init__(self, dataset: Any, sampler: SceneBatchSampler, num_workers: int) -> None:  # noqa: ANN401
         self._sampler = sampler
-        self._loader = SampleLoader(dataset, batch_sampler=sampler, num_workers=num_workers)
+        self._loader = SampleLoader(dataset, num_workers, batch_sampler=sampler)
 
     def from_batch(self, number: int) -> Iterator[Sample]:
         """Give the batches from a numbered one on, counted over all epochs."""

@@ -88,14 +88,20 @@ class PosedScene:
     def load_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
         """Read chosen views, in the order given; ``read_view`` is one of ``lights``."""
         places = [self._place(view) for view in ids]
-        pixels = [(read_view or self.read_view)(view) for view in ids]
-        images = torch.from_numpy(np.stack([view.image for view in pixels]))
-        return Views(
-            images=images.permute(0, 3, 1, 2).contiguous(),
-            cameras=self.cameras[places],
-            depths=torch.from_numpy(np.stack([view.depth for view in pixels])),
-            masks=torch.from_numpy(np.stack([view.mask for view in pixels])),
-        )
+        shape = (len(places), *self.image_size)
+        images, depths = torch.empty(len(places), 3, *self.image_size), torch.empty(shape)
+        masks = torch.empty(shape, dtype=torch.bool)
+
+        def read(number: int, view: int) -> None:
+            pixels = (read_view or self.read_view)(view)
+            images[number] = torch.from_numpy(pixels.image).permute(2, 0, 1)
+            depths[number] = torch.from_numpy(pixels.depth)
+            masks[number] = torch.from_numpy(pixels.mask)
+
+        # One after the other: pixels as they are read take as much memory again.
+        for number, view in enumerate(ids):
+            read(number, view)
+        return Views(images=images, cameras=self.cameras[places], depths=depths, masks=masks)
 
     def training_views(self, ids: Sequence[int], read_view: ReadView | None = None) -> Views:
         """Read chosen views with masks that say what training counts."""

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datasets.loading import process_options
 from datasets.procedural.config import ReplayConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.planning import PreparedBatch
@@ -192,11 +193,10 @@ class PlannedData(pl.LightningDataModule):
             PlannedScenes(self._planner.prepare),
             batch_size=None,
             sampler=sampler,
-            num_workers=num_workers,
             collate_fn=_identity,
             # Each plan in waiting keeps some 20 files open.
             prefetch_factor=2 if num_workers else None,
-            persistent_workers=num_workers > 0,
+            **process_options(num_workers),
         )
 
 

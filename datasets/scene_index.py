@@ -21,7 +21,7 @@ from datasets.formats.photo_files import common_size
 from datasets.formats.registry import FORMATS, choose_scenes, open_scene
 from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
 from datasets.posed_scene import PosedScene
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import read_json, write_text
 
 INDEX_NAME = "scenes.json"
@@ -114,7 +114,7 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
         }
     except _INDEX_ERRORS as error:
         raise UserError(
-            f"{path}: not a readable index ({str(error)[:120]}). Remove it. {REWRITE}"
+            f"{path}: not a readable index ({first_line(error)}). Remove it. {REWRITE}"
         ) from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from datasets.config import DataChoice, HeldOutScenes
-from utils.settings import Alias, Count, Settings
+from utils.settings import Alias, Count, Planes, Settings
 
 DEFAULT_CKPT = "ckpts/vggt-mini-nerf"
 """The general model that ships."""
@@ -48,9 +48,9 @@ class ModelChoice(RenderingModel):
 class SamplingChoice:
     """How rays are sampled, where it is not as the checkpoint has it."""
 
-    N_planes: int | None = None
+    N_planes: Planes | None = None
     """depth planes of the cost volume; none: as the checkpoint has it"""
-    N_samples: int | None = None
+    N_samples: Planes | None = None
     """samples on each ray; none: as the checkpoint has it"""
     sampling_floor: float | None = None
     """share of the samples that ignores the cost volume; 1 spreads all of them evenly"""

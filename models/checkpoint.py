@@ -28,8 +28,9 @@ from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, check_fit, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
 from utils.config import settings_from_plain
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import load_safely, resolve_checkpoint
+from utils.settings import wrong_fields
 
 _PREFIX, _NETWORK = "model.", "network."
 """Beginnings of the names of the model's weights, and of those of a trained backbone."""
@@ -197,8 +198,12 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
             f"{path}: is not a fine-tuned scene, but {describe_checkpoint(content)}; fine-tuned "
             "scenes are in ckpts/latest.tar of a run"
         )
-    if not content[_SCENE].get("mvsnerf"):
-        _check_architecture(content["state"], path)
+    header, state, training = (content[name] for name in (_SCENE, "state", "training"))
+    whole = isinstance(header, dict) and isinstance(state, dict) and isinstance(training, dict)
+    if not whole or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: is damaged or of another version (its parts are no tensors)")
+    if not header.get("mvsnerf"):
+        _check_architecture(state, path)
     return content
 
 
@@ -206,7 +211,7 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
     """Return the header in a scene file's content."""
     plain = content[_SCENE]
     try:
-        return SceneHeader(
+        header = SceneHeader(
             scene=plain["scene"],
             train_ids=tuple(plain["train_ids"]),
             test_ids=tuple(plain["test_ids"]),
@@ -219,6 +224,13 @@ def header_of(content: dict[str, Any], path: str | Path) -> SceneHeader:
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
+    wrong = wrong_fields(header)
+    if not wrong and not 0 < header.num_sources <= len(header.train_ids):
+        wrong = [f"num_sources={header.num_sources} of {len(header.train_ids)} train_ids"]
+    if wrong or len(header.origin) != 3:
+        told = ", ".join(wrong) or f"origin={header.origin!r:.80}"
+        raise UserError(f"{path}: is damaged or of another version ({told})")
+    return header
 
 
 def _mvsnerf_config(plain: dict[str, Any] | None, path: str | Path) -> BaselineConfig | None:
@@ -240,7 +252,8 @@ def scene_from(content: dict[str, Any], header: SceneHeader, path: str | Path) -
         check_finite(state, path)
         scene.load_scene_state(state)
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: the tensors do not fit the settings ({error})") from error
+        told = f"{path}: the tensors do not fit the settings ({first_line(error)})"
+        raise UserError(told) from error
     return scene
 
 
@@ -263,8 +276,8 @@ def _described_weights(
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             return VGGTNeRF(config, backbone).state_dict()
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise UserError(f"{path}: its settings describe no model ({reason}).") from error
+        told = f"{path}: its settings describe no model ({first_line(error)})."
+        raise UserError(told) from error
 
 
 def _check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from utils.settings import Count, NonNegative, NonNegativeInt, Settings, Within
+from utils.settings import (
+    MOST_CHANNELS,
+    Channels,
+    Layers,
+    Planes,
+    Settings,
+    Stages,
+    Within,
+)
 
 FEATURE_GROUP = 4
 """Channels of a feature map whose common length is bounded."""
 NORM_GROUPS = 8
 """Groups of the pyramid's group norms."""
 
-FeatureChannels = Annotated[int, Within(FEATURE_GROUP, multiple=FEATURE_GROUP)]
+Widths = Annotated[tuple[int, ...], Stages, Within(8, MOST_CHANNELS, multiple=8)]
+DecoderWidths = Annotated[tuple[int, ...], Stages, Within(1, MOST_CHANNELS)]
+FeatureChannels = Annotated[int, Within(FEATURE_GROUP, MOST_CHANNELS, multiple=FEATURE_GROUP)]
 
 
 @dataclass(frozen=True)
@@ -21,15 +31,15 @@ class BackboneConfig(Settings):
 
     vggt_path: str = "ckpts/VGGT-1B"
     """folder with config.json and the weights of a VGGT or VGGT-Omega"""
-    backbone_size: Annotated[int, Within(28)] = 518
+    backbone_size: Annotated[int, Within(28, 8192)] = 518
     """longer side, in pixels, of the images that the backbone sees"""
     random_backbone: bool = False
     """use the sizes in vggt_path with random weights: for trials, it knows no geometry"""
     backbone: Literal["vggt", "none"] = "vggt"
     """none: the model sees the images alone, without tokens or depth of a VGGT (an ablation)"""
-    tuned_blocks: NonNegativeInt = 0
+    tuned_blocks: Annotated[int, Within(0, 256)] = 0
     """tune the last so many pairs of attention blocks by low-rank additions; 0: all is frozen"""
-    tuned_rank: Count = 8
+    tuned_rank: Channels = 8
     """rank of the additions"""
 
 
@@ -41,7 +51,9 @@ class FeaturePyramidConfig(Settings):
     """channels of the feature maps that samples and the second level read; a multiple of 4"""
     coarse_channels: FeatureChannels = 32
     """channels of the feature maps that the volume's first level reads; a multiple of 4"""
-    pyramid_width: Annotated[int, Within(2 * NORM_GROUPS, multiple=2 * NORM_GROUPS)] = 64
+    pyramid_width: Annotated[
+        int, Within(2 * NORM_GROUPS, MOST_CHANNELS, multiple=2 * NORM_GROUPS)
+    ] = 64
     """channels inside the pyramid; a multiple of 16"""
 
 
@@ -49,15 +61,15 @@ class FeaturePyramidConfig(Settings):
 class CostVolumeConfig(Settings):
     """Size of the cost volume in front of a target camera."""
 
-    volume_channels: NonNegativeInt = 8
+    volume_channels: Annotated[int, Within(0, MOST_CHANNELS)] = 8
     """channels of context that each level of the volume gives to what comes after it"""
-    volume_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 32, 32, 24)
+    volume_widths: Widths = (16, 24, 32, 32, 24)
     """channels of the 3D network at full, half, quarter size ...; multiples of 8"""
-    volume_groups: Count = 8
+    volume_groups: Channels = 8
     """channel groups of the volume's cross-view similarity; divides coarse_channels"""
-    fine_planes: Annotated[int, Within(2)] = 8
+    fine_planes: Planes = 8
     """bins of the second level, around what the first one finds"""
-    fine_widths: Annotated[tuple[int, ...], Within(8, multiple=8)] = (16, 24, 24)
+    fine_widths: Widths = (16, 24, 24)
     """channels of the second level's 3D network, as volume_widths"""
 
 
@@ -65,17 +77,17 @@ class CostVolumeConfig(Settings):
 class RadianceFieldConfig(Settings):
     """Size of the radiance field."""
 
-    field_width: Count = 64
+    field_width: Channels = 64
     """channels of per-point hidden states"""
-    view_width: Count = 32
+    view_width: Channels = 32
     """channels of per-view hidden states, of which there are several for every point"""
-    similarity_groups: Count = 8
+    similarity_groups: Channels = 8
     """channel groups of the cross-view similarity; divides feature_channels"""
-    ray_layers: NonNegativeInt = 1
+    ray_layers: Layers = 1
     """attention layers along each ray"""
-    ray_heads: Count = 2
+    ray_heads: Channels = 2
     """heads of the attention along the ray; divides field_width"""
-    composited_channels: Count = 16
+    composited_channels: Channels = 16
     """channels of the feature that is composited beside the colour, for the decoder"""
 
     def __post_init__(self) -> None:
@@ -91,35 +103,29 @@ class RadianceFieldConfig(Settings):
 class DecoderConfig(Settings):
     """Size of the 2D network over composited pictures."""
 
-    decoder_widths: tuple[Count, ...] = (48, 64, 96, 64, 48)
+    decoder_widths: DecoderWidths = (48, 64, 96, 64, 48)
     """channels of the decoder at one place for every bundle, half the size, a quarter ..."""
-
-    def __post_init__(self) -> None:
-        """Check that there is a decoder."""
-        super().__post_init__()
-        if not self.decoder_widths:
-            raise ValueError("decoder_widths=() takes at least one number")
 
 
 @dataclass(frozen=True)
 class RenderConfig(Settings):
     """How rays are sampled and composited."""
 
-    N_planes: Annotated[int, Within(2)] = 48
+    N_planes: Planes = 48
     """depth planes of the cost volume in front of a target camera"""
-    N_samples: Annotated[int, Within(2)] = 3
+    N_samples: Planes = 3
     """samples on each ray, drawn by the weights of the cost volume's second level"""
     sampling_floor: Annotated[float, Within(0, 1, above=True)] = 0.15
     """share of the samples that is spread over the whole range whatever the volume says"""
     sampling_spread: bool = True
     """also sample beside the planes that have weight, which may be off by one during training"""
-    bundle_size: Count = 2
+    bundle_size: Annotated[int, Within(1, 64)] = 2
     """side, in pixels, of the square bundles of pixels that share a ray"""
     lindisp: bool = False
     """space the planes evenly in inverse depth (for unbounded scenes)"""
     white_bkgd: bool = False
     """white instead of black background"""
-    pad: NonNegative = 4.0
+    pad: Annotated[float, Within(0, 8192)] = 4.0
     """points up to this many pixels outside a source image still count as seen by it"""
 
     @property

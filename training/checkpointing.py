@@ -23,7 +23,7 @@ from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
-from utils.errors import TrainingInterrupted, UserError, is_memory_error
+from utils.errors import TrainingInterrupted, UserError, first_line, is_memory_error
 from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
 from utils.locks import locked_folder
 
@@ -59,13 +59,11 @@ def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if is_memory_error(error):
             raise
-        saving = (one for one in trainer.callbacks if isinstance(one, LastCheckpoint))  # pyright: ignore[reportAttributeAccessIssue]
-        if path is None or next(saving).begun:
+        if path is None or last_checkpoint(trainer).begun:
             raise
-        reason = (str(error).splitlines() or [""])[0][:200]
         raise UserError(
             f"{path}: its state of training is damaged or of another run, and cannot be resumed "
-            f"({type(error).__name__}: {reason}). Resume from an earlier file."
+            f"({type(error).__name__}: {first_line(error)}). Resume from an earlier file."
         ) from error
 
 
@@ -226,6 +224,12 @@ class LastCheckpoint(Callback):
         received = torch.tensor(self._signum, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
         return int(received)
+
+
+def last_checkpoint(trainer: pl.Trainer) -> LastCheckpoint:
+    """Return what saves for a trainer."""
+    callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    return next(one for one in callbacks if isinstance(one, LastCheckpoint))
 
 
 def check_resumed_settings(

@@ -16,6 +16,7 @@ from utils.settings import (
     Count,
     NonNegative,
     NonNegativeInt,
+    Planes,
     Rate,
     Settings,
     Share,
@@ -181,9 +182,9 @@ class SceneRunConfig(Settings):
     """checkpoint of general training to start from; of a folder the newest one in it"""
     vggt_path: str | None = None
     """folder of the backbone, where it is not at the place that init_ckpt remembers"""
-    N_planes: int | None = None
+    N_planes: Planes | None = None
     """depth planes of the cost volume; as init_ckpt has it unless given"""
-    N_samples: int | None = None
+    N_samples: Planes | None = None
     """samples on each ray; as init_ckpt has it unless given"""
     seed: int = 0
     """seed of everything random"""

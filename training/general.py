@@ -32,6 +32,7 @@ from training.checkpointing import (
 from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
 from training.general_module import GeneralModule, NovelViewModule
+from training.rank_watch import ends_with_others
 from utils.config import differing_settings
 from utils.devices import check_devices, checked_hardware, choose_precision
 from utils.errors import UserError
@@ -62,7 +63,7 @@ def _train(config: GeneralTrainingConfig, folder: Path) -> None:
         module = _build_module(config)
     count = sum(parameter.numel() for _, parameter in module.trained())
     logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
-    with restored(resume, trainer):
+    with restored(resume, trainer), ends_with_others(trainer):
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
 
 

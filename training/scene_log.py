@@ -98,6 +98,10 @@ class SceneLog(LastCheckpoint):
             state = read_scene_file(file)["state"]
             self.best = Best(log["best"]["psnr"], log["best"]["step"], state)
             self._saved_best = self.best.step if file == self.best_path else -1
+        elif log["best"]["step"] == checkpoint["global_step"]:
+            # The run was stopped between its first two files, of which one is as good as two.
+            state = read_scene_file(path)["state"]
+            self.best = Best(log["best"]["psnr"], log["best"]["step"], state)
         else:
             logger.warning("%s is missing: only what comes now can be the best", file)
 
@@ -110,6 +114,12 @@ class SceneLog(LastCheckpoint):
             # Everything before was preparation.
             self._paused = time.perf_counter() - self._started
             self._validate(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save before the first step: a run that is stopped is resumed, never begun again."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.global_step == 0 and not self.path.exists():
+            self.save(trainer)
 
     def on_train_batch_end(
         self,
@@ -142,10 +152,12 @@ class SceneLog(LastCheckpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write ``best.tar``, if there is a new best, before ``latest.tar``, which names it."""
-        if self.best.step != self._saved_best:
-            save_atomically(scene_content(self.header, self.best.state, {}), self.best_path)
-            self._saved_best = self.best.step
+        """Write ``best.tar``, if there is a new best, before the ``latest.tar`` that names it.
+
+        The first ``latest.tar`` comes before it, so that no file of best weights is ever alone.
+        """
+        if self.path.exists():
+            self._save_best()
         checkpoint["log"] = {
             "curve": self.curve,
             "seconds": time.perf_counter() - self._started,
@@ -157,6 +169,12 @@ class SceneLog(LastCheckpoint):
         """Write ``latest.tar``, unless it is of this step."""
         with self.paused():
             super().save(trainer)
+            self._save_best()
+
+    def _save_best(self) -> None:
+        if self.best.step != self._saved_best:
+            save_atomically(scene_content(self.header, self.best.state, {}), self.best_path)
+            self._saved_best = self.best.step
 
     def finish(self, trainer: pl.Trainer, module: TuningModule) -> tuple[int, str]:
         """Take the best weights back if the last are worse than the first.

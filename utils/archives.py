@@ -1,11 +1,19 @@
-"""The zip archives that ``torch.save`` writes, verified: ``torch.load`` looks at no checksum."""
+"""Zip archives, whose sizes are compared before memory is taken: of PyTorch and of NumPy."""
 
 from __future__ import annotations
 
 import shlex
 import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.errors import first_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MAGIC = b"PK\x03\x04"
 """How PyTorch itself tells its archives from the files of early versions."""
@@ -15,6 +23,28 @@ _FOLDER = 0x10
 """The attribute that MS-DOS gives folders."""
 _CHUNK = 1 << 20
 _UNREADABLE = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, struct.error)
+_NO_ARRAYS = (
+    *(*_UNREADABLE, zlib.error, tokenize.TokenError, RuntimeError, LookupError, TypeError),
+    *(SyntaxError, MemoryError),
+)
+
+
+def read_arrays(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` file that unpacks to no more than so many bytes.
+
+    Raises ``OSError`` if there is no such file, and ``ValueError`` that says what is damaged in it.
+    """
+    import numpy as np  # Here, so that --help does not wait for it.
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        if declared > most_bytes:
+            raise ValueError(f"it declares {declared} bytes of data, {most_bytes} at most are read")
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except _NO_ARRAYS as error:
+        raise ValueError(first_line(error)) from error
 
 
 def describe_packed(path: Path) -> str | None:
@@ -39,8 +69,9 @@ def describe_packed(path: Path) -> str | None:
 
 
 def check_archive(path: Path) -> None:
-    """Raise ``ValueError`` that says what is damaged, if an archive is not as it was written.
+    """Raise ``ValueError`` that says what is damaged in what ``torch.save`` wrote.
 
+    ``torch.load`` looks at no checksum.
     Sizes are compared with that of the file before anything is read: entries are stored as they
     are, never compressed. Files of early versions of PyTorch are no archives and have no checksums.
     """
@@ -53,7 +84,7 @@ def check_archive(path: Path) -> None:
                 for entry in archive.infolist():
                     _check_sum(archive, entry)
         except _UNREADABLE as error:
-            raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+            raise ValueError(first_line(error)) from error
 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], size_on_disk: int) -> None:

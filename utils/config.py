@@ -15,10 +15,12 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import logging
 import os
 import pkgutil
+import reprlib
 import sys
 import textwrap
 import types
@@ -30,8 +32,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import configargparse
 
 from utils.config_files import config_file_problem, found_config_files
-from utils.errors import UserError, run_and_report
-from utils.settings import RETIRED, aliases, check_retired
+from utils.errors import UserError, first_line, run_and_report
+from utils.settings import RETIRED, aliases, check_retired, has_type
 
 ConfigT = TypeVar("ConfigT")
 logger = logging.getLogger(__name__)
@@ -43,14 +45,13 @@ def command(
 ) -> Callable[..., int]:
     """Make a script's ``main``: it parses flags, runs the job and returns the exit status.
 
-    A job ``package.module:function`` is imported after parsing, so that --help does not wait for
-    torch. What it returns is logged; the status is that of ``run_and_report``.
+    A job ``package.module:function`` is imported after parsing: --help does not wait for torch.
+    What it returns is logged; the status is that of ``run_and_report``.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
-        config = parse_config(config_class, argv, description or "")
-        settings = [flag.name for flag in _flags(config_class)]
-        return run_and_report(lambda: _resolved(job)(config), settings)
+        config, flags = parse_config(config_class, argv, description or ""), _flags(config_class)
+        return run_and_report(lambda: _resolved(job)(config), [flag.name for flag in flags])
 
     return main
 
@@ -76,13 +77,13 @@ def parse_config(
     if problem := config_file_problem(argv):
         parser.error(problem)
     # What the namespace has already, the parser does not fill with defaults.
-    flags = list(_flags(config_class))
-    unset = argparse.Namespace(**dict.fromkeys([flag.name for flag in flags], _UNSET))
+    names = [flag.name for flag in _flags(config_class)]
+    unset = argparse.Namespace(**dict.fromkeys(names, _UNSET))
     values, unknown = parser.parse_known_args(argv, unset)
     given = {name: value for name, value in vars(values).items() if value is not _UNSET}
     unknown = _without_retired(unknown, parser)
     if unknown:
-        parser.error(_describe_unknown(unknown, [flag.name for flag in flags]))
+        parser.error(_describe_unknown(unknown, names))
     try:
         config = _construct(config_class, given)
         if hasattr(config_class, "given"):
@@ -129,11 +130,18 @@ def settings_from_plain(
     yet when the dict was made take their defaults; retired ones are dropped. ``source`` begins the
     message of the ``UserError`` about an unknown setting or a value that is refused.
     """
-    names = {old: flag.name for flag in _flags(config_class) for old in (flag.name, *flag.aliases)}
+    if not isinstance(values, Mapping):
+        raise UserError(f"{source}: expected settings, found {reprlib.repr(values)}.")
+    flags = {name: flag for flag in _flags(config_class) for name in (flag.name, *flag.aliases)}
     flat: dict[str, Any] = {}
     for path, name, value in _flatten(values):
-        if name in names:
-            flat.setdefault(names[name], tuple(value) if isinstance(value, list) else value)
+        if flag := flags.get(name):
+            value = tuple(value) if isinstance(value, list) else value
+            if not has_type(value, flag.hint):
+                raise UserError(
+                    f"{source}: {name}={reprlib.repr(value)}: this version takes no such value."
+                )
+            flat.setdefault(flag.name, value)
         elif name not in RETIRED:
             raise UserError(f"{source}.{path[:80]}: this version has no such setting.")
         elif problem := check_retired(name, value):
@@ -141,7 +149,7 @@ def settings_from_plain(
     try:
         return _construct(config_class, flat)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: {str(error)[:300]}") from error
+        raise UserError(f"{source}: {first_line(error)}") from error
 
 
 def differing_settings(
@@ -153,7 +161,8 @@ def differing_settings(
     return [row for row in rows if _plain(row[1]) != _plain(row[2])]
 
 
-def field_docs(config_class: type) -> dict[str, str]:
+@functools.cache
+def field_docs(config_class: type) -> Mapping[str, str]:
     """Map field names to the string literals written under them, also in base classes."""
     bases = [base for base in config_class.__bases__ if dataclasses.is_dataclass(base)]
     docs = {name: text for base in bases for name, text in field_docs(base).items()}

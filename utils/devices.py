@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 _DEVICE = re.compile(r"[0-9]{1,6}")
 _MOST_PROCESSES = 64
@@ -58,8 +58,7 @@ def checked_hardware(device: str, devices: str, strategy: str) -> Iterator[None]
         yield
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise UserError(
-            f"--device {device} --devices {devices} --strategy {strategy}: "
-            f"{str(error).splitlines()[0][:300]}"
+            f"--device {device} --devices {devices} --strategy {strategy}: {first_line(error)}"
         ) from error
 
 

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from utils.interrupts import raise_again
+
 logger = logging.getLogger(__name__)
 
 _LESS_MEMORY = (
@@ -33,6 +35,14 @@ _DISK = {
     errno.ENAMETOOLONG,
 }
 """What a disk does that is full, broken or taken away, or asked for a name that it cannot have."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the beginning of what an error of another library says, which may quote whole files.
+
+    It is its name if it says nothing.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class UserError(Exception):
@@ -111,6 +121,7 @@ def run_and_report(job: Callable[[], object], settings: Collection[str] = ()) ->
 
 
 def _run_and_report(job: Callable[[], object], settings: Collection[str]) -> int:
+    raise_again()
     _set_up_console()
     try:
         logger.info("%s", job())

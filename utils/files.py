@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.archives import check_archive, describe_packed
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 _PARTIAL, _COUNTER = ".partial-", itertools.count()
 EPOCH_PLACEHOLDER = "{epoch:02d}"
@@ -120,7 +120,7 @@ def read_json(path: Path, what: str, remedy: str = "") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected a {what}. {remedy}".rstrip()) from error
     except (OSError, ValueError, RecursionError) as error:
-        problem = f"{path}: cannot read the {what} ({str(error)[:120]})."
+        problem = f"{path}: cannot read the {what} ({first_line(error)})."
         raise UserError(f"{problem} {remedy}".rstrip()) from error
     if not isinstance(content, dict):
         problem = f"{path}: expected a {what}, which is a JSON object, not {reprlib.repr(content)}."
@@ -195,22 +195,28 @@ def describe_placeholder(path: Path) -> str | None:
     return describe_packed(path)
 
 
-def load_safely(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
+def load_tensors(path: Path) -> object:
+    """Read tensors and plain containers, to the CPU; ``UNREADABLE`` is what this raises."""
     import torch
 
+    check_archive(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    _check_tensors(content, path.stat().st_size)
+    return content
+
+
+def load_safely(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
     try:
-        check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        _check_tensors(content, path.stat().st_size)
+        content = load_tensors(path)
     except UNREADABLE as error:
         if placeholder := describe_placeholder(path):
             raise UserError(f"{path}: {placeholder}") from error
         what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         if isinstance(error, pickle.UnpicklingError):
             what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
             # PyTorch's own first line advises to read it without that protection.

@@ -12,7 +12,10 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+
+_MOST = 2**31 - 1
+"""Largest whole number: beyond any size, and what all that counts can hold."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Within:
         if high_enough and low_enough:
             whole = self.multiple == 1 or all(n % self.multiple == 0 for n in numbers)
             return None if whole else f"must be a multiple of {self.multiple}"
-        if self.high == math.inf:
+        if self.high == math.inf or (not high_enough and all(isinstance(n, int) for n in numbers)):
             return f"must be {'more than ' if self.above else 'at least '}{self.low:g}"
         left, right = "(" if self.above else "[", ")" if self.below else "]"
-        return f"must lie in {left}{self.low:g}, {self.high:g}{right}"
+        return f"must lie in {left}{self.low:g}, {self.high:.10g}{right}"
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,16 @@ class Alias:
     names: tuple[str, ...]
 
 
-Count = Annotated[int, Within(1)]
-NonNegativeInt = Annotated[int, Within(0)]
+Count = Annotated[int, Within(1, _MOST)]
+NonNegativeInt = Annotated[int, Within(0, _MOST)]
+MOST_CHANNELS = 4096
+"""Of a layer of any model here; VGGT-NeRF has 96 at most."""
+Channels = Annotated[int, Within(1, MOST_CHANNELS)]
+Layers = Annotated[int, Within(0, 64)]
+Planes = Annotated[int, Within(2, 4096)]
+"""Places on a ray."""
+Stages = Length(tuple(range(1, 9)))
+"""Numbers of a network, one for each of its resolutions."""
 Positive = Annotated[float, Within(0, math.inf, above=True, below=True)]
 NonNegative = Annotated[float, Within(0, math.inf, below=True)]
 Rate = Annotated[float, Within(0, 10, above=True)]
@@ -71,7 +82,7 @@ Rate = Annotated[float, Within(0, 10, above=True)]
 Weight = Annotated[float, Within(0, 1e6)]
 """Of a term in a sum, beside others of about 1."""
 Share = Annotated[float, Within(0, 1)]
-OptionalSize = Annotated[tuple[int, ...], Length((0, 2)), Within(1)]
+OptionalSize = Annotated[tuple[int, ...], Length((0, 2)), Within(1, 1 << 15)]
 """Height and width, or nothing."""
 OptionalRange = Annotated[tuple[float, ...], Length((0, 2)), Within(0, math.inf, True, True)]
 """Nearest and farthest depth, or nothing."""
@@ -92,7 +103,32 @@ class Settings:
                 continue
             for rule in rules:
                 if problem := rule.problem(value):
-                    raise ValueError(f"{name}={value!r} {problem}")
+                    raise ValueError(f"{name}={reprlib.repr(value)} {problem}")
+
+
+def has_type(value: object, hint: Any) -> bool:  # noqa: ANN401
+    """Tell whether a value is of the type that a setting's annotation says, rules left aside."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(has_type(part, arguments[0]) for part in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if origin is not None:
+        return any(has_type(value, argument) for argument in arguments)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def wrong_fields(values: Any) -> list[str]:  # noqa: ANN401
+    """Return name and value of the fields of a dataclass that are of other types than it says."""
+    found = [
+        (name, getattr(values, name), hint)
+        for name, hint in typing.get_type_hints(type(values)).items()
+    ]
+    return [f"{name}={value!r:.80}" for name, value, hint in found if not has_type(value, hint)]
 
 
 def aliases(settings_class: type) -> dict[str, tuple[str, ...]]:

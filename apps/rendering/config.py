@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from datasets.config import HeldOutScenes, SceneConfig
 from evaluation.config import DEFAULT_CKPT, RenderingModel
-from utils.settings import Count, Length, NonNegativeInt, Positive, Settings, Share, Within
+from utils.settings import Count, Length, NonNegativeInt, Planes, Positive, Settings, Share, Within
 
 PathKind = Literal["spiral", "orbit", "interpolate", "dtu", "ellipse", "file"]
 
@@ -50,7 +50,7 @@ class RendererChoice(RenderingModel):
     ckpt: str = DEFAULT_CKPT
     """general checkpoint (of a folder the newest one in it), or a fine-tuned scene (latest.tar),
     which needs neither data nor backbone"""
-    N_samples: Annotated[int, Within(2)] | None = None
+    N_samples: Planes | None = None
     """samples on each ray; none: as the checkpoint has it"""
     compile: bool = False
     """compile the model: the first frame takes a minute more, and on a GPU the others less than

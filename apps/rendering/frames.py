@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,13 @@ import torch
 from apps.rendering.paths import CameraPath
 from models.rendering.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
 from models.rendering.scene import RenderableScene, RenderedView
+from utils.archives import read_arrays
 from utils.errors import UserError
 from utils.files import written_whole
 from utils.images import from_bytes, to_bytes
 
+_MAX_BYTES = 1 << 30
+"""Of one frame."""
 _REMEDY = "Frames before it are kept. Free space, or choose another --out."
 
 
@@ -45,10 +47,10 @@ class FrameStore:
         """Read a frame back, its colours rounded to 8 bit."""
         path = self._path(frame)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
-                return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path, _MAX_BYTES)
+            depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
+            return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: damaged; delete it and run the command again") from error
 
     def read_all(self, count: int) -> Iterator[RenderedView]:

@@ -18,8 +18,8 @@ from torch import Tensor
 from models.rendering.scene import RenderableScene
 from utils.camera_rig import up_direction
 from utils.cameras import Cameras
-from utils.errors import UserError
-from utils.files import written_whole
+from utils.errors import UserError, first_line
+from utils.files import UNREADABLE, written_whole
 from utils.images import to_bytes
 
 _LEAST_FRONT = 0.3
@@ -48,11 +48,14 @@ def write_points(path: Path, cloud: PointCloud, scene: RenderableScene) -> None:
 def read_points(path: Path) -> PointCloud:
     """Read a coloured point cloud; its coordinates keep their precision."""
     try:
-        cloud = trimesh.load(path)
+        with path.open("rb") as file:
+            # Of no other kind, whatever its name says: some of them load further files.
+            cloud = trimesh.load(file, file_type="ply")
         points = torch.from_numpy(np.array(cloud.vertices, np.float64))  # pyright: ignore
         colors = torch.from_numpy(np.array(cloud.colors)[:, :3] / 255).float()  # pyright: ignore
-    except (OSError, ValueError, AttributeError, IndexError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read as a coloured point cloud ({error})") from error
+    except UNREADABLE as error:
+        told = f"{path}: cannot be read as a coloured point cloud ({first_line(error)})"
+        raise UserError(told) from error
     return PointCloud(points, colors)
 
 

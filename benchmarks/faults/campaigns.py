@@ -1,7 +1,8 @@
 """Inject faults, bounded in number and time, and print what came of them, class by class.
 
-kills: stops of tiny trainings by signals. flips: single bits of checkpoints.
-fuzz: damaged files for every parser. Example: python -m benchmarks.faults kills --count 300
+kills: stops of tiny trainings by signals. ranks: one of two processes that train together killed.
+flips: single bits of checkpoints. fuzz: damaged files for every parser.
+Example: python -m benchmarks.faults kills --count 300
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from utils.settings import Count, Positive, Settings
 class FaultsConfig(Settings):
     """Which faults, and how many."""
 
-    campaign: Literal["kills", "flips", "fuzz"]
-    """kills, flips or fuzz"""
+    campaign: Literal["kills", "ranks", "flips", "fuzz"]
+    """kills, ranks, flips or fuzz"""
     count: Count = 100
     """faults to inject"""
     minutes: Positive = 10.0
@@ -59,6 +60,8 @@ def campaign(name: str) -> Any:  # noqa: ANN401
     """Return the function of a campaign."""
     if name == "kills":
         from benchmarks.faults.kills import run_kills as run
+    elif name == "ranks":
+        from benchmarks.faults.ranks import run_ranks as run
     elif name == "flips":
         from benchmarks.faults.flips import run_flips as run
     else:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.mutations import damaged
-from benchmarks.faults.parsers import Parser, all_parsers
+from benchmarks.faults.parsers import all_parsers
 from benchmarks.faults.processes import finished, fork
+from benchmarks.faults.samples import Parser
 from benchmarks.faults.table import Tally
 from utils.errors import UserError
 
@@ -44,11 +45,11 @@ def run_fuzz(tally: Tally, count: int, deadline: float, seed: int, folder: Path)
     each = -(-count // len(parsers))
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
         for first in range(0, each, _BATCH):
-            for parser in parsers:
+            for number, parser in enumerate(parsers):
                 if time.monotonic() > deadline:
                     return
                 inputs = range(first, min(first + _BATCH, each))
-                _run_batch(parser, inputs, seed, Path(work), folder, tally)
+                _run_batch(parser, inputs, seed, Path(work) / str(number), folder, tally)
 
 
 def _run_batch(
@@ -130,8 +131,8 @@ def _outcome(parser: Parser, path: Path) -> tuple[str, str]:
         with _timed():
             parser.read(path)
     except UserError as error:
-        # A scene's own name will do for what is wrong with its files together.
-        named = path.name in str(error) or path.parent.name in str(error)
+        # A scene's own folder will do for what is wrong with its files together.
+        named = any(part in str(error) for part in Path(parser.name).parts)
         clear = named and len(str(error)) < _LONGEST_MESSAGE
         return ("fine", "") if clear else ("other", f"unclear: {error}")
     except _TooLong:

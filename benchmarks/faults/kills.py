@@ -6,18 +6,17 @@ import itertools
 import logging
 import os
 import random
-import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
+from benchmarks.faults.cases import MOST_TIMES, Case, longest_wait, stop_runs
 from benchmarks.faults.processes import HANG, PHASES, Watch, finished, fork, run_whole
 from benchmarks.faults.table import Tally
 from benchmarks.faults.tiny_runs import (
@@ -33,28 +32,21 @@ from training.checkpointing import LastCheckpoint
 from training.finetuning_module import FineTuningModule
 from training.general_module import GeneralModule
 from training.scene_log import SceneLog
+from utils.interrupts import stop_at_once
 
 logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_MOST_TIMES = {"start": 1, "step": 6, "save": 4, "validation": 4, "end": 1}
-"""Of a phase in a run, about: a stop waits for one of them."""
-_LONGEST = {"start": 0.4, "end": 0.15}
-"""Seconds that a stop then waits for at most."""
-_SHORT = 0.05
-
-
-@dataclass
-class Case:
-    """One run that is stopped once or twice, and what was wrong with it."""
-
-    run: str
-    stops: list[tuple[str, str]] = field(default_factory=list)
-    """Signal and phase of each."""
-    faults: set[str] = field(default_factory=set)
 
 
 def watched(run: TinyRun, runs: Path, watch: Watch) -> int:
-    """Go on with a run in this process, which tells of its phases."""
+    """Go on with a run in this process, as its script does, and tell of its phases."""
+    stop_at_once()
+    mark_phases(watch)
+    return run.go_on(runs)
+
+
+def mark_phases(watch: Watch) -> None:
+    """Let both trainings tell in this process which phase begins."""
     for module in (GeneralModule, FineTuningModule):
         watch.mark(module, "training_step", "step")
     watch.mark(GeneralModule, "validation_step", "validation")
@@ -67,11 +59,10 @@ def watched(run: TinyRun, runs: Path, watch: Watch) -> int:
 
     def noting_save(self: LastCheckpoint, trainer: pl.Trainer) -> None:
         save(self, trainer)
-        watch.saved.value = trainer.global_step
+        watch.counts.saved = trainer.global_step
 
     LastCheckpoint.save = noting_save
     watch.enter("start")
-    return run.go_on(runs)
 
 
 def stop_once(run: TinyRun, runs: Path, log: Path, draw: random.Random, case: Case) -> bool:
@@ -80,17 +71,17 @@ def stop_once(run: TinyRun, runs: Path, log: Path, draw: random.Random, case: Ca
     Returns whether the stop came before the run was over.
     """
     signum, phase = draw.choice(_SIGNALS), draw.choice(PHASES)
-    nth = draw.randint(1, _MOST_TIMES[phase])
-    delay = draw.random() * _LONGEST.get(phase, _SHORT)
-    watch, last = Watch(), runs / run.last
+    nth = draw.randint(1, MOST_TIMES[phase])
+    delay = draw.random() * longest_wait(phase)
+    watch, last = Watch.forked(), runs / run.last
     before = step_of(last)
-    watch.saved.value = before
+    watch.counts.saved = before
     process = fork(partial(watched, run, runs, watch), log)
     deadline = time.monotonic() + HANG
     if finished(process, deadline, lambda: watch.times(phase) >= nth) is not None:
         return False
     time.sleep(delay)
-    saved, begun = watch.saved.value, before + watch.times("step")
+    saved, begun = watch.counts.saved, before + watch.times("step")
     os.kill(process, signum)
     status = finished(process, time.monotonic() + HANG)
     if status == 0:
@@ -124,27 +115,16 @@ def try_run(run: TinyRun, whole: Mapping[str, Any], folder: Path, draw: random.R
 
 
 def run_kills(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
-    """Stop trainings so often, every third of them a fine-tuning.
-
-    The folders of those with faults are kept.
-    """
+    """Stop trainings so often, every third of them a fine-tuning."""
     folder = Path(tempfile.mkdtemp(prefix="run", dir=folder))
     runs, wholes = _whole_runs(folder)
-    draw, stops = random.Random(seed), 0
-    for number in itertools.count():
-        if stops >= count or time.monotonic() > deadline:
-            break
-        run, place = runs[number % len(runs)], folder / f"case{number:04d}"
-        place.mkdir()
-        case = try_run(run, wholes[run.name], place, draw)
-        stops += len(case.stops)
-        for signum, phase in case.stops:
-            tally.add(f"{run.name}, {signum}", case.faults)
-            tally.add(f"{run.name}, while in {phase}", case.faults)
-        if case.faults:
-            logger.warning("%s: %s", place, case)
-        else:
-            shutil.rmtree(place)
+    turns, draw = itertools.cycle(runs), random.Random(seed)
+
+    def one_case(place: Path) -> Case:
+        run = next(turns)
+        return try_run(run, wholes[run.name], place, draw)
+
+    stop_runs(tally, count, deadline, folder, one_case)
 
 
 def _whole_runs(folder: Path) -> tuple[list[TinyRun], dict[str, dict[str, Any]]]:

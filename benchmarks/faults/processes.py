@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
+import mmap
 import os
 import signal
 import time
 import traceback
 from collections.abc import Callable
-from ctypes import c_int
-from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import RawArray, RawValue
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PHASES = ("start", "step", "save", "validation", "end")
 _POLL = 5e-4
@@ -21,22 +22,40 @@ HANG = 60.0
 """Seconds after which a process that was told to stop counts as hanging."""
 
 
+class _Counts(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("entered", ctypes.c_int * len(PHASES)),
+        ("saved", ctypes.c_int),
+        ("process", ctypes.c_int),
+    ]
+
+
 @dataclass(frozen=True)
 class Watch:
-    """What a forked process tells of its run, in memory that it shares with this one."""
+    """What a process tells of its run, in memory that it shares with this one."""
 
-    entered: Any = field(default_factory=lambda: RawArray(c_int, len(PHASES)))
-    """How often each phase has begun."""
-    saved: Any = field(default_factory=lambda: RawValue(c_int))
-    """Steps that are in the last whole file."""
+    counts: Any
+    """How often each phase has begun, the steps that are in the last whole file, the process id."""
+
+    @classmethod
+    def forked(cls) -> Watch:
+        """Return one that copies of this process share."""
+        return cls(RawValue(_Counts))
+
+    @classmethod
+    def shared(cls, path: Path) -> Watch:
+        """Return the one that a file holds, which any process may open."""
+        with path.open("ab+") as file:
+            file.truncate(ctypes.sizeof(_Counts))
+            return cls(_Counts.from_buffer(mmap.mmap(file.fileno(), 0)))
 
     def enter(self, phase: str) -> None:
         """Note that a phase begins."""
-        self.entered[PHASES.index(phase)] += 1
+        self.counts.entered[PHASES.index(phase)] += 1
 
     def times(self, phase: str) -> int:
         """Return how often a phase has begun."""
-        return self.entered[PHASES.index(phase)]
+        return self.counts.entered[PHASES.index(phase)]
 
     def mark(self, owner: Any, method: str, phase: str) -> None:  # noqa: ANN401
         """Let a method of a class, or a function of a module, note that its phase begins."""

@@ -41,15 +41,15 @@ class TinyRun:
     last: str
     """The file that it resumes from, below the folder of all runs."""
 
-    def start(self, runs: Path, *flags: str) -> int:
-        """Run the script in this process and return its exit status."""
-        main = importlib.import_module(self.script).main
-        return main([*self.flags, "--save_dir", str(runs), *flags])
+    def flags_to_go_on(self, runs: Path) -> list[str]:
+        """Return the flags that resume what there is, or start."""
+        last = runs / self.last
+        resumed = ("--ckpt", str(last)) if last.exists() else ()
+        return [*self.flags, "--save_dir", str(runs), *resumed]
 
     def go_on(self, runs: Path) -> int:
-        """Resume what there is, else start."""
-        last = runs / self.last
-        return self.start(runs, *(("--ckpt", str(last)) if last.exists() else ()))
+        """Run the script in this process and return its exit status."""
+        return importlib.import_module(self.script).main(self.flags_to_go_on(runs))
 
     def result(self, runs: Path) -> dict[str, Any]:
         """Return what two runs that went alike have in common, and the names of all files."""

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from datasets.formats.image_files import UNREAD_SUFFIXES
 from datasets.formats.options import Size
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import describe_placeholder
 
 pillow_heif.register_heif_opener()
@@ -87,7 +87,8 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         if path.suffix.lower() in (".heic", ".heif", ".avif"):
             remedy += ", or convert it to JPEG"
         raise UserError(
-            f"{path}: cannot read the image ({error}). The file is damaged or no image; {remedy}."
+            f"{path}: cannot read the image ({first_line(error)}). The file is damaged or no "
+            f"image; {remedy}."
         ) from error
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from datasets.formats.checks import ARRAY_ERRORS
 from datasets.formats.decoding import check_pixels, opened_image
 from datasets.formats.options import Size
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 LensModel = Literal["perspective", "fisheye"]
 
@@ -127,7 +127,7 @@ def _read_array(path: Path) -> Shaped[np.ndarray, "height width"]:
         # Mapping compares the promised shape with the file's size before any memory is taken.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except ARRAY_ERRORS as error:
-        raise UserError(f"{path}: cannot read the depth map ({str(error)[:120]}).") from error
+        raise UserError(f"{path}: cannot read the depth map ({first_line(error)}).") from error
     if isinstance(values, np.ndarray) and values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     usable = isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "fiu"

@@ -39,7 +39,7 @@ from datasets.formats.photo_files import (
 )
 from datasets.formats.scene_lists import content_lines
 from datasets.posed_scene import PosedScene
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import check_size
 
 _NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
@@ -116,10 +116,8 @@ def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
             f"{path}: the file is missing; the data set or LLFF's imgs2poses.py has it."
         ) from error
     except ARRAY_ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"{path}: cannot read the cameras ({reason}). Copy the file again.") from (
-            error
-        )
+        told = f"{path}: cannot read the cameras ({first_line(error)}). Copy the file again."
+        raise UserError(told) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UserError(f"{path}: the file holds no array of numbers; expected n rows of 17.")
     if array.ndim != 2 or array.shape[1] != 17 or not len(array):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from utils.errors import UserError
@@ -10,6 +11,8 @@ Size = tuple[int, int]
 """Height and width."""
 
 _MAX_SIDE = 1 << 14
+_MAX_PIXELS = 30_000_000
+"""Of an image at the size that it is read at: one takes a gibibyte while it is read."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class ReadOptions:
 
     def target_size(self, native: Size) -> Size:
         """Return the size to read at, given that of the largest images there are."""
+        height, width = self._target_size(native)
+        if height * width > _MAX_PIXELS:
+            share = math.ceil(math.sqrt(height * width / _MAX_PIXELS))
+            raise UserError(
+                f"Images of {width}x{height} pixels are more than the {_MAX_PIXELS // 10**6} "
+                "million that are computed with; let them be shrunk while they are read: "
+                f"--image_size {height // share} {width // share}"
+            )
+        return height, width
+
+    def _target_size(self, native: Size) -> Size:
         if self.size is not None:
             return self.size
         if self.cover is not None:

@@ -72,6 +72,10 @@ def read_record3d(folder: Path, options: ReadOptions) -> PosedScene:
             f"{path}: holds poses of shape {poses.shape}, but {photos} holds {len(images)} photos; "
             "each needs a quaternion and a position. Export it from Record3D again."
         )
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(poses[:, :4], axis=1)
+    if not ((lengths > 0.5) & (lengths < 2)).all():
+        raise UserError(f"{path}: the quaternion of one of the poses is no rotation.")
     columns = finite_array(content.get("K"), (9,), f"{path}: K")
     frames = []
     for image, pose in zip(images, poses, strict=True):

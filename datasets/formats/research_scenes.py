@@ -5,13 +5,14 @@ All have OpenCV's axes.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from datasets.formats.checks import ARRAY_ERRORS, finite_array
+from datasets.formats.checks import finite_array
 from datasets.formats.decoding import read_image_size
 from datasets.formats.image_files import choose_image_folder, list_images
 from datasets.formats.options import ReadOptions
@@ -20,10 +21,12 @@ from datasets.formats.scene_lists import SPLITS
 from datasets.formats.transforms import scene_of_file
 from datasets.formats.transforms_file import parse_transforms, pinhole_frame, stated
 from datasets.posed_scene import PosedScene
-from utils.errors import UserError
+from utils.archives import read_arrays
+from utils.errors import UserError, first_line
 from utils.files import check_size, read_json
 
 _MAX_BYTES = 1 << 25
+_MATRIX = re.compile(r"world_mat_\d{1,9}")
 _USED = {"rgb_path", "foreground_mask", "camtoworld", "intrinsics"}
 TO_OPENGL = np.array([1.0, -1.0, -1.0, 1.0])
 
@@ -153,12 +156,10 @@ def _nerfies_image(images: Path, name: object) -> str:
 
 def _read_projections(path: Path, count: int) -> Float64[np.ndarray, "view 4 4"]:
     try:
-        check_size(path, _MAX_BYTES, "cameras")
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays if name.startswith("world_mat_")}
-    except (*ARRAY_ERRORS, AttributeError) as error:
-        raise UserError(f"{path}: cannot read the cameras ({str(error)[:120]}).") from error
-    found = {name: matrix for name, matrix in found.items() if "inv" not in name}
+        arrays = read_arrays(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot read the cameras ({first_line(error)}).") from error
+    found = {name: array for name, array in arrays.items() if _MATRIX.fullmatch(name)}
     if len(found) != count:
         raise UserError(
             f"{path}: holds {len(found)} cameras world_mat_0, ..., but there are {count} photos in "

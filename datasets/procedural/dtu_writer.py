@@ -18,13 +18,14 @@ from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.camera_paths import DTU_VIEWS
 from utils.cameras import Cameras
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import read_json, write_text
 
 _LOG = logging.getLogger(__name__)
 
 MILLIMETRES = 200.0
 """Millimetres per world unit: brings the rig to DTU's 608 mm."""
 COMPLETE, PARTIAL = "procedural.json", "procedural.partial.json"
+_REMEDY = "Delete the folder or choose another."
 """The marker: written first under the second name, renamed when all is on disk."""
 _DEPTH_MIN, _DEPTH_INTERVAL = 425.0, 2.5
 _PAIRS = 10
@@ -85,9 +86,9 @@ def _check(rig: str, settings: DtuSettings) -> None:
 def _is_complete(folder: Path, marker: str) -> bool:
     complete = folder / COMPLETE
     if complete.is_file():
-        if json.loads(complete.read_text(encoding="utf-8")) == json.loads(marker):
+        if read_json(complete, "record of settings", _REMEDY) == json.loads(marker):
             return True
-        raise UserError(f"{complete}: is of other settings; delete the folder or choose another.")
+        raise UserError(f"{complete}: is of other settings. {_REMEDY}")
     if (folder / PARTIAL).is_file():
         _LOG.info("%s: was interrupted, writing it anew", folder)
     elif folder.is_dir() and any(folder.iterdir()):

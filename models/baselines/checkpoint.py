@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,14 +86,15 @@ def baseline_checkpoint(content: Mapping[str, Any], path: Path) -> BaselineCheck
         return None
     header, where = content[KIND], f"{path}: settings"
     try:
-        settings, weights = header["settings"], plain_names(content["state_dict"])
+        settings, weights = header["settings"], _plain_weights(content["state_dict"], path)
         known = header["model"] in BASELINES
         pyramid, backbone = settings["model"]["pyramid"], settings["backbone"]
         config, fingerprint = settings["baselines"], header["backbone_fingerprint"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
     if not known:
-        raise UserError(f"{path}: holds {header['model']!r}, none of {', '.join(BASELINES)}.")
+        found = reprlib.repr(header["model"])
+        raise UserError(f"{path}: holds {found}, none of {', '.join(BASELINES)}.")
     return BaselineCheckpoint(
         path=path,
         model=header["model"],
@@ -118,7 +120,14 @@ def _read_mvsnerf(content: Mapping[str, Any], path: Path) -> BaselineCheckpoint:
             f"{path}: is a scene that MVSNeRF's own code fine-tuned, without its cameras; give the "
             "general checkpoint mvsnerf-v0.tar, and fine-tune with --init_ckpt"
         )
-    weights = {name: value for part in MVSNERF_PARTS for name, value in content[part].items()}
+    parts = [_plain_weights(content[part], path) for part in MVSNERF_PARTS]
+    weights = {name: value for part in parts for name, value in part.items()}
     weights = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in _UNUSED}
     step = content.get("global_step")
     return BaselineCheckpoint(path, "mvsnerf", BaselineConfig(), weights, step)
+
+
+def _plain_weights(weights: object, path: Path) -> dict[str, Tensor]:
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise UserError(f"{path}: its weights are no tensors; it is damaged or of another version")
+    return plain_names(weights)

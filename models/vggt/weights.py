@@ -15,9 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.vggt.config import OmegaConfig, VGGTConfig, config_from_dict
-from utils.archives import check_archive
-from utils.errors import UserError
-from utils.files import UNREADABLE, from_repository, read_json, write_text, written_whole
+from utils.errors import UserError, first_line
+from utils.files import (
+    UNREADABLE,
+    from_repository,
+    load_tensors,
+    read_json,
+    write_text,
+    written_whole,
+)
 
 _OMEGA = f'{{"network": "{OmegaConfig.network}"}}'
 _OFFICIAL = (
@@ -99,18 +105,13 @@ def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     expected = "a complete, plain state dict of tensors"
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            check_archive(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
     except pickle.UnpicklingError as error:
         # Not loaded in any other way: unpickling arbitrary objects can run arbitrary code.
         problem = "not a readable archive of plain tensors; nothing in it was run"
         raise _error(path, problem, expected) from error
     except (SafetensorError, *UNREADABLE) as error:
-        summary = str(error).strip().splitlines()[:1]
-        raise _error(path, "".join(summary)[:200] or type(error).__name__, expected) from error
+        raise _error(path, first_line(error), expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
     raise _error(path, f"it holds something else ({type(state).__name__})", expected)

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from datasets.formats import colmap_model
 from datasets.formats.colmap import image_lens
 from datasets.formats.colmap_model import (
     MODEL_PARAMETERS,
     ColmapCamera,
+    read_cameras,
     read_images,
     read_points,
 )
@@ -112,7 +115,7 @@ def test_points_are_found_by_the_images_that_saw_them(tmp_path):
     (tmp_path / "points3D.bin").write_bytes(points_file())
     points = read_points(tmp_path / "points3D.bin")
     np.testing.assert_array_equal(points.positions, POSITIONS)
-    assert points.tracks == {7: [0, 2], 2: [0, 1], 9: [1, 2]}
+    assert {n: list(seen) for n, seen in points.tracks.items()} == {7: [0, 2], 2: [0, 1], 9: [1, 2]}
 
 
 @pytest.mark.parametrize("content", [None, b"", points_file()[:-5], points_file() + b"\0"])
@@ -201,3 +204,39 @@ def test_masks_beside_the_photos_count(tmp_path, write_layout, caplog, pattern):
     views = open_scene("colmap", root).load_views([0])
     assert views.masks[0, :, 40:].all() and not views.masks[0, :, :40].any()
     assert "masks of 8 of 8 photos are used" in caplog.text
+
+
+def test_features_take_no_memory(tmp_path):
+    path, count = tmp_path / "images.bin", 10**6
+    head = (
+        struct.pack("<QI7dI", 1, 7, 1, 0, 0, 0, 0, 0, 0, 1) + b"a.png\0" + struct.pack("<Q", count)
+    )
+    path.write_bytes(head + bytes(24 * count))
+    tracemalloc.start()
+    try:
+        assert read_images(path)[7].name == "a.png"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(head + bytes(24 * count - 1))
+    with pytest.raises(UserError, match=rf"{count} entries are promised .* the file is cut"):
+        read_images(path)
+
+
+@pytest.mark.parametrize("content", ["1 PINHOLE 8 6 9 9 4 3\n" * 2, "1 1 0 0 0 0 0 0 1 a\n\n" * 2])
+def test_entries_that_are_there_twice(content, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"a\.txt: .*entry 1 is there twice"):
+        (read_cameras if "PINHOLE" in content else read_images)(path)
+
+
+def test_no_more_entries_than_any_model_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(colmap_model, "_MAX_ENTRIES", 2)
+    path = tmp_path / "cameras.txt"
+    for count in (2, 3):
+        path.write_text("".join(f"{n} PINHOLE 8 6 9 9 4 3\n" for n in range(count)))
+        if count == 2:
+            assert len(read_cameras(path)) == 2
+    with pytest.raises(UserError, match="more than 2 entries"):
+        read_cameras(path)

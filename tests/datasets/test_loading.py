@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from torch import multiprocessing
+from torch.utils.data import Dataset
 
 from datasets import loading
 from datasets.config import DataConfig
@@ -66,3 +67,17 @@ def test_what_a_machine_does_to_loading_processes_ends_the_run_with_one_line(cap
 
     with pytest.raises(RuntimeError, match="something else"):
         run_and_report(other)
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers", "method"), [(2, 1, "forkserver"), (2, 0, None), (1, 1, None)]
+)
+def test_how_processes_start(ranks, workers, method, monkeypatch):
+    monkeypatch.setattr(loading.distributed, "is_initialized", lambda: ranks > 1)
+    context = loading.SampleLoader(Numbers(), workers).multiprocessing_context
+    assert (context and context.get_start_method()) == method

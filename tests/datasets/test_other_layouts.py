@@ -131,6 +131,7 @@ def write_r3d(root, scene):
     write_record3d(root, scene, "", "rgbd", "metadata")
 
 
+NO_TURNS = {"K": K.T.ravel().tolist(), **SIZE, "poses": [[0.0] * 7] * 8}
 LAYOUTS = {
     "sdfstudio": write_sdfstudio,
     "nsvf": write_nsvf,
@@ -217,6 +218,7 @@ def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered
         ("nerfies", "scene.json", "{}", "near, far, scale: expected 3"),
         ("polycam", "keyframes/corrected_cameras/1.json", "{}", r"1\.json: t_00 to t_23"),
         ("record3d", "EXR_RGBD/metadata.json", "{}", "metadata.json: poses"),
+        ("record3d", "EXR_RGBD/metadata.json", json.dumps(NO_TURNS), "is no rotation"),
         ("record3d", "EXR_RGBD/rgb/0.jpg", None, "7 photos; each needs"),
     ],
 )

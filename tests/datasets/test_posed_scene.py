@@ -1,5 +1,6 @@
 """The common container of single scenes, and what readers check, on cameras seen by eye."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -191,3 +192,33 @@ def test_poses_that_are_none(place, value, problem):
     pose[place] = value
     with pytest.raises(UserError, match=rf"x\.json.*{problem}"):
         rigid_c2w(pose, "x.json")
+
+
+def test_one_view_at_a_time_is_held_as_it_is_read(scene):
+    before = []
+
+    def read(view):
+        assert all(image() is None for image in before)
+        pixels = read_constant(view)
+        before.append(weakref.ref(pixels.image))
+        return pixels
+
+    views = scene.load_views([4, 1], read)
+    assert views.images[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.1])
+    assert views.images.is_contiguous() and views.masks[:, 0, 0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "native"),
+    [
+        (ReadOptions(), (6000, 9000)),
+        (ReadOptions(scale=0.5), (12000, 16000)),
+        (ReadOptions(size=(1 << 14, 1 << 14)), (40, 60)),
+    ],
+)
+def test_images_that_are_too_large_to_compute_with(options, native):
+    with pytest.raises(UserError, match="million that are computed with") as told:
+        options.target_size(native)
+    size = tuple(map(int, str(told.value).split("--image_size ")[1].split()))
+    assert ReadOptions(size=size).target_size(native) == size
+    assert ReadOptions(longest_side=800).target_size((6000, 9000)) == (533, 800)

@@ -1,10 +1,11 @@
 import random
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
-from utils.archives import check_archive
+from utils.archives import check_archive, read_arrays
 from utils.errors import UserError
 from utils.files import load_safely, save_atomically
 
@@ -116,3 +117,21 @@ def test_files_of_early_versions_have_nothing_to_verify(tmp_path):
     torch.save(CONTENT, tmp_path / "x.ckpt", _use_new_zipfile_serialization=False)
     check_archive(tmp_path / "x.ckpt")
     assert loads_the_same(tmp_path / "x.ckpt")
+
+
+def test_arrays_that_unpack_to_more_than_they_may_are_not_read(tmp_path):
+    path = tmp_path / "cameras.npz"
+    np.savez_compressed(path, a=np.zeros(1 << 20), b=np.arange(3))
+    assert path.stat().st_size < 1 << 15
+    with pytest.raises(ValueError, match="declares 83888"):
+        read_arrays(path, 1 << 22)
+    arrays = read_arrays(path, 1 << 24)
+    assert arrays["a"].shape == (1 << 20,) and arrays["b"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no archive", b"\x93NUMPY"])
+def test_files_that_are_no_archives_of_arrays(content, tmp_path):
+    path = tmp_path / "cameras.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_arrays(path, 1 << 20)

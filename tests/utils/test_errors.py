@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from training.checkpointing import LastCheckpoint
 from training.config import FineTuningConfig
 from utils.config import command
-from utils.errors import run_and_report
+from utils.errors import first_line, run_and_report
 
 
 def interrupted():
@@ -67,3 +67,9 @@ def test_sigterm_ends_a_run_that_checks_its_validation(received, monkeypatch, tm
     LastCheckpoint(tmp_path, 1).on_sanity_check_start(trainer, pl.LightningModule())
     assert handlers == [(signal.SIGTERM, signal.SIG_DFL)]
     assert raised == [signal.SIGTERM] * received
+
+
+def test_what_other_libraries_say_is_cut_to_a_line():
+    assert first_line(ValueError("\nbad header\nin 'x'")) == "bad header"
+    assert first_line(ValueError(" ")) == "ValueError"
+    assert first_line(KeyError("x" * 5000)) == repr("x" * 5000)[:200]

@@ -21,6 +21,7 @@ from training.checkpointing import (
     restored,
 )
 from training.curves import curve_logger
+from training.rank_watch import ends_with_others
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
@@ -58,7 +59,7 @@ def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, fold
         torch.manual_seed(run.training_seed)
         module = VGGTMiniModule(network, config)
     trainer = _build_trainer(config, folder)
-    with restored(resume, trainer):
+    with restored(resume, trainer), ends_with_others(trainer):
         trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
 
 

@@ -21,6 +21,7 @@ from apps.rendering.geometry_files import read_points, write_mesh, write_points
 from apps.rendering.splats import write_arrays, write_splats
 from utils.camera_rig import look_at
 from utils.cameras import Cameras, LengthUnit, pixel_grid, pixel_rays
+from utils.errors import UserError
 
 SIZE = (48, 64)
 
@@ -183,3 +184,11 @@ def test_the_script_writes_points_and_a_mesh(export, tmp_path):
 def test_refusals_name_the_value(export, assert_refused, tmp_path, argv, words):
     assert_refused(export("--out", tmp_path / "points.ply", *argv), words)
     assert not list(tmp_path.glob("*.ply"))
+
+
+def test_only_point_clouds_are_read_whatever_their_name(tmp_path):
+    # Trimesh would follow what other kinds of files refer to.
+    path = tmp_path / "points.gltf"
+    path.write_text('{"asset": {"version": "2.0"}, "buffers": [{"uri": "../secret"}]}')
+    with pytest.raises(UserError, match=r"points\.gltf: cannot be read as a coloured point cloud"):
+        read_points(path)
