@@ -5,6 +5,11 @@ For example: python -m apps.make_shards --datadir data/dtu --out shards/dtu
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import sys
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

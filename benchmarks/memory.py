@@ -7,6 +7,11 @@ what they show.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.interrupts import stop_at_once
+
+    stop_at_once()
+
 import ctypes
 import gc
 import logging

@@ -54,12 +54,15 @@ def describe_packed(path: Path) -> str | None:
     for magic, kind in _PACKED.items():
         if head.startswith(magic):
             return f"is packed ({kind}); unpack it and give the file that is in it."
-    if head != _MAGIC or not zipfile.is_zipfile(path):
+    if head != _MAGIC:
         return None
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    # torch.save's own archives hold one folder with data.pkl.
-    if not names or any(name.endswith("/data.pkl") for name in names):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return None
+    # torch.save's own archives hold one folder with data.pkl and data/0, damaged ones one of them.
+    if not names or any(name.endswith("data.pkl") or "/data/" in name for name in names):
         return None
     where = f"{shlex.quote(str(path))} {shlex.quote(str(path.parent))}"
     return (

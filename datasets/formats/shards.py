@@ -86,7 +86,7 @@ class ShardReader:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF")) as image:
             if (image.height, image.width) != self.stored or image.mode != mode:
                 raise ValueError(f"a map of {image.width}x{image.height}, {image.mode}")
-            return np.asarray(image)
+            return np.array(image)
 
     def _damaged(self, view: int | None, error: Exception) -> UserError:
         what = "a piece" if view is None else f"view {view}"

@@ -68,7 +68,7 @@ def test_what_is_refused(tiny_model):
     with pytest.raises(UserError, match=r"K of shape \(2, 3, 3\)"):
         tiny_model.encode_images(images, K[:1], c2w)
     with pytest.raises(UserError, match=r"c2w\[1\].*not orthonormal"):
-        tiny_model.encode_images(images, K, c2w * [[[1.0]], [[2.0]]])
+        tiny_model.encode_images(images, K, c2w * [[[1.0] * 4], [[2.0, 1.0, 1.0, 1.0]]])
 
 
 @pytest.mark.slow
