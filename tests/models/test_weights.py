@@ -111,7 +111,7 @@ def test_a_general_checkpoint_is_no_scene(tiny_checkpoint):
         (nn.Linear(2, 2), r"it holds torch\.nn\.modules\.linear\.Linear"),
         (b"version https://git-lfs.github.com/spec/v1\n", "fetch it with git lfs pull"),
         (b"<!DOCTYPE html>", "is a web page"),
-        (gzip.compress(b"weights"), r"is packed \(gzip\); unpack it"),
+        (gzip.compress(b"weights", mtime=0), r"is packed \(gzip\); unpack it"),
         (zipped("model.ckpt"), "holds model.ckpt; unpack it, python -m zipfile -e .*other.ckpt"),
         (b"nothing", "it is damaged or of another kind"),
     ],
