@@ -30,6 +30,7 @@ from models.bundles import (
 )
 from models.config import ModelConfig
 from models.cost_volume import CostVolume, CostVolumeNet
+from models.cuda_graphs import GraphCache
 from models.decoder import Decoder
 from models.depth_prior import SHRINK, build_depth_prior
 from models.depth_refinement import Surface, refine_depth_prior
@@ -39,7 +40,7 @@ from models.novel_view import RenderedImages, encoding, rendering
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import DepthPlanes, RayBins
-from models.vggt.backbone import Backbone, BackboneFeatures
+from models.vggt.backbone import Backbone, BackboneFeatures, FrozenVGGT
 from models.window import Window, whole_window
 from utils.cameras import Cameras
 from utils.memory import rays_that_fit
@@ -75,6 +76,7 @@ class VGGTNeRF(nn.Module):
         inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
         self.decoder = Decoder(config.decoder.decoder_widths, inputs, colors)
         self._render_bundles = render_bundles
+        self.graphs = GraphCache()
 
     @classmethod
     def from_pretrained(cls, path: str, device: torch.device | str = "cpu") -> VGGTNeRF:
@@ -116,10 +118,11 @@ class VGGTNeRF(nn.Module):
         model = copy.copy(self)
         rendering = replace(self.config.rendering, N_samples=count)
         model.config = replace(self.config, rendering=rendering)
+        model.graphs = GraphCache()
         return model
 
     def compile_rendering(self) -> None:
-        """Use compiled graphs for cost volume and rendering: the first image takes a minute more.
+        """Compile backbone, cost volume and rendering: the first image takes a minute more.
 
         Eagerly, most of the time goes into reading and writing intermediate tensors.
         """
@@ -127,6 +130,9 @@ class VGGTNeRF(nn.Module):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
         self._render_bundles = torch.compile(render_bundles, dynamic=False)
+        if isinstance(self.backbone, FrozenVGGT):
+            self.backbone.compile_blocks()
+        self.graphs = GraphCache()
 
     def encode(
         self,
@@ -142,15 +148,27 @@ class VGGTNeRF(nn.Module):
         backbone's depth by cost volumes in front of the sources; ``predicted`` is what the backbone
         says of the sources, where that is known already.
         """
+        with encoding(sources, self.training):
+            if predicted is None and not self.training:
+                return self.graphs(self._encode, sources, near_far, view_mask, refine)
+            return self._encode(sources, near_far, view_mask, refine, predicted)
+
+    def _encode(
+        self,
+        sources: Views,
+        near_far: Float[Tensor, "batch 2"],
+        view_mask: Bool[Tensor, "batch view"] | None,
+        refine: bool,
+        predicted: BackboneFeatures | None = None,
+    ) -> SceneFeatures:
         images = sources.images
         if view_mask is not None:
             images = fill_missing_views(sources, view_mask).images
-        with encoding(sources, self.training):
-            features = predicted or self.backbone(images, heads=("camera", "depth"))
-            maps = self.pyramid(images, features.tokens)
-            prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
-            scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
-            return self.refine(scene, near_far) if refine else scene
+        features = predicted or self.backbone(images, heads=("camera", "depth"))
+        maps = self.pyramid(images, features.tokens)
+        prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
+        scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
+        return self.refine(scene, near_far) if refine else scene
 
     def refine(self, scene: SceneFeatures, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
         """Replace the depth of the sources by what cost volumes in front of them find."""
@@ -250,15 +268,32 @@ class VGGTNeRF(nn.Module):
         """
         side, device = self.config.rendering.bundle_size, near_far.device
         with rendering(device, size):
-            volume = self.build_cost_volume(scene, cameras, near_far, size)
             if chunk is None:
                 ray_bytes = len(near_far) * self.ray_bytes(scene.images.shape[1])
                 chunk = rays_that_fit(device, ray_bytes, math.prod(size))
             if device.type == "cpu":
                 chunk = min(chunk, CPU_RAYS * side**2)
-            window = whole_window(size, side, len(near_far), device)
-            images = self.render_window(scene, volume, window, None, chunk, before_chunk)
-            return _whole_images(images, window, size)
+            view = (scene, cameras, near_far, size, chunk)
+            if self.training or chunk < math.prod(size):
+                return self._render_images(*view, before_chunk)
+            if before_chunk:
+                before_chunk()
+            return self.graphs(self._render_images, *view)
+
+    def _render_images(
+        self,
+        scene: SceneFeatures,
+        cameras: Cameras,
+        near_far: Float[Tensor, "batch 2"],
+        size: tuple[int, int],
+        chunk: int,
+        before_chunk: Callable[[], None] | None = None,
+    ) -> RenderedImages:
+        volume = self.build_cost_volume(scene, cameras, near_far, size)
+        side = self.config.rendering.bundle_size
+        window = whole_window(size, side, len(near_far), near_far.device)
+        images = self.render_window(scene, volume, window, None, chunk, before_chunk)
+        return _whole_images(images, window, size)
 
     def ray_bytes(self, views: int) -> int:
         """Return about how much memory rendering takes for each ray, of one image.

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from models.config import BackboneConfig
 from models.vggt.aggregator import Aggregator
+from models.vggt.attention import Block
 from models.vggt.config import VGGTConfig
 from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
 from models.vggt.omega.aggregator import OmegaAggregator
@@ -78,7 +79,14 @@ class FrozenVGGT(nn.Module):
 
     def unfreeze(self) -> VGGT:
         """Let gradients reach all weights of the network, and return it; its owner trains it."""
+        _convert_products(self.network.aggregator, torch.float32)
         return self.network.requires_grad_(True)
+
+    def compile_blocks(self) -> None:
+        """Compile the transformer's blocks. Those of one kind share a graph."""
+        for block in self.network.aggregator.modules():
+            if isinstance(block, Block):
+                block.compile(dynamic=False)
 
     @property
     def learns(self) -> bool:
@@ -114,6 +122,9 @@ class FrozenVGGT(nn.Module):
         learns = self.learns and torch.is_grad_enabled()
         tuned = self.tuning is not None and torch.is_grad_enabled()
         precision = torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu)
+        if not self.learns:
+            half = torch.bfloat16 if on_gpu else torch.float32
+            _convert_products(self.network.aggregator, half)
         with torch.set_grad_enabled(learns or tuned), precision:
             layers, patch_start = self.network.aggregator(resized)
         with torch.set_grad_enabled(learns):
@@ -128,6 +139,17 @@ class FrozenVGGT(nn.Module):
             pose_enc=prediction.pose_enc,
             prediction=prediction,
         )
+
+
+def _convert_products(aggregator: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of matrix products in a precision: autocast need not convert them again.
+
+    Results are those of autocast, bit for bit; converted back, weights stay rounded.
+    """
+    layers = [layer for layer in aggregator.modules() if isinstance(layer, nn.Linear)]
+    if layers and layers[0].weight.dtype != dtype:
+        for layer in layers:
+            layer.to(dtype)
 
 
 def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[int, int]:

@@ -72,6 +72,8 @@ def test_memory_grows_with_the_chunk_and_no_faster_than_the_image(on_gpu, make_v
 def test_nothing_waits_for_the_device(on_gpu, make_views, make_cameras):
     near_far = torch.tensor([[2.0, 6.0]], device="cuda")
     views, camera = make_views(1, 3).to("cuda"), make_cameras(1).to("cuda")
+    # Capturing CUDA graphs waits, once.
+    on_gpu.graphs.enabled = False
     with torch.no_grad():
         on_gpu.render_images(on_gpu.encode(views, near_far), camera, near_far, (32, 40))
         torch.cuda.set_sync_debug_mode("error")
@@ -80,3 +82,19 @@ def test_nothing_waits_for_the_device(on_gpu, make_views, make_cameras):
             on_gpu.render_images(scene, camera, near_far, (32, 40))
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@torch.no_grad()
+def test_cuda_graphs_change_nothing(on_gpu, make_views, make_cameras):
+    near_far = torch.tensor([[2.0, 6.0]], device="cuda")
+    rendered = []
+    for enabled in (False, True, True, True):
+        on_gpu.graphs.enabled = enabled
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            views, camera = make_views(1, 3).to("cuda"), make_cameras(1).to("cuda")
+            scene = on_gpu.encode(views, near_far)
+            rendered.append(on_gpu.render_images(scene, camera, near_far, (32, 40)))
+    assert on_gpu.graphs.enabled
+    for step, images in enumerate(rendered):
+        torch.testing.assert_close(images.rgb, rendered[step % 2].rgb, atol=1e-4, rtol=0)
