@@ -91,8 +91,7 @@ def test_cuda_graphs_change_nothing(on_gpu, make_views, make_cameras):
     for enabled in (False, True, True, True):
         on_gpu.graphs.enabled = enabled
         for seed in (0, 1):
-            torch.manual_seed(seed)
-            views, camera = make_views(1, 3).to("cuda"), make_cameras(1).to("cuda")
+            views, camera = make_views(1, 3, seed=seed).to("cuda"), make_cameras(1).to("cuda")
             scene = on_gpu.encode(views, near_far)
             rendered.append(on_gpu.render_images(scene, camera, near_far, (32, 40)))
     assert on_gpu.graphs.enabled
