@@ -6,6 +6,7 @@ needs to start them. A graph replays them without Python, at fixed places in mem
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -66,7 +67,7 @@ class GraphCache:
             return function(*arguments)
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         key = (getattr(function, "__qualname__", function), layout, shapes, _modes())
-        with self._lock, torch.cuda.device(tensors[0].device):
+        with self._lock, torch.cuda.device(tensors[0].device), _without_autocast_cache():
             if key not in self._captured:
                 self._remember(key, None)
                 return function(*arguments)
@@ -93,21 +94,20 @@ class GraphCache:
         inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
         arguments = rebuild_tensors(layout, iter(inputs))
         assert isinstance(arguments, tuple)
-        graph, kept = torch.cuda.CUDAGraph(), torch.is_autocast_cache_enabled()
-        # Weights that autocast has converted before would be read where they no longer are.
-        torch.set_autocast_cache_enabled(False)
+        graph = torch.cuda.CUDAGraph()
         try:
             torch.cuda.synchronize()
             with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
                 result = function(*arguments)
         except RuntimeError as error:
             self.enabled = False
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            # The end of a capture that has failed fails, too.
+            while isinstance(error.__context__, RuntimeError):
+                error = error.__context__
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
             logger.warning("without CUDA graphs, which is slower: %s", reason)
             torch.cuda.synchronize()
             return None
-        finally:
-            torch.set_autocast_cache_enabled(kept)
         outputs, result_layout = flatten_tensors(result)
         return _Captured(graph, inputs, outputs, result_layout)
 
@@ -117,6 +117,17 @@ def _replay(captured: _Captured, tensors: list[Tensor]) -> Any:  # noqa: ANN401
         place.copy_(tensor, non_blocking=True)
     captured.graph.replay()
     return rebuild_tensors(captured.layout, iter([output.clone() for output in captured.outputs]))
+
+
+@contextlib.contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """Let autocast convert weights inside of a graph: a cached copy would not last as long."""
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 def _modes() -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.depth_prior import DepthPrior
 from models.ray_sampling import DepthPlanes
-from utils.cameras import Cameras, Rays, full_precision, to_camera
+from utils.cameras import Cameras, Rays, apply_matrix, to_camera
 
 MIN_DEPTH = 1e-6
 """Points nearer than this to a camera's plane, or behind it, are not seen."""
@@ -252,10 +252,9 @@ def _project_rays(
     rays: Rays, cameras: Cameras, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "batch view ray 3"], Float[Tensor, "batch view ray 3"]]:
     """Return origin and direction of each ray in each view, in homogeneous image coordinates."""
-    rotation = cameras.w2c[..., :3, :3].transpose(-1, -2)
-    with full_precision(rays.origins):
-        start = to_camera(rays.origins[:, None], cameras) @ cameras.intrinsics.transpose(-1, -2)
-        step = rays.directions[:, None] @ rotation @ cameras.intrinsics.transpose(-1, -2)
+    start = apply_matrix(cameras.intrinsics, to_camera(rays.origins[:, None], cameras))
+    directions = apply_matrix(cameras.w2c[..., :3, :3], rays.directions[:, None])
+    step = apply_matrix(cameras.intrinsics, directions)
     return _to_grid(start, size), _to_grid(step, size)
 
 

@@ -83,10 +83,14 @@ class FrozenVGGT(nn.Module):
         return self.network.requires_grad_(True)
 
     def compile_blocks(self) -> None:
-        """Compile the transformer's blocks. Those of one kind share a graph."""
-        for block in self.network.aggregator.modules():
+        """Compile the transformer's blocks and the head for depth, once for each shape."""
+        # Blocks of one kind share graphs, which PyTorch counts as graphs of one function.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        for block in self.network.modules():
             if isinstance(block, Block):
                 block.compile(dynamic=False)
+        if isinstance(self.network.config, VGGTConfig):
+            self.network.depth_head.compile(dynamic=False)
 
     @property
     def learns(self) -> bool:
