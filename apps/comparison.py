@@ -14,7 +14,7 @@ from apps.compare import ComparisonConfig
 from datasets.config import DataChoice
 from datasets.protocols import SceneTask
 from evaluation.pictures import comparison_frames, comparison_sheet
-from evaluation.rendering import Renderer, TestViews, ViewResult, evaluate_scene, task_sample
+from evaluation.rendering import Renderer, TestViews, ViewResult, evaluate_scene
 from evaluation.report import format_table, full_report, scene_report, write_json
 from evaluation.run import read_tasks
 from evaluation.scores import ImageDistance, find_perceptual_distance
@@ -72,12 +72,9 @@ def run_comparison(config: ComparisonConfig) -> str:
         data = _data_of(tuned, data)
     perceptual = find_perceptual_distance(config.lpips_weights, device)
     reports: dict[str, dict[str, Any]] = {one.name: {} for one in competitors}
-    for number, task in enumerate(read_tasks(data, config.held_out, device)):
+    for task in read_tasks(data, config.held_out, device):
         results, name = {}, task.scene.name
         for one in competitors:
-            if number == 0 and device.type == "cuda" and isinstance(one.renders, Renderer):
-                # GPU kernels are loaded and tuned on first use.
-                one.renders(task_sample(task, 0))
             with _measured_memory(device) as memory:
                 results[one.name] = one.results(task, config.chunk, perceptual)
             seen = task.scene.name in one.trained_on

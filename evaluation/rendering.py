@@ -71,6 +71,12 @@ class Renderer:
         view = ViewImages.pair(images, sample.targets, 0).cpu()
         return view, encoded - started, rendered - encoded
 
+    def warm_up(self, sample: Sample) -> None:
+        """Render twice on a GPU: the first uses of a size tune kernels and capture graphs."""
+        if self.device.type == "cuda":
+            self(sample)
+            self(sample)
+
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -82,6 +88,8 @@ def evaluate_scene(
 ) -> list[ViewResult]:
     """Render and measure a scene's targets, shared among renderers, each on its own device."""
     count = len(renderers)
+    for renderer in renderers:
+        renderer.warm_up(task_sample(task, 0))
 
     def render_share(first: int) -> list[tuple[ViewImages, float, float]]:
         indices = range(first, len(task.targets), count)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from datasets.procedural_data import world_tasks
 from datasets.protocols import SceneTask, check_counted, scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures
-from evaluation.rendering import Renderer, evaluate_scene, task_sample
+from evaluation.rendering import Renderer, evaluate_scene
 from evaluation.report import Report, full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
 from models.model_file import read_model_file
@@ -49,7 +48,7 @@ def evaluate(config: EvaluationConfig) -> Report:
     how = (config.model.chunk, config.model.bf16)
     renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
     scenes, unit = {}, LengthUnit()
-    for task in _warmed_up(tasks, renderers):
+    for task in tasks:
         check_counted(task)
         results = evaluate_scene(task, renderers, perceptual)
         row, unit = scene_report(task, results), task.scene.unit
@@ -82,13 +81,3 @@ def read_tasks(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{data.datadir}: two scenes are named {twice!r}; evaluate each alone")
     return tasks
-
-
-def _warmed_up(tasks: Iterable[SceneTask], renderers: list[Renderer]) -> Iterable[SceneTask]:
-    """Render one view before any clock runs: GPU kernels are loaded and tuned on first use."""
-    rest = iter(tasks)
-    first = next(rest)
-    for renderer in renderers:
-        if renderer.device.type == "cuda":
-            renderer(task_sample(first, 0))
-    return chain([first], rest)
