@@ -75,7 +75,7 @@ class VGGTNeRF(nn.Module):
         colors = 3 * num_pixels
         inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
         self.decoder = Decoder(config.decoder.decoder_widths, inputs, colors)
-        self._build_depth_prior, self._render_bundles = build_depth_prior, render_bundles
+        self._render_bundles = render_bundles
         self.graphs = GraphCache()
 
     @classmethod
@@ -130,7 +130,6 @@ class VGGTNeRF(nn.Module):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
         self.pyramid.compile(dynamic=False)
-        self._build_depth_prior = torch.compile(build_depth_prior, dynamic=False)
         self._render_bundles = torch.compile(render_bundles, dynamic=False)
         if isinstance(self.backbone, FrozenVGGT):
             self.backbone.compile_blocks()
@@ -168,7 +167,7 @@ class VGGTNeRF(nn.Module):
             images = fill_missing_views(sources, view_mask).images
         features = predicted or self.backbone(images, heads=("camera", "depth"))
         maps = self.pyramid(images, features.tokens)
-        prior = self._build_depth_prior(features, images, sources.cameras, near_far, view_mask)
+        prior = build_depth_prior(features, images, sources.cameras, near_far, view_mask)
         scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
         return self.refine(scene, near_far) if refine else scene
 
