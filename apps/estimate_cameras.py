@@ -53,7 +53,7 @@ class PhotoConfig(Settings):
 def run_estimation(config: PhotoConfig) -> str:
     """Estimate cameras, write them, and say what to do with them."""
     from datasets.scene_cache import CAMERAS_NAME, scene_cache
-    from models.photo_cameras import Estimation, estimate_and_keep
+    from models.scenes.photo_cameras import Estimation, estimate_and_keep
     from models.vggt.backbone import check_backbone_size
     from utils.devices import choose_devices
     from utils.errors import UserError

@@ -20,7 +20,7 @@ from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
 from datasets.scene_cache import scene_cache
-from models.photo_cameras import estimate_cameras
+from models.scenes.photo_cameras import estimate_cameras
 from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras

@@ -18,10 +18,10 @@ from torch import Tensor
 from datasets.formats.dtu import UNIT
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from models.baselines.checkpoint import is_mvsnerf_file
-from models.checkpoint import load_finetuned
+from models.checkpoints.baselines import is_mvsnerf_file
+from models.checkpoints.scene_file import load_finetuned
 from models.novel_view import NovelViewModel
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import TunableScene
 from models.volume_rendering import SOLID
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit

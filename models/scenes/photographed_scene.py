@@ -21,9 +21,9 @@ from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.scene_cache import scene_cache
 from datasets.views import Views
-from models.photo_cameras import Estimation, estimate_and_keep
-from models.rendering.cross_fade import plan_sources, render_cross_fade
-from models.rendering.scene import GeneralScene, general_scene
+from models.scenes.cross_fade import plan_sources, render_cross_fade
+from models.scenes.photo_cameras import Estimation, estimate_and_keep
+from models.scenes.renderable_scene import GeneralScene, general_scene
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras, recentred
 from utils.errors import UserError

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.camera_rig import centers_and_targets, focus_distance, source_distances
 from utils.cameras import Cameras
 
