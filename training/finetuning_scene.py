@@ -87,12 +87,10 @@ def encode_scene(
     model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
     near_far = split.scene.near_far.to(views.images.device)
     lindisp, count = model.config.rendering.lindisp, len(views.images)
-    frames, own = (
-        SizedCameras(views.cameras, views.size),
-        torch.arange(count, device=near_far.device),
-    )
+    cameras = SizedCameras(views.cameras, views.size)
+    own = torch.arange(count, device=near_far.device)
     together = max(min(ENCODED_TOGETHER, count), 2) - 1
-    neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
+    neighbours = choose_sources(cameras, cameras, near_far, together, lindisp=lindisp, own=own)
     maps = encode_views(model, views, near_far, neighbours)
     # No longer needed, and it may be larger than everything else together.
     model.backbone = NullBackbone()

@@ -1,1 +1,1 @@
-"""Scenes that are rendered from any camera, from the source views nearest to it."""
+"""Scenes that can be rendered from any camera, and the estimation of missing cameras."""
