@@ -19,7 +19,7 @@ from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
 from datasets.scene_cache import find_estimate, scene_cache
 from datasets.structure_from_motion import is_trustworthy, reconstruct_cameras
-from models import photo_cameras
+from models.scenes import photo_cameras
 from models.scenes.photo_cameras import ensure_cameras
 from utils.cameras import Cameras
 
