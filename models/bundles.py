@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from models.config import RenderConfig
+from models.novel_view import RenderedImages
 from models.projection import (
     SceneFeatures,
     project_to_sources,
@@ -195,6 +196,24 @@ def join_bundles(parts: Sequence[Bundles]) -> Bundles:
     composite = Composite(*(joined(composites, name) for name in vars(composites[0])))
     rest = (joined(parts, name) for name in ("features", "visibility", "t"))
     return Bundles(composite, *rest)
+
+
+def whole_images(
+    rendering: WindowRendering, window: Window, size: tuple[int, int]
+) -> RenderedImages:
+    """Crop the rendering of a ``whole_window`` to images of (height, width) ``size``."""
+    composite, (height, width) = rendering.bundles.composite, size
+
+    def to_pixels(values: Float[Tensor, "batch bundle"]) -> Float[Tensor, "batch height width"]:
+        repeated = values[..., None].expand(-1, -1, window.side**2)
+        return window.to_image(repeated)[:, 0, :height, :width]
+
+    return RenderedImages(
+        # The decoder's correction is unbounded.
+        rgb=rendering.rgb[..., :height, :width].clamp(0, 1),
+        depth=to_pixels(composite.depth),
+        opacity=to_pixels(composite.opacity),
+    )
 
 
 def composite_bins(

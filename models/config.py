@@ -147,3 +147,12 @@ class ModelConfig:
                 raise ValueError(
                     f"{channels}={values[channels]} is not a multiple of {groups}={values[groups]}"
                 )
+
+    def ray_bytes(self, views: int) -> int:
+        """Estimate the memory per rendered pixel: twice the measured use, as a safety margin.
+
+        In single precision, without gradients, with ``views`` source views.
+        """
+        view_channels = 3 * (self.pyramid.feature_channels + self.radiance_field.view_width)
+        floats = 16 * self.radiance_field.field_width + views * view_channels
+        return 2 * 4 * self.rendering.N_samples * floats // self.rendering.bundle_size**2

@@ -28,6 +28,7 @@ from models.bundles import (
     decoder_maps,
     join_bundles,
     render_bundles,
+    whole_images,
     whole_window,
 )
 from models.config import ModelConfig
@@ -121,10 +122,7 @@ class VGGTNeRF(nn.Module):
         return model
 
     def compile_rendering(self) -> None:
-        """Compile backbone, cost volume and rendering; the first image then takes a minute longer.
-
-        Eager execution spends most of its time reading and writing intermediate tensors.
-        """
+        """Compile backbone, cost volume and rendering; the first image takes a minute longer."""
         for network in (self.volume, self.fine_volume):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
@@ -191,10 +189,7 @@ class VGGTNeRF(nn.Module):
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
     ) -> tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]:
-        """Estimate the surface that one camera ``(batch,)`` per scene sees, without the field.
-
-        Returns its z-depth and its rendering weight in the cost volume.
-        """
+        """Return depth and weight of the surface that one camera ``(batch,)`` per scene sees."""
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         window = whole_window(size, SHRINK, len(near_far), near_far.device)
         depth, mass = self.find_bins(scene, volume, window)[-1].expected_surface()
@@ -276,7 +271,7 @@ class VGGTNeRF(nn.Module):
         side, device = self.config.rendering.bundle_size, near_far.device
         with rendering(device, size):
             if chunk is None:
-                ray_bytes = len(near_far) * self.ray_bytes(scene.images.shape[1])
+                ray_bytes = len(near_far) * self.config.ray_bytes(scene.images.shape[1])
                 chunk = rays_that_fit(device, ray_bytes, math.prod(size))
             if device.type == "cpu":
                 chunk = min(chunk, CPU_RAYS * side**2)
@@ -300,31 +295,4 @@ class VGGTNeRF(nn.Module):
         side = self.config.rendering.bundle_size
         window = whole_window(size, side, len(near_far), near_far.device)
         images = self.render_window(scene, volume, window, None, chunk, before_chunk)
-        return _whole_images(images, window, size)
-
-    def ray_bytes(self, views: int) -> int:
-        """Estimate the memory per pixel of one image: twice the measured use, to be safe.
-
-        In single precision, without gradients.
-        """
-        field, settings = self.config.radiance_field, self.config.rendering
-        of_view = 3 * (self.config.pyramid.feature_channels + field.view_width)
-        floats = 16 * field.field_width + views * of_view
-        return 2 * 4 * settings.N_samples * floats // settings.bundle_size**2
-
-
-def _whole_images(
-    rendering: WindowRendering, window: Window, size: tuple[int, int]
-) -> RenderedImages:
-    composite, (height, width) = rendering.bundles.composite, size
-
-    def spread(values: Float[Tensor, "batch bundle"]) -> Float[Tensor, "batch height width"]:
-        pixels = values[..., None].expand(-1, -1, window.side**2)
-        return window.to_image(pixels)[:, 0, :height, :width]
-
-    return RenderedImages(
-        # The decoder's correction is unbounded.
-        rgb=rendering.rgb[..., :height, :width].clamp(0, 1),
-        depth=spread(composite.depth),
-        opacity=spread(composite.opacity),
-    )
+        return whole_images(images, window, size)
