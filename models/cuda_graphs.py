@@ -1,6 +1,6 @@
 """CUDA graphs of functions of tensors: one call launches all kernels of a function.
 
-Encoding three views takes about a thousand kernels, most of them shorter than their launch from
+Encoding three views takes on the order of a thousand kernels, most shorter than their launch from
 Python. A graph replays them without Python, on buffers at fixed addresses.
 """
 

@@ -11,7 +11,7 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
 
 class Conv3d(nn.Conv3d):
-    """A 3D convolution that always uses oneDNN on a CPU.
+    """A 3D convolution that uses oneDNN for single precision on a CPU.
 
     For a single volume with few channels times planes times rows (up to 20,480 in PyTorch 2.14,
     ``use_mkldnn`` in ``Convolution.cpp``) PyTorch chooses a kernel that is up to 20 times slower.
