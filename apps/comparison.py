@@ -18,9 +18,9 @@ from evaluation.rendering import Renderer, TestViews, ViewResult, evaluate_scene
 from evaluation.report import format_table, full_report, scene_report, write_json
 from evaluation.run import read_tasks
 from evaluation.scores import ImageDistance, find_perceptual_distance
-from models.checkpoint import FinetunedScene, header_of, load_finetuned, read_scene_file
-from models.model_file import read_model_file
-from models.rendering.scene import is_tuned_scene
+from models.checkpoints.general import read_model_file
+from models.checkpoints.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
+from models.scenes.renderable_scene import is_tuned_scene
 from training.config import FineTuningConfig
 from training.seen_scenes import TrainingScenes
 from utils.config import settings_from_plain

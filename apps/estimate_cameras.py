@@ -53,7 +53,7 @@ class PhotoConfig(Settings):
 def run_estimation(config: PhotoConfig) -> str:
     """Estimate cameras, write them, and say what to do with them."""
     from datasets.scene_cache import CAMERAS_NAME, scene_cache
-    from models.photo_cameras import Estimation, estimate_and_keep
+    from models.scenes.photo_cameras import Estimation, estimate_and_save
     from models.vggt.backbone import check_backbone_size
     from utils.devices import choose_devices
     from utils.errors import UserError
@@ -74,7 +74,7 @@ def run_estimation(config: PhotoConfig) -> str:
         config.backbone_size,
         str(choose_devices(config.device)[0]),
     )
-    found = estimate_and_keep(source, folder, how)
+    found = estimate_and_save(source, folder, how)
     height, width = min(photo.size for photo in found.photos)
     differ = len({photo.size for photo in found.photos}) > 1
     advice = f" --image_size {height} {width}" if differ else ""

@@ -45,7 +45,7 @@ class ExportConfig(Settings):
 
 def export_checkpoint(config: ExportConfig) -> Path:
     """Write ``model.ckpt`` and return its path."""
-    from models.checkpoint import drop_network, general_content
+    from models.checkpoints.general import general_content, pop_backbone_weights
     from models.vggt.backbone import check_backbone_size
     from utils.files import check_output_file, resolve_checkpoint, save_atomically
 
@@ -63,7 +63,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
         folders = [path for path in (backbone["vggt_path"], config.vggt_path) if path]
         check_backbone_size(config.backbone_size, *folders)
     target = check_output_file(Path(config.out) / "model.ckpt", "--out")
-    if drop_network(kept["state_dict"]):
+    if pop_backbone_weights(kept["state_dict"]):
         folder = target.parent / BACKBONE_FOLDER
         kept["vggt_nerf"]["backbone_fingerprint"] = _write_backbone(config.ckpt, folder)
         backbone |= {"vggt_path": str(folder), "random_backbone": False}
@@ -77,7 +77,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
 
 def _write_backbone(checkpoint: str, folder: Path) -> str:
     """Write the backbone that was trained, too, and return its fingerprint in half precision."""
-    from models.checkpoint import read_checkpoint
+    from models.checkpoints.general import read_checkpoint
     from models.vggt.backbone import FrozenVGGT, fingerprint
     from models.vggt.network import VGGT
 

@@ -33,7 +33,7 @@ from evaluation.run import read_tasks
 from models.baselines.mvsnerf.model import MVSNeRF
 from models.baselines.point_regression import PointRegression
 from models.baselines.ray_casting import sample_depths
-from models.model_file import read_model_file
+from models.checkpoints.general import read_model_file
 from models.ray_sampling import DepthPlanes
 from utils.cameras import pixel_grid, pixel_rays
 from utils.config import command

@@ -26,7 +26,7 @@ import torch
 from datasets.views import Sample, Views
 from evaluation.config import ModelChoice
 from evaluation.report import format_table, write_json
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from models.vggt_nerf import VGGTNeRF
 from training.config import GeneralTrainingConfig, OptimizerConfig
 from training.general_module import GeneralModule

@@ -23,7 +23,7 @@ from datasets.views import Views
 from evaluation.config import DEFAULT_CKPT, RenderingModel
 from evaluation.report import format_table, mean_figures
 from evaluation.run import read_tasks
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from models.depth_prior import DepthPrior
 from utils.config import command
 from utils.devices import choose_devices

@@ -28,7 +28,7 @@ from apps.rendering.config import CameraPathChoice, FrameSize, SceneAndModelConf
 from apps.rendering.open_scene import compile_model, open_scene
 from apps.rendering.paths import CameraPath, make_path
 from evaluation.report import format_table, write_json
-from models.rendering.scene import GeneralScene, is_tuned_scene
+from models.scenes.renderable_scene import GeneralScene, is_tuned_scene
 from models.vggt_nerf import VGGTNeRF
 from utils.config import command
 from utils.errors import UserError

@@ -25,7 +25,7 @@ from evaluation.scores import (
     view_scores,
 )
 from models.novel_view import NovelViewModel
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import TunableScene
 from utils.errors import UserError
 
 

@@ -17,8 +17,8 @@ from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene
 from evaluation.report import Report, full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
-from models.model_file import read_model_file
-from models.photo_cameras import ensure_cameras
+from models.checkpoints.general import read_model_file
+from models.scenes.photo_cameras import ensure_cameras
 from utils.cameras import LengthUnit
 from utils.devices import choose_devices
 from utils.errors import UserError

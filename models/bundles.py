@@ -1,7 +1,7 @@
-"""Rendering of bundles: pixels that share a ray's samples, each with colours of its own.
+"""Bundles: square groups of pixels that share the samples of one ray, as in GDB-NeRF (CVPR 2025).
 
-As in GDB-NeRF (CVPR 2025): colour and feature of a bundle are composited along one ray; the
-decoder turns them into the picture.
+Features are composited once per bundle, colours for each of its pixels. The decoder turns them into
+an image.
 """
 
 from __future__ import annotations
@@ -10,29 +10,99 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F  # noqa: N812
+from einops import rearrange
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from models.config import RenderConfig
-from models.fine_volume import bin_positions
-from models.projection import SceneFeatures, sample_bundles
+from models.novel_view import RenderedImages
+from models.projection import (
+    SceneFeatures,
+    project_to_sources,
+    read_maps,
+    sample_bundles,
+    view_statistics,
+)
 from models.radiance_field import RadianceField
-from models.ray_sampling import DepthPlanes, RayBins, importance_bins
+from models.ray_sampling import DepthPlanes, RayBins, bin_positions, importance_bins
 from models.volume_rendering import Composite, alphas, composite_weights, transmittance
-from models.window import Window
-from utils.cameras import Cameras, Rays, pixel_rays
+from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
 
 MAP_CHANNELS = 3
-"""Of the decoder's input, beside colours and features: opacity, visibility, depth."""
+"""Channels of the decoder's input beside colours and features: opacity, visibility, depth."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of each target image, divided into bundles of ``side`` by ``side`` pixels."""
+
+    corners: Int[Tensor, "batch 2"]
+    """Column and row of the first pixel."""
+    shape: tuple[int, int]
+    """Rows and columns of bundles."""
+    side: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.shape[0] * self.side, self.shape[1] * self.side
+
+    def centers(self) -> Float[Tensor, "batch bundle 2"]:
+        """Return the pixel position of each bundle's centre, row by row."""
+        cells = pixel_grid(*self.shape, self.corners.device) * self.side
+        return self.corners[:, None] + cells
+
+    def pixels(self) -> Float[Tensor, "batch bundle pixel 2"]:
+        """Return the centres of each bundle's pixels, row by row."""
+        inner = pixel_grid(self.side, self.side, self.corners.device) - self.side / 2
+        return self.centers()[:, :, None] + inner
+
+    def to_map(
+        self, values: Float[Tensor, "batch bundle channel"]
+    ) -> Float[Tensor, "batch channel row column"]:
+        """Arrange values per bundle as a map."""
+        return rearrange(values, "b (h w) c -> b c h w", h=self.shape[0])
+
+    def to_image(
+        self, values: Float[Tensor, "batch bundle values"]
+    ) -> Float[Tensor, "batch channel height width"]:
+        """Arrange values per bundle, which are pixel-major, as an image."""
+        channel_major = rearrange(values, "b n (p c) -> b n (c p)", p=self.side**2)
+        return F.pixel_shuffle(self.to_map(channel_major), self.side)
+
+    def to_bundles(
+        self, images: Shaped[Tensor, "batch channel height width"]
+    ) -> Shaped[Tensor, "batch bundle values"]:
+        """Return the pixel-major values of each bundle: the inverse of ``to_image``."""
+        side = self.side
+        return rearrange(images, "b c (h y) (w x) -> b (h w) (y x c)", y=side, x=side)
+
+    def cut(
+        self, images: Shaped[Tensor, "batch channel full_height full_width"]
+    ) -> Shaped[Tensor, "batch channel height width"]:
+        """Crop the window from each image."""
+        columns, rows = self.corners.unbind(-1)
+        down = torch.arange(self.size[0], device=rows.device) + rows[:, None]
+        across = torch.arange(self.size[1], device=rows.device) + columns[:, None]
+        batch = torch.arange(len(images), device=rows.device)[:, None, None]
+        cropped = images.movedim(1, -1)[batch, down[:, :, None], across[:, None]]
+        return cropped.movedim(-1, 1)
+
+
+def whole_window(size: tuple[int, int], side: int, batch: int, device: torch.device) -> Window:
+    """Return the window that covers images of (height, width); the last bundles may exceed them."""
+    corners = torch.zeros(batch, 2, dtype=torch.long, device=device)
+    return Window(corners, (-(-size[0] // side), -(-size[1] // side)), side)
 
 
 @dataclass(frozen=True)
 class BundleRays:
-    """The rays of some bundles."""
+    """Rays through the centres of bundles and through their pixels."""
 
     centers: Rays
     pixels: Rays
-    """Of every pixel, bundle by bundle."""
+    """Bundle by bundle."""
 
     @classmethod
     def of_window(cls, cameras: Cameras, window: Window) -> BundleRays:
@@ -41,7 +111,7 @@ class BundleRays:
         return cls(pixel_rays(cameras, window.centers()), pixel_rays(cameras, pixels))
 
     def part(self, bundles: slice) -> BundleRays:
-        """Return some of the bundles."""
+        """Return a slice of the bundles."""
         count = self.pixels.origins.shape[1] // self.centers.origins.shape[1]
         pixels = slice(bundles.start * count, bundles.stop * count)
         return BundleRays(self.centers.part(bundles), self.pixels.part(pixels))
@@ -52,24 +122,24 @@ class Bundles:
     """Rendered bundles."""
 
     composite: Composite
-    """The colours of a bundle's pixels, one after the other; depth and opacity of its middle."""
+    """Colours are those of the bundle's pixels, concatenated; depth is that of its centre."""
     features: Float[Tensor, "batch bundle channel"]
     visibility: Float[Tensor, "batch bundle"]
-    """Share of the views that see what the bundle shows."""
+    """Share of the source views that see the bundle's surface."""
     t: Float[Tensor, "batch bundle sample"]
     """z-depths of the samples."""
 
 
 @dataclass(frozen=True)
 class WindowRendering:
-    """A rendered window, and what training teaches on the way to it."""
+    """A rendered window, with the intermediate results that training supervises."""
 
     rgb: Float[Tensor, "batch 3 height width"]
     bundles: Bundles
     levels: tuple[RayBins, ...]
-    """What the levels of the cost volume said, the first one first."""
+    """Bins of each level of the cost volume, coarse to fine."""
     rays: Rays
-    """Of the middles of the bundles."""
+    """Rays through the centres of the bundles."""
 
 
 def render_bundles(
@@ -81,26 +151,25 @@ def render_bundles(
     bins: RayBins,
     generator: torch.Generator | None = None,
 ) -> Bundles:
-    """Render bundles from samples where the bins have weight.
+    """Render bundles from samples drawn by the weights of ``bins``.
 
-    A sample stands for its bin, however wide: its optical depth is what the field returns, as in
-    ENeRF. A function of its arguments alone, for ``torch.compile``.
+    The field returns the optical depth of a sample's whole bin, as in ENeRF (Lin et al. 2022). A
+    pure function, so that ``torch.compile`` can trace it.
     """
     edges, t = importance_bins(
         *(bins.t_edges, bins.weights, settings.N_samples, settings.sampling_floor, generator),
         spread=settings.sampling_spread,
     )
     samples = sample_bundles(scene, rays.centers, rays.pixels, t, planes, settings.pad)
-    place = bin_positions(edges, t, planes)
-    context = torch.cat([bins.read_features(t), place], -1)
-    found = field(samples, context, planes.coordinates(t))
-    weights = alphas(found.densities) * transmittance(found.densities)
+    context = torch.cat([bins.read_features(t), bin_positions(edges, t, planes)], -1)
+    output = field(samples, context, planes.coordinates(t))
+    weights = alphas(output.densities) * transmittance(output.densities)
     far = planes.near_far[:, 1:]
-    seen = samples.valid.float().mean(1)
+    visible_share = samples.valid.float().mean(1)
     return Bundles(
-        composite=composite_weights(weights, found.colors, t, far, settings.background),
-        features=(weights[..., None] * found.features).sum(-2),
-        visibility=(weights * seen).sum(-1),
+        composite=composite_weights(weights, output.colors, t, far, settings.background),
+        features=(weights[..., None] * output.features).sum(-2),
+        visibility=(weights * visible_share).sum(-1),
         t=t,
     )
 
@@ -108,7 +177,7 @@ def render_bundles(
 def decoder_maps(
     bundles: Bundles, window: Window, planes: DepthPlanes
 ) -> Float[Tensor, "batch channel row column"]:
-    """Arrange what the decoder sees: colours, features, opacity, visibility, depth."""
+    """Stack the decoder's input: colours, features, opacity, visibility, normalised depth."""
     composite = bundles.composite
     single = [composite.opacity, bundles.visibility, planes.coordinates(composite.depth)]
     parts = [composite.rgb, bundles.features, torch.stack(single, -1)]
@@ -116,14 +185,60 @@ def decoder_maps(
 
 
 def join_bundles(parts: Sequence[Bundles]) -> Bundles:
-    """Put rendered bundles of the same images together."""
-    first = parts[0]
+    """Concatenate rendered bundles of the same images."""
     if len(parts) == 1:
-        return first
+        return parts[0]
 
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts], 1)
+    def joined(items: Sequence[Bundles | Composite], name: str) -> Tensor:
+        return torch.cat([getattr(item, name) for item in items], 1)
 
-    columns = zip(*(vars(part.composite).values() for part in parts), strict=True)
-    composite = Composite(*(torch.cat(column, 1) for column in columns))
-    return Bundles(composite, joined("features"), joined("visibility"), joined("t"))
+    composites = [part.composite for part in parts]
+    composite = Composite(*(joined(composites, name) for name in vars(composites[0])))
+    rest = (joined(parts, name) for name in ("features", "visibility", "t"))
+    return Bundles(composite, *rest)
+
+
+def whole_images(
+    rendering: WindowRendering, window: Window, size: tuple[int, int]
+) -> RenderedImages:
+    """Crop the rendering of a ``whole_window`` to images of (height, width) ``size``."""
+    composite, (height, width) = rendering.bundles.composite, size
+
+    def to_pixels(values: Float[Tensor, "batch bundle"]) -> Float[Tensor, "batch height width"]:
+        repeated = values[..., None].expand(-1, -1, window.side**2)
+        return window.to_image(repeated)[:, 0, :height, :width]
+
+    return RenderedImages(
+        # The decoder's correction is unbounded.
+        rgb=rendering.rgb[..., :height, :width].clamp(0, 1),
+        depth=to_pixels(composite.depth),
+        opacity=to_pixels(composite.opacity),
+    )
+
+
+def composite_bins(
+    scene: SceneFeatures,
+    rays: Rays,
+    t: Float[Tensor, "batch ray sample"],
+    weights: Float[Tensor, "batch ray sample"],
+    far: Float[Tensor, "batch 1"],
+    background: float = 0.0,
+) -> Composite:
+    """Composite the mean source colour at z-depths ``t`` of rays: supervision of the cost volume.
+
+    Colours are read at full resolution, so that sharp images reward accurate depth.
+    """
+    projected = project_to_sources(scene, rays, t, pad=0.0)
+    colors = view_statistics(read_maps(scene.images, projected), projected.valid).mean
+    # Points that no view sees get the scene's average colour.
+    average = _average_color(scene)[:, None, None]
+    colors = torch.where(projected.valid.any(1)[..., None], colors, average)
+    return composite_weights(weights, colors, t, far, background)
+
+
+def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
+    images = scene.images.float()
+    if scene.view_mask is None:
+        return images.mean((1, 3, 4))
+    shares = scene.view_mask / scene.view_mask.sum(1, keepdim=True)
+    return (images.mean((3, 4)) * shares[..., None]).sum(1)

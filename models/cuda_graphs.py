@@ -1,7 +1,7 @@
-"""CUDA graphs of functions of tensors: many small kernels are started by one call.
+"""CUDA graphs of functions of tensors: one call launches all kernels of a function.
 
-Encoding three views takes some thousand kernels, most of them shorter than the time that Python
-needs to start them. A graph replays them without Python, at fixed places in memory.
+Encoding three views takes on the order of a thousand kernels, most shorter than their launch from
+Python. A graph replays them without Python, on buffers at fixed addresses.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 _CAPACITY = 8
+"""Maximum number of graphs in a cache."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Captured:
-    """A graph, the tensors that it reads and those that it writes."""
+    """A graph with its input and output buffers."""
 
     graph: torch.cuda.CUDAGraph
     inputs: list[Tensor]
@@ -36,16 +37,16 @@ class _Captured:
 
 
 class GraphCache:
-    """Runs functions through CUDA graphs, one for each function and each shape of its arguments.
+    """Runs functions through CUDA graphs, one per function and shapes of its arguments.
 
-    The first call with some shapes runs the function, the second one captures it, all others replay
-    what was captured. Without a GPU, with gradients, or if capturing fails, the function just runs.
-    Functions must not wait for the GPU, and must depend on their tensors and on module parameters
-    alone; parameters may change in place. Copies and pickles of a cache are empty.
+    The first call with given shapes runs the function, the second captures a graph, later ones
+    replay it. Without a GPU, with gradients, or if the capture fails, the function runs eagerly.
+    Functions must not synchronise with the GPU, and may depend only on their arguments and on
+    module parameters; parameters may change in place. Copies and pickles of a cache are empty.
     """
 
     def __init__(self, capacity: int = _CAPACITY) -> None:
-        """Make an empty cache that holds so many graphs, those used last."""
+        """Make an empty cache that keeps the ``capacity`` most recently used graphs."""
         self.enabled = True
         self.capacity = capacity
         self._captured: OrderedDict[object, _Captured | None] = OrderedDict()
@@ -53,7 +54,7 @@ class GraphCache:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[GraphCache], tuple[int]]:
-        """Return what makes an empty cache: graphs belong to the memory of one process."""
+        """Pickle as an empty cache: graphs belong to the memory of one process."""
         return GraphCache, (self.capacity,)
 
     def __call__(self, function: Callable[..., ResultT], *arguments: Any) -> ResultT:  # noqa: ANN401
@@ -69,7 +70,9 @@ class GraphCache:
         key = (getattr(function, "__qualname__", function), layout, shapes, _modes())
         with self._lock, torch.cuda.device(tensors[0].device), _without_autocast_cache():
             if key not in self._captured:
-                self._remember(key, None)
+                self._captured[key] = None
+                if len(self._captured) > self.capacity:
+                    self._captured.popitem(last=False)
                 return function(*arguments)
             self._captured.move_to_end(key)
             captured = self._captured[key]
@@ -80,16 +83,11 @@ class GraphCache:
                 self._captured[key] = captured
             return _replay(captured, tensors)
 
-    def _remember(self, key: object, captured: _Captured | None) -> None:
-        self._captured[key] = captured
-        if len(self._captured) > self.capacity:
-            self._captured.popitem(last=False)
-
     def _capture(
         self, function: Callable[..., object], tensors: list[Tensor], layout: object
     ) -> _Captured | None:
         if self._pool is None:
-            # Results are copied after each replay, so that graphs can share their memory.
+            # Graphs can share a memory pool, because outputs are copied after each replay.
             self._pool = torch.cuda.graph_pool_handle()
         inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
         arguments = rebuild_tensors(layout, iter(inputs))
@@ -101,11 +99,11 @@ class GraphCache:
                 result = function(*arguments)
         except RuntimeError as error:
             self.enabled = False
-            # The end of a capture that has failed fails, too.
+            # Ending a failed capture raises again; report the first error.
             while isinstance(error.__context__, RuntimeError):
                 error = error.__context__
             reason = (str(error).strip() or repr(error)).splitlines()[0]
-            logger.warning("without CUDA graphs, which is slower: %s", reason)
+            logger.warning("CUDA graphs are off, which is slower: %s", reason)
             torch.cuda.synchronize()
             return None
         outputs, result_layout = flatten_tensors(result)
@@ -113,27 +111,27 @@ class GraphCache:
 
 
 def _replay(captured: _Captured, tensors: list[Tensor]) -> Any:  # noqa: ANN401
-    for place, tensor in zip(captured.inputs, tensors, strict=True):
-        place.copy_(tensor, non_blocking=True)
+    for buffer, tensor in zip(captured.inputs, tensors, strict=True):
+        buffer.copy_(tensor, non_blocking=True)
     captured.graph.replay()
     return rebuild_tensors(captured.layout, iter([output.clone() for output in captured.outputs]))
 
 
 @contextlib.contextmanager
 def _without_autocast_cache() -> Iterator[None]:
-    """Let autocast convert weights inside of a graph: a cached copy would not last as long."""
-    kept = torch.is_autocast_cache_enabled()
+    """Make autocast convert weights inside the graph: cached copies would be freed before it."""
+    enabled = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
-        torch.set_autocast_cache_enabled(kept)
+        torch.set_autocast_cache_enabled(enabled)
 
 
 def _modes() -> tuple[object, ...]:
-    """Return the modes of PyTorch that change what a function computes."""
-    on = torch.is_autocast_enabled("cuda")
-    return on, torch.get_autocast_dtype("cuda") if on else None, torch.is_inference_mode_enabled()
+    """Return PyTorch's global modes that change the result of a function."""
+    autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+    return autocast, torch.is_inference_mode_enabled()
 
 
 def flatten_tensors(value: object) -> tuple[list[Tensor], object]:
@@ -147,14 +145,12 @@ def flatten_tensors(value: object) -> tuple[list[Tensor], object]:
     else:
         return [], (None, value)
     flat = [flatten_tensors(part) for part in parts]
-    return [tensor for some, _ in flat for tensor in some], (
-        kind,
-        tuple(layout for _, layout in flat),
-    )
+    layouts = tuple(layout for _, layout in flat)
+    return [tensor for tensors, _ in flat for tensor in tensors], (kind, layouts)
 
 
 def rebuild_tensors(layout: Any, tensors: Iterator[Tensor]) -> object:  # noqa: ANN401
-    """Undo ``flatten_tensors`` with other tensors."""
+    """Invert ``flatten_tensors``, with other tensors."""
     if layout is Tensor:
         return next(tensors)
     kind, rest = layout

@@ -1,8 +1,7 @@
 """The decoder: composited colours and features of neighbouring bundles -> corrected colours.
 
-A field judges one ray at a time and knows nothing where no source looks. A small 2D network sees
-the picture as a whole, as in GDB-NeRF (CVPR 2025) and ENeRF (Lin et al. 2022): it sharpens, joins
-and fills.
+The field sees one ray at a time and has no information where no source view looks. A small 2D
+network over the whole image, as in GDB-NeRF (CVPR 2025), sharpens it and fills such regions.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 class Decoder(nn.Module):
     """A U-Net (Ronneberger et al. 2015) without normalisation, so that windows agree with images.
 
-    Its output is a correction, zero at first: training begins with the composited colours.
+    Its output is added to the composited colours; it is initialised to zero.
     """
 
     def __init__(self, widths: tuple[int, ...], inputs: int, outputs: int) -> None:
-        """Build the network; ``widths`` are channels at full size, half size and so on."""
+        """Build the network; ``widths`` are channels at full, half, ... size."""
         super().__init__()
         self.inward = nn.Conv2d(inputs, widths[0], 3, padding=1)
         steps = list(zip(widths[:-1], widths[1:], strict=True))
@@ -37,7 +36,7 @@ class Decoder(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel row column"]
     ) -> Float[Tensor, "batch output row column"]:
-        """Return the correction of maps of any size."""
+        """Return the correction for maps of any size."""
         rows, columns = x.shape[-2:]
         multiple = 2 ** len(self.down)
         padding = (0, -columns % multiple, 0, -rows % multiple)

@@ -1,8 +1,8 @@
-"""The factor that brings the backbone's depth to the unit of the given cameras.
+"""The scale factor from the backbone's unit of depth to the unit of the given cameras.
 
-Two scores are added up. First, every pair of camera centres has a predicted and a given distance.
-Second, at the right scale the views agree: a pixel that is lifted by its scaled depth and the
-*given* cameras meets, in another view, the same scaled depth and the same texture.
+The score of a scale is the sum of two terms. First, the ratio of given to predicted distances
+between camera centres. Second, multi-view consistency: a pixel lifted by its scaled depth and the
+*given* cameras should have the same scaled depth and the same texture in another view.
 """
 
 from __future__ import annotations
@@ -20,35 +20,36 @@ from utils.cameras import Cameras, cell_grid, reproject, view_grid
 COARSE_CANDIDATES = 64
 FINE_CANDIDATES = 17
 FINE_REACH = 1.5
-"""Half width of each refinement, in steps of the candidates before."""
+"""Half width of each refinement, in steps of the previous candidates."""
 QUERY_SIDE, MAP_SIDE = 24, 96
-"""Longer side of the grid of lifted pixels and of the maps that they are compared with."""
+"""Longer side of the grid of lifted pixels, and of the maps that they are compared with."""
 MIN_TOLERANCE = 0.03
-"""Smallest tolerance of the relative depth difference of two views."""
+"""Minimum tolerance of the relative depth difference between two views."""
 CENTER_BONUS, CENTER_TOLERANCE = 0.1, 0.05
 """Score of a perfect fit of the camera centres, and the relative width of its peak."""
 DISTINCT = 0.1
-"""Lead of the best score over the average candidate that counts as unmistakable."""
+"""Lead of the best score over the mean score that gives full reliability."""
 
-Compared = Float[Tensor, "batch view other candidate query"]
+PairValues = Float[Tensor, "batch view other candidate query"]
 
 
 @dataclass(frozen=True)
 class PredictedGeometry:
-    """The backbone's prediction for the views, in its own unit. All finite."""
+    """The backbone's prediction for the views, in its own unit. All values are finite."""
 
     depth: Float[Tensor, "batch view rows columns"]
     """Positive z-depth."""
     confidence: Float[Tensor, "batch view rows columns"]
     """In [0, 1]."""
     centers: Float[Tensor, "batch view 3"]
+    """Camera centres."""
     view_mask: Bool[Tensor, "batch view"]
-    """Views that exist; what is predicted for others is ignored."""
+    """Views that exist; predictions for others are ignored."""
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Pixels to lift, and the maps that they are compared with, at any scale."""
+    """Pixels to lift, and the maps that they are compared with."""
 
     pixels: Float[Tensor, "query 2"]
     depth: Float[Tensor, "batch view query"]
@@ -67,17 +68,17 @@ def fit_scale(
     cameras: Cameras,
     near_far: Float[Tensor, "batch 2"],
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Search the scales (given per predicted unit) that put the scene's middle in the depth range.
+    """Search the scale (given per predicted unit) that brings the median depth into the range.
 
-    Returned with it is its reliability in [0, 1], 0 for a single view. Not differentiable; no
-    synchronisation with the device.
+    Returns the scale and its reliability in [0, 1], 0 for a single view. Not differentiable; does
+    not synchronise with the device.
     """
     evidence = _gather_evidence(geometry, images, cameras)
     from_centers, quality = center_scale(geometry.centers, cameras.centers, geometry.view_mask)
-    counted = geometry.view_mask[:, :, None, None].expand_as(geometry.depth)
-    middle = _median(geometry.depth.flatten(1), counted.flatten(1).float())
-    # From a little nearer than near to a little farther than far.
-    low, high = (near_far[:, 0] * 0.8 / middle).log(), (near_far[:, 1] * 1.25 / middle).log()
+    exists = geometry.view_mask[:, :, None, None].expand_as(geometry.depth)
+    median = _weighted_median(geometry.depth.flatten(1), exists.flatten(1).float())
+    # Logarithms of scales, with a margin around near and far.
+    low, high = (near_far[:, 0] * 0.8 / median).log(), (near_far[:, 1] * 1.25 / median).log()
     anchor = from_centers.log().clamp(low, high)
     steps = torch.linspace(0, 1, COARSE_CANDIDATES, device=low.device)
     candidates = torch.cat([low[:, None] + steps * (high - low)[:, None], anchor[:, None]], 1)
@@ -106,25 +107,28 @@ def center_scale(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Return the median ratio of given to predicted distances between centres, and its quality.
 
-    Quality is in [0, 1]: low when the ratios scatter or are few; 0, with a ratio of 1, when all
-    centres coincide.
+    Quality is in [0, 1]: low if the ratios scatter or are few; 0, with a ratio of 1, if all centres
+    coincide.
     """
     count = given.shape[1]
-    first, second = torch.triu_indices(count, count, 1, device=given.device)
-    both = view_mask[:, first] & view_mask[:, second]
-    ours, theirs = (c[:, first] - c[:, second] for c in (given, predicted))
-    ours, theirs = ours.norm(dim=-1) * both, theirs.norm(dim=-1) * both
     if count < 2:
         return given.new_ones(len(given)), given.new_zeros(len(given))
-    longest = ours.amax(1, keepdim=True)
-    usable = (ours > 1e-3 * longest) & (theirs > 1e-3 * theirs.amax(1, keepdim=True))
-    weights = ours * usable
-    ratios = ours.clamp_min(1e-12).log() - theirs.clamp_min(1e-12).log()
-    middle = _median(ratios, weights)
-    spread = _median((ratios - middle[:, None]).abs(), weights)
+    first, second = torch.triu_indices(count, count, 1, device=given.device)
+    both = view_mask[:, first] & view_mask[:, second]
+    given_length, predicted_length = (
+        (centers[:, first] - centers[:, second]).norm(dim=-1) * both
+        for centers in (given, predicted)
+    )
+    usable = (given_length > 1e-3 * given_length.amax(1, keepdim=True)) & (
+        predicted_length > 1e-3 * predicted_length.amax(1, keepdim=True)
+    )
+    weights = given_length * usable
+    ratios = given_length.clamp_min(1e-12).log() - predicted_length.clamp_min(1e-12).log()
+    median = _weighted_median(ratios, weights)
+    spread = _weighted_median((ratios - median[:, None]).abs(), weights)
     pairs = usable.sum(1)
     quality = torch.exp(-spread / 0.1) * pairs / (pairs + 1)
-    return torch.where(pairs > 0, middle.exp(), 1), quality
+    return torch.where(pairs > 0, median.exp(), 1), quality
 
 
 def _gather_evidence(
@@ -160,16 +164,16 @@ def _gather_evidence(
 def patch_descriptors(
     grey: Float[Tensor, "batch view rows columns"],
 ) -> Float[Tensor, "batch view descriptor rows columns"]:
-    """Describe each pixel by its neighbourhood, free of brightness and contrast.
+    """Describe each pixel by two normalised 3x3 patches, the second dilated to 5x5.
 
-    Two 3x3 patches, one spread over 5x5. Descriptors are unit vectors, shorter where there is
-    little texture; their products are normalised cross correlations.
+    Descriptors have unit length, less where there is little texture: their dot products are
+    normalised cross correlations.
     """
     flat = grey.flatten(0, 1)[:, None]
     patches = []
-    for spread in (1, 2):
-        padded = F.pad(flat, (spread,) * 4, mode="replicate")
-        patch = F.unfold(padded, 3, dilation=spread).unflatten(2, grey.shape[-2:])
+    for dilation in (1, 2):
+        padded = F.pad(flat, (dilation,) * 4, mode="replicate")
+        patch = F.unfold(padded, 3, dilation=dilation).unflatten(2, grey.shape[-2:])
         patch = patch - patch.mean(1, keepdim=True)
         patches.append(patch / (patch.square().sum(1, keepdim=True) + 2e-3).sqrt())
     return (torch.cat(patches, 1) / 2**0.5).unflatten(0, grey.shape[:2])
@@ -177,11 +181,11 @@ def patch_descriptors(
 
 def _compare(
     evidence: _Evidence, logs: Float[Tensor, "batch candidate"]
-) -> tuple[Compared, Compared, Compared]:
-    """Compare lifted pixels of every view with every other view, for each candidate.
+) -> tuple[PairValues, PairValues, PairValues]:
+    """Compare lifted pixels of every view with every other view, at each logarithm of a scale.
 
     Returns the logarithm of (depth in the other view / the other view's own depth), the correlation
-    of the textures, and weights, 0 where the pixel leaves the other view.
+    of the textures, and weights, 0 where the pixel is outside the other view.
     """
     depth = rearrange(
         evidence.depth[:, :, None] * logs.exp()[:, None, :, None], "b v k q -> b v (k q)"
@@ -207,24 +211,24 @@ def _compare(
 def _consistency(
     evidence: _Evidence, logs: Float[Tensor, "batch candidate"], step: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch candidate"]:
-    """Score each scale by how well depths and textures of all pairs of views agree."""
+    """Score each scale by the agreement of depths and textures over all pairs of views."""
     tolerance = step.clamp_min(MIN_TOLERANCE)[:, None, None, None, None]
-    # The weights of one candidate if every pixel stayed in every view.
+    # Sum of the weights if every pixel were inside every other view.
     total = evidence.weights.sum((1, 2)) * (evidence.view_mask.sum(1) - 1)
     scores = []
-    # A few candidates at a time bound the memory.
-    for some in logs.split(8, dim=1):
-        residual, correlation, weights = _compare(evidence, some)
+    # Process a few candidates at a time to bound the memory.
+    for chunk in logs.split(8, dim=1):
+        residual, correlation, weights = _compare(evidence, chunk)
         agreement = 1 / (1 + (residual / tolerance).square())
         gain = (weights * (agreement + correlation) / 2).sum((1, 2, 4))
-        # Pixels outside the other view neither count for a scale nor improve its score.
-        known = weights.sum((1, 2, 4)) + 0.2 * total[:, None]
-        scores.append(gain / known.clamp_min(1e-6))
+        # The constant keeps scales at which few pixels overlap from a high score.
+        overlap = weights.sum((1, 2, 4)) + 0.2 * total[:, None]
+        scores.append(gain / overlap.clamp_min(1e-6))
     return torch.cat(scores, 1)
 
 
 def _agreeing_share(evidence: _Evidence, log: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-    """Return the share of lifted pixels whose depth the other views confirm."""
+    """Return the weighted share of lifted pixels whose depth the other views confirm."""
     residual, _, weights = _compare(evidence, log[:, None])
     agreement = torch.exp(-(residual / (2 * MIN_TOLERANCE)).square())
     return (weights * agreement).sum((1, 2, 3, 4)) / weights.sum((1, 2, 3, 4)).clamp_min(1e-6)
@@ -236,12 +240,12 @@ def _best(
     return candidates.gather(1, scores.argmax(1, keepdim=True))[:, 0]
 
 
-def _median(
+def _weighted_median(
     values: Float[Tensor, "batch value"], weights: Float[Tensor, "batch value"]
 ) -> Float[Tensor, " batch"]:
     ordered, order = values.sort(1)
-    mass = weights.gather(1, order).cumsum(1)
-    reached = (mass >= mass[:, -1:] / 2).to(torch.int8)
+    cumulative = weights.gather(1, order).cumsum(1)
+    reached = (cumulative >= cumulative[:, -1:] / 2).to(torch.int8)
     return ordered.gather(1, reached.argmax(1, keepdim=True))[:, 0]
 
 

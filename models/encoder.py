@@ -15,21 +15,21 @@ from models.config import FEATURE_GROUP, NORM_GROUPS, FeaturePyramidConfig
 
 @dataclass(frozen=True)
 class PyramidMaps:
-    """Feature maps of every view, in single precision: sampling needs exact positions."""
+    """Feature maps of every view, in single precision."""
 
     fine: Float[Tensor, "batch view channel map_height map_width"]
-    """At half the size of the images (rounded up)."""
+    """At half the size of the images, rounded up."""
     coarse: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
-    """At a quarter of their size."""
+    """At a quarter of the size."""
 
 
 class FeaturePyramid(nn.Module):
     """Fuse the tokens of several VGGT layers with image features at 1/2, 1/4 and 1/8 size.
 
-    Tokens come at 1/14 of the backbone's resolution: they carry geometry and context, not detail.
-    Each layer is normalised and projected, their sum enters at 1/8 size, and a top-down path adds
-    the image branch back, as in feature pyramid networks (Lin et al. 2017). Without a backbone
-    there are no tokens, and the image branch is alone.
+    Tokens, one per patch of the backbone's image, carry geometry and context but no detail. Each
+    layer is normalised and projected, and the sum enters at 1/8 size. A top-down path adds the
+    image features, as in feature pyramid networks (Lin et al. 2017). Without a backbone only image
+    features are used.
     """
 
     def __init__(self, config: FeaturePyramidConfig, token_channels: int, num_layers: int) -> None:
@@ -53,8 +53,11 @@ class FeaturePyramid(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...],
     ) -> PyramidMaps:
-        """Return the maps that ray samples read and those that the cost volume reads."""
-        levels = self._image_levels(images.flatten(0, 1))
+        """Return fine and coarse feature maps of every view."""
+        levels, x = [], images.flatten(0, 1) * 2 - 1
+        for stem in self.stems:
+            x = stem(x)
+            levels.append(x)
         x = levels[2]
         if self.token_mixer is not None:
             x = x + _resize_like(self.token_mixer(self._fuse_tokens(tokens)), x)
@@ -64,16 +67,8 @@ class FeaturePyramid(nn.Module):
         x = _resize_like(middle, levels[0]) + self.laterals[0](levels[0])
         fine, coarse = self.output(self.merges[0](x)), self.coarse_output(middle)
         views = images.shape[:2]
-        return PyramidMaps(
-            bounded(fine.float()).unflatten(0, views), bounded(coarse.float()).unflatten(0, views)
-        )
-
-    def _image_levels(self, images: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
-        levels, x = [], images * 2 - 1
-        for stem in self.stems:
-            x = stem(x)
-            levels.append(x)
-        return levels
+        maps = (soft_normalize(x.float()).unflatten(0, views) for x in (fine, coarse))
+        return PyramidMaps(*maps)
 
     def _fuse_tokens(
         self, tokens: tuple[Float[Tensor, "batch view token_channel rows columns"], ...]
@@ -105,11 +100,10 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
-def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channel h w"]:
-    """Scale groups of channels to less than unit length; short ones hardly change.
+def soft_normalize(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channel h w"]:
+    """Divide groups of channels by ``sqrt(1 + length^2)``.
 
-    Products of such features are cosines where there is texture and small where there is none.
-    Done once per map, it saves a normalisation at every point of every ray.
+    Dot products of the result approach cosines where there is texture and 0 where there is none.
     """
     grouped = features.unflatten(1, (-1, FEATURE_GROUP))
     length = (1 + grouped.square().sum(2, keepdim=True)).rsqrt()
@@ -117,10 +111,9 @@ def bounded(features: Float[Tensor, "n channel h w"]) -> Float[Tensor, "n channe
 
 
 def fill_missing_views(views: Views, view_mask: Bool[Tensor, "batch view"]) -> Views:
-    """Replace each masked-out view ``(batch, view)`` by its scene's first view.
+    """Replace each masked-out view ``(batch, view)`` by its scene's first existing view.
 
-    Nothing is read from there, but the backbone attends over all views: it meets a photograph that
-    it already knows.
+    No features are read from the copies, but the backbone attends to them.
     """
     device, (scenes, count) = view_mask.device, view_mask.shape
     first = view_mask.to(torch.int8).argmax(1, keepdim=True)

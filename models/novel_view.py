@@ -1,4 +1,4 @@
-"""What evaluation, rendering and validation need of a model, whichever it is."""
+"""The interface of every model: ``encode`` source views once, then ``render_images``."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ from utils.memory import memory_stage
 
 @dataclass(frozen=True)
 class RenderedImages:
-    """Whole images of a batch of cameras."""
+    """Rendered images of a batch of cameras."""
 
     rgb: Float[Tensor, "batch 3 height width"]
     depth: Float[Tensor, "batch height width"]
-    """Expected z-depth; light that passes through everything counts as coming from far."""
+    """Expected z-depth, with the remaining transmittance at the far depth."""
     opacity: Float[Tensor, "batch height width"]
 
 
 def encoding(sources: Views, training: bool = False) -> AbstractContextManager[None]:
-    """Let an ``encode`` inside that memory does not suffice for say which settings to lower."""
+    """Turn an out-of-memory error of ``encode`` into a message that names the flags to lower."""
     count, device = sources.images.shape[1], sources.images.device
-    of_training = {"min_sources_and_max_sources": count}
-    counts = of_training if training else {"n_views": count, "num_source_views": count}
+    names = ("min_sources_and_max_sources",) if training else ("n_views", "num_source_views")
+    counts = dict.fromkeys(names, count)
     return memory_stage("encoding the source views", device, **counts, image_size=sources.size)
 
 
 def rendering(
     device: torch.device, size: Size | None = None, rays: int | None = None
 ) -> AbstractContextManager[None]:
-    """Do so for what takes memory with the size of an image, or with the rays at once."""
+    """Turn an out-of-memory error of rendering into a message that names the flags to lower.
+
+    These are the chunk where ``rays`` are given, else the ``size`` of the image.
+    """
     if rays is not None:
         return memory_stage("rendering", device, chunk=rays, val_chunk=rays)
     assert size is not None
@@ -47,23 +50,23 @@ def rendering(
 
 @runtime_checkable
 class NovelViewModel(Protocol):
-    """A module behind two verbs: ``encode`` once for a set of sources, ``render_images`` after it.
+    """A model that evaluation, rendering and training can use.
 
-    What ``encode`` returns is the model's own affair.
+    The type of the encoded scene is private to the model.
     """
 
     @property
     def num_samples(self) -> int:
-        """Samples on each ray."""
+        """Samples per ray."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Name all that changes a rendering beside ``state_dict``."""
+        """Identify everything that affects renderings apart from ``state_dict``."""
         ...
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> Any:  # noqa: ANN401
-        """Turn source views ``(batch, view)`` into what rendering needs."""
+        """Encode source views ``(batch, view)``."""
         ...
 
     def render_images(
@@ -75,19 +78,20 @@ class NovelViewModel(Protocol):
         chunk: int | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
-        """Render one image per scene, at most ``chunk`` pixels at a time.
+        """Render one image of (height, width) ``size`` per scene.
 
-        Without ``chunk`` as many as free memory takes; it changes no result. An exception that
-        ``before_chunk`` raises cancels the image.
+        ``chunk`` is the maximum of pixels at a time; by default it follows from the free memory.
+        The result does not depend on it. ``before_chunk`` is called before each chunk and may raise
+        an exception to cancel the image.
         """
         ...
 
     def with_samples(self, count: int) -> NovelViewModel:
-        """Return the model with another number of samples on a ray; it shares all weights."""
+        """Return the model with another number of samples per ray; the weights are shared."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what is trained."""
+        """Yield the trainable parameters."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Projection of ray points into the source views, and what the views show there."""
+"""Projection of ray points into the source views, and sampling of the views' maps there."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras, Rays, apply_matrix, to_camera
 
 MIN_DEPTH = 1e-6
-"""Points nearer than this to a camera's plane, or behind it, are not seen."""
+"""z-depth in a source camera up to which points are not visible."""
 VISIBLE_BEHIND = 1.0
-"""Planes behind a view's surface up to which a point still counts as visible from there."""
+"""Plane spacings behind a view's surface up to which a point counts as visible from it."""
 
 
 @dataclass(frozen=True)
 class SceneFeatures:
-    """A set of source views, encoded. All that rendering needs. Maps cover the whole image."""
+    """An encoded set of source views: all that rendering needs. Maps cover the whole image."""
 
     images: Float[Tensor, "batch view 3 height width"]
     features: Float[Tensor, "batch view channel map_height map_width"]
-    """For ray samples."""
+    """For ray samples and the second level of the cost volume."""
     coarse_features: Float[Tensor, "batch view coarse_channel coarse_height coarse_width"]
-    """For the cost volume."""
+    """For the first level of the cost volume."""
     cameras: Cameras
     prior: DepthPrior
     view_mask: Bool[Tensor, "batch view"] | None = None
-    """Views that exist; all unless given."""
+    """Views that exist; None if all do."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.images.shape[-2], self.images.shape[-1]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class ProjectedPoints:
 
 @dataclass(frozen=True)
 class DepthResiduals:
-    """Ray points against the depth prior of each view, along that view's line of sight."""
+    """Ray points relative to the depth prior of each view, along that view's line of sight."""
 
     residuals: Float[Tensor, "batch view ray sample"]
     """Distance behind the prior's surface in plane spacings, squashed to (-1, 1)."""
@@ -61,16 +66,13 @@ class DepthResiduals:
 
 @dataclass(frozen=True)
 class SourceSamples:
-    """What each view shows at the samples of bundles.
-
-    Entries of invalid views are finite but meaningless.
-    """
+    """Source views sampled at the points of bundles; arbitrary but finite where not valid."""
 
     features: Float[Tensor, "batch view ray sample channel"]
     colors: Float[Tensor, "batch view ray sample 3"]
     """Means over the pixels of the bundle."""
     pixel_colors: Float[Tensor, "batch view ray sample values"]
-    """Colours at each pixel of the bundle, one after the other."""
+    """Colours of the bundle's pixels, concatenated."""
     directions: Float[Tensor, "batch view ray sample 4"]
     """Unit vector of the difference between the target's and the source's viewing direction, and
     their dot product, as in IBRNet (Wang et al. 2021)."""
@@ -85,20 +87,18 @@ class ViewStatistics:
     mean: Float[Tensor, "batch ray sample channel"]
     variance: Float[Tensor, "batch ray sample channel"]
     count: Float[Tensor, "batch ray sample"]
-    """Views that see the point."""
+    """Number of views that see the point."""
 
     def similarity(self, groups: int) -> Float[Tensor, "batch ray sample group"]:
-        """Return the mean product of all pairs of different views, for groups of channels.
+        """Return the mean dot product over all pairs of different views, per group of channels.
 
-        It follows from the other statistics: the mean over all pairs is ``|mean|^2``, and pairs
-        of a view with itself have ``|mean|^2 + variance``. Zero where fewer than two views see
-        the point. Of unit vectors this is their cosine.
+        The mean over all pairs is ``|mean|^2``; pairs of a view with itself have ``|mean|^2 +
+        variance``. Zero where fewer than two views see the point.
         """
         square = self.mean.square().unflatten(-1, (groups, -1)).sum(-1)
         variance = self.variance.unflatten(-1, (groups, -1)).sum(-1)
         others = (self.count - 1).clamp_min(1)[..., None].to(square.dtype)
-        several = (self.count > 1)[..., None]
-        return torch.where(several, square - variance / others, 0)
+        return torch.where((self.count > 1)[..., None], square - variance / others, 0)
 
 
 def sample_bundles(
@@ -109,21 +109,20 @@ def sample_bundles(
     planes: DepthPlanes,
     pad: float = 0.0,
 ) -> SourceSamples:
-    """Project the samples of bundles into every source view and read what it shows there.
+    """Project the samples of bundles into every source view and read the views there.
 
-    ``rays`` are those of the bundles' middles: features and depth are read at their points. Colours
-    are read for every pixel: ``pixel_rays`` are the rays of the pixels, bundle by bundle, and their
-    points lie at the same depth. Points up to ``pad`` pixels outside an image still count as seen;
-    they read its border.
+    Features and depth are read at z-depths ``t`` along ``rays``, through the bundles' centres;
+    colours at the same depths along ``pixel_rays``, ordered bundle by bundle. Points up to ``pad``
+    pixels outside an image are valid and read its border.
     """
     projected = project_to_sources(scene, rays, t, pad)
     count = pixel_rays.origins.shape[1] // t.shape[1]
-    each = project_to_sources(scene, pixel_rays, t.repeat_interleave(count, 1), pad)
-    # A bundle that is seen may have a pixel that is not: it gets the middle's colour.
-    colors = read_maps(scene.images, each).unflatten(2, (-1, count))
-    known = each.valid.unflatten(2, (-1, count))[..., None]
-    middle = read_maps(scene.images, projected)[:, :, :, None]
-    colors = torch.where(known, colors, middle)
+    of_pixels = project_to_sources(scene, pixel_rays, t.repeat_interleave(count, 1), pad)
+    colors = read_maps(scene.images, of_pixels).unflatten(2, (-1, count))
+    # Pixels outside the image get the colour of the bundle's centre, which may be inside.
+    valid = of_pixels.valid.unflatten(2, (-1, count))[..., None]
+    center = read_maps(scene.images, projected)[:, :, :, None]
+    colors = torch.where(valid, colors, center)
     return SourceSamples(
         features=read_maps(scene.features, projected),
         colors=colors.mean(3),
@@ -138,8 +137,8 @@ def project_to_sources(
     scene: SceneFeatures, rays: Rays, t: Float[Tensor, "batch ray sample"], pad: float
 ) -> ProjectedPoints:
     """Project ray points into every source view."""
-    height, width = scene.images.shape[-2:]
-    grid, depths = project_samples(rays, t, scene.cameras, (height, width))
+    height, width = scene.size
+    grid, depths = project_samples(rays, t, scene.cameras, scene.size)
     x, y = grid.unbind(-1)
     inside = (x.abs() <= 1 + 2 * pad / width) & (y.abs() <= 1 + 2 * pad / height)
     valid = inside & (depths > MIN_DEPTH)
@@ -152,23 +151,30 @@ def project_to_sources(
 def project_samples(
     rays: Rays, t: Float[Tensor, "batch ray sample"], cameras: Cameras, size: tuple[int, int]
 ) -> tuple[Float[Tensor, "batch view ray sample 2"], Float[Tensor, "batch view ray sample"]]:
-    """Return where ray points lie in images of cameras ``(batch, view)``, and their z-depths there.
+    """Return positions of ray points in images of cameras ``(batch, view)``, and z-depths there.
 
-    Positions run from -1 to 1 across the image; at or behind the camera they mean nothing. A ray is
-    projected once, its points by a step along its image: ``numerator / depth``, both linear in t.
+    Positions run from -1 to 1 across the image; at or behind the camera they are meaningless. Each
+    ray is projected once: homogeneous image coordinates are linear in ``t``.
     """
-    start, step = _project_rays(rays, cameras, size)
-    along = t[:, None, ..., None]
-    # Rows of the product: x and y (from -1 to 1 across the image) times the depth, and the depth.
-    points = torch.addcmul(start[..., None, :], along, step[..., None, :])
+    start = apply_matrix(cameras.intrinsics, to_camera(rays.origins[:, None], cameras))
+    directions = apply_matrix(cameras.w2c[..., :3, :3], rays.directions[:, None])
+    step = apply_matrix(cameras.intrinsics, directions)
+    start, step = _to_grid(start, size), _to_grid(step, size)
+    points = torch.addcmul(start[..., None, :], t[:, None, ..., None], step[..., None, :])
     depths = points[..., 2]
     return points[..., :2] / depths.clamp_min(MIN_DEPTH)[..., None], depths
+
+
+def _to_grid(points: Float[Tensor, "*batch 3"], size: tuple[int, int]) -> Float[Tensor, "*batch 3"]:
+    """Scale homogeneous pixels so that x and y run from -1 to 1 across the image."""
+    x, y, depth = points.unbind(-1)
+    return torch.stack([x * (2 / size[1]) - depth, y * (2 / size[0]) - depth, depth], -1)
 
 
 def read_maps(
     maps: Float[Tensor, "batch view channel height width"], projected: ProjectedPoints
 ) -> Float[Tensor, "batch view ray sample channel"]:
-    """Read maps bilinearly, in the precision of the positions: half precision would move them."""
+    """Sample maps bilinearly, in single precision if the positions are."""
     sampled = F.grid_sample(
         maps.flatten(0, 1).to(projected.grid.dtype),
         projected.grid.flatten(0, 1),
@@ -197,20 +203,21 @@ def depth_residuals(
 def relative_directions(
     rays: Rays, t: Float[Tensor, "batch ray sample"], cameras: Cameras
 ) -> Float[Tensor, "batch view ray sample 4"]:
-    """Compare the direction from which the target sees each point with each source's.
+    """Compare the directions from the target and from each source to each point.
 
-    From a source the point lies at ``offset + t * direction``, so that each sample takes two
-    factors of the ray's own vectors.
+    Seen from a source, the point is at ``offset + t * direction``. The result is therefore a
+    combination of two vectors per ray, with two factors per sample.
     """
     offset = rays.origins[:, None] - cameras.centers[:, :, None]
     length = rays.directions.norm(dim=-1)[:, None, :, None]
     viewdirs = rays.viewdirs[:, None].expand_as(offset)
-    ahead = (offset * viewdirs).sum(-1, keepdim=True)
+    along_ray = (offset * viewdirs).sum(-1, keepdim=True)
     travelled = t[:, None] * length
-    distance = travelled * (travelled + 2 * ahead) + offset.square().sum(-1, keepdim=True)
-    inverse = distance.clamp_min(1e-12).rsqrt()
-    cosine = ((ahead + travelled) * inverse).clamp(-1, 1)
-    # The difference of two unit vectors is as long as this.
+    squared_distance = travelled * (travelled + 2 * along_ray)
+    squared_distance = squared_distance + offset.square().sum(-1, keepdim=True)
+    inverse = squared_distance.clamp_min(1e-12).rsqrt()
+    cosine = ((along_ray + travelled) * inverse).clamp(-1, 1)
+    # Inverse length of the difference of the two unit vectors.
     scale = (2 - 2 * cosine).clamp_min(1e-10).rsqrt()
     own, other = (1 - travelled * inverse) * scale, inverse * scale
     difference = own[..., None] * viewdirs[..., None, :] - other[..., None] * offset[..., None, :]
@@ -221,7 +228,7 @@ def view_statistics(
     values: Float[Tensor, "batch view ray sample channel"],
     valid: Bool[Tensor, "batch view ray sample"],
 ) -> ViewStatistics:
-    """Average over the views that see each point, however many there are, in any order."""
+    """Return mean and variance over the views that see each point, whatever their order."""
     count = valid.sum(1)
     share = (valid / count.clamp_min(1)[:, None]).to(values.dtype)[..., None]
     mean = weighted_sum(share, values)
@@ -233,7 +240,7 @@ def weighted_sum(
     weights: Float[Tensor, "batch view ray sample 1"],
     values: Float[Tensor, "batch view ray sample channel"],
 ) -> Float[Tensor, "batch ray sample channel"]:
-    """Sum over the views one after the other: few views make a slow reduction on a CPU."""
+    """Sum over the views in a loop: on a CPU, a reduction over few views is slow."""
     total = weights[:, 0] * values[:, 0]
     for view in range(1, values.shape[1]):
         total = torch.addcmul(total, weights[:, view], values[:, view])
@@ -241,24 +248,8 @@ def weighted_sum(
 
 
 def working_precision(values: Tensor) -> Tensor:
-    """Convert to autocast's precision, if it is on, and to the layout of linear layers."""
+    """Convert to autocast's precision if it is on, with the memory layout of linear layers."""
     device = values.device.type
     if torch.is_autocast_enabled(device):
         return values.to(torch.get_autocast_dtype(device), memory_format=torch.contiguous_format)
     return values
-
-
-def _project_rays(
-    rays: Rays, cameras: Cameras, size: tuple[int, int]
-) -> tuple[Float[Tensor, "batch view ray 3"], Float[Tensor, "batch view ray 3"]]:
-    """Return origin and direction of each ray in each view, in homogeneous image coordinates."""
-    start = apply_matrix(cameras.intrinsics, to_camera(rays.origins[:, None], cameras))
-    directions = apply_matrix(cameras.w2c[..., :3, :3], rays.directions[:, None])
-    step = apply_matrix(cameras.intrinsics, directions)
-    return _to_grid(start, size), _to_grid(step, size)
-
-
-def _to_grid(points: Float[Tensor, "*batch 3"], size: tuple[int, int]) -> Float[Tensor, "*batch 3"]:
-    """Scale homogeneous pixels so that x and y run from -1 to 1 across the image."""
-    x, y, depth = points.unbind(-1)
-    return torch.stack([x * (2 / size[1]) - depth, y * (2 / size[0]) - depth, depth], -1)

@@ -1,4 +1,4 @@
-"""The radiance field: what the source views show at ray points becomes density and colour."""
+"""The radiance field: density and colour at ray points from samples of the source views."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from models.config import RadianceFieldConfig
-from models.projection import (
-    SourceSamples,
-    view_statistics,
-    weighted_sum,
-    working_precision,
-)
+from models.projection import SourceSamples, view_statistics, weighted_sum, working_precision
 
 DEPTH_CHANNELS, DIRECTION_CHANNELS = 3, 4
 NUM_FREQUENCIES = 6
@@ -24,20 +19,20 @@ NUM_FREQUENCIES = 6
 
 @dataclass(frozen=True)
 class FieldSamples:
-    """The radiance field at ray points."""
+    """Output of the radiance field at ray points."""
 
     densities: Float[Tensor, "batch ray sample"]
-    """Optical depths of the bins that the samples stand for; not negative."""
+    """Optical depth of each sample's bin; at least 0."""
     colors: Float[Tensor, "batch ray sample channel"]
-    """In [0, 1], of each pixel of a bundle, one after the other."""
+    """In [0, 1]: colours of the bundle's pixels, concatenated."""
     features: Float[Tensor, "batch ray sample feature"]
-    """For the decoder."""
+    """Input of the decoder, after compositing."""
 
 
 class RadianceField(nn.Module):
-    """Density from the agreement of the views along the ray, colour blended from their pixels.
+    """Density from features of all views along the ray; colour blended from the views' pixels.
 
-    A regressed colour takes part in the blend: it fills in where no view sees a point.
+    The blend includes a regressed colour, which is used where no view sees a point.
     """
 
     def __init__(
@@ -47,27 +42,24 @@ class RadianceField(nn.Module):
         context_channels: int,
         num_pixels: int,
     ) -> None:
-        """Build the field for so many channels of a feature map and of the volume's context.
-
-        ``num_pixels`` share a ray.
-        """
+        """Build the field for rays that ``num_pixels`` pixels share."""
         super().__init__()
         width, narrow = config.field_width, config.view_width
         self.groups = config.similarity_groups
-        seen = feature_channels + 3
-        statistics = 2 * seen + self.groups + 1 + context_channels
-        self.view_input = nn.Linear(seen + DIRECTION_CHANNELS + DEPTH_CHANNELS, narrow)
-        # What all views share enters once per point, not once per view.
+        sampled = feature_channels + 3
+        statistics = 2 * sampled + self.groups + 1 + context_channels
+        self.view_input = nn.Linear(sampled + DIRECTION_CHANNELS + DEPTH_CHANNELS, narrow)
+        # The linear layer on the statistics runs once per point, not once per view.
         self.shared_input = nn.Linear(statistics, narrow, bias=False)
         self.view_hidden = nn.Linear(narrow, narrow)
-        # A bias would shift the scores of all views alike, which softmax ignores.
+        # Softmax over the views cancels a bias.
         self.view_score = nn.Linear(narrow, 1, bias=False)
         self.point_encoder = mlp(narrow + statistics, width, width)
         self.ray_layers = nn.ModuleList(
             RayAttention(width, config.ray_heads) for _ in range(config.ray_layers)
         )
         self.density = nn.Linear(width, 1)
-        # A sample stands for a whole bin, of which there are few: half opaque at the start.
+        # Zero bias makes a bin half opaque at the start of training.
         nn.init.zeros_(self.density.bias)
         self.blend_view = nn.Linear(narrow, narrow)
         self.blend_point = nn.Linear(width, narrow, bias=False)
@@ -83,14 +75,14 @@ class RadianceField(nn.Module):
     ) -> FieldSamples:
         """Return densities, colours and features.
 
-        ``context`` are the cost volume's features; ``positions`` run from near (0) to far (1).
+        ``context`` are the cost volume's features; ``positions`` are normalised depths.
         """
         features, depth = working_precision(samples.features), samples.depth
         residuals = torch.stack([depth.residuals, depth.confidence, depth.visibility], -1)
         parts = [features, samples.colors, samples.directions, residuals]
-        seen = torch.cat([part.to(features.dtype) for part in parts], -1)
+        inputs = torch.cat([part.to(features.dtype) for part in parts], -1)
         statistics = self._statistics(features, samples, context)
-        views = F.gelu(self.view_input(seen) + self.shared_input(statistics)[:, None])
+        views = F.gelu(self.view_input(inputs) + self.shared_input(statistics)[:, None])
         views = F.gelu(self.view_hidden(views))
         attention = masked_softmax(self.view_score(views)[..., 0], samples.valid)
         pooled = weighted_sum(attention[..., None], views)
@@ -106,12 +98,12 @@ class RadianceField(nn.Module):
         samples: SourceSamples,
         context: Float[Tensor, "batch ray sample context"],
     ) -> Float[Tensor, "batch ray sample statistic"]:
-        seen = view_statistics(features, samples.valid)
-        colors = view_statistics(samples.colors, samples.valid)
-        count = seen.count[..., None]
+        of_features = view_statistics(features, samples.valid)
+        of_colors = view_statistics(samples.colors, samples.valid)
+        count = of_features.count[..., None]
         parts = [
-            *(seen.mean, seen.variance, colors.mean, colors.variance),
-            *(seen.similarity(self.groups), count / (1 + count), context),
+            *(of_features.mean, of_features.variance, of_colors.mean, of_colors.variance),
+            *(of_features.similarity(self.groups), count / (1 + count), context),
         ]
         return torch.cat([part.to(features.dtype) for part in parts], -1)
 
@@ -124,16 +116,16 @@ class RadianceField(nn.Module):
         """Return blended colours and features."""
         hidden = F.gelu(self.blend_view(views) + self.blend_point(points)[:, None])
         scores = self.blend_score(hidden)[..., 0].float()
-        own = self.regressed(points).float()
-        logits = torch.cat([scores, own[:, None, ..., -1]], 1)
-        allowed = torch.cat([samples.valid, torch.ones_like(samples.valid[:, :1])], 1)
-        weights = masked_softmax(logits, allowed)
-        of_views = weights[:, :-1, ..., None]
-        blended = weighted_sum(of_views, samples.pixel_colors.float())
-        colors = blended + weights[:, -1, ..., None] * torch.sigmoid(own[..., :-1])
+        regressed = self.regressed(points).float()
+        logits = torch.cat([scores, regressed[:, None, ..., -1]], 1)
+        valid = torch.cat([samples.valid, torch.ones_like(samples.valid[:, :1])], 1)
+        weights = masked_softmax(logits, valid)
+        view_weights = weights[:, :-1, ..., None]
+        blended = weighted_sum(view_weights, samples.pixel_colors.float())
+        colors = blended + weights[:, -1, ..., None] * torch.sigmoid(regressed[..., :-1])
         features = working_precision(samples.features)
-        shown = weighted_sum(of_views.to(features.dtype), features)
-        return colors, self.feature(torch.cat([points.to(shown.dtype), shown], -1)).float()
+        pooled = weighted_sum(view_weights.to(features.dtype), features)
+        return colors, self.feature(torch.cat([points.to(pooled.dtype), pooled], -1)).float()
 
 
 class RayAttention(nn.Module):
@@ -152,10 +144,10 @@ class RayAttention(nn.Module):
         points: Float[Tensor, "batch ray sample width"],
         positions: Float[Tensor, "batch ray sample"],
     ) -> Float[Tensor, "batch ray sample width"]:
-        """Let the samples of each ray attend to each other.
+        """Apply self-attention over the samples of each ray.
 
-        Written out, because fused attention is made for long sequences: a ray has a few samples,
-        and there are more rays than its kernels have blocks.
+        Not ``scaled_dot_product_attention``: its kernels are made for long sequences, but a ray has
+        few samples, and there may be more rays than a kernel's grid has blocks.
         """
         points = points + self.position(_fourier(positions).to(points.dtype))
         q, k, v = rearrange(
@@ -175,13 +167,13 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 def masked_softmax(
     logits: Float[Tensor, "batch view ray sample"], valid: Bool[Tensor, "batch view ray sample"]
 ) -> Float[Tensor, "batch view ray sample"]:
-    """Return softmax over the views that see a point; zeros where none does."""
+    """Return softmax over the valid views of each point; zeros where there are none."""
     filled = logits.masked_fill(~valid, -1e4)
     return torch.softmax(filled, 1) * valid.to(logits.dtype)
 
 
 def _fourier(positions: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample channel"]:
-    """Encode positions in [0, 1] by sines and cosines of doubling frequency."""
+    """Return the Fourier features of positions in [0, 1]."""
     octaves = torch.pi * 2.0 ** torch.arange(NUM_FREQUENCIES, device=positions.device)
     angles = positions[..., None] * octaves.to(positions.dtype)
     return torch.cat([angles.sin(), angles.cos()], -1)

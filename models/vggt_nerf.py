@@ -1,9 +1,9 @@
-"""The model, from top to bottom.
+"""VGGT-NeRF: a generalizable radiance field conditioned on source images through a frozen VGGT.
 
 ``encode``             source images -> frozen VGGT -> feature pyramid, refined depth prior
-``build_cost_volume``  in front of a target camera: where the surface may be
-``render_window``      bundles of pixels -> second level of the volume -> samples -> projection ->
-                       radiance field -> volume rendering -> decoder
+``build_cost_volume``  first level of the cost volume in front of a target camera
+``render_window``      bundles of pixels -> second level of the cost volume -> samples ->
+                       projection -> radiance field -> volume rendering -> decoder
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from datasets.views import Views
 from models.bundles import (
     MAP_CHANNELS,
     BundleRays,
+    Window,
     WindowRendering,
     decoder_maps,
     join_bundles,
     render_bundles,
+    whole_images,
+    whole_window,
 )
 from models.config import ModelConfig
-from models.cost_volume import CostVolume, CostVolumeNet
+from models.cost_volume import CostVolume, CostVolumeNet, FineVolumeNet
 from models.cuda_graphs import GraphCache
 from models.decoder import Decoder
-from models.depth_prior import SHRINK, build_depth_prior
-from models.depth_refinement import Surface, refine_depth_prior
+from models.depth_prior import SHRINK, build_depth_prior, refined_depth_prior
 from models.encoder import FeaturePyramid, fill_missing_views
-from models.fine_volume import BIN_CHANNELS, FineVolumeNet
 from models.novel_view import RenderedImages, encoding, rendering
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
-from models.ray_sampling import DepthPlanes, RayBins
+from models.ray_sampling import BIN_CHANNELS, DepthPlanes, RayBins
 from models.vggt.backbone import Backbone, BackboneFeatures, FrozenVGGT
-from models.window import Window, whole_window
 from utils.cameras import Cameras
 from utils.memory import rays_that_fit
 
 if TYPE_CHECKING:
-    from models.rendering.photographed_scene import PhotographedScene
+    from models.scenes.photographed_scene import PhotographedScene
 
 CPU_RAYS = 2048
-"""Most rays at once on a CPU: more take longer, since they leave its cache."""
+"""Maximum rays rendered at once on a CPU, so that their samples stay in its cache."""
 
 
 class VGGTNeRF(nn.Module):
-    """A radiance field conditioned on a few images through a frozen VGGT.
+    """The model: ``encode`` once per set of source views, then ``render_images`` for any camera.
 
-    The backbone is not part of ``parameters()`` nor of ``state_dict()``: checkpoints hold what was
-    trained and the backbone's fingerprint.
+    The frozen backbone is not part of ``parameters()`` or ``state_dict()``: checkpoints hold the
+    trained weights and the backbone's fingerprint.
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
@@ -81,7 +81,7 @@ class VGGTNeRF(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str, device: torch.device | str = "cpu") -> VGGTNeRF:
         """Load a general model from its checkpoint, or from a folder with one, ready to render."""
-        from models.checkpoint import read_checkpoint
+        from models.checkpoints.general import read_checkpoint
 
         return read_checkpoint(path).build_model(device)
 
@@ -93,28 +93,28 @@ class VGGTNeRF(nn.Module):
         near_far: tuple[float, float] | None = None,
         n_views: int = 3,
     ) -> PhotographedScene:
-        """Return a scene that renders any camera from the ``n_views`` photographs nearest to it.
+        """Return a scene that renders any camera from its ``n_views`` nearest photographs.
 
-        ``images`` are uint8 (view, height, width, 3). Cameras ``K`` (view, 3, 3) and ``c2w``
-        (view, 4, 4) follow ``utils.cameras``; without them they are estimated, and photographs that
-        cannot be placed are left out. Near and far are measured unless given.
+        ``images`` are uint8 (view, height, width, 3); cameras ``K`` (view, 3, 3) and ``c2w`` (view,
+        4, 4) follow ``utils.cameras``. Without cameras both are estimated, and photographs that
+        cannot be registered are left out. Near and far are estimated unless given.
         """
-        from models.rendering.photographed_scene import photographed_scene
+        from models.scenes.photographed_scene import photographed_scene
 
         return photographed_scene(self, images, K, c2w, near_far, n_views)
 
     @property
     def num_samples(self) -> int:
-        """Samples on each ray."""
+        """Samples per ray."""
         return self.config.rendering.N_samples
 
     @property
     def fingerprint(self) -> str:
-        """Name settings and backbone: all that renders, beside the weights."""
+        """Identify everything that affects renderings apart from ``state_dict``."""
         return repr((self.config, self.backbone.fingerprint))
 
     def with_samples(self, count: int) -> VGGTNeRF:
-        """Return the model with another number of samples on a ray; it shares all weights."""
+        """Return the model with another number of samples per ray; the weights are shared."""
         model = copy.copy(self)
         rendering = replace(self.config.rendering, N_samples=count)
         model.config = replace(self.config, rendering=rendering)
@@ -122,10 +122,7 @@ class VGGTNeRF(nn.Module):
         return model
 
     def compile_rendering(self) -> None:
-        """Compile backbone, cost volume and rendering: the first image takes a minute more.
-
-        Eagerly, most of the time goes into reading and writing intermediate tensors.
-        """
+        """Compile backbone, cost volume and rendering; the first image takes a minute longer."""
         for network in (self.volume, self.fine_volume):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
@@ -143,11 +140,11 @@ class VGGTNeRF(nn.Module):
         refine: bool = True,
         predicted: BackboneFeatures | None = None,
     ) -> SceneFeatures:
-        """Turn source views ``(batch, view)`` into what rendering needs. Once per source set.
+        """Encode source views ``(batch, view)``. Once per set of sources.
 
-        ``view_mask`` says which views exist, one or more of each scene; ``refine`` improves the
-        backbone's depth by cost volumes in front of the sources; ``predicted`` is what the backbone
-        says of the sources, where that is known already.
+        ``view_mask`` marks the views that exist, at least one per scene. ``refine`` improves the
+        backbone's depth by cost volumes in front of the sources. ``predicted`` is the backbone's
+        output for the sources, if already computed.
         """
         with encoding(sources, self.training):
             if predicted is None and not self.training:
@@ -171,14 +168,19 @@ class VGGTNeRF(nn.Module):
         scene = SceneFeatures(images, maps.fine, maps.coarse, sources.cameras, prior, view_mask)
         return self.refine(scene, near_far) if refine else scene
 
+    @torch.no_grad()
     def refine(self, scene: SceneFeatures, near_far: Float[Tensor, "batch 2"]) -> SceneFeatures:
-        """Replace the depth of the sources by what cost volumes in front of them find."""
-        size = (scene.images.shape[-2], scene.images.shape[-1])
+        """Replace the depth of the sources by that of cost volumes in front of them.
 
-        def find(scene: SceneFeatures, cameras: Cameras) -> Surface:
-            return self.find_surface(scene, cameras, near_far, size)
-
-        return replace(scene, prior=refine_depth_prior(find, scene))
+        Not differentiable: losses supervise the cost volumes of targets and of single sources.
+        """
+        sources = (scene.cameras[:, view] for view in range(scene.images.shape[1]))
+        surfaces = [self.find_surface(scene, camera, near_far, scene.size) for camera in sources]
+        depth, mass = (torch.stack(maps, 1) for maps in zip(*surfaces, strict=True))
+        prior = refined_depth_prior(
+            scene.prior, depth, mass, scene.cameras, scene.size, scene.view_mask
+        )
+        return replace(scene, prior=prior)
 
     def find_surface(
         self,
@@ -186,8 +188,8 @@ class VGGTNeRF(nn.Module):
         cameras: Cameras,
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
-    ) -> Surface:
-        """Find what one camera ``(batch,)`` per scene sees, with the cost volume alone."""
+    ) -> tuple[Float[Tensor, "batch row column"], Float[Tensor, "batch row column"]]:
+        """Return depth and weight of the surface that one camera ``(batch,)`` per scene sees."""
         volume = self.build_cost_volume(scene, cameras, near_far, size)
         window = whole_window(size, SHRINK, len(near_far), near_far.device)
         depth, mass = self.find_bins(scene, volume, window)[-1].expected_surface()
@@ -200,7 +202,7 @@ class VGGTNeRF(nn.Module):
         near_far: Float[Tensor, "batch 2"],
         size: tuple[int, int],
     ) -> CostVolume:
-        """Build the cost volume of one target camera ``(batch,)`` per scene. Once per image."""
+        """Build the first level for one target camera ``(batch,)`` per scene. Once per image."""
         settings = self.config.rendering
         planes = DepthPlanes(near_far, settings.N_planes, settings.lindisp)
         return self.volume(scene, cameras, planes, size, settings.pad)
@@ -212,7 +214,7 @@ class VGGTNeRF(nn.Module):
         window: Window,
         generator: torch.Generator | None = None,
     ) -> tuple[RayBins, RayBins]:
-        """Return what each level of the cost volume says of a window's bundles."""
+        """Return the bins of a window's bundles in both levels of the cost volume."""
         first = volume.ray_bins(window.centers())
         settings = self.config.rendering
         return first, self.fine_volume(scene, volume, first, window, settings, generator)
@@ -228,7 +230,7 @@ class VGGTNeRF(nn.Module):
     ) -> WindowRendering:
         """Render a window of each target image, at most ``chunk`` pixels at a time.
 
-        The decoder sees the window as a whole. A generator moves the samples at random.
+        The decoder runs once, on the whole window. A generator moves the samples at random.
         """
         settings, planes = self.config.rendering, volume.planes
         levels = self.find_bins(scene, volume, window, generator)
@@ -239,18 +241,18 @@ class VGGTNeRF(nn.Module):
         for start in range(0, total, step):
             if before_chunk:
                 before_chunk()
-            some = slice(start, min(start + step, total))
-            read = rays.part(some), levels[-1].part(some)
+            bundles = slice(start, min(start + step, total))
+            ray_inputs = rays.part(bundles), levels[-1].part(bundles)
             with rendering(rays.centers.origins.device, rays=step * window.side**2):
                 parts.append(
                     self._render_bundles(
-                        *(self.radiance_field, settings, scene, planes, *read, generator)
+                        *(self.radiance_field, settings, scene, planes, *ray_inputs, generator)
                     )
                 )
-        bundles = join_bundles(parts)
-        correction = self.decoder(decoder_maps(bundles, window, planes)).float()
-        corrected = bundles.composite.rgb + correction.flatten(2).transpose(1, 2)
-        return WindowRendering(window.to_image(corrected), bundles, levels, rays.centers)
+        rendered = join_bundles(parts)
+        correction = self.decoder(decoder_maps(rendered, window, planes)).float()
+        corrected = rendered.composite.rgb + correction.flatten(2).transpose(1, 2)
+        return WindowRendering(window.to_image(corrected), rendered, levels, rays.centers)
 
     @torch.no_grad()
     def render_images(
@@ -262,15 +264,14 @@ class VGGTNeRF(nn.Module):
         chunk: int | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
-        """Render one image per scene, at most ``chunk`` pixels at a time.
+        """Render one image per scene; see ``NovelViewModel``.
 
-        Without ``chunk`` as many as free memory takes; on a CPU at most ``CPU_RAYS`` bundles. An
-        exception that ``before_chunk`` raises cancels the image.
+        On a CPU a chunk has at most ``CPU_RAYS`` bundles.
         """
         side, device = self.config.rendering.bundle_size, near_far.device
         with rendering(device, size):
             if chunk is None:
-                ray_bytes = len(near_far) * self.ray_bytes(scene.images.shape[1])
+                ray_bytes = len(near_far) * self.config.ray_bytes(scene.images.shape[1])
                 chunk = rays_that_fit(device, ray_bytes, math.prod(size))
             if device.type == "cpu":
                 chunk = min(chunk, CPU_RAYS * side**2)
@@ -294,31 +295,4 @@ class VGGTNeRF(nn.Module):
         side = self.config.rendering.bundle_size
         window = whole_window(size, side, len(near_far), near_far.device)
         images = self.render_window(scene, volume, window, None, chunk, before_chunk)
-        return _whole_images(images, window, size)
-
-    def ray_bytes(self, views: int) -> int:
-        """Return about how much memory rendering takes for each ray, of one image.
-
-        In single precision, without gradients; from what was measured, twice as much.
-        """
-        field, settings = self.config.radiance_field, self.config.rendering
-        of_view = 3 * (self.config.pyramid.feature_channels + field.view_width)
-        floats = 16 * field.field_width + views * of_view
-        return 2 * 4 * settings.N_samples * floats // settings.bundle_size**2
-
-
-def _whole_images(
-    rendering: WindowRendering, window: Window, size: tuple[int, int]
-) -> RenderedImages:
-    composite, (height, width) = rendering.bundles.composite, size
-
-    def spread(values: Float[Tensor, "batch bundle"]) -> Float[Tensor, "batch height width"]:
-        every = values[..., None].expand(-1, -1, window.side**2)
-        return window.to_image(every)[:, 0, :height, :width]
-
-    return RenderedImages(
-        # The decoder's correction is not bounded.
-        rgb=rendering.rgb[..., :height, :width].clamp(0, 1),
-        depth=spread(composite.depth),
-        opacity=spread(composite.opacity),
-    )
+        return whole_images(images, window, size)

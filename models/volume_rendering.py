@@ -1,7 +1,7 @@
 """Volume rendering as pure functions: optical depths -> alphas -> weights -> composite.
 
-The quadrature is that of Max (1995), in NeRF (Mildenhall et al. 2020) equation 3. The optical depth
-of a bin, density times width, is what the radiance field returns.
+The quadrature is that of Max (1995), in NeRF (Mildenhall et al. 2020) equation 3. The radiance
+field returns the optical depth of each bin: its density times its width.
 """
 
 from __future__ import annotations
@@ -13,32 +13,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 SOLID = 0.5
-"""Opacity above which a pixel has a depth."""
+"""Opacity above which the depth of a pixel is that of a surface."""
 
 
 @dataclass(frozen=True)
 class Composite:
-    """Rendered rays.
-
-    A ray that hits nothing has opacity 0, the background's colour and the far depth.
-    """
+    """Rendered rays. Where nothing is hit: opacity 0, the background's colour, the far depth."""
 
     rgb: Float[Tensor, "*batch ray channel"]
-    """Colour; of a bundle the colours of its pixels, one after the other."""
+    """Colour; for a bundle, the colours of its pixels, concatenated."""
     depth: Float[Tensor, "*batch ray"]
-    """Expected z-depth; light that passes through every bin counts as coming from far."""
+    """Expected z-depth, with the remaining transmittance at the far depth."""
     opacity: Float[Tensor, "*batch ray"]
     weights: Float[Tensor, "*batch ray sample"]
-    """Contribution of each bin; sums to the opacity."""
+    """Rendering weight of each bin; their sum is the opacity."""
 
 
 def alphas(depths: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample"]:
-    """Return 1 - exp(-optical depth), accurate for thin bins too."""
+    """Return 1 - exp(-optical depth), accurate also for small depths."""
     return -torch.expm1(-depths)
 
 
 def transmittance(depths: Float[Tensor, "*batch sample"]) -> Float[Tensor, "*batch sample"]:
-    """Return the share of light that reaches each bin, accumulated in log space."""
+    """Return the transmittance up to each bin, accumulated in log space."""
     before = torch.cat([torch.zeros_like(depths[..., :1]), depths[..., :-1]], -1).cumsum(-1)
     return torch.exp(-before)
 
@@ -50,7 +47,7 @@ def composite_weights(
     far: Float[Tensor, "*batch #ray"],
     background: float = 0.0,
 ) -> Composite:
-    """Sum colours and z-depths ``t`` by given weights over a grey background at depth ``far``."""
+    """Composite colours and z-depths ``t`` over a grey background at depth ``far``."""
     opacity = weights.sum(-1)
     remaining = 1 - opacity
     return Composite(

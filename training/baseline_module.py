@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from datasets.views import Sample
 from evaluation.scores import psnr_from_mse
-from models.baselines.checkpoint import KIND
 from models.baselines.mvsnerf.model import MVSNeRF
 from models.baselines.point_regression import PointRegression
+from models.checkpoints.baselines import KIND
 from models.vggt.backbone import load_backbone
 from models.volume_rendering import Composite
 from training.config import GeneralTrainingConfig

@@ -19,9 +19,9 @@ from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
 from evaluation.scores import find_perceptual_distance
-from models.checkpoint import header_of, read_scene_file
-from models.photo_cameras import ensure_cameras
-from models.tunable_scene import TunableScene
+from models.checkpoints.scene_file import header_of, read_scene_file
+from models.scenes.photo_cameras import ensure_cameras
+from models.scenes.scene_model import TunableScene
 from training.callbacks import GradientGuard
 from training.checkpointing import SceneCheckpointIO, folder_of_one_run, restored
 from training.config import FineTuningConfig, SceneRunConfig

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from datasets.views import Views
 from evaluation.scores import find_perceptual_distance
 from models.baselines.mvsnerf.scene_model import MVSNeRFScene
-from models.scene_model import SceneModel
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import SceneModel, TunableScene
 from training.config import FineTuningConfig
 from training.optimization import AveragedWeights, warmup_cosine
 from training.pixels import draw_pixels, pixel_error

@@ -13,15 +13,15 @@ from torch import Tensor
 from datasets.formats.photo_files import shortened
 from datasets.protocols import SceneTask
 from datasets.views import Views
-from models.baselines.checkpoint import BaselineCheckpoint
 from models.baselines.mvsnerf.model import NUM_VIEWS, MVSNeRF
 from models.baselines.mvsnerf.scene_model import MVSNeRFScene
 from models.baselines.mvsnerf.scene_model import encode_scene as encode_views_with_mvsnerf
-from models.checkpoint import SceneHeader, header_of, read_scene_file, scene_from
+from models.checkpoints.baselines import BaselineCheckpoint
+from models.checkpoints.general import read_model_file
+from models.checkpoints.scene_file import SceneHeader, header_of, read_scene_file, scene_from
 from models.config import ModelConfig
-from models.model_file import read_model_file
-from models.scene_model import Frames, SceneModel, choose_sources, encode_views
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import SceneModel, TunableScene, encode_views
+from models.scenes.source_selection import SizedCameras, choose_sources
 from models.vggt.backbone import NullBackbone
 from training.config import FineTuningConfig
 from training.finetuning_module import FineTuningModule, MVSNeRFTuningModule
@@ -87,9 +87,10 @@ def encode_scene(
     model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
     near_far = split.scene.near_far.to(views.images.device)
     lindisp, count = model.config.rendering.lindisp, len(views.images)
-    frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
+    cameras = SizedCameras(views.cameras, views.size)
+    own = torch.arange(count, device=near_far.device)
     together = max(min(ENCODED_TOGETHER, count), 2) - 1
-    neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
+    neighbours = choose_sources(cameras, cameras, near_far, together, lindisp=lindisp, own=own)
     maps = encode_views(model, views, near_far, neighbours)
     # No longer needed, and it may be larger than everything else together.
     model.backbone = NullBackbone()

@@ -12,12 +12,11 @@ import torch
 from datasets.data_module import SceneDataModule
 from datasets.mixed_data import MixedDataModule
 from datasets.procedural_data import ProceduralDataModule
-from models.baselines.checkpoint import KIND
-from models.checkpoint import Checkpoint, general_content, read_checkpoint
-from models.model_file import read_model_file
+from models.checkpoints.baselines import KIND
+from models.checkpoints.general import Checkpoint, general_content, read_checkpoint, read_model_file
+from models.checkpoints.weights import fill_weights
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
-from models.weights import fill_weights
 from training.baseline_module import BaselineModule, build_baseline
 from training.best_checkpoint import BestCheckpoint
 from training.callbacks import GradientGuard, ShortProgressBar, Throughput, ValidationPictures

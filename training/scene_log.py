@@ -18,8 +18,8 @@ from torch import Tensor
 from evaluation.pictures import comparison_panels
 from evaluation.rendering import TestViews
 from evaluation.scores import psnr_from_mse
-from models.checkpoint import SceneHeader, read_scene_file, scene_content
-from models.tunable_scene import TunableScene
+from models.checkpoints.scene_file import SceneHeader, read_scene_file, scene_content
+from models.scenes.scene_model import TunableScene
 from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
 from training.finetuning_module import TuningModule

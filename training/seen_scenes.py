@@ -9,7 +9,7 @@ from datasets.config import DataConfig, DataSource
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
 from datasets.formats.scene_lists import find_scene_list
 from datasets.scene_index import read_index
-from models.baselines.checkpoint import KIND, is_mvsnerf_file
+from models.checkpoints.baselines import KIND, is_mvsnerf_file
 from utils.config import settings_from_plain
 from utils.errors import UserError
 from utils.files import load_safely, resolve_checkpoint

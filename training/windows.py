@@ -11,13 +11,11 @@ from torch import Tensor
 
 from datasets.views import Views
 from evaluation.scores import ImageDistance
-from models.bundles import WindowRendering
-from models.cost_volume import composite_bins
+from models.bundles import Window, WindowRendering, composite_bins
 from models.depth_prior import SHRINK
 from models.projection import SceneFeatures
 from models.ray_sampling import RayBins
 from models.vggt_nerf import VGGTNeRF
-from models.window import Window
 from training.config import LossConfig
 from training.losses import SSIM_WINDOW, dissimilarity, masked_mean, weighted_total
 

@@ -18,7 +18,7 @@ from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
-from models.photo_cameras import ensure_cameras
+from models.scenes.photo_cameras import ensure_cameras
 from utils.errors import UserError
 
 MAX_SIDE = 1000

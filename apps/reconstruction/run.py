@@ -26,8 +26,8 @@ from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
 from datasets.formats.options import Size
 from datasets.formats.registry import FORMATS, find_scenes, open_scene
-from models.model_file import read_model_file
-from models.photo_cameras import ensure_cameras
+from models.checkpoints.general import read_model_file
+from models.scenes.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
 from training.finetuning import run_finetuning
 from utils.devices import choose_devices

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from apps.rendering.frames import FrameStore, Job
-from models.rendering.scene import RenderedView
+from models.scenes.renderable_scene import RenderedView
 
 _LONG = 90.0
 """Seconds from which on a cheaper rendering is suggested."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from apps.rendering.paths import CameraPath
-from models.rendering.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.archives import read_arrays
 from utils.errors import UserError
 from utils.files import written_whole

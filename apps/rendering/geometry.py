@@ -25,8 +25,8 @@ from torch import Tensor
 from apps.rendering.frames import Job
 from apps.rendering.geometry_files import PointCloud
 from apps.rendering.paths import CameraPath
-from models.rendering.cross_fade import SourceSet
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.cross_fade import SourceSet
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 from utils.trajectories import path_intrinsics
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from models.rendering.scene import RenderableScene
+from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import up_direction
 from utils.cameras import Cameras
 from utils.errors import UserError, first_line

@@ -16,10 +16,10 @@ from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import posed_world
 from datasets.protocols import declared_test_views
-from models.model_file import read_model_file
+from models.checkpoints.general import read_model_file
 from models.novel_view import NovelViewModel
-from models.photo_cameras import ensure_cameras
-from models.rendering.scene import (
+from models.scenes.photo_cameras import ensure_cameras
+from models.scenes.renderable_scene import (
     RenderableScene,
     general_scene,
     is_tuned_scene,

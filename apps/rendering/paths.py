@@ -20,7 +20,7 @@ from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
 from datasets.formats.checks import rigid_poses
-from models.rendering.scene import RenderableScene
+from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import focus_distance, nearest_sources, source_distances
 from utils.cameras import Cameras
 from utils.errors import UserError

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.cameras import Cameras
 from utils.errors import UserError
 

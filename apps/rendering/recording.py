@@ -14,7 +14,7 @@ from torch import Tensor
 from apps.rendering.frames import plan_frames
 from apps.rendering.paths import OPENGL, CameraPath
 from apps.rendering.progressive import Viewpoint
-from models.rendering.scene import RenderableScene
+from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import focus_distance
 from utils.cameras import Cameras
 from utils.trajectories import smooth_path

@@ -8,7 +8,7 @@ import numpy as np
 
 from apps.rendering.geometry import Renderings
 from apps.rendering.geometry_files import PointCloud, in_file
-from models.rendering.scene import RenderableScene
+from models.scenes.renderable_scene import RenderableScene
 from utils.files import written_whole
 
 _CONSTANT = 0.28209479177387814

@@ -25,7 +25,7 @@ from apps.rendering.open_scene import open_scene
 from apps.rendering.progressive import FAILURES, ProgressiveRenderer, Viewpoint
 from apps.rendering.recorder import Recorder
 from apps.rendering.viewer_server import start_server
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.camera_rig import describe_rig
 from utils.errors import UserError
 from utils.figures import DepthRange, color_bar, depth_picture, robust_range

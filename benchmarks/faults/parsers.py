@@ -24,9 +24,10 @@ from datasets.formats.decoding import read_image, read_mask
 from datasets.formats.images import DepthFile, read_depth, read_pfm
 from datasets.formats.mvsnet_files import read_camera_file, read_pairs
 from datasets.formats.registry import read_scene_list
-from models.baselines.checkpoint import KIND, MVSNERF_PARTS, baseline_checkpoint
 from models.baselines.config import BaselineConfig
-from models.checkpoint import SceneHeader, checkpoint_from, header_of, read_scene_file
+from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoint
+from models.checkpoints.general import checkpoint_from
+from models.checkpoints.scene_file import SceneHeader, header_of, read_scene_file
 from models.config import BackboneConfig, ModelConfig
 from models.vggt.config import VGGTConfig
 from models.vggt.weights import load_weights, read_config

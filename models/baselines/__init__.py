@@ -1,1 +1,1 @@
-"""Other models to compare with, behind the same two verbs."""
+"""Baselines with the interface of ``NovelViewModel``: MVSNeRF and the point regression."""

@@ -8,31 +8,31 @@ from typing import Annotated, Literal
 from utils.settings import Channels, Planes, Settings, Within
 
 BASELINES = ("mvsnerf", "point_regression")
-"""Names of the models beside VGGT-NeRF."""
+"""Names of the baseline models."""
 MVSNERF_VIEWS = 3
-"""Sources that MVSNeRF renders from, no more and no fewer."""
+"""Exact number of source views of MVSNeRF."""
 ModelName = Literal["vggt_nerf", "mvsnerf", "point_regression"]
 
 
 @dataclass(frozen=True)
 class BaselineConfig(Settings):
-    """How the baselines sample space, and what they are."""
+    """Settings of the baselines."""
 
     ray_samples: Planes = 128
-    """samples on each ray of a baseline, from near to far"""
+    """samples per ray of a baseline"""
     ray_lindisp: bool = False
-    """spread a baseline's samples and planes evenly in inverse depth (for unbounded scenes)"""
+    """space a baseline's samples and planes evenly in inverse depth (for unbounded scenes)"""
     ray_alpha: Literal["per_sample", "per_length"] = "per_sample"
-    """MVSNeRF's opacity of a sample: per_sample is 1 - exp(-density), however far the next sample
-    is, as its authors have it; per_length is NeRF's 1 - exp(-density * spacing)"""
+    """MVSNeRF's opacity of a sample: per_sample is 1 - exp(-density), independent of the sample
+    spacing, as in the official code; per_length is NeRF's 1 - exp(-density * spacing)"""
     encoding_planes: Annotated[int, Within(8, 4096, multiple=8)] = 128
-    """planes of MVSNeRF's encoding volume, from near to far in front of the first source"""
+    """depth planes of MVSNeRF's encoding volume in front of the first source"""
     encoding_pad: Annotated[int, Within(0, 1024, multiple=4)] = 24
-    """cells of MVSNeRF's encoding volume, each of 4x4 pixels, beyond every side of that source"""
+    """padding of MVSNeRF's encoding volume around that source, in cells of 4x4 pixels"""
     point_width: Channels = 128
     """channels of the hidden layers of the point regression"""
     point_supervision: Literal["points", "rays"] = "points"
-    """what teaches the point regression: points, density and colour of single points; rays, the
-    colours of rendered pixels, with the same network"""
+    """supervision of the point regression: points, by density and colour of single points; rays,
+    by the colours of rendered pixels"""
     points_per_ray: Annotated[int, Within(1, 4096)] = 8
-    """points that the point regression learns from in one step for each pixel of batch_size"""
+    """points per training step of the point regression for each pixel of batch_size"""

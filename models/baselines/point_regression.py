@@ -1,6 +1,6 @@
-"""Density and colour of single points from projected features, as a regression.
+"""The point regression: density and colour of single points from projected features.
 
-A baseline that shows what the ray integral is for; ``docs/lessons.md`` measures it.
+A baseline without a ray integral in its loss; ``docs/lessons.md`` measures why it fails.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PointScene:
     """Source views and their features."""
 
     maps: Float[Tensor, "batch view channel height width"]
-    """Features and, last, RGB."""
+    """Features, then RGB."""
     cameras: Cameras
     """Batch axes ``(batch, view)``."""
     size: tuple[int, int]
@@ -39,7 +39,7 @@ class PointScene:
 
 
 class PointRegression(RayCaster[PointScene]):
-    """Mean and variance of what the views show at a point -> MLP -> optical depth and colour."""
+    """Mean and variance of the views' features at a point -> MLP -> optical depth and colour."""
 
     def __init__(
         self, config: BaselineConfig, pyramid: FeaturePyramidConfig, backbone: Backbone
@@ -47,7 +47,7 @@ class PointRegression(RayCaster[PointScene]):
         super().__init__(config)
         self.backbone = backbone
         self.pyramid = FeaturePyramid(pyramid, backbone.token_channels, backbone.num_layers)
-        # Of the cost volume that this model does without.
+        # The coarse maps are for a cost volume, which this model does not have.
         self.pyramid.coarse_output.requires_grad_(False)
         width, inputs = config.point_width, 2 * (pyramid.feature_channels + 3) + 1
         self.field = nn.Sequential(
@@ -57,7 +57,7 @@ class PointRegression(RayCaster[PointScene]):
 
     @property
     def fingerprint(self) -> str:
-        """Name all that renders, beside the weights."""
+        """Identify everything that affects renderings apart from ``state_dict``."""
         return repr(("point_regression", self.config, self.backbone.fingerprint))
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> PointScene:
@@ -74,9 +74,9 @@ class PointRegression(RayCaster[PointScene]):
     def query(
         self, scene: PointScene, points: Float[Tensor, "batch point 3"]
     ) -> tuple[Float[Tensor, "batch point"], Float[Tensor, "batch point 3"]]:
-        """Return the logit of each world point's opacity, and its colour.
+        """Return a logit and a colour for each world point.
 
-        The opacity is that of one sample of a ray, whose optical depth is softplus of the logit.
+        Softplus of the logit is the optical depth of one sample of a ray.
         """
         pixels, depths = project(points[:, None], scene.cameras)
         grid = view_grid(pixels, scene.size)
@@ -84,9 +84,10 @@ class PointRegression(RayCaster[PointScene]):
         grid = torch.where(seen[..., None], grid, 0).flatten(0, 1)[:, None]
         values = F.grid_sample(scene.maps.flatten(0, 1), grid, align_corners=False)
         values = rearrange(values, "(b v) c 1 p -> b v p 1 c", b=len(points))
-        found = view_statistics(values, seen[..., None])
-        share = found.count[..., None] / seen.shape[1]
-        raw = self.field(torch.cat([found.mean, found.variance, share], -1)[:, :, 0]).float()
+        statistics = view_statistics(values, seen[..., None])
+        share = statistics.count[..., None] / seen.shape[1]
+        inputs = torch.cat([statistics.mean, statistics.variance, share], -1)[:, :, 0]
+        raw = self.field(inputs).float()
         return raw[..., 0], raw[..., 1:].sigmoid()
 
     def render_rays(
@@ -96,7 +97,7 @@ class PointRegression(RayCaster[PointScene]):
         near_far: Float[Tensor, "batch 2"],
         generator: torch.Generator | None = None,
     ) -> Composite:
-        """Composite the points of rays ``(batch, ray)``; a generator moves them at random."""
+        """Render rays ``(batch, ray)``; a generator moves the samples at random."""
         planes = DepthPlanes(near_far, self.config.ray_samples, self.config.ray_lindisp)
         t = sample_depths(planes, rays.origins.shape[1], generator)
         logits, colors = self.query(scene, rays.at(t).flatten(1, 2))

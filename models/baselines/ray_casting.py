@@ -1,4 +1,4 @@
-"""What models without a decoder share: samples spread over a ray, images ray by ray."""
+"""The base class of models that render each pixel from evenly spaced samples of its own ray."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datasets.views import Views
 from models.baselines.config import BaselineConfig
 from models.novel_view import RenderedImages, rendering
 from models.ray_sampling import DepthPlanes
@@ -23,32 +22,32 @@ from utils.memory import rays_that_fit
 
 SceneT = TypeVar("SceneT")
 _CPU_RAYS = 64
-"""Most rays at once on a CPU: more take longer, since they leave its cache."""
+"""Maximum rays rendered at once on a CPU, so that their samples stay in its cache."""
 _SAMPLE_BYTES = 1 << 13
-"""What a sample of a ray takes at most while it is rendered, of either baseline."""
+"""Upper bound of the memory per sample while rendering, for both baselines."""
 
 
 def sample_depths(
     planes: DepthPlanes, num_rays: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "batch ray sample"]:
-    """Spread ``planes.count`` z-depths evenly from near to far, both included.
+    """Return ``planes.count`` evenly spaced z-depths from near to far, both included.
 
-    A generator moves each at random, halfway to its neighbours at most.
+    A generator moves each at random, at most halfway to its neighbours.
     """
     near_far = planes.near_far
     steps = torch.linspace(0, 1, planes.count, device=near_far.device)
     steps = steps.expand(len(near_far), num_rays, -1)
     if generator is not None:
-        middles = (steps[..., 1:] + steps[..., :-1]) / 2
-        lower = torch.cat([steps[..., :1], middles], -1)
-        upper = torch.cat([middles, steps[..., -1:]], -1)
-        drawn = torch.rand(steps.shape, generator=generator, device=steps.device)
-        steps = torch.lerp(lower, upper, drawn)
+        midpoints = (steps[..., 1:] + steps[..., :-1]) / 2
+        lower = torch.cat([steps[..., :1], midpoints], -1)
+        upper = torch.cat([midpoints, steps[..., -1:]], -1)
+        noise = torch.rand(steps.shape, generator=generator, device=steps.device)
+        steps = torch.lerp(lower, upper, noise)
     return planes.depths(steps)
 
 
 class RayCaster(nn.Module, ABC, Generic[SceneT]):
-    """A model that renders every ray on its own, from what it has encoded of a scene."""
+    """A ``NovelViewModel`` that renders every ray independently."""
 
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__()
@@ -56,23 +55,14 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
 
     @property
     def num_samples(self) -> int:
-        """Samples on each ray."""
+        """Samples per ray."""
         return self.config.ray_samples
 
     def with_samples(self, count: int) -> RayCaster[SceneT]:
-        """Return the model with another number of samples on a ray; it shares all weights."""
+        """Return the model with another number of samples per ray; the weights are shared."""
         model = copy.copy(self)
         model.config = replace(self.config, ray_samples=count)
         return model
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Name all that changes a rendering beside the weights."""
-
-    @abstractmethod
-    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneT:
-        """Turn source views ``(batch, view)`` into what rendering needs."""
 
     @abstractmethod
     def render_rays(
@@ -87,7 +77,10 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
     def rays_at_once(
         self, device: torch.device, scenes: int, wanted: int, chunk: int | None = None
     ) -> int:
-        """Return how many rays of each of some scenes to render at once, of so many in all."""
+        """Return how many of the ``wanted`` rays of each scene to render at once.
+
+        ``chunk`` overrides the number that follows from the free memory.
+        """
         if chunk is None:
             ray_bytes = scenes * self.config.ray_samples * _SAMPLE_BYTES
             chunk = rays_that_fit(device, ray_bytes, wanted)
@@ -103,7 +96,7 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
         chunk: int | None = None,
         before_chunk: Callable[[], None] | None = None,
     ) -> RenderedImages:
-        """Render one image per scene, at most ``chunk`` pixels at a time."""
+        """Render one image per scene; see ``NovelViewModel``."""
         device, parts = cameras.c2w.device, []
         chunk = self.rays_at_once(device, len(near_far), math.prod(size), chunk)
         for pixels in pixel_grid(*size, device).split(chunk):

@@ -1,4 +1,4 @@
-"""The patch embedding, and alternating attention: within each view, then over all views.
+"""Images to tokens: the patch embedding, and attention alternating within and between views.
 
 The patch embedding is DINOv2 (Oquab et al., 2023) with registers (Darcet et al., "Vision
 transformers need registers", 2024).
@@ -17,13 +17,13 @@ from models.vggt.attention import Block, grid_rotations
 from models.vggt.config import VGGTConfig
 
 NORM_EPS = 1e-6
-# ImageNet's statistics, by which the patch embedding was trained.
+# ImageNet's statistics, with which the patch embedding was trained.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 class DinoTransformer(nn.Module):
-    """Image to tokens, each image on its own."""
+    """The patch embedding: tokens of each image by itself."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class DinoTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + patches, dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, dim))
-        # Only masked pre-training uses it, but checkpoints carry it.
+        # Unused, but part of published checkpoints (masked pre-training).
         self.mask_token = nn.Parameter(torch.zeros(1, dim), requires_grad=False)
         projection = nn.Conv2d(3, dim, config.patch_size, stride=config.patch_size)
         self.patch_embed = nn.ModuleDict({"proj": projection})
@@ -46,7 +46,7 @@ class DinoTransformer(nn.Module):
     def forward(
         self, images: Float[Tensor, "image 3 height width"]
     ) -> Float[Tensor, "image token channel"]:
-        """Return the class, register and patch tokens of images in ImageNet's normalisation."""
+        """Return the class, register and patch tokens of images with ImageNet's normalisation."""
         height, width = images.shape[-2:]
         grid = (height // self.patch_size, width // self.patch_size)
         patches = self.patch_embed["proj"](images).flatten(2).transpose(1, 2)
@@ -59,10 +59,10 @@ class DinoTransformer(nn.Module):
         return self.norm(tokens)
 
     def position_embedding(self, grid: tuple[int, int]) -> Float[Tensor, "1 token channel"]:
-        """Resample the stored embedding to a patch grid of (rows, columns); the class comes first.
+        """Resample the stored embedding to a patch grid of (rows, columns); the class is first.
 
-        Resampling is bicubic with antialiasing, which differs from the plain kind even when it
-        enlarges: the cubic's parameter is then -0.5, not -0.75.
+        Bicubic with antialiasing, which differs from without even for upsampling: the cubic's
+        parameter is -0.5 instead of -0.75.
         """
         side = isqrt(self.pos_embed.shape[1] - 1)
         if grid == (side, side):
@@ -74,7 +74,7 @@ class DinoTransformer(nn.Module):
 
 
 class ViewTokens(nn.Module):
-    """Turns each view into camera, register and patch tokens: where aggregators begin."""
+    """Turns each view into camera, register and patch tokens: the input stage of aggregators."""
 
     image_mean: Tensor
     image_std: Tensor
@@ -86,24 +86,24 @@ class ViewTokens(nn.Module):
         self.patch_start = config.patch_start
         self.kept_layers = config.intermediate_layer_idx
         self.patch_embed = patch_embed
-        # Entry 0 marks the first view, the frame of reference; entry 1 all others.
+        # Entry 0 is for the first view, the frame of reference; entry 1 for all others.
         self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
         self.register_token = nn.Parameter(
             torch.randn(1, 2, config.num_register_tokens, dim) * 1e-6
         )
-        # On the CPU also when the network is being laid out on the meta device.
+        # Constants need values even when the network is built on the meta device.
         mean, std = torch.tensor([IMAGE_MEAN, IMAGE_STD], device="cpu").unbind(0)
         self.register_buffer("image_mean", mean[:, None, None], persistent=False)
         self.register_buffer("image_std", std[:, None, None], persistent=False)
 
     def grid(self, images: Float[Tensor, "*batch 3 height width"]) -> tuple[int, int]:
-        """Return how many rows and columns of patches images have."""
+        """Return rows and columns of patches of images."""
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def embed(
         self, images: Float[Tensor, "batch view 3 height width"]
     ) -> Float[Tensor, "batch view token channel"]:
-        """Return each view's special and patch tokens, before any attention between views."""
+        """Return each view's special tokens, then its patch tokens."""
         batch, views = images.shape[:2]
         rows, columns = self.grid(images)
         normalised = (images - self.image_mean) / self.image_std
@@ -115,7 +115,7 @@ class ViewTokens(nn.Module):
 
 
 class Aggregator(ViewTokens):
-    """Turns the views of a scene into tokens that have attended to each other."""
+    """Turns the views of a scene into tokens by frame and global attention."""
 
     patch_embed: DinoTransformer
 
@@ -134,8 +134,8 @@ class Aggregator(ViewTokens):
     ) -> tuple[tuple[Float[Tensor, "batch view token channels"], ...], int]:
         """Return the layers that the heads read, and the index of the first patch token.
 
-        A layer holds the tokens after the frame block and, along the channels, those after the
-        global block. A view's tokens are camera, registers, and patches row by row.
+        The channels of a layer are those after the frame block, then those after the global block.
+        A view's tokens are camera, registers, and patches row by row.
         """
         batch, views = images.shape[:2]
         rotations = grid_rotations(

@@ -1,9 +1,9 @@
 """The pre-norm transformer block of all parts of the network, with its rotary position embedding.
 
-The embedding is two-dimensional (Su et al., "RoFormer", 2021, applied per axis): half of a head's
-channels are rotated by the token's row, half by its column. In VGGT these are the first and the
-second half. Within a half of D channels, channel j is paired with channel j + D/2, and the pair
-turns by ``position * ROTARY_BASE ** (-2 j / D)``.
+The embedding (Su et al., "RoFormer", 2021) is applied per axis: half of a head's channels are
+rotated by the token's row, half by its column. In VGGT these are the first and the second half.
+Within a half of D channels, channels j and j + D/2 are a pair, and the pair is rotated by the angle
+``position * ROTARY_BASE ** (-2 j / D)``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Rotations:
     cos: Float[Tensor, "token 2 quarter"]
     sin: Float[Tensor, "token 2 quarter"]
     distant_pairs: bool = False
-    """Pair channels that are half of the head apart, as DINOv3 does, not a quarter."""
+    """Pair channels half a head apart, as DINOv3 does, instead of a quarter."""
 
     def repeat(self, views: int) -> Rotations:
-        """Return the rotations of as many views, one after the other."""
+        """Return the rotations of the concatenated tokens of several views."""
         cos, sin = self.cos.repeat(views, 1, 1), self.sin.repeat(views, 1, 1)
         return replace(self, cos=cos, sin=sin)
 
@@ -44,7 +44,7 @@ def grid_rotations(
     """Return the rotations of one view's tokens.
 
     Special tokens come first, at position (0, 0); the patch in row r and column c is at
-    (r + 1, c + 1). Made afresh in every pass: this is cheaper than a cache is complicated.
+    (r + 1, c + 1). Not cached, because the cost is small.
     """
     rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
     columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)
@@ -57,15 +57,15 @@ def grid_rotations(
 
 
 def rotate(tokens: HeadTokens, rotations: Rotations) -> HeadTokens:
-    """Rotate queries or keys by their positions, in single precision whatever comes in."""
-    # Both axes are handled at once: (axis, member of the pair, frequency) or (member, axis, ...).
-    members = -3 if rotations.distant_pairs else -2
-    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(members)
-    turned = (
+    """Rotate queries or keys by their positions; the result is in single precision."""
+    # Channels are (axis, member of the pair, frequency), or (member, axis, frequency).
+    pair_axis = -3 if rotations.distant_pairs else -2
+    first, second = tokens.float().unflatten(-1, (2, 2, -1)).unbind(pair_axis)
+    rotated = (
         first * rotations.cos - second * rotations.sin,
         second * rotations.cos + first * rotations.sin,
     )
-    return torch.stack(turned, members).flatten(-3)
+    return torch.stack(rotated, pair_axis).flatten(-3)
 
 
 class KeyMaskedLinear(nn.Linear):
@@ -75,12 +75,12 @@ class KeyMaskedLinear(nn.Linear):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, 3 * dim)
-        # On the CPU also when the network is being laid out on the meta device.
+        # Constants need values even when the network is built on the meta device.
         mask = torch.tensor([1.0, 0.0, 1.0], device="cpu").repeat_interleave(dim)
         self.register_buffer("bias_mask", mask)
 
     def forward(self, input: Channels) -> Float[Tensor, "*batch out"]:  # noqa: A002
-        """Apply to the last axis."""
+        """Apply the layers to the last axis."""
         return functional.linear(input, self.weight, self.bias * self.bias_mask)
 
 
@@ -102,7 +102,7 @@ class Attention(nn.Module):
         queries, keys = self.q_norm(queries), self.k_norm(keys)
         if rotations is not None:
             queries, keys = rotate(queries, rotations), rotate(keys, rotations)
-        # Norm and rotation run in single precision even where the products do not.
+        # Norms and rotations run in single precision under autocast; the products do not.
         queries, keys = queries.to(values.dtype), keys.to(values.dtype)
         attended = functional.scaled_dot_product_attention(queries, keys, values)
         return self.proj(attended.transpose(1, 2).flatten(2))
@@ -117,7 +117,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, out)
 
     def forward(self, tokens: Channels) -> Float[Tensor, "*batch out"]:
-        """Apply to the last axis."""
+        """Apply the layers to the last axis."""
         return self.fc2(functional.gelu(self.fc1(tokens)))
 
 
@@ -129,7 +129,7 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), initial))
 
     def forward(self, tokens: Channels) -> Channels:
-        """Scale. Under autocast this lifts the branch, and so the residual sum, to float32."""
+        """Scale in float32, also under autocast; the residual stream then is float32 too."""
         return tokens * self.gamma
 
 
@@ -155,6 +155,6 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, layer_scale)
 
     def forward(self, tokens: Tokens, rotations: Rotations | None = None) -> Tokens:
-        """Transform the tokens; positions enter through ``rotations`` alone."""
+        """Transform the tokens; ``rotations`` add the rotary position embedding."""
         tokens = tokens + self.ls1(self.attn(self.norm1(tokens), rotations))
         return tokens + self.ls2(self.mlp(self.norm2(tokens)))

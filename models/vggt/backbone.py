@@ -1,13 +1,11 @@
-"""The backbone as the radiance field uses it: any image size, fixed weights unless unfrozen."""
+"""The backbone of the radiance field: a frozen VGGT for images of any size, or none."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.config import BackboneConfig
-from models.vggt.aggregator import Aggregator
+from models.vggt.adapters import LowRankTuning
 from models.vggt.attention import Block
-from models.vggt.config import VGGTConfig
+from models.vggt.config import OmegaConfig, VGGTConfig
 from models.vggt.network import VGGT, Head, VGGTPrediction, random_vggt
-from models.vggt.omega.aggregator import OmegaAggregator
 from models.vggt.weights import read_config
 from utils.errors import UserError
 from utils.files import from_repository
@@ -32,26 +29,26 @@ FINGERPRINT_SAMPLES = 16
 
 @dataclass(frozen=True)
 class BackboneFeatures:
-    """Tokens and geometry at the network's resolution; None where a head did not run."""
+    """Tokens and geometry; None where a head did not run."""
 
     tokens: tuple[Float[Tensor, "batch view channels rows columns"], ...]
-    """One map per layer that the heads read, channels last in memory."""
+    """One map of patch tokens per layer that the heads read, channels last in memory."""
     network_size: tuple[int, int]
-    """Height and width of the image that the network saw: the full picture, resized."""
+    """Height and width of the network's input: the whole image, resized."""
     depth: Float[Tensor, "batch view height width"] | None = None
-    """z-depth in the network's own unit."""
+    """z-depth in the network's unit."""
     depth_conf: Float[Tensor, "batch view height width"] | None = None
     """Confidence, from 1 up."""
     pose_enc: Float[Tensor, "batch view 9"] | None = None
     """Predicted cameras; see ``pose_encoding``."""
     prediction: VGGTPrediction | None = None
-    """What the heads returned, with gradients where the network learns."""
+    """All outputs of the heads, with gradients if the network is trained."""
 
 
 class FrozenVGGT(nn.Module):
-    """A backbone that its parent can move between devices.
+    """A frozen VGGT that follows its parent module between devices.
 
-    Low-rank additions are trained with it, the network itself only after ``unfreeze``.
+    Low-rank adapters are trained with the parent; the network itself only after ``unfreeze``.
     """
 
     network: VGGT
@@ -63,13 +60,13 @@ class FrozenVGGT(nn.Module):
         tuned_blocks: int = 0,
         tuned_rank: int = 8,
     ) -> None:
-        """Freeze a network in place; by default its input is as large as in its training.
+        """Freeze a network in place; ``long_side`` of its input defaults to that of its training.
 
-        The last ``tuned_blocks`` pairs of attention blocks get additions of rank ``tuned_rank``.
+        The last ``tuned_blocks`` pairs of attention blocks get adapters of rank ``tuned_rank``.
         """
         super().__init__()
-        # Past nn.Module's registration, which would show the weights to the parent's
-        # parameters(), state_dict() and train().
+        # Bypass nn.Module's registration: the network is not part of the parent's parameters(),
+        # state_dict() and train().
         object.__setattr__(self, "network", network.requires_grad_(False).eval())
         self.long_side = network.config.img_size if long_side is None else long_side
         self.fingerprint = fingerprint(network)
@@ -78,18 +75,18 @@ class FrozenVGGT(nn.Module):
             self.tuning = LowRankTuning(network.aggregator, tuned_blocks, tuned_rank)
 
     def unfreeze(self) -> VGGT:
-        """Let gradients reach all weights of the network, and return it; its owner trains it."""
-        _convert_products(self.network.aggregator, torch.float32)
+        """Make all weights of the network trainable, and return it; the caller optimises them."""
+        _convert_linear_layers(self.network.aggregator, torch.float32)
         return self.network.requires_grad_(True)
 
     def compile_blocks(self) -> None:
-        """Compile the transformer's blocks and the head for depth, once for each shape."""
-        # Blocks of one kind share graphs, which PyTorch counts as graphs of one function.
+        """Compile the transformer blocks and VGGT's depth head, once per shape."""
+        # All blocks share one compiled function, whose graphs PyTorch limits.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
         for block in self.network.modules():
             if isinstance(block, Block):
                 block.compile(dynamic=False)
-        if isinstance(self.network.config, VGGTConfig):
+        if not isinstance(self.network.config, OmegaConfig):
             self.network.depth_head.compile(dynamic=False)
 
     @property
@@ -117,7 +114,7 @@ class FrozenVGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ("depth",),
     ) -> BackboneFeatures:
-        """Return the features of views of any size."""
+        """Return the features of views, which may have any size."""
         patch = self.network.config.patch_size
         size = network_size(images.shape[-2], images.shape[-1], self.long_side, patch)
         resized = resize_images(images.detach(), size)
@@ -127,8 +124,8 @@ class FrozenVGGT(nn.Module):
         tuned = self.tuning is not None and torch.is_grad_enabled()
         precision = torch.autocast(images.device.type, torch.bfloat16, enabled=on_gpu)
         if not self.learns:
-            half = torch.bfloat16 if on_gpu else torch.float32
-            _convert_products(self.network.aggregator, half)
+            precision_of_weights = torch.bfloat16 if on_gpu else torch.float32
+            _convert_linear_layers(self.network.aggregator, precision_of_weights)
         with torch.set_grad_enabled(learns or tuned), precision:
             layers, patch_start = self.network.aggregator(resized)
         with torch.set_grad_enabled(learns):
@@ -145,10 +142,10 @@ class FrozenVGGT(nn.Module):
         )
 
 
-def _convert_products(aggregator: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the weights of matrix products in a precision: autocast need not convert them again.
+def _convert_linear_layers(aggregator: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the weights of linear layers once, so that autocast need not in each call.
 
-    Results are those of autocast, bit for bit; converted back, weights stay rounded.
+    Results equal those of autocast bit for bit. Converting back does not undo the rounding.
     """
     layers = [layer for layer in aggregator.modules() if isinstance(layer, nn.Linear)]
     if layers and layers[0].weight.dtype != dtype:
@@ -157,10 +154,10 @@ def _convert_products(aggregator: nn.Module, dtype: torch.dtype) -> None:
 
 
 def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[int, int]:
-    """Return the (height, width) to which a whole picture is resized for the network.
+    """Return the (height, width) to which a whole image is resized for the network.
 
-    The long side becomes ``long_side``, a positive multiple of the patch; the other the multiple
-    that is nearest to keeping the aspect ratio, which may change by half a patch.
+    The long side becomes ``long_side``, a positive multiple of the patch size; the short side the
+    multiple that best preserves the aspect ratio.
     """
     if long_side < patch or long_side % patch:
         below = max(1, long_side // patch) * patch
@@ -176,7 +173,7 @@ def network_size(height: int, width: int, long_side: int, patch: int) -> tuple[i
 def resize_images(
     images: Float[Tensor, "batch view 3 height width"], size: tuple[int, int]
 ) -> Float[Tensor, "batch view 3 new_height new_width"]:
-    """Resize as the published preprocessing does: bicubic, antialiased, within [0, 1]."""
+    """Resize as the official preprocessing does: bicubic, antialiased, clamped to [0, 1]."""
     if images.shape[-2:] == size:
         return images
     flat = functional.interpolate(
@@ -186,7 +183,7 @@ def resize_images(
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Hash names, shapes and a few evenly spread values of every tensor: cheap also for VGGT-1B."""
+    """Hash names, shapes and a few evenly spaced values of every tensor."""
     digest = hashlib.sha256()
     samples = []
     for name, tensor in sorted(network.state_dict().items()):
@@ -197,38 +194,8 @@ def fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-class LowRankTuning(nn.Module):
-    """Additions ("LoRA", Hu et al., 2022) to every linear layer in the last blocks of attention."""
-
-    def __init__(self, aggregator: Aggregator | OmegaAggregator, blocks: int, rank: int) -> None:
-        """Attach additions to the last so many pairs of blocks, whose weights stay as they are."""
-        super().__init__()
-        depth = len(aggregator.global_blocks)
-        if blocks > depth:
-            raise UserError(f"tuned_blocks={blocks}: the backbone has {depth} pairs of blocks")
-        tuned = [*aggregator.frame_blocks[-blocks:], *aggregator.global_blocks[-blocks:]]
-        layers = [
-            layer for block in tuned for layer in block.modules() if isinstance(layer, nn.Linear)
-        ]
-        self.additions = nn.ModuleList(_low_rank_addition(layer, rank) for layer in layers)
-        for layer, addition in zip(layers, self.additions, strict=True):
-            layer.register_forward_hook(partial(_add, addition))
-
-
-def _low_rank_addition(layer: nn.Linear, rank: int) -> nn.Module:
-    """Return what is added to the output of a layer; 0 at first."""
-    down = nn.Linear(layer.in_features, rank, bias=False)
-    up = nn.Linear(rank, layer.out_features, bias=False)
-    nn.init.zeros_(up.weight)
-    return nn.Sequential(OrderedDict(down=down, up=up))
-
-
-def _add(addition: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return output + addition(inputs[0])
-
-
 class NullBackbone(nn.Module):
-    """No tokens and no geometry, for an ablation."""
+    """The null backbone of the ablation: no tokens and no geometry."""
 
     fingerprint = "none"
     token_channels = 0
@@ -247,7 +214,7 @@ Backbone = FrozenVGGT | NullBackbone
 
 
 def load_backbone(config: BackboneConfig) -> Backbone:
-    """Load the backbone; for random weights, warn that they carry no geometry."""
+    """Load the backbone; log a warning if its weights are random."""
     if config.backbone != "none":
         check_backbone_size(config.backbone_size, config.vggt_path)
     return _load_any_size(config)
@@ -268,9 +235,9 @@ def _load_any_size(config: BackboneConfig) -> Backbone:
 
 
 def checked_backbone(config: BackboneConfig, trained_on: str, path: str | Path) -> Backbone:
-    """Load the backbone of a checkpoint and compare its fingerprint with what it was trained on.
+    """Load the backbone of a checkpoint, and refuse another than it was trained on.
 
-    That it is another one is said before that the input size does not suit it.
+    The size of its input is checked last, because another backbone is the likelier error.
     """
     backbone = _load_any_size(config)
     if backbone.fingerprint != trained_on:
@@ -285,12 +252,12 @@ def checked_backbone(config: BackboneConfig, trained_on: str, path: str | Path) 
 
 
 def check_backbone_size(size: int, *folders: str) -> None:
-    """Refuse an input size that is no multiple of the backbone's patch, without its weights.
+    """Refuse an input size that is not a multiple of the backbone's patch size.
 
-    If the backbone lies in none of the folders, VGGT's patch is assumed.
+    Reads ``config.json`` of the first folder that has one; without any, VGGT's patch is assumed.
     """
-    there = [one for one in folders if (from_repository(one) / "config.json").is_file()]
-    patch = read_config(there[0]).patch_size if there else VGGTConfig.patch_size
+    existing = [name for name in folders if (from_repository(name) / "config.json").is_file()]
+    patch = read_config(existing[0]).patch_size if existing else VGGTConfig.patch_size
     try:
         network_size(patch, patch, size, patch)
     except ValueError as error:

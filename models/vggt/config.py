@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from utils.settings import Length, Settings, Within
 
 _MOST = 8192
-"""Channels, heads and pixels beyond any network of this kind; VGGT-1B has 1024 and 518."""
+"""Maximum of channels, heads and pixels; VGGT-1B has 1024 channels and 518 pixels."""
 _MOST_WEIGHTS = 10**10
-"""Of the attention blocks together; VGGT-1B has about 10^9."""
+"""Maximum of weights in all attention blocks; VGGT-1B has about 10^9."""
 Size = Annotated[int, Within(1, _MOST)]
 Blocks = Annotated[int, Within(1, 256)]
 FourInts = Annotated[tuple[int, ...], Length((4,))]
@@ -21,10 +21,10 @@ Tokens = Annotated[int, Within(0, 1024)]
 
 @dataclass(frozen=True)
 class VGGTConfig(Settings):
-    """Sizes of the network; the defaults are those of VGGT-1B. Everything else is fixed."""
+    """Sizes of the network; the defaults are those of VGGT-1B."""
 
     embed_dim: Size = 1024
-    """channels of a token; the heads see twice as many (frame and global)"""
+    """channels of a token; the heads read twice as many (frame and global)"""
     img_size: Size = 518
     """side in pixels of the square whose patch grid the stored positional embedding covers"""
     patch_size: Size = 14
@@ -44,9 +44,9 @@ class VGGTConfig(Settings):
     features: Annotated[int, Within(8, _MOST, multiple=8)] = 256
     """channels of the dense heads' fusion stages"""
     out_channels: Annotated[FourInts, Within(4, _MOST, multiple=4)] = (256, 512, 1024, 1024)
-    """channels of the four layers that a dense head reads, before fusion"""
+    """channels of a dense head's four layers before fusion"""
     intermediate_layer_idx: FourInts = (4, 11, 17, 23)
-    """pairs (counted from 0) whose output the heads read; the last is the network's last"""
+    """indices of the pairs of blocks whose output the heads read; the last pair is required"""
     num_register_tokens: Tokens = 4
     """register tokens of each view, in the patch embedding and in the aggregator alike"""
 
@@ -82,7 +82,7 @@ class VGGTConfig(Settings):
 
     @property
     def patch_start(self) -> int:
-        """Index of a view's first patch token: camera and register tokens come first."""
+        """Index of a view's first patch token, after the camera and register tokens."""
         return 1 + self.num_register_tokens
 
     @property
@@ -107,20 +107,20 @@ class VGGTConfig(Settings):
 
 @dataclass(frozen=True)
 class OmegaConfig(VGGTConfig):
-    """Sizes of VGGT-Omega; the defaults are those of its published weights of 512 pixels."""
+    """Sizes of VGGT-Omega; the defaults are those of its published 512-pixel weights."""
 
     img_size: Size = 512
-    """longer side in pixels of the images of its training"""
+    """longer side in pixels of its training images"""
     patch_size: Annotated[int, Within(4, _MOST, multiple=4)] = 16
-    """side of a square patch in pixels; a multiple of 4, the dense head's last enlargement"""
+    """side of a square patch in pixels; a multiple of 4, for the dense head's upsampling"""
     num_register_tokens: Tokens = 16
     """register tokens of each view in the aggregator"""
     num_storage_tokens: Tokens = 4
-    """register tokens of the patch embedding, which are not passed on"""
+    """register tokens of the patch embedding; the aggregator does not read them"""
     register_blocks: Annotated[tuple[int, ...], Within(0, 255)] = (2, 6, 9, 14, 20)
-    """pairs (counted from 0) in which only camera and register tokens attend between views"""
+    """indices of the pairs in which only camera and register tokens attend between views"""
     network: Literal["vggt-omega"] = "vggt-omega"
-    """what tells its config.json from VGGT's"""
+    """distinguishes its config.json from that of a VGGT"""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
@@ -139,7 +139,7 @@ _NETWORKS = {"vggt": VGGTConfig, OmegaConfig.network: OmegaConfig}
 
 
 def config_from_dict(values: Mapping[str, object]) -> VGGTConfig:
-    """Build the sizes of the network that ``network`` names; without it, VGGT's."""
+    """Build the sizes of the network named by the key ``network``; VGGT by default."""
     network = values.get("network", "vggt")
     if not isinstance(network, str) or network not in _NETWORKS:
         known = " or ".join(_NETWORKS)

@@ -1,7 +1,7 @@
-"""Heads on the tokens: cameras, refined iteratively, and dense maps from four layers.
+"""VGGT's heads: cameras, refined iteratively, and dense maps from four layers of tokens.
 
-The dense heads are DPT's (Ranftl et al., "Vision transformers for dense prediction", 2021) as VGGT
-uses it. Attribute names of all modules here are the keys of the published checkpoints.
+The dense heads are VGGT's variant of DPT (Ranftl et al., "Vision transformers for dense
+prediction", 2021). Attribute names are the keys of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.vggt.config import VGGTConfig
 
 POSE_DIM = 9
 ITERATIONS = 4
-"""Of the camera head."""
+"""Iterations of the camera head."""
 POSITION_WEIGHT = 0.1
 POSITION_BASE = 100.0
 HIDDEN_CHANNELS = 32
@@ -27,11 +27,11 @@ VIEWS_AT_ONCE = 8
 Maps = Float[Tensor, "view channel height width"]
 LargerMaps = Float[Tensor, "view channel new_height new_width"]
 Layers = Sequence[Float[Tensor, "view _ _ _"]]
-"""Maps of four sizes, the finest first."""
+"""Maps of four sizes, fine to coarse."""
 
 
 class CameraHead(nn.Module):
-    """Refines all cameras of a scene together, from their tokens and its own last estimate."""
+    """Refines all cameras of a scene jointly, from their tokens and the previous estimate."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -50,16 +50,16 @@ class CameraHead(nn.Module):
     def forward(
         self, special: Float[Tensor, "batch view token channel"]
     ) -> tuple[Float[Tensor, "batch view 9"], ...]:
-        """Return the pose encoding (see ``pose_encoding``) of every iteration, the best last.
+        """Return the pose encoding (see ``pose_encoding``) of every iteration.
 
-        Of the special tokens of each view, the first, the camera's, is read.
+        Only the first special token of each view, the camera token, is read.
         """
         tokens = self.token_norm(special[:, :, 0])
         normalised = self.adaln_norm(tokens)
         pose: Tensor | None = None
         poses = []
         for _ in range(ITERATIONS):
-            # No gradient through the estimate: each iteration learns to correct what it is given.
+            # No gradient through the estimate: each iteration learns a correction by itself.
             estimate = self.empty_pose_tokens if pose is None else pose.detach()
             modulation = self.poseLN_modulation(self.embed_pose(estimate))
             shift, scale, gate = modulation.chunk(3, -1)
@@ -73,7 +73,7 @@ class CameraHead(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two convolutions on a residual."""
+    """Two convolutions with a skip connection."""
 
     def __init__(self, channels: int, rectified_skip: bool) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, features: Maps) -> Maps:
-        """Apply. VGGT's published weights were trained with a skip that adds relu(x), not x."""
+        """Add the convolutions' output to x or, as VGGT's published weights need, to relu(x)."""
         rectified = functional.relu(features)
         hidden = functional.relu(self.conv1(rectified))
         return (rectified if self.rectified_skip else features) + self.conv2(hidden)
 
 
 class FusionStage(nn.Module):
-    """Merges a finer layer into the coarser ones and enlarges the sum."""
+    """Adds a finer layer to the fused coarser ones and upsamples the sum."""
 
     def __init__(self, channels: int, has_skip: bool, rectified_skip: bool) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class FusionStage(nn.Module):
         if skip is not None:
             coarse = coarse + self.resConfUnit1(skip)
         # A 1x1 convolution commutes with interpolation and is cheaper before it.
-        return enlarge(self.out_conv(self.resConfUnit2(coarse)), size)
+        return upsample(self.out_conv(self.resConfUnit2(coarse)), size)
 
 
 class Fusion(nn.Module):
-    """The fusion stages."""
+    """DPT's fusion of four layers, coarse to fine."""
 
     def __init__(self, config: VGGTConfig, rectified_skip: bool) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Fusion(nn.Module):
             self.add_module(f"refinenet{index}", stage)
 
     def fuse(self, layers: Layers, scale: int) -> Float[Tensor, "view channel height width"]:
-        """Fuse four layers, finest first, into one map of ``scale`` times the finest's size."""
+        """Fuse four layers, fine to coarse, into one map of ``scale`` times the finest's size."""
         adapted = [self.get_submodule(f"layer{i}_rn")(x) for i, x in enumerate(layers, start=1)]
         height, width = adapted[0].shape[-2:]
         sizes = [(scale * height, scale * width), *(layer.shape[-2:] for layer in adapted)]
@@ -142,7 +142,10 @@ class Scratch(Fusion):
 
 
 class DenseHead(nn.Module):
-    """Tokens to a map of raw values, the last channel being the logit of their confidence."""
+    """Base of the dense heads: tokens to raw values and, in the last channel, a logit.
+
+    The logit is that of the values' confidence.
+    """
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -152,22 +155,22 @@ class DenseHead(nn.Module):
         self.projects = nn.ModuleList(
             nn.Conv2d(config.token_dim, channels, 1) for channels in config.out_channels
         )
-        enlarge4 = nn.ConvTranspose2d(first, first, 4, stride=4)
-        enlarge2 = nn.ConvTranspose2d(second, second, 2, stride=2)
+        upsample4 = nn.ConvTranspose2d(first, first, 4, stride=4)
+        upsample2 = nn.ConvTranspose2d(second, second, 2, stride=2)
         halve = nn.Conv2d(fourth, fourth, 3, stride=2, padding=1)
-        self.resize_layers = nn.ModuleList([enlarge4, enlarge2, nn.Identity(), halve])
+        self.resize_layers = nn.ModuleList([upsample4, upsample2, nn.Identity(), halve])
 
     def forward(
         self, layers: Sequence[Float[Tensor, "batch view patch channel"]], size: tuple[int, int]
     ) -> Float[Tensor, "batch view height width out"]:
-        """Predict at the network's input ``size`` (height, width) from patch tokens alone.
+        """Predict at the network's input ``size`` (height, width) from patch tokens.
 
-        Without gradients the views are processed a few at a time, which bounds the memory.
+        Without gradients, views are processed in chunks to bound the memory.
         """
         batch = len(layers[0])
         flat = [layer.flatten(0, 1) for layer in layers]
-        at_once = len(flat[0]) if torch.is_grad_enabled() else VIEWS_AT_ONCE
-        chunks = zip(*(layer.split(at_once) for layer in flat), strict=True)
+        chunk = len(flat[0]) if torch.is_grad_enabled() else VIEWS_AT_ONCE
+        chunks = zip(*(layer.split(chunk) for layer in flat), strict=True)
         maps = torch.cat([self._predict(chunk, size) for chunk in chunks])
         return maps.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2)
 
@@ -180,12 +183,12 @@ class DenseHead(nn.Module):
         return self.decode(maps, size)
 
     def decode(self, layers: Layers, size: tuple[int, int]) -> LargerMaps:
-        """Turn four maps, finest first, into raw values at (height, width) ``size``."""
+        """Turn four maps, fine to coarse, into raw values at (height, width) ``size``."""
         raise NotImplementedError
 
 
 class DptHead(DenseHead):
-    """VGGT's dense head: convolutions at the size of the image."""
+    """VGGT's dense head, with convolutions at the size of the image."""
 
     def __init__(self, config: VGGTConfig, out: int) -> None:
         super().__init__(config)
@@ -193,14 +196,14 @@ class DptHead(DenseHead):
 
     def decode(self, layers: Layers, size: tuple[int, int]) -> LargerMaps:
         """Turn four maps into ``out`` channels of values."""
-        fused = enlarge(self.scratch.output_conv1(self.scratch.fuse(layers, scale=2)), size)
+        fused = upsample(self.scratch.output_conv1(self.scratch.fuse(layers, scale=2)), size)
         return self.scratch.output_conv2(add_positions(fused, size))
 
 
 def add_positions(features: Maps, image_size: tuple[int, int]) -> Maps:
     """Add sines and cosines of the position in the image, in units of its half diagonal.
 
-    Half of the channels receives the column's embedding, the other half the row's.
+    The first half of the channels gets the embedding of the column, the second that of the row.
     """
     _, channels, height, width = features.shape
     aspect = image_size[1] / image_size[0]
@@ -216,7 +219,7 @@ def add_positions(features: Maps, image_size: tuple[int, int]) -> Maps:
 def _axis_embedding(
     count: int, span: float, frequencies: int, device: torch.device
 ) -> Float[Tensor, "channel position"]:
-    """Sines, then cosines, of ``count`` cell centres that cover [-span, span]."""
+    """Return sines, then cosines, of ``count`` cell centres that cover [-span, span]."""
     last = span * (count - 1) / count
     centres = torch.linspace(-last, last, count, device=device, dtype=torch.float32)
     exponents = torch.arange(frequencies, device=device, dtype=torch.float64) / frequencies
@@ -224,6 +227,6 @@ def _axis_embedding(
     return torch.cat([angles.sin(), angles.cos()]).float()
 
 
-def enlarge(features: Maps, size: Sequence[int]) -> LargerMaps:
-    """Interpolate linearly, corner to corner."""
+def upsample(features: Maps, size: Sequence[int]) -> LargerMaps:
+    """Interpolate bilinearly with aligned corners."""
     return functional.interpolate(features, size=list(size), mode="bilinear", align_corners=True)

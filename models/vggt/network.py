@@ -1,7 +1,7 @@
-"""The geometry transformers: images of a scene in, cameras, depth and, of VGGT, points out.
+"""VGGT and VGGT-Omega: images of a scene to cameras, depth and, in VGGT, points.
 
 Wang et al., "VGGT: Visual Geometry Grounded Transformer", CVPR 2025, and "VGGT-Omega", CVPR 2026.
-Predictions are in the frame of the first view and in a unit of length that the network chooses.
+Predictions are in the frame of the first view, in a unit of length that varies with the scene.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from models.vggt.aggregator import Aggregator, DinoTransformer, ViewTokens
 from models.vggt.attention import LayerScale
 from models.vggt.config import OmegaConfig, VGGTConfig
 from models.vggt.heads import CameraHead, DptHead
-from models.vggt.omega.aggregator import DinoV3Transformer, OmegaAggregator
-from models.vggt.omega.heads import OmegaCameraHead, OmegaDenseHead
+from models.vggt.omega import (
+    DinoV3Transformer,
+    OmegaAggregator,
+    OmegaCameraHead,
+    OmegaDenseHead,
+)
 from models.vggt.weights import load_weights, read_config, save_weights
 from utils.files import from_repository
 
@@ -34,7 +38,7 @@ TOKEN_STD = 1e-6
 
 @dataclass(frozen=True)
 class VGGTPrediction:
-    """Results of the heads; None where a head did not run."""
+    """Outputs of the heads; None where a head did not run."""
 
     pose_enc: Float[Tensor, "batch view 9"] | None = None
     """World-to-camera transforms and fields of view; see ``pose_encoding``."""
@@ -51,7 +55,7 @@ class VGGTPrediction:
 
 
 class VGGT(nn.Module):
-    """The whole network: VGGT-Omega if its sizes are an ``OmegaConfig``, else VGGT.
+    """The whole network: VGGT-Omega if the config is an ``OmegaConfig``, else VGGT.
 
     Attribute names are the keys of the published checkpoints.
     """
@@ -74,13 +78,13 @@ class VGGT(nn.Module):
         """Load ``config.json`` and the weights of a folder, in evaluation mode and float32."""
         folder = from_repository(folder)
         config = read_config(folder)
-        with torch.device("meta"):  # Nothing is initialised that is overwritten anyway.
+        with torch.device("meta"):  # Do not initialise weights that are then overwritten.
             vggt = cls(config)
         load_weights(vggt, folder)
         return vggt.eval()
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write what ``from_pretrained`` reads, in half precision; return the weights file."""
+        """Write a folder for ``from_pretrained``, in half precision; return the weights file."""
         return save_weights(self, self.config, Path(folder))
 
     def forward(
@@ -88,7 +92,7 @@ class VGGT(nn.Module):
         images: Float[Tensor, "batch view 3 height width"],
         heads: Collection[Head] = ALL_HEADS,
     ) -> VGGTPrediction:
-        """Run the named heads on RGB images in [0, 1], whose sides are multiples of the patch."""
+        """Run heads on RGB images in [0, 1] whose sides are multiples of the patch size."""
         check_images(images, self.config.patch_size)
         layers, _ = self.aggregator(images)
         return self.predict(layers, (images.shape[-2], images.shape[-1]), heads)
@@ -100,16 +104,16 @@ class VGGT(nn.Module):
         heads: Collection[Head] = ALL_HEADS,
         full_precision: bool = True,
     ) -> VGGTPrediction:
-        """Run heads on the aggregator's layers for images of a (height, width).
+        """Run heads on the aggregator's layers for images of (height, width) ``size``.
 
-        VGGT-Omega has no head for points: these stay None. In ``full_precision``, as the published
-        network does, any autocast is suspended.
+        VGGT-Omega has no head for points, which stay None. ``full_precision`` suspends autocast, as
+        the official code does.
         """
         results: dict[str, Tensor | tuple[Tensor, ...]] = {}
         start, omega = self.config.patch_start, isinstance(self.config, OmegaConfig)
         patches = [layer[:, :, start:] for layer in layers]
-        exact = torch.autocast(layers[0].device.type, enabled=False)
-        with exact if full_precision else nullcontext():
+        no_autocast = torch.autocast(layers[0].device.type, enabled=False)
+        with no_autocast if full_precision else nullcontext():
             if "camera" in heads:
                 poses = self.camera_head(layers[-1][:, :, :start])
                 results.update(pose_enc=poses[-1], pose_encodings=poses)
@@ -125,7 +129,10 @@ class VGGT(nn.Module):
 
 
 def check_images(images: Tensor, patch_size: int) -> None:
-    """Refuse images of wrong axes, type, size or, on the CPU, range: elsewhere reading stalls."""
+    """Refuse images of wrong axes, type or size; on a CPU also of a wrong range.
+
+    Checking the range on a GPU would synchronise with it.
+    """
     if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
         raise ValueError(
             "expected floating-point images (batch, view, 3, height, width), got "
@@ -148,9 +155,9 @@ def _confidence(logits: Tensor) -> Tensor:
 
 
 def random_vggt(config: VGGTConfig, seed: int, layer_scale: float = 0.01) -> VGGT:
-    """Build a network with random weights that depend on the seed alone.
+    """Build a network with random weights that depend only on the seed.
 
-    ``layer_scale`` is the initial factor of the residual branches outside the patch embedding.
+    ``layer_scale`` is the initial factor of residual branches outside the patch embedding.
     """
     with torch.device("meta"):
         vggt = VGGT(config)
@@ -171,7 +178,7 @@ def _initialize(module: nn.Module, generator: torch.Generator, layer_scale: floa
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=LINEAR_STD, generator=generator)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # Preserves the scale of activations through the rectified stages of the dense heads.
+        # Preserve the scale of activations through the ReLUs of the dense heads.
         nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
     elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
         nn.init.ones_(module.weight)

@@ -1,9 +1,9 @@
-"""The network's nine numbers per camera, and their conversion from and to ``Cameras``.
+"""VGGT's pose encoding, nine numbers per camera, and its conversion from and to ``Cameras``.
 
 Entries 0-2 are the translation of the world-to-camera transform, 3-6 its rotation as a quaternion
 with the scalar last (x, y, z, w; any norm), 7 and 8 the vertical and the horizontal field of view
-in radians. The principal point is the middle of the image. The published code has the same, but
-unprojects integer coordinates for pixel centres: its rays lie half a pixel up and left of ours.
+in radians. The principal point is the image centre. The official code places pixel centres at
+integer coordinates: its rays are half a pixel up and left of ours.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from torch import Tensor
 
 from utils.cameras import Cameras, invert_rigid
 
-# The network may predict a field of view of exactly zero. 0.06 degrees keeps focal lengths finite.
 MIN_FIELD_OF_VIEW = 1e-3
+"""In radians; keeps focal lengths finite, since the network may predict exactly zero."""
 
 
 def encode_pose(cameras: Cameras, height: int, width: int) -> Float[Tensor, "*batch 9"]:
-    """Encode cameras of images of the given size. Skew and principal point are dropped."""
+    """Encode cameras of images of the given size; skew and principal point are lost."""
     w2c = cameras.w2c
     focal_x, focal_y = cameras.intrinsics[..., 0, 0], cameras.intrinsics[..., 1, 1]
     ratios = torch.stack([height / 2 / focal_y, width / 2 / focal_x], -1)
-    # kornia has the scalar first.
+    # kornia's quaternions have the scalar first.
     quaternions = rotation_matrix_to_quaternion(w2c[..., :3, :3]).roll(-1, -1)
     quaternions = torch.where(quaternions[..., 3:] < 0, -quaternions, quaternions)
     return torch.cat([w2c[..., :3, 3], quaternions, 2 * torch.atan(ratios)], -1)
 
 
 def decode_pose(pose_enc: Float[Tensor, "*batch 9"], height: int, width: int) -> Cameras:
-    """Return the cameras in pixels of an image of the given size. Differentiable.
+    """Decode cameras of images of the given size. Differentiable.
 
-    Never waits for the device. Fields of view are kept within (0, pi), so that focal lengths are
-    finite and positive.
+    Fields of view are clamped to (0, pi), so that focal lengths are finite and positive. Does not
+    synchronise with the device.
     """
     rotation = quaternion_to_rotation_matrix(pose_enc[..., 3:7].roll(1, -1))
     w2c = F.pad(torch.cat([rotation, pose_enc[..., :3, None]], -1), (0, 0, 0, 1))

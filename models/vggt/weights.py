@@ -1,4 +1,4 @@
-"""Folders of weights."""
+"""Reading and writing of folders with the sizes and weights of a VGGT or VGGT-Omega."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.checkpoints.weights import describe_mismatch
 from models.vggt.config import OmegaConfig, VGGTConfig, config_from_dict
 from utils.errors import UserError, first_line
 from utils.files import (
@@ -36,15 +37,14 @@ _CONFIG = (
     f"VGGT-Omega, {_OMEGA}. {_OFFICIAL}"
 )
 DROPPED_PREFIXES = ("track_head.", "text_alignment_head.")
-"""Parts of the published weights that are no part of these networks."""
+"""Prefixes of published weights for heads that these networks do not have."""
 BLOCKS = {"VGGT": "aggregator.global_blocks.", "VGGT-Omega": "aggregator.inter_frame_blocks."}
-"""How names begin that one of the networks alone has."""
-LISTED_KEYS = 3
+"""Prefixes of names that only one of the networks has."""
 _LOG = logging.getLogger(__name__)
 
 
 def read_config(folder: str | Path) -> VGGTConfig:
-    """Read ``config.json`` of a folder."""
+    """Read the ``config.json`` of a folder."""
     folder = from_repository(folder)
     path = folder / "config.json"
     if not folder.is_dir():
@@ -56,18 +56,15 @@ def read_config(folder: str | Path) -> VGGTConfig:
 
 
 def load_weights(network: nn.Module, folder: Path) -> None:
-    """Fill a network, which may be on the meta device, with the weights of a folder.
-
-    Whatever precision the file has, the parameters become float32.
-    """
+    """Load the weights of a folder, as float32, into a network that may be on the meta device."""
     path = find_weights(folder)
     state = _read_tensors(path)
     if dropped := {key for key in state if key.startswith(DROPPED_PREFIXES)}:
         heads = ", ".join(sorted({key.split(".")[0] for key in dropped}))
-        _LOG.info("%s: %s is left out, of which nothing here makes use", path, heads)
+        _LOG.info("%s: %s is not loaded, because this project does not use it", path, heads)
     state = {key: value for key, value in state.items() if key not in dropped}
     _check_matching(state, network.state_dict(), path)
-    # A copy of each tensor: the file's own memory must not back parameters.
+    # Copy each tensor: parameters must not be backed by the mapped file.
     owned = {key: value.to(torch.float32, copy=True) for key, value in state.items()}
     network.load_state_dict(owned, strict=True, assign=True)
 
@@ -80,9 +77,9 @@ def find_weights(folder: Path) -> Path:
     others = sorted([*folder.glob("*.safetensors"), *folder.glob("*.pt")])
     if len(others) == 1:
         return others[0]
-    found = ", ".join(path.name for path in others) or "none"
+    names = ", ".join(path.name for path in others) or "none"
     expected = "model.safetensors, model.pt, or a single other .safetensors or .pt file"
-    raise _error(folder, f"weights files found: {found}", expected)
+    raise _error(folder, f"weights files found: {names}", expected)
 
 
 def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
@@ -107,7 +104,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
     except pickle.UnpicklingError as error:
-        # Not loaded in any other way: unpickling arbitrary objects can run arbitrary code.
+        # Never fall back to plain unpickling, which can run arbitrary code.
         problem = "not a readable archive of plain tensors; nothing in it was run"
         raise _error(path, problem, expected) from error
     except (SafetensorError, *UNREADABLE) as error:
@@ -117,30 +114,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     raise _error(path, f"it holds something else ({type(state).__name__})", expected)
 
 
-def _check_matching(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+def _check_matching(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
     for name, blocks in BLOCKS.items():
-        holds, wants = (any(key.startswith(blocks) for key in keys) for keys in (state, wanted))
-        if holds and not wants:
+        in_file, in_network = (any(key.startswith(blocks) for key in keys) for keys in (state, own))
+        if in_file and not in_network:
             problem = f"it holds the weights of {name}, but config.json describes another network"
             raise _error(path, problem, f"{_OMEGA} in VGGT-Omega's config.json, and only there")
-    problems = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - wanted.keys()),
-        "of another shape": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
-            for key in sorted(wanted.keys() & state.keys())
-            if state[key].shape != wanted[key].shape
-        ],
-    }
-    found = [
-        f"{len(entries)} {kind} ({', '.join(entries[:LISTED_KEYS])}"
-        f"{', ...' if len(entries) > LISTED_KEYS else ''})"
-        for kind, entries in problems.items()
-        if entries
-    ]
-    if found:
-        expected = f"the {len(wanted)} tensors that its config.json describes"
-        raise _error(path, "tensors " + "; ".join(found), expected)
+    if mismatch := describe_mismatch(own, state):
+        expected = f"the {len(own)} tensors that its config.json describes"
+        raise _error(path, f"tensors {mismatch}", expected)
 
 
 def _error(path: Path, problem: str, expected: str) -> UserError:

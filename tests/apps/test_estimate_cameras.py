@@ -20,7 +20,7 @@ from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
 from datasets.scene_cache import scene_cache
-from models.photo_cameras import estimate_cameras
+from models.scenes.photo_cameras import predict_cameras
 from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.pose_encoding import encode_pose
 from utils.cameras import Cameras
@@ -62,7 +62,7 @@ def backbone():
 
 
 def test_the_file_holds_what_was_predicted_and_is_not_overwritten(tmp_path, photos, backbone):
-    cameras = estimate_cameras(photos, backbone)
+    cameras = predict_cameras(photos, backbone)
     lens = Lens("perspective", (50.0, 50.0), (30.0, 20.0), (-0.1, 0.02, 0.001, 0.0, 0.0))
     file = tmp_path / "estimated/transforms.json"
     write_transforms(file, replace(cameras, lenses=(lens,) * 3))
@@ -86,7 +86,7 @@ def test_the_file_holds_what_was_predicted_and_is_not_overwritten(tmp_path, phot
 def test_predictions_that_are_not_finite(photos, backbone):
     backbone.cameras = Cameras(backbone.cameras.intrinsics, backbone.cameras.c2w * torch.nan)
     with pytest.raises(UserError, match="no finite cameras"):
-        estimate_cameras(photos, backbone)
+        predict_cameras(photos, backbone)
 
 
 def test_photos_without_cameras_say_what_to_do(tmp_path):

@@ -19,8 +19,8 @@ from datasets.formats.registry import open_scene
 from datasets.photo_folder import collect_photos
 from datasets.scene_cache import find_estimate, scene_cache
 from datasets.structure_from_motion import is_trustworthy, reconstruct_cameras
-from models import photo_cameras
-from models.photo_cameras import ensure_cameras
+from models.scenes import photo_cameras
+from models.scenes.photo_cameras import ensure_cameras
 from utils.cameras import Cameras
 
 
@@ -46,7 +46,7 @@ def test_every_script_finds_the_cameras_of_bare_photos_once(plane_photos, monkey
     assert 0.5 * 4.3 / 6 < near / far * 1.5 and near > 0
     said = capfd.readouterr()
     assert "incremental_pipeline" not in said.out + said.err
-    monkeypatch.setattr(photo_cameras, "find_cameras", None)
+    monkeypatch.setattr(photo_cameras, "estimate_cameras", None)
     ensure_cameras(choice)
 
 
@@ -93,9 +93,9 @@ def test_photos_that_do_not_match_are_left_to_the_backbone(tmp_path, monkeypatch
     assert reconstruct_cameras(photos) is None
     eyes = torch.eye(3).repeat(3, 1, 1), torch.eye(4).repeat(3, 1, 1)
     guess = EstimatedCameras(tuple(photos), Cameras(*eyes), (1.0, 2.0), "the backbone")
-    monkeypatch.setattr(photo_cameras, "estimate_cameras", lambda photos, backbone: guess)
-    assert photo_cameras.find_cameras(photos, False, photo_cameras.Estimation()) is guess
-    assert "placed 0 of 3 photos" in caplog.text and "not checked" in guess.describe(3)
+    monkeypatch.setattr(photo_cameras, "predict_cameras", lambda photos, backbone: guess)
+    assert photo_cameras.estimate_cameras(photos, False, photo_cameras.Estimation()) is guess
+    assert "registered 0 of 3 photos" in caplog.text and "not checked" in guess.describe(3)
 
 
 def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):

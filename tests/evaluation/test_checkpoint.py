@@ -5,7 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from models.checkpoint import load_finetuned, read_checkpoint
+from models.checkpoints.general import read_checkpoint
+from models.checkpoints.scene_file import load_finetuned
 from models.config import BackboneConfig, ModelConfig
 from utils.config import settings_from_plain
 from utils.errors import UserError

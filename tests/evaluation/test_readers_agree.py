@@ -10,7 +10,7 @@ from datasets.protocols import scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.rendering import Renderer, task_sample
 from evaluation.scores import describe_region
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from utils.config import parse_config
 
 NEAR, FAR = 240.0, 1080.0

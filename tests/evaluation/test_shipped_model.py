@@ -8,7 +8,7 @@ from datasets.procedural.config import HELD_OUT_SEED, ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural_data import held_out_sample
 from evaluation.scores import psnr
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,10 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.bundles import BundleRays, render_bundles
-from models.fine_volume import bin_positions
-from models.ray_sampling import DepthPlanes, RayBins, importance_bins
-from models.window import Window, whole_window
+from models.bundles import BundleRays, Window, render_bundles, whole_window
+from models.ray_sampling import DepthPlanes, RayBins, bin_positions, importance_bins
 from utils.cameras import Cameras
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])

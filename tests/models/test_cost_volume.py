@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from models.cost_volume import CostVolume, UNet3D, pool_residuals, volume_grid
+from models.cost_volume import CostVolume, pool_residuals, volume_grid
 from models.projection import DepthResiduals
 from models.ray_sampling import DepthPlanes
+from models.unet3d import UNet3D
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (33, 40)

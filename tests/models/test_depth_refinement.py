@@ -3,15 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.depth_refinement import refine_depth_prior
-
 NEAR_FAR = torch.tensor([[2.0, 6.0]])
 SIZE = (32, 40)
 
 
 @pytest.fixture
-def find(tiny_model):
-    return lambda scene, camera: tiny_model.find_surface(scene, camera, NEAR_FAR, SIZE)
+def refined(tiny_model):
+    """The refined prior of a scene."""
+    return lambda scene: tiny_model.refine(scene, NEAR_FAR).prior
 
 
 @pytest.fixture
@@ -21,11 +20,11 @@ def unrefined(tiny_model, make_views):
 
 
 @torch.no_grad()
-def test_the_refined_prior_is_what_the_sources_see(find, unrefined, encoded):
+def test_the_refined_prior_is_what_the_sources_see(tiny_model, refined, unrefined, encoded):
     scene = unrefined(3)
-    prior = refine_depth_prior(find, scene)
+    prior = refined(scene)
     for view in range(3):
-        seen, _ = find(scene, scene.cameras[:, view])
+        seen, _ = tiny_model.find_surface(scene, scene.cameras[:, view], NEAR_FAR, SIZE)
         torch.testing.assert_close(prior.depth[:, view], seen)
     assert (prior.confidence >= 0).all() and (prior.confidence <= 1).all()
     torch.testing.assert_close(encoded.prior.depth, prior.depth)
@@ -33,20 +32,20 @@ def test_the_refined_prior_is_what_the_sources_see(find, unrefined, encoded):
 
 
 @pytest.mark.parametrize(("views", "reliability"), [(2, 1.0), (1, 0.25)])
-def test_several_cameras_make_a_refined_prior_reliable(find, unrefined, views, reliability):
+def test_several_cameras_make_a_refined_prior_reliable(refined, unrefined, views, reliability):
     scene = unrefined(views)
     doubted = replace(scene, prior=replace(scene.prior, reliability=torch.tensor([0.25])))
-    assert refine_depth_prior(find, doubted).reliability.item() == reliability
+    assert refined(doubted).reliability.item() == reliability
 
 
-def test_missing_views_get_no_confidence_and_change_nothing(find, unrefined):
+def test_missing_views_get_no_confidence_and_change_nothing(refined, unrefined):
     scene = replace(unrefined(3), view_mask=torch.tensor([[True, True, False]]))
-    without = refine_depth_prior(find, scene)
+    without = refined(scene)
     assert without.confidence[:, 2].abs().max() == 0
     depth, images = scene.prior.depth.clone(), scene.images.clone()
     depth[:, 2], images[:, 2] = 3.3, 0.5
     changed = replace(scene, prior=replace(scene.prior, depth=depth), images=images)
-    changed = refine_depth_prior(find, changed)
+    changed = refined(changed)
     torch.testing.assert_close(changed.confidence, without.confidence)
     torch.testing.assert_close(changed.depth[:, :2], without.depth[:, :2])
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from models.baselines.checkpoint import KIND, MVSNERF_PARTS, baseline_checkpoint
-from models.checkpoint import SceneHeader, header_of, load_finetuned, read_scene_file
+from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoint
+from models.checkpoints.scene_file import SceneHeader, header_of, load_finetuned, read_scene_file
 from models.config import ModelConfig
 from utils.errors import UserError
 

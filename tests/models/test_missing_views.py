@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from datasets.views import Views
+from models.bundles import whole_window
 from models.encoder import fill_missing_views
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
-from models.window import whole_window
 from utils.cameras import Cameras
 
 NEAR_FAR = torch.tensor([[2.0, 6.0], [2.0, 7.0]])

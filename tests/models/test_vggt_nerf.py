@@ -4,18 +4,17 @@ import pytest
 import torch
 
 from datasets.views import Views
+from models.bundles import composite_bins, whole_window
 from models.config import (
     CostVolumeConfig,
     FeaturePyramidConfig,
     ModelConfig,
     RadianceFieldConfig,
 )
-from models.cost_volume import composite_bins
 from models.depth_prior import DepthPrior
 from models.projection import SceneFeatures
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
-from models.window import whole_window
 from utils.cameras import Cameras
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])

@@ -1,6 +1,6 @@
 import torch
 
-from models.encoder import bounded
+from models.encoder import soft_normalize
 from models.projection import view_statistics
 from models.radiance_field import masked_softmax
 
@@ -41,10 +41,10 @@ def test_mean_and_variance_ignore_invalid_views():
 def test_products_of_bounded_features_are_cosines_where_there_is_something_to_see():
     x, y = torch.randn(2, 1, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     cosine = torch.cosine_similarity(x, y, dim=1)
-    strong = (bounded(1000 * x) * bounded(1000 * y)).sum(1)
+    strong = (soft_normalize(1000 * x) * soft_normalize(1000 * y)).sum(1)
     torch.testing.assert_close(strong, cosine, atol=1e-4, rtol=0)
-    assert bounded(1000 * x).norm(dim=1).max() < 1
-    torch.testing.assert_close(bounded(1e-3 * x), 1e-3 * x, atol=1e-8, rtol=1e-4)
+    assert soft_normalize(1000 * x).norm(dim=1).max() < 1
+    torch.testing.assert_close(soft_normalize(1e-3 * x), 1e-3 * x, atol=1e-8, rtol=1e-4)
 
 
 def test_softmax_is_zero_where_no_view_sees():

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.window import Window, whole_window
+from models.bundles import Window, whole_window
 
 
 def test_bundles_hold_the_pixels_that_their_positions_name():

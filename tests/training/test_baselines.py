@@ -10,9 +10,9 @@ from datasets.views import Views
 from models.baselines.config import BaselineConfig
 from models.baselines.mvsnerf.model import MVSNeRF
 from models.baselines.point_regression import PointRegression
-from models.checkpoint import load_finetuned, read_checkpoint
+from models.checkpoints.general import read_checkpoint, read_model_file
+from models.checkpoints.scene_file import load_finetuned
 from models.config import FeaturePyramidConfig
-from models.model_file import read_model_file
 from models.ray_sampling import DepthPlanes
 from models.vggt.backbone import NullBackbone
 from training.baseline_module import BaselineModule

@@ -12,7 +12,7 @@ from training_runs import train
 
 from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.views import Sample, Views
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from models.novel_view import RenderedImages
 from training.config import GeneralTrainingConfig
 from training.general_module import GeneralModule

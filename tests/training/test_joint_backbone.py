@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apps.export_checkpoint import ExportConfig, export_checkpoint
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from models.vggt.backbone import FrozenVGGT, load_backbone
 from training.config import GeneralTrainingConfig
 from training.general import run_general_training

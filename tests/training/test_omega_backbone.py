@@ -9,7 +9,7 @@ from tiny_models import TINY_OMEGA
 
 import train_vggt_mini_pl
 from apps.export_checkpoint import ExportConfig, export_checkpoint
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 from models.vggt.backbone import load_backbone
 from models.vggt.network import random_vggt
 from training.config import GeneralTrainingConfig

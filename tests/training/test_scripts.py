@@ -4,7 +4,7 @@ import pytest
 
 from apps import export_checkpoint
 from benchmarks import prior_depth, speed
-from models.checkpoint import read_checkpoint
+from models.checkpoints.general import read_checkpoint
 
 
 @pytest.mark.parametrize("script", [speed, prior_depth])

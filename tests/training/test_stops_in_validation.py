@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_runs import same_run, train
 
-from models.checkpoint import general_content
+from models.checkpoints.general import general_content
 from training.checkpointing import AtomicCheckpointIO
 from training.general_module import GeneralModule
 from utils.errors import TrainingInterrupted

@@ -7,10 +7,9 @@ import pytest
 import torch
 from model_inputs import random_views
 
-from models.bundles import Bundles, WindowRendering
+from models.bundles import Bundles, Window, WindowRendering
 from models.ray_sampling import RayBins
 from models.volume_rendering import Composite
-from models.window import Window
 from training.config import LossConfig
 from training.windows import (
     ERROR_SCALE,

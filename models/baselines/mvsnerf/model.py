@@ -1,4 +1,4 @@
-"""MVSNeRF, from top to bottom: three images to an encoding volume, rays to colours."""
+"""MVSNeRF (Chen et al., ICCV 2021): three images -> encoding volume -> MLP -> volume rendering."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from datasets.views import Views
 from models.baselines.config import MVSNERF_VIEWS as NUM_VIEWS
 from models.baselines.config import BaselineConfig
 from models.baselines.mvsnerf.encoding_volume import STEP, EncodedScene, build_cost_volume
-from models.baselines.mvsnerf.networks import FEATURES, FeatureNet, VolumeNet
-from models.baselines.mvsnerf.radiance_field import RadianceMLP
+from models.baselines.mvsnerf.networks import FEATURES, FeatureNet, RadianceMLP, VolumeNet
 from models.baselines.ray_casting import RayCaster, sample_depths
 from models.ray_sampling import DepthPlanes
 from models.volume_rendering import Composite, alphas, composite_weights, transmittance
@@ -20,15 +19,14 @@ from utils.errors import UserError
 from utils.memory import memory_stage
 
 SIDE_MULTIPLE = 8 * STEP
-"""Pixels: what lies beyond a multiple is cut from the right and the lower side of the sources."""
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours."""
+"""Source images are cropped on the right and at the bottom to multiples of so many pixels."""
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class MVSNeRF(RayCaster[EncodedScene]):
     """A radiance field from three images through a plane-sweep cost volume.
 
-    Parts are named as in the public definition, so that its weights fit.
+    Modules are named as in the official code, so that its weights load.
     """
 
     def __init__(self, config: BaselineConfig) -> None:
@@ -39,15 +37,15 @@ class MVSNeRF(RayCaster[EncodedScene]):
 
     @property
     def fingerprint(self) -> str:
-        """Name all that renders, beside the weights."""
+        """Identify everything that affects renderings apart from ``state_dict``."""
         return f"mvsnerf {self.config}"
 
     def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> EncodedScene:
         """Build the encoding volume of source views ``(batch, view)`` in front of the first."""
-        found, smallest = sources.images.shape[1], min(sources.size)
-        if found != NUM_VIEWS:
+        views, smallest = sources.images.shape[1], min(sources.size)
+        if views != NUM_VIEWS:
             raise UserError(
-                f"MVSNeRF renders from {NUM_VIEWS} source views, found {found}: give --n_views "
+                f"MVSNeRF renders from {NUM_VIEWS} source views, found {views}: give --n_views "
                 f"{NUM_VIEWS}, and a scene with as many beside the target."
             )
         if smallest < SIDE_MULTIPLE:
@@ -55,26 +53,28 @@ class MVSNeRF(RayCaster[EncodedScene]):
                 f"MVSNeRF reads images of at least {SIDE_MULTIPLE} pixels a side, found "
                 f"{smallest}: give a larger --image_size."
             )
-        images, config = cut_to_multiple(sources.images), self.config
+        images, config = crop_to_multiple(sources.images), self.config
         planes = DepthPlanes(near_far, config.encoding_planes, config.ray_lindisp)
         steps = torch.linspace(0, 1, planes.count, device=images.device)
         depths = planes.depths(steps.expand(len(images), -1))
-        # The number of views is fixed.
         with memory_stage("encoding the source views", images.device, image_size=sources.size):
-            scenes = _scenes(images, sources.cameras, depths)
-            volumes = [self._encode_one(*scene) for scene in scenes]
+            volumes = [
+                self._encode_scene(images[index], sources.cameras[index], depths[index])
+                for index in range(len(images))
+            ]
         return EncodedScene(
             images, sources.cameras, torch.cat(volumes).float(), planes, config.encoding_pad
         )
 
-    def _encode_one(
+    def _encode_scene(
         self,
         images: Float[Tensor, "view 3 height width"],
         cameras: Cameras,
         depths: Float[Tensor, " plane"],
     ) -> Float[Tensor, "1 channel plane row column"]:
-        """Encode one scene alone: norms take their statistics over it."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+        """Encode one scene: norms take their statistics over it alone."""
+        statistics = (_IMAGENET_MEAN, _IMAGENET_STD)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in statistics)
         images = (images - mean) / std
         features = self.feature(images).float()
         with full_precision(images):
@@ -103,17 +103,9 @@ class MVSNeRF(RayCaster[EncodedScene]):
         return composite_weights(weights, colors, t, near_far[:, 1:])
 
 
-def cut_to_multiple(
+def crop_to_multiple(
     images: Float[Tensor, "*batch 3 height width"],
 ) -> Float[Tensor, "*batch 3 rows columns"]:
-    """Cut sides to multiples of ``SIDE_MULTIPLE``, which the volume's network needs."""
+    """Crop images to multiples of ``SIDE_MULTIPLE``, which the 3D U-Net needs."""
     height, width = (side - side % SIDE_MULTIPLE for side in images.shape[-2:])
     return images[..., :height, :width]
-
-
-def _scenes(
-    images: Float[Tensor, "batch view 3 height width"],
-    cameras: Cameras,
-    depths: Float[Tensor, "batch plane"],
-) -> list[tuple[Tensor, Cameras, Tensor]]:
-    return [(images[place], cameras[place], depths[place]) for place in range(len(images))]

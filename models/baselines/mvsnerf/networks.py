@@ -1,9 +1,11 @@
-"""The convolutions of MVSNeRF: feature network and 3D U-Net, both after MVSNet.
+"""The networks of MVSNeRF: image features and 3D U-Net, both after MVSNet, and the radiance MLP.
 
-Modules are named as in the public definition, so that its weights fit.
+Modules are named as in the official code, so that its weights load.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,15 +14,17 @@ from torch import Tensor, nn
 
 FEATURES, VOLUME_CHANNELS = 32, 8
 """Channels of the feature maps and of the encoding volume."""
-_SLOPE = 0.01
-"""Of the leaky ReLU."""
+_NEGATIVE_SLOPE = 0.01
+_WIDTH, _FREQUENCIES = 128, 10
+_SKIP = 5
+"""Index of the MLP's layer that reads the position again."""
 
 
 class ActivatedNorm(nn.Module):
-    """In-place activated batch norm (Rota Bulo et al., CVPR 2018), which MVSNeRF was trained with.
+    """In-place activated batch norm (Rota Bulo et al., CVPR 2018) as MVSNeRF was trained with.
 
-    The scale is ``|weight| + eps``. Statistics are those of the input, in tests too: MVSNeRF's
-    networks are used in training mode throughout.
+    The scale is ``|weight| + eps``. Statistics are always those of the input: MVSNeRF keeps its
+    networks in training mode.
     """
 
     _EPS = 1e-5
@@ -33,39 +37,23 @@ class ActivatedNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel *size"]
     ) -> Float[Tensor, "batch channel *size"]:
-        """Normalise each channel over everything else, then apply the leaky ReLU."""
+        """Normalise each channel over all other axes, then apply the leaky ReLU."""
         scale = self.weight.abs() + self._EPS
         x = F.batch_norm(x, None, None, scale, self.bias, training=True, eps=self._EPS)
-        return F.leaky_relu(x, _SLOPE)
+        return F.leaky_relu(x, _NEGATIVE_SLOPE)
 
 
-class Conv2d(nn.Module):
-    """A convolution that keeps the size, or halves it, with its norm."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        self.bn = ActivatedNorm(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply convolution, norm and activation."""
-        return self.bn(self.conv(x))
+def _conv2d(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=ActivatedNorm(outputs)))
 
 
-class Conv3d(nn.Module):
-    """A convolution of volumes that keeps the size, or halves it, with its norm."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn = ActivatedNorm(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply convolution, norm and activation."""
-        return self.bn(self.conv(x))
+def _conv3d(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=ActivatedNorm(outputs)))
 
 
-def _double_size(inputs: int, outputs: int) -> nn.Sequential:
+def _upsample(inputs: int, outputs: int) -> nn.Sequential:
     conv = nn.ConvTranspose3d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
     return nn.Sequential(conv, ActivatedNorm(outputs))
 
@@ -75,9 +63,9 @@ class FeatureNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv0 = nn.Sequential(Conv2d(3, 8), Conv2d(8, 8))
-        self.conv1 = nn.Sequential(Conv2d(8, 16, 5, 2), Conv2d(16, 16), Conv2d(16, 16))
-        self.conv2 = nn.Sequential(Conv2d(16, 32, 5, 2), Conv2d(32, 32), Conv2d(32, 32))
+        self.conv0 = nn.Sequential(_conv2d(3, 8), _conv2d(8, 8))
+        self.conv1 = nn.Sequential(_conv2d(8, 16, 5, 2), _conv2d(16, 16), _conv2d(16, 16))
+        self.conv2 = nn.Sequential(_conv2d(16, 32, 5, 2), _conv2d(32, 32), _conv2d(32, 32))
         self.toplayer = nn.Conv2d(32, FEATURES, 1)
 
     def forward(
@@ -88,16 +76,16 @@ class FeatureNet(nn.Module):
 
 
 class VolumeNet(nn.Module):
-    """The 3D U-Net between cost volume and encoding volume; sizes must be multiples of 8."""
+    """The 3D U-Net from cost volume to encoding volume; sizes must be multiples of 8."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.conv0 = Conv3d(inputs, 8)
-        self.conv1, self.conv2 = Conv3d(8, 16, 2), Conv3d(16, 16)
-        self.conv3, self.conv4 = Conv3d(16, 32, 2), Conv3d(32, 32)
-        self.conv5, self.conv6 = Conv3d(32, 64, 2), Conv3d(64, 64)
-        self.conv7, self.conv9 = _double_size(64, 32), _double_size(32, 16)
-        self.conv11 = _double_size(16, VOLUME_CHANNELS)
+        self.conv0 = _conv3d(inputs, 8)
+        self.conv1, self.conv2 = _conv3d(8, 16, 2), _conv3d(16, 16)
+        self.conv3, self.conv4 = _conv3d(16, 32, 2), _conv3d(32, 32)
+        self.conv5, self.conv6 = _conv3d(32, 64, 2), _conv3d(64, 64)
+        self.conv7, self.conv9 = _upsample(64, 32), _upsample(32, 16)
+        self.conv11 = _upsample(16, VOLUME_CHANNELS)
 
     def forward(
         self, volume: Float[Tensor, "1 inputs plane row column"]
@@ -108,3 +96,50 @@ class VolumeNet(nn.Module):
         quarter = self.conv4(self.conv3(half))
         x = quarter + self.conv7(self.conv6(self.conv5(quarter)))
         return full + self.conv11(half + self.conv9(x))
+
+
+class RadianceMLP(nn.Module):
+    """Six layers, each multiplied by a linear function of the features, then two heads."""
+
+    def __init__(self, num_views: int) -> None:
+        super().__init__()
+        position = 3 * (1 + 2 * _FREQUENCIES)
+        inputs = [position, *[_WIDTH] * 4, _WIDTH + position]
+        self.pts_linears = nn.ModuleList(nn.Linear(size, _WIDTH) for size in inputs)
+        self.pts_bias = nn.Linear(VOLUME_CHANNELS + 4 * num_views, _WIDTH)
+        self.feature_linear = nn.Linear(_WIDTH, _WIDTH)
+        self.alpha_linear = nn.Linear(_WIDTH, 1)
+        self.views_linears = nn.ModuleList([nn.Linear(_WIDTH + 3, _WIDTH // 2)])
+        self.rgb_linear = nn.Linear(_WIDTH // 2, 3)
+        heads = (self.feature_linear, self.alpha_linear, self.rgb_linear)
+        for layer in (*self.pts_linears, *self.views_linears, *heads):
+            assert isinstance(layer, nn.Linear)
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        positions: Float[Tensor, "*batch 3"],
+        features: Float[Tensor, "*batch channel"],
+        directions: Float[Tensor, "*batch 3"],
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch 3"]]:
+        """Return densities (at least 0) and colours.
+
+        Positions in the encoding volume are in [0, 1]; viewing directions are unit vectors in the
+        frame of the first source.
+        """
+        encoded = encode_positions(positions)
+        scale, hidden = self.pts_bias(features), encoded
+        for number, layer in enumerate(self.pts_linears):
+            if number == _SKIP:
+                hidden = torch.cat([encoded, hidden], -1)
+            hidden = torch.relu(layer(hidden) * scale)
+        densities = torch.relu(self.alpha_linear(hidden))[..., 0]
+        hidden = torch.cat([self.feature_linear(hidden), directions], -1)
+        return densities, torch.sigmoid(self.rgb_linear(torch.relu(self.views_linears[0](hidden))))
+
+
+def encode_positions(positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 63"]:
+    """Return positions, then sines, then cosines of positions times 1, 2, 4, ... 512."""
+    scaled = torch.cat([positions * 2**power for power in range(_FREQUENCIES)], -1)
+    return torch.cat([positions, scaled.sin(), scaled.cos()], -1)

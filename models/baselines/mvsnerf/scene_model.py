@@ -1,4 +1,4 @@
-"""MVSNeRF and one scene, whose encoding volume is a parameter (Chen et al. 2021, section 3.4)."""
+"""MVSNeRF fine-tuned on one scene: its encoding volume is a parameter (section 3.4)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.baselines.mvsnerf.encoding_volume import EncodedScene
-from models.baselines.mvsnerf.model import NUM_VIEWS, MVSNeRF, cut_to_multiple
+from models.baselines.mvsnerf.model import NUM_VIEWS, MVSNeRF, crop_to_multiple
 from models.ray_sampling import DepthPlanes
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import TunableScene
 from utils.cameras import Cameras
 from utils.errors import UserError
 
 
 class MVSNeRFScene(TunableScene[MVSNeRF]):
-    """Renders cameras of one scene, all from the volume of the same three training views."""
+    """Renders all cameras of one scene from the volume of the same three training views."""
 
-    ENCODED_ONCE = ("model.feature.", "model.cost_reg_2.")
+    ENCODER_PREFIXES = ("model.feature.", "model.cost_reg_2.")
     source_views: Tensor
 
     def __init__(
@@ -30,19 +30,19 @@ class MVSNeRFScene(TunableScene[MVSNeRF]):
         source_views: Int[Tensor, " source"],
         volume: Float[Tensor, "channel plane row column"],
     ) -> None:
-        """Render from the ``source_views`` among the training views and from their volume."""
+        """Render from ``source_views``, indices into the training views, and their volume."""
         super().__init__(model, images, cameras, near_far, len(source_views))
         self.volume = nn.Parameter(volume)
         self.register_buffer("source_views", source_views)
 
     def sources_of(self, cameras: Cameras, size: tuple[int, int]) -> Int[Tensor, "target source"]:
-        """Return the three sources for every camera."""
+        """Return the same three sources for every camera."""
         return self.source_views.expand(len(cameras.c2w), -1)
 
     def gather(self, sources: Int[Tensor, "target source"]) -> EncodedScene:
-        """Return the scene for as many targets; which sources are asked for does not matter."""
+        """Return the scene repeated for each target; the indices in ``sources`` are ignored."""
         count, chosen, config = len(sources), self.source_views, self.model.config
-        images, cameras = cut_to_multiple(self.images[chosen]), self.cameras[chosen]
+        images, cameras = crop_to_multiple(self.images[chosen]), self.cameras[chosen]
         shared = (images, cameras.intrinsics, cameras.c2w, self.volume, self.near_far)
         images, intrinsics, c2w, volume, near_far = (
             part.expand(count, *part.shape) for part in shared
@@ -54,7 +54,7 @@ class MVSNeRFScene(TunableScene[MVSNeRF]):
 
 @torch.no_grad()
 def encode_scene(model: MVSNeRF, views: Views, near_far: Float[Tensor, " 2"]) -> MVSNeRFScene:
-    """Encode the training views ``(view,)`` nearest to the middle of all cameras."""
+    """Encode the training views ``(view,)`` nearest to the mean of the camera centres."""
     if len(views.images) < NUM_VIEWS:
         raise UserError(
             f"MVSNeRF needs {NUM_VIEWS} training views, found {len(views.images)}: choose fewer "

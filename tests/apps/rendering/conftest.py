@@ -3,7 +3,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from models.rendering.scene import RenderableScene, RenderedView, general_scene
+from models.scenes.renderable_scene import RenderableScene, RenderedView, general_scene
 from utils.camera_rig import look_at, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 

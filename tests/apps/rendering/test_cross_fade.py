@@ -8,7 +8,7 @@ import torch
 from apps.rendering.config import CameraPathChoice
 from apps.rendering.frames import plan_frames
 from apps.rendering.paths import make_path
-from models.rendering.cross_fade import SourceSet, keyframes, render_cross_fade, step_lengths
+from models.scenes.cross_fade import SourceSet, keyframes, render_cross_fade, step_lengths
 from utils.camera_rig import nearest_sources
 from utils.cameras import Cameras
 

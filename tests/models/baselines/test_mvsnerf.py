@@ -12,14 +12,13 @@ from datasets.protocols import scene_tasks
 from datasets.views import collate_samples
 from evaluation.rendering import task_sample
 from evaluation.scores import psnr_from_mse
-from models.baselines.checkpoint import MVSNERF_PARTS, BaselineCheckpoint
 from models.baselines.config import BaselineConfig
 from models.baselines.mvsnerf.encoding_volume import build_cost_volume
 from models.baselines.mvsnerf.model import MVSNeRF
-from models.baselines.mvsnerf.networks import ActivatedNorm
-from models.baselines.mvsnerf.radiance_field import encode_positions
+from models.baselines.mvsnerf.networks import ActivatedNorm, encode_positions
 from models.baselines.mvsnerf.scene_model import encode_scene
-from models.model_file import read_model_file
+from models.checkpoints.baselines import MVSNERF_PARTS, BaselineCheckpoint
+from models.checkpoints.general import read_model_file
 from utils.cameras import Cameras, pixel_rays, project, unproject
 from utils.errors import UserError
 from utils.files import load_safely, save_atomically

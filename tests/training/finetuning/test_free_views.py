@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import render_video
-from models.checkpoint import load_finetuned
-from models.rendering.scene import RenderableScene, open_tuned
+from models.checkpoints.scene_file import load_finetuned
+from models.scenes.renderable_scene import RenderableScene, open_tuned
 
 
 @pytest.fixture

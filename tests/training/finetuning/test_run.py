@@ -12,7 +12,7 @@ import train_vggt_nerf_finetuning_pl
 from datasets.config import DataChoice
 from datasets.protocols import read_split
 from evaluation.rendering import TestViews
-from models.checkpoint import load_finetuned, read_scene_file
+from models.checkpoints.scene_file import load_finetuned, read_scene_file
 from training import scene_log
 from training.finetuning_module import FineTuningModule
 from utils.errors import UserError

@@ -12,8 +12,9 @@ from datasets.protocols import Region
 from datasets.views import Views
 from evaluation.rendering import TestViews
 from evaluation.scores import ViewImages
-from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
-from models.scene_model import Frames, choose_sources
+from models.checkpoints.general import read_checkpoint
+from models.checkpoints.scene_file import load_finetuned, read_scene_file
+from models.scenes.source_selection import SizedCameras, choose_sources
 from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
 from training.finetuning_module import FineTuningModule, draw_sources
@@ -131,7 +132,7 @@ def test_without_depth_the_volume_learns_from_the_guidance_alone(tuned, guide_we
 
 def test_sources_are_near_cover_the_picture_and_are_never_the_view_itself(arc_cameras):
     cameras = arc_cameras([-1.0, -0.6, -0.2, 0.0, 0.2, 0.6, 1.0])
-    frames, own = Frames(cameras, SIZE), torch.arange(7)
+    frames, own = SizedCameras(cameras, SIZE), torch.arange(7)
     chosen = choose_sources(frames, frames, NEAR_FAR, 3, own=own)
     assert chosen.shape == (7, 3)
     for view, sources in enumerate(chosen.tolist()):
@@ -147,14 +148,14 @@ def test_sources_look_the_same_way(arc_cameras):
     away = arc_cameras([0.01])
     away.c2w[:, :3, 0] *= -1
     away.c2w[:, :3, 2] *= -1
-    pool = Frames(
+    pool = SizedCameras(
         type(cameras)(
             torch.cat([away.intrinsics, cameras.intrinsics[1:]]),
             torch.cat([away.c2w, cameras.c2w[1:]]),
         ),
         SIZE,
     )
-    assert choose_sources(Frames(cameras[:1], SIZE), pool, NEAR_FAR, 1).item() == 1
+    assert choose_sources(SizedCameras(cameras[:1], SIZE), pool, NEAR_FAR, 1).item() == 1
 
 
 def view(rgb, counted=True):

@@ -1,4 +1,4 @@
-"""Scenes that can be rendered from any camera: photographs with a general model, or fine-tuned."""
+"""Scenes that can be rendered from any camera, by a general model or a fine-tuned one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from torch import Tensor
 from datasets.formats.dtu import UNIT
 from datasets.posed_scene import PosedScene
 from datasets.views import Views
-from models.baselines.checkpoint import is_mvsnerf_file
-from models.checkpoint import load_finetuned
+from models.checkpoints.baselines import is_mvsnerf_file
+from models.checkpoints.scene_file import load_finetuned
 from models.novel_view import NovelViewModel
-from models.tunable_scene import TunableScene
+from models.scenes.scene_model import TunableScene
 from models.volume_rendering import SOLID
 from utils.camera_rig import SourceIndices, nearest_sources
 from utils.cameras import Cameras, LengthUnit
 
 _ENCODED_SETS = 6
-"""Source sets that stay encoded: those of two keyframes, and some to go back to."""
+"""Size of the cache of encoded source sets; a cross-fade needs two."""
 
 BeforeChunk = Callable[[], None] | None
 
@@ -38,12 +38,12 @@ class RenderedView:
 
     rgb: Float[Tensor, "3 height width"]
     depth: Float[Tensor, "height width"]
-    """z-depth, in the scene's unit."""
+    """z-depth in the scene's unit."""
     opacity: Float[Tensor, "height width"]
 
     @property
     def solid(self) -> Bool[Tensor, "height width"]:
-        """Pixels that show a surface and thus have a depth."""
+        """Pixels that show a surface, not the background."""
         return self.opacity > SOLID
 
 
@@ -51,56 +51,55 @@ class RenderedView:
 class RenderableScene(ABC):
     """Source views of a scene and a model that renders it from any camera.
 
-    Source views are named by their indices into ``cameras``.
+    Source indices are indices into ``cameras``.
     """
 
     name: str
     model: NovelViewModel
     cameras: Cameras
-    """The source views, one batch axis, on the CPU; intrinsics at ``image_size``."""
+    """Cameras ``(view,)`` of the source views, on the CPU; intrinsics at ``image_size``."""
     view_names: tuple[str, ...]
-    """Of the source views."""
     image_size: tuple[int, int]
     """Height and width of the source views."""
     near_far: Float[Tensor, " 2"]
-    """Nearest and farthest z-depth, on the CPU."""
+    """On the CPU."""
     unit: LengthUnit
-    """In which to show depths."""
+    """Unit of displayed depths."""
     n_sources: int
-    """Source views that one rendering reads."""
+    """Source views per rendering."""
     origin: Float64[Tensor, " 3"] = field(default_factory=lambda: torch.zeros(3).double())
-    """Where the origin of the cameras lies in the coordinates of the data set's files."""
+    """Origin of the cameras in the coordinates of the data set's files."""
     chunk: int | None = None
-    """Rays rendered at once; none: as many as free memory takes."""
+    """Maximum rays rendered at once; None chooses it by the free memory."""
     bf16: bool = False
 
     @property
     def n_samples(self) -> int:
-        """Samples on each ray."""
+        """Samples per ray."""
         return self.model.num_samples
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     @abstractmethod
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
-        """Choose the ``n_sources`` views to read for each camera (one batch axis), in order."""
+        """Choose ``n_sources`` views for each camera ``(target,)``, as sorted source indices."""
 
     @abstractmethod
     def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
-        """Return images of source views, on the CPU."""
+        """Return the images of source views, on the CPU."""
 
     @abstractmethod
     def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
-        """Return what the model reads of source views, on its device."""
+        """Return the encoded source views, on the model's device."""
 
     def prepare(self, source_indices: Sequence[int]) -> None:  # noqa: B027
-        """Do what rendering from some source views needs once, if anything."""
+        """Encode source views ahead of rendering, if the scene needs it."""
 
     def is_prepared(self, source_indices: Sequence[int]) -> bool:
-        """Tell whether rendering from some source views can begin at once."""
+        """Tell whether source views are encoded."""
         return True
 
     @torch.no_grad()
@@ -111,9 +110,9 @@ class RenderableScene(ABC):
         source_indices: Sequence[int],
         before_chunk: BeforeChunk = None,
     ) -> RenderedView:
-        """Render one view, with height and width ``size``, from ``n_sources`` source views.
+        """Render one view of (height, width) ``size`` from source views.
 
-        ``before_chunk`` is called before each chunk of pixels; what it raises stops the rendering.
+        ``before_chunk`` is as in ``NovelViewModel.render_images``.
         """
         near_far = self.near_far.to(self.device)[None]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
@@ -124,12 +123,12 @@ class RenderableScene(ABC):
         return RenderedView(*(values[0].float().cpu() for values in maps))
 
     def with_sampling(self, near: float, far: float, n_samples: int) -> RenderableScene:
-        """Return the scene with another depth range and samples on a ray; it shares all weights."""
+        """Return the scene with another depth range and sample count; the weights are shared."""
         model = self.model.with_samples(n_samples)
         return replace(self, model=model, near_far=torch.tensor([near, far]))
 
     def fingerprint(self) -> str:
-        """Return a hash of whatever changes a rendering: weights, views, settings."""
+        """Return a hash of everything that affects renderings: weights, views, settings."""
         digest = hashlib.sha256()
         for tensor in [*self._weights(), *vars(self.cameras).values()]:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -144,24 +143,24 @@ class RenderableScene(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneralScene(RenderableScene):
-    """Photographs of a scene, and a general model that reads the nearest of them."""
+    """Photographs of a scene, rendered by a general model from the nearest ones."""
 
     photographs: PosedScene
     view_ids: tuple[int, ...]
-    """Of the source views, in ``photographs``."""
+    """Ids of the source views in ``photographs``."""
     _encoded: OrderedDict[tuple[float | int, ...], Any] = field(
         default_factory=OrderedDict, repr=False
     )
-    """By depth range and source indices, those used last at the end."""
+    """Cache by depth range and source indices, least recently used first."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    """Source views may be encoded while others are rendered."""
+    """Guards the cache: one thread may encode while another renders."""
 
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
-        """Choose the nearest views."""
+        """Choose the views nearest to each camera."""
         return nearest_sources(cameras, self.cameras, self.near_far, self.n_sources)
 
     def images(self, source_indices: Sequence[int]) -> Float[Tensor, "view 3 height width"]:
-        """Read photographs."""
+        """Read photographs from disk."""
         return self.source_views(source_indices).images[0].cpu()
 
     def source_views(self, source_indices: Sequence[int]) -> Views:
@@ -171,16 +170,16 @@ class GeneralScene(RenderableScene):
 
     @torch.no_grad()
     def prepare(self, source_indices: Sequence[int]) -> None:
-        """Encode source views."""
+        """Encode source views into the cache."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             self.features(tuple(sorted(source_indices)))
 
     def is_prepared(self, source_indices: Sequence[int]) -> bool:
-        """Tell whether source views are encoded."""
+        """Tell whether source views are in the cache."""
         return self._key(source_indices) in self._encoded
 
     def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
-        """Encode source views; they stay encoded for a while."""
+        """Return encoded source views from the cache, or encode them."""
         key = self._key(source_indices)
         if (features := self._encoded.get(key)) is None:
             near_far = self.near_far.to(self.device)[None]
@@ -198,12 +197,12 @@ class GeneralScene(RenderableScene):
 
 @dataclass(frozen=True, kw_only=True)
 class TunedScene(RenderableScene):
-    """A fine-tuned scene: its file holds all that is needed; its sources are the training views."""
+    """A fine-tuned scene; its source views are the training views."""
 
     scene: TunableScene
 
     def choose_sources(self, cameras: Cameras, size: tuple[int, int]) -> SourceIndices:
-        """Choose the training views that cover best what each camera sees."""
+        """Choose training views as the fine-tuned scene does."""
         chosen = self.scene.sources_of(cameras.to(self.device), size)
         return tuple(tuple(sorted(row)) for row in chosen.tolist())
 
@@ -212,7 +211,7 @@ class TunedScene(RenderableScene):
         return self.scene.images[list(source_indices)].float().cpu()
 
     def features(self, source_indices: tuple[int, ...]) -> Any:  # noqa: ANN401
-        """Look up the feature maps of training views."""
+        """Return the maps of training views."""
         return self.scene.gather(torch.tensor([source_indices], device=self.device))
 
     def _weights(self) -> Iterable[Tensor]:
@@ -226,9 +225,9 @@ def general_scene(
     n_sources: int = 3,
     **rendering: Any,  # noqa: ANN401
 ) -> GeneralScene:
-    """Let a general model render a scene from photographs, any of ``view_ids``.
+    """Build a scene that a general model renders from the photographs ``view_ids``.
 
-    ``rendering``: ``chunk`` and ``bf16`` of the scene.
+    ``rendering`` are the scene's ``chunk`` and ``bf16``.
     """
     indices = [photographs.view_ids.index(view) for view in view_ids]
     return GeneralScene(
@@ -248,12 +247,10 @@ def general_scene(
 
 
 def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableScene:  # noqa: ANN401
-    """Read a fine-tuned scene; ``rendering``: ``chunk`` and ``bf16`` of the scene."""
+    """Load a fine-tuned scene; ``rendering`` are the scene's ``chunk`` and ``bf16``."""
     tuned = load_finetuned(path, device)
-    groups = [
-        tuned.header.settings,
-        *(g for g in tuned.header.settings.values() if isinstance(g, dict)),
-    ]
+    settings = tuned.header.settings
+    groups = [settings, *(group for group in settings.values() if isinstance(group, dict))]
     of_dtu = any(group.get("dataset_name") == "dtu" for group in groups)
     return TunedScene(
         name=tuned.header.scene,
@@ -271,9 +268,6 @@ def open_tuned(path: str, device: torch.device, **rendering: Any) -> RenderableS
 
 
 def is_tuned_scene(path: str) -> bool:
-    """Tell by its name whether a file holds a fine-tuned scene.
-
-    The general checkpoint of MVSNeRF has such a name, too.
-    """
+    """Tell whether a file holds a fine-tuned scene: it ends in .tar and is not MVSNeRF's."""
     file = Path(path)
     return file.suffix == ".tar" and not (file.is_file() and is_mvsnerf_file(file))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.convolution import Conv3d
+from models.unet3d import Conv3d
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,4 +1,4 @@
-"""Weights of a model in files, whoever wrote them: their names, whether they fit, what they are."""
+"""Checks of state dicts: names, shapes, finite values, and the kind of an unknown file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from utils.errors import UserError
 
 _WRAPPERS = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
-"""What DistributedDataParallel and torch.compile put into the names of a model's parts."""
-_SHOWN = 3
+"""Prefixes that DistributedDataParallel and torch.compile add to the names of submodules."""
+_LISTED_NAMES = 3
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights under the names that they have in a model that nothing wraps."""
+    """Strip the prefixes of wrapper modules from the names of weights."""
     return {_WRAPPERS.sub(r"\1", name): value for name, value in state.items()}
 
 
@@ -30,35 +30,42 @@ def fill_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
 
 
 def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse weights that have not the names and shapes of a model's own."""
-    shared = own.keys() & weights.keys()
-    problems = {
-        "are missing": sorted(own.keys() - shared),
-        "are unknown": sorted(weights.keys() - shared),
-        "are of another shape": [
-            name for name in sorted(shared) if weights[name].shape != own[name].shape
-        ],
-    }
-    told = [f"{len(names)} {what} ({_short(names)})" for what, names in problems.items() if names]
-    if told:
+    """Refuse weights whose names or shapes differ from those of a model."""
+    if mismatch := describe_mismatch(own, weights):
         raise UserError(
             f"{path}: the weights do not fit the model of {len(own)} tensors that its settings "
-            f"describe: {', '.join(told)}. The file is incomplete or of another model."
+            f"describe: {mismatch}. The file is incomplete or of another model."
         )
 
 
+def describe_mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+    """Describe how weights differ from a model's own in names and shapes; empty if they fit."""
+    problems = {
+        "missing": sorted(own.keys() - weights.keys()),
+        "unexpected": sorted(weights.keys() - own.keys()),
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & weights.keys())
+            if weights[name].shape != own[name].shape
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {kind} ({_abbreviated(names)})" for kind, names in problems.items() if names
+    )
+
+
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuse weights that render nothing but NaN."""
+    """Refuse weights that are not finite."""
     bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise UserError(
             f"{path}: {len(bad)} of {len(weights)} tensors hold values that are not finite "
-            f"({_short(sorted(bad))}): their run diverged. Take an earlier checkpoint."
+            f"({_abbreviated(sorted(bad))}): their run diverged. Take an earlier checkpoint."
         )
 
 
 def describe_checkpoint(content: Mapping[str, Any]) -> str:
-    """Say in a message what a checkpoint is that is none of this project's."""
+    """Describe the kind of a checkpoint that is not of the expected kind, for a message."""
     if {"network_fn_state_dict", "network_mvs_state_dict"} & content.keys():
         return "a checkpoint of MVSNeRF, whose model is another"
     if isinstance(header := content.get("baseline"), dict):
@@ -71,8 +78,8 @@ def describe_checkpoint(content: Mapping[str, Any]) -> str:
         return f"a bare state dict of {len(content)} tensors, without the settings of its model"
     if "state_dict" in content:
         return "a checkpoint of another program, without the settings of this model"
-    return f"a file of {_short([str(key) for key in content]) or 'nothing'}"
+    return f"a file of {_abbreviated([str(key) for key in content]) or 'nothing'}"
 
 
-def _short(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def _abbreviated(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED_NAMES]) + (", ..." if len(names) > _LISTED_NAMES else "")

@@ -1,4 +1,4 @@
-"""Cameras of photos that have none: by structure from motion, or else as the backbone sees them."""
+"""Estimation of cameras for photos without any, by structure from motion or by the backbone."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from utils.errors import UserError
 
 _QUANTILES = (0.02, 0.98)
 _NEAR_FACTOR, _FAR_FACTOR = 0.6, 1.8
-"""Wide, since the depth of a small backbone is rough."""
+"""Wide margins around the depth range, because a small backbone's depth is inaccurate."""
 _MAX_DEPTHS = 1 << 20
-"""Of more depths, evenly spread ones are taken for the quantiles."""
+"""Maximum number of depths from which quantiles are computed."""
 _SECONDS_PER_PHOTO, _SECONDS_PER_PAIR = 1.0, 0.06
-"""Of structure from motion, measured on two CPU cores with photos of 960x721."""
+"""Time of structure from motion, measured on two CPU cores with photos of 960x721."""
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Estimation:
-    """How cameras are estimated."""
+    """Settings of the camera estimation."""
 
     method: Literal["auto", "colmap", "vggt"] = "auto"
-    """colmap: structure from motion; vggt: the backbone; auto: the backbone where the first
-    fails."""
+    """colmap: structure from motion; vggt: the backbone; auto: the backbone if structure from
+    motion fails."""
     max_views: int = 40
     vggt_path: str = "ckpts/vggt-mini"
     backbone_size: int | None = None
     device: str = "cpu"
-    """Of the backbone."""
+    """Device of the backbone."""
 
     def load_backbone(self) -> FrozenVGGT:
         """Load the backbone onto its device."""
@@ -52,77 +52,77 @@ class Estimation:
 
 
 def ensure_cameras(choice: SceneConfig, device: torch.device | str = "cpu") -> None:
-    """Estimate the cameras of the chosen scenes that are photos without any."""
+    """Estimate the cameras of chosen scenes that are bare photos, unless already done."""
     if choice.format_name != "photos":
         return
     for source in choice.scene_folders():
         if find_estimate(source) is None and not (source / CAMERAS_NAME).is_file():
-            estimate_and_keep(source, scene_cache(source), Estimation(device=str(device)))
+            estimate_and_save(source, scene_cache(source), Estimation(device=str(device)))
 
 
-def estimate_and_keep(source: Path, folder: Path, how: Estimation) -> EstimatedCameras:
-    """Estimate the cameras of photos or a video, write them to a folder, and say how well they fit.
+def estimate_and_save(source: Path, folder: Path, settings: Estimation) -> EstimatedCameras:
+    """Estimate the cameras of photos or a video, write them to a folder, and log their quality.
 
-    Photos that have to be turned, and frames of a video, are written there, too.
+    Rotated photos and frames of a video are also written there.
     """
-    photos = collect_photos(source, folder, how.max_views)
+    photos = collect_photos(source, folder, settings.max_views)
     pairs = len(photos) * (len(photos) - 1) / 2
     expected = _SECONDS_PER_PHOTO * len(photos) + _SECONDS_PER_PAIR * pairs
     message = "%s: estimating the cameras of %d photos, about %.0f s; they are kept in %s"
     _LOG.info(message, source, len(photos), expected, folder)
-    found = find_cameras(photos, is_video(source), how)
-    write_transforms(folder / CAMERAS_NAME, found)
-    _LOG.info("%s: %s", source, found.describe(len(photos)))
-    return found
+    estimate = estimate_cameras(photos, is_video(source), settings)
+    write_transforms(folder / CAMERAS_NAME, estimate)
+    _LOG.info("%s: %s", source, estimate.describe(len(photos)))
+    return estimate
 
 
-def find_cameras(
-    photos: Sequence[UprightPhoto], in_order: bool, how: Estimation
+def estimate_cameras(
+    photos: Sequence[UprightPhoto], in_order: bool, settings: Estimation
 ) -> EstimatedCameras:
-    """Find the cameras of photos by structure from motion, or by the backbone if that fails.
+    """Estimate the cameras of photos by structure from motion, or by the backbone if that fails.
 
-    Refining the cameras of the small backbone by bundle adjustment is worse than to begin without
-    them: of the eleven photos of Sceaux one stays 20 degrees off, and it takes five times as long.
+    Bundle adjustment does not start from the backbone's cameras: with vggt-mini on the eleven
+    photos of Sceaux, one camera then stayed 20 degrees off, and it took five times as long.
     """
-    found = None if how.method == "vggt" else reconstruct_cameras(photos, in_order)
-    placed = 0 if found is None else len(found.photos)
-    if found is not None and (how.method == "colmap" or is_trustworthy(found, photos)):
-        if placed < len(photos):
-            message = "%d of %d photos could not be placed and are left out"
-            _LOG.warning(message, len(photos) - placed, len(photos))
-        return found
-    if how.method == "colmap":
+    estimate = None if settings.method == "vggt" else reconstruct_cameras(photos, in_order)
+    registered = 0 if estimate is None else len(estimate.photos)
+    if estimate is not None and (settings.method == "colmap" or is_trustworthy(estimate, photos)):
+        if registered < len(photos):
+            message = "%d of %d photos could not be registered and are left out"
+            _LOG.warning(message, len(photos) - registered, len(photos))
+        return estimate
+    if settings.method == "colmap":
         raise UserError(
             "COLMAP found no solution: the photos have too little texture or overlap. Take more, "
             "closer to each other, or use --method vggt."
         )
-    if how.method == "auto":
+    if settings.method == "auto":
         _LOG.warning(
-            "structure from motion placed %d of %d photos: they have too little texture or "
-            "overlap. The backbone's cameras are taken, which are rough; more photos, closer to "
-            "each other, would help",
-            *(placed, len(photos)),
+            "structure from motion registered %d of %d photos: they have too little texture or "
+            "overlap. The backbone's cameras are used, which are inaccurate; take more photos, "
+            "closer to each other",
+            *(registered, len(photos)),
         )
-    return estimate_cameras(photos, how.load_backbone())
+    return predict_cameras(photos, settings.load_backbone())
 
 
-def estimate_cameras(photos: Sequence[UprightPhoto], backbone: FrozenVGGT) -> EstimatedCameras:
-    """Estimate the cameras of all photos together by a backbone."""
+def predict_cameras(photos: Sequence[UprightPhoto], backbone: FrozenVGGT) -> EstimatedCameras:
+    """Estimate the cameras of all photos jointly by a backbone."""
     fitted = fit_photos(photos, backbone.long_side)
     device = next(backbone.network.parameters()).device
     features = backbone(fitted.images[None].to(device), ("camera", "depth"))
     if features.pose_enc is None or not features.pose_enc.isfinite().all():
         raise UserError("The backbone gave no finite cameras; are its weights trained?")
     height, width = features.network_size
-    seen = decode_pose(features.pose_enc[0].float().cpu(), height, width)
-    # From the network's image to the photo that it is a part of.
+    predicted = decode_pose(features.pose_enc[0].float().cpu(), height, width)
+    # Undo the resizing and cropping of the network's images.
     intrinsics = []
-    for own, (top, left, rows, columns) in zip(seen.intrinsics, fitted.crops, strict=True):
-        resized = resize_intrinsics(own, columns / width, rows / height)
+    for matrix, (top, left, rows, columns) in zip(predicted.intrinsics, fitted.crops, strict=True):
+        resized = resize_intrinsics(matrix, columns / width, rows / height)
         intrinsics.append(crop_intrinsics(resized, float(-left), float(-top)))
     return EstimatedCameras(
         photos=tuple(photos),
-        cameras=Cameras(torch.stack(intrinsics), seen.c2w),
+        cameras=Cameras(torch.stack(intrinsics), predicted.c2w),
         near_far=_depth_range(features),
         method="the backbone",
     )

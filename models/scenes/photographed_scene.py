@@ -1,4 +1,4 @@
-"""A scene for Python programs: photographs as arrays go in, pictures as arrays come out."""
+"""The Python API of a scene: photographs as arrays in, renderings as arrays out."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.scene_cache import scene_cache
 from datasets.views import Views
-from models.photo_cameras import Estimation, estimate_and_keep
-from models.rendering.cross_fade import plan_sources, render_cross_fade
-from models.rendering.scene import GeneralScene, general_scene
+from models.scenes.cross_fade import plan_sources, render_cross_fade
+from models.scenes.photo_cameras import Estimation, estimate_and_save
+from models.scenes.renderable_scene import GeneralScene, general_scene
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras, recentred
 from utils.errors import UserError
@@ -38,14 +38,14 @@ _PATHS = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
 class PhotographedScene:
     """Photographs with cameras, and a general model that renders the scene from any camera.
 
-    Cameras follow ``utils.cameras``: intrinsics in pixels, camera-to-world with OpenCV's axes.
+    Cameras follow ``utils.cameras``.
     """
 
     scene: GeneralScene
 
     @property
     def near_far(self) -> Float[Tensor, " 2"]:
-        """Nearest and farthest z-depth that is rendered."""
+        """Rendered range of z-depths."""
         return self.scene.near_far
 
     @property
@@ -55,7 +55,7 @@ class PhotographedScene:
 
     @property
     def c2w(self) -> Float64[np.ndarray, "view 4 4"]:
-        """Poses of the photographs, in the coordinates in which they were given."""
+        """Poses of the photographs, in the coordinates of the input."""
         return self.scene.photographs.cameras_of_files.c2w.numpy()
 
     def render(
@@ -64,12 +64,12 @@ class PhotographedScene:
         c2w: Shaped[np.ndarray, "4 4"],
         size: tuple[int, int] | None = None,
     ) -> tuple[UInt8[np.ndarray, "height width 3"], Float32[np.ndarray, "height width"]]:
-        """Render a camera: RGB, and z-depth in the unit of the cameras.
+        """Render RGB and z-depth, the latter in the unit of the cameras.
 
-        ``size`` is height and width in pixels, those of the photographs unless given.
+        ``size`` is (height, width) in pixels; by default that of the photographs.
         """
         size = size or self.scene.image_size
-        (pose,) = _poses(np.asarray(K)[None], np.asarray(c2w)[None], size)
+        (pose,) = _checked_poses(np.asarray(K)[None], np.asarray(c2w)[None], size)
         pose[:3, 3] -= self.scene.origin
         camera = Cameras(torch.from_numpy(np.array(K, np.float32)), pose.float())
         (sources,) = self.scene.choose_sources(camera[None], size)
@@ -84,14 +84,14 @@ class PhotographedScene:
         fps: float = 24.0,
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Render a closed path through the photographs' cameras to an ``.mp4`` or ``.gif``."""
+        """Render a closed path around the photographs' cameras to an ``.mp4`` or ``.gif``."""
         scene, size = self.scene, size or self.scene.image_size
         c2w = _PATHS[kind](scene.cameras, scene.near_far, n_frames)
         intrinsics = path_intrinsics(scene.cameras.intrinsics, scene.image_size, size)
-        along = Cameras(intrinsics.expand(n_frames, 3, 3), c2w)
-        plan = plan_sources(scene, along, size, closed=True)
+        cameras = Cameras(intrinsics.expand(n_frames, 3, 3), c2w)
+        plan = plan_sources(scene, cameras, size, closed=True)
         frames = (
-            render_cross_fade(scene, along[frame], size, sets).rgb
+            render_cross_fade(scene, cameras[frame], size, sets).rgb
             for frame, sets in enumerate(plan)
         )
         write_video(path, frames, fps)
@@ -105,7 +105,7 @@ def photographed_scene(
     near_far: tuple[float, float] | None,
     n_views: int,
 ) -> PhotographedScene:
-    """Check photographs and cameras, estimate what is not given, and put them together."""
+    """Check photographs and cameras, estimate missing ones, and build the scene."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) < 2:
         raise UserError(
             f"images: expected two or more as uint8 (view, height, width, 3), found "
@@ -118,57 +118,65 @@ def photographed_scene(
         scene = _estimated_scene(images)
         scene = scene if bounds is None else replace(scene, near_far=bounds)
     else:
-        count = len(images)
-        if K.shape != (count, 3, 3) or c2w.shape != (count, 4, 4):
-            raise UserError(
-                f"{count} images need K of shape ({count}, 3, 3) and c2w of ({count}, 4, 4), found "
-                f"{K.shape} and {c2w.shape}."
-            )
-        height, width = images.shape[1:3]
-        poses, origin = recentred(_poses(K, c2w, (height, width)))
-        views = _views(images, Cameras(torch.from_numpy(np.array(K, np.float32)), poses))
-        scene = PosedScene(
-            *("photographs", tuple(range(count)), tuple(map(str, range(count)))),
-            cameras=views.cameras,
-            near_far=_near_far(views) if bounds is None else bounds,
-            image_size=views.size,
-            read_view=partial(_pixels, views),
-            origin=origin,
-        )
+        scene = _posed_scene(images, K, c2w, bounds)
     return PhotographedScene(general_scene(model, scene, scene.view_ids, n_views))
 
 
+def _posed_scene(
+    images: UInt8[np.ndarray, "view height width 3"],
+    K: Shaped[np.ndarray, ...],  # noqa: N803
+    c2w: Shaped[np.ndarray, ...],
+    bounds: Float[Tensor, " 2"] | None,
+) -> PosedScene:
+    """Build a scene from photographs with given cameras."""
+    count, height, width, _ = images.shape
+    if K.shape != (count, 3, 3) or c2w.shape != (count, 4, 4):
+        raise UserError(
+            f"{count} images need K of shape ({count}, 3, 3) and c2w of ({count}, 4, 4), found "
+            f"{K.shape} and {c2w.shape}."
+        )
+    poses, origin = recentred(_checked_poses(K, c2w, (height, width)))
+    views = Views(
+        images=torch.stack([from_bytes(image) for image in images]),
+        cameras=Cameras(torch.from_numpy(np.array(K, np.float32)), poses),
+        depths=torch.zeros(count, height, width),
+        masks=torch.ones(count, height, width, dtype=torch.bool),
+    )
+    return PosedScene(
+        *("photographs", tuple(range(count)), tuple(map(str, range(count)))),
+        cameras=views.cameras,
+        near_far=_estimated_near_far(views) if bounds is None else bounds,
+        image_size=views.size,
+        read_view=partial(_view_pixels, views),
+        origin=origin,
+    )
+
+
 def _estimated_scene(images: UInt8[np.ndarray, "view height width 3"]) -> PosedScene:
-    """Return the photographs that could be placed, undistorted, in memory."""
+    """Return the registered photographs, undistorted, in memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for number, image in enumerate(images):
             Image.fromarray(image).save(folder / f"{number:06d}.png", compress_level=1)
-        estimate_and_keep(folder, scene_cache(folder), Estimation(max_views=len(images)))
+        estimate_and_save(folder, scene_cache(folder), Estimation(max_views=len(images)))
         scene = open_scene("photos", folder)
         pixels = [scene.read_view(view) for view in scene.view_ids]
         return replace(scene, read_view=pixels.__getitem__)
 
 
-def _pixels(views: Views, view: int) -> ViewPixels:
+def _view_pixels(views: Views, view: int) -> ViewPixels:
     image = views.images[view].permute(1, 2, 0).numpy()
     return ViewPixels(image, views.depths[view].numpy(), views.masks[view].numpy())
 
 
-def _views(images: UInt8[np.ndarray, "view height width 3"], cameras: Cameras) -> Views:
-    pixels = torch.stack([from_bytes(image) for image in images])
-    depths = torch.zeros(len(images), *images.shape[1:3])
-    return Views(pixels, cameras, depths, torch.ones_like(depths, dtype=torch.bool))
-
-
-def _near_far(views: Views) -> Float[Tensor, " 2"]:
-    size = ReadOptions(longest_side=MATCHED_SIDE).target_size(views.size)
-    small = views.resized(size)
-    measured = measure_near_far(SmallViews(small.cameras, partial(_pixels, small)))
+def _estimated_near_far(views: Views) -> Float[Tensor, " 2"]:
+    """Measure the depth range by matching small views, or else guess it from the cameras."""
+    small = views.resized(ReadOptions(longest_side=MATCHED_SIDE).target_size(views.size))
+    measured = measure_near_far(SmallViews(small.cameras, partial(_view_pixels, small)))
     return torch.tensor(measured) if measured else estimate_near_far(small.cameras, "these cameras")
 
 
-def _poses(
+def _checked_poses(
     K: Shaped[np.ndarray, "view 3 3"],  # noqa: N803
     c2w: Shaped[np.ndarray, "view 4 4"],
     size: tuple[int, int],

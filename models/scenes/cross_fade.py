@@ -1,7 +1,7 @@
 """Cross-fades between source sets along a camera path.
 
-The nearest sources are chosen at keyframes only. Between two keyframes the rendering cross-fades
-from one source set to the next: none changes abruptly, and a frame costs two renderings at most.
+Sources are chosen at keyframes only. Between two keyframes the rendering cross-fades from one
+source set to the next: sources never change abruptly, and a frame takes at most two renderings.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from itertools import pairwise
 
 import torch
 
-from models.rendering.scene import RenderableScene, RenderedView
+from models.scenes.renderable_scene import RenderableScene, RenderedView
 from utils.camera_rig import centers_and_targets, focus_distance, source_distances
 from utils.cameras import Cameras
 
 LONGEST_FADE = 12
-"""Frames over which one source set fades into the next, fewer where the camera is fast."""
+"""Maximum frames of a cross-fade; fewer where the camera is fast."""
 
 
 @dataclass(frozen=True)
 class SourceSet:
-    """Some source views and their weight in a frame."""
+    """Source views and their weight in a frame."""
 
     source_indices: tuple[int, ...]
-    """Into the scene's cameras, in rising order."""
+    """Indices into the scene's cameras, sorted."""
     weight: float
 
 
 FrameSources = tuple[SourceSet, ...]
-"""One set or two; the weights sum to 1."""
+"""One or two sets; the weights sum to 1."""
 
 
 def plan_sources(
@@ -42,15 +42,15 @@ def plan_sources(
 ) -> tuple[FrameSources, ...]:
     """Choose the sources of every camera of a path, at keyframes at most ``longest`` apart.
 
-    If ``closed``, the first camera follows the last.
+    In a ``closed`` path the first camera follows the last.
     """
     sources, near_far, count = scene.cameras, scene.near_far, len(cameras.c2w)
-    farthest = float("inf")
+    spacing = float("inf")
     if len(sources.c2w) > 1:
-        apart = source_distances(sources, sources, near_far)
-        farthest = apart.kthvalue(2, dim=1).values.median().item()
+        distances = source_distances(sources, sources, near_far)
+        spacing = distances.kthvalue(2, dim=1).values.median().item()
     steps = step_lengths(cameras, focus_distance(sources, near_far))
-    keys = keyframes(steps, farthest, longest, closed)
+    keys = keyframes(steps, spacing, longest, closed)
     sets = scene.choose_sources(cameras[torch.tensor(keys) % count], size)
     plan: list[FrameSources] = []
     for (start, end), (before, after) in zip(pairwise(keys), pairwise(sets), strict=True):
@@ -69,11 +69,12 @@ def step_lengths(cameras: Cameras, distance: float) -> list[float]:
     return (points.roll(-1, 0) - points).norm(dim=-1).sum(-1).tolist()
 
 
-def keyframes(steps: Sequence[float], farthest: float, longest: int, closed: bool) -> list[int]:
-    """Return the frames at which sources are chosen, the first and the last among them.
+def keyframes(steps: Sequence[float], spacing: float, longest: int, closed: bool) -> list[int]:
+    """Return the frames at which sources are chosen, including the first and the last.
 
-    Between two of them are at most ``longest`` frames and, unless a single step is longer, the
-    movement ``farthest``. If closed, the first frame follows the last, as number ``len(steps)``.
+    Two keyframes are at most ``longest`` frames apart, and their steps add up to at most
+    ``spacing`` unless a single step is longer. A closed path ends with frame ``len(steps)``, a copy
+    of the first.
     """
     count = len(steps)
     last = count if closed else count - 1
@@ -81,7 +82,7 @@ def keyframes(steps: Sequence[float], farthest: float, longest: int, closed: boo
     for frame in range(1, last + 1):
         moved += steps[frame - 1]
         following = steps[frame % count]
-        if frame == last or frame - keys[-1] == longest or moved + following > farthest:
+        if frame == last or frame - keys[-1] == longest or moved + following > spacing:
             keys.append(frame)
             moved = 0.0
     return keys
@@ -91,10 +92,10 @@ def render_cross_fade(
     scene: RenderableScene, camera: Cameras, size: tuple[int, int], sources: Sequence[SourceSet]
 ) -> RenderedView:
     """Render a frame from each of its source sets and blend the renderings."""
-    views = [scene.render(camera, size, one.source_indices) for one in sources]
-    shares = torch.tensor([one.weight for one in sources])
+    views = [scene.render(camera, size, source_set.source_indices) for source_set in sources]
+    shares = torch.tensor([source_set.weight for source_set in sources])
     opacities = torch.stack([view.opacity for view in views])
-    # Depths are weighted by opacity: the far background of one would spoil the other's.
+    # Weighting by opacity excludes the far depth of a rendering's background.
     weights = shares[:, None, None] * opacities.clamp_min(1e-6)
     depths = torch.stack([view.depth for view in views])
     return RenderedView(

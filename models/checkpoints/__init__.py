@@ -1,0 +1,1 @@
+"""Reading and writing of checkpoints: general models, fine-tuned scenes, baselines."""

@@ -1,1 +1,0 @@
-"""The parts of VGGT-Omega that differ from VGGT."""
