@@ -16,8 +16,7 @@ from datasets.formats.shards import RECORD, write_scene
 from datasets.protocols import assign_roles
 from datasets.scene_index import SceneEntry, list_entries, write_index
 from utils.errors import UserError
-from utils.files import read_json, write_text
-from utils.locks import locked_folder
+from utils.files import locked_folder, read_json, write_text
 
 _SPLITS: tuple[Split, ...] = ("train", "val")
 SPLIT_LISTS = ("lists/train.txt", "lists/val.txt")

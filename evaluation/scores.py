@@ -22,8 +22,8 @@ from datasets.protocols import Region
 from datasets.views import Views
 from models.novel_view import RenderedImages
 from models.volume_rendering import SOLID
+from utils.checkpoints import load_safely
 from utils.errors import UserError
-from utils.files import load_safely
 
 logger = logging.getLogger(__name__)
 

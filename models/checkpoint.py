@@ -27,9 +27,9 @@ from models.vggt.backbone import Backbone, FrozenVGGT, NullBackbone, checked_bac
 from models.vggt_nerf import VGGTNeRF
 from models.weights import check_finite, check_fit, describe_checkpoint, fill_weights, plain_names
 from utils.cameras import Cameras
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError, first_line
-from utils.files import load_safely, resolve_checkpoint
 from utils.settings import wrong_fields
 
 _PREFIX, _NETWORK = "model.", "network."

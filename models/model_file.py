@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.baselines.checkpoint import BaselineCheckpoint, baseline_checkpoint
 from models.checkpoint import Checkpoint, checkpoint_from
-from utils.files import load_safely, resolve_checkpoint
+from utils.checkpoints import load_safely, resolve_checkpoint
 
 
 def read_model_file(path: str) -> Checkpoint | BaselineCheckpoint:

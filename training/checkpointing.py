@@ -22,10 +22,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from models.checkpoint import SceneHeader, read_scene_file, scene_content
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
+from utils.checkpoints import load_safely, save_atomically
 from utils.config import differing_settings, settings_from_plain
 from utils.errors import TrainingInterrupted, UserError, first_line, is_memory_error
-from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
-from utils.locks import locked_folder
+from utils.files import locked_folder, remove_partial_files, set_aside
 
 logger = logging.getLogger(__name__)
 

@@ -33,10 +33,11 @@ from training.config import GeneralTrainingConfig
 from training.curves import curve_logger
 from training.general_module import GeneralModule, NovelViewModule
 from training.rank_watch import ends_with_others
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, checked_hardware, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder, load_safely, resolve_checkpoint
+from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from training.optimization import AveragedWeights, build_optimizer
 from training.windows import render_drawn_window, source_entropy, window_losses
 from utils.devices import generator_for
 from utils.errors import UserError
-from utils.memory import Amount, Whole, memory_stage
+from utils.memory import Amount, MultipleOf, memory_stage
 
 ModelT = TypeVar("ModelT", bound=NovelViewModel)
 
@@ -122,7 +122,8 @@ class NovelViewModule(pl.LightningModule, Generic[ModelT]):
         """Take a step and average the weights."""
         data = self.config.data
         parts = data.scenes_per_batch * data.num_targets
-        lowered: dict[str, Amount] = {"batch_size": Whole(self.config.optimizer.batch_size, parts)}
+        batch_size = MultipleOf(self.config.optimizer.batch_size, parts)
+        lowered: dict[str, Amount] = {"batch_size": batch_size}
         if self.config.run.model != "mvsnerf":
             lowered["min_sources_and_max_sources"] = data.max_sources
         with memory_stage("a step of training", self.device, **lowered):

@@ -23,9 +23,10 @@ from models.tunable_scene import TunableScene
 from training.checkpointing import LastCheckpoint
 from training.config import SceneRunConfig
 from training.finetuning_module import TuningModule
+from utils.checkpoints import save_atomically
 from utils.errors import NonFiniteTrainingError, UserError
 from utils.figures import Panel, contact_sheet
-from utils.files import save_atomically, set_aside, write_text
+from utils.files import set_aside, write_text
 from utils.images import save_image
 
 logger = logging.getLogger(__name__)

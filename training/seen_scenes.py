@@ -10,9 +10,9 @@ from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
 from datasets.formats.scene_lists import find_scene_list
 from datasets.scene_index import read_index
 from models.baselines.checkpoint import KIND, is_mvsnerf_file
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError
-from utils.files import load_safely, resolve_checkpoint
 
 _MVSNERF = "MVSNeRF's own training: the 88 training scans of DTU"
 _DTU_LIST = DEFAULT_LISTS / "dtu_train_88.txt"

@@ -31,9 +31,9 @@ from models.config import BackboneConfig, ModelConfig
 from models.vggt.config import VGGTConfig
 from models.vggt.weights import load_weights, read_config
 from training.config import GeneralTrainingConfig
+from utils.checkpoints import load_safely
 from utils.config import parse_config
 from utils.errors import UserError
-from utils.files import load_safely
 
 _EYE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
 _CAMERA = f"extrinsic\n{_EYE}\nintrinsic\n9 0 4\n0 9 3\n0 0 1\n\n425 2.5 192 900\n".encode()

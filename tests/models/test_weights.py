@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from models.checkpoint import read_checkpoint, read_scene_file
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 
 @pytest.fixture

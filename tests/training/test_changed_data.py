@@ -8,8 +8,8 @@ from training_runs import train
 from datasets.config import DataSource
 from datasets.data_record import check_unchanged, record_data
 from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
+from utils.checkpoints import load_safely
 from utils.errors import UserError
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 HOLDER = """
 import sys
 from pathlib import Path
-from utils.locks import locked_folder
+from utils.files import locked_folder
 with locked_folder(Path(sys.argv[1]), ""):
     print("locked", flush=True)
     sys.stdin.read()

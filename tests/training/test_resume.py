@@ -11,8 +11,8 @@ import pytest
 from training_runs import same_run, train
 
 from training.checkpointing import LastCheckpoint
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import load_safely, save_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = pytest.mark.parametrize("kind", ["general", "scene"], indirect=True)

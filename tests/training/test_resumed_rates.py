@@ -6,8 +6,8 @@ from training_runs import train
 
 from training.config import FineTuningConfig, GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
+from utils.checkpoints import load_safely
 from utils.config import parse_config
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 

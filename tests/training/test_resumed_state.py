@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_runs import train
 
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -11,8 +11,8 @@ import pytest
 from training_runs import same_run
 
 from training.checkpointing import folder_of_one_run
-from utils.files import load_safely
-from utils.locks import LOCK_NAME
+from utils.checkpoints import load_safely
+from utils.files import LOCK_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 RANK_NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_PROCID")

@@ -11,8 +11,8 @@ from training_runs import same_run, train
 from models.checkpoint import general_content
 from training.checkpointing import AtomicCheckpointIO
 from training.general_module import GeneralModule
+from utils.checkpoints import load_safely
 from utils.errors import TrainingInterrupted
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 

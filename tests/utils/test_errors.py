@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_or_gone(number, caplog):
         raise OSError(number, "what it says", "/runs/a/logs/events")
 
     assert run_and_report(fail) == 1
-    assert "what it says: '/runs/a/logs/events'. What was saved before is whole." in caplog.text
+    assert "what it says: '/runs/a/logs/events'. Files that were saved before" in caplog.text
 
 
 def test_other_errors_of_the_system_are_not_hidden():

@@ -31,7 +31,7 @@ from training.vggt.matching import (
     reference_views,
 )
 from utils.devices import generator_for
-from utils.memory import Whole, memory_stage
+from utils.memory import MultipleOf, memory_stage
 
 # Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
 COLOUR_STREAM = 1
@@ -101,7 +101,7 @@ class VGGTMiniModule(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Update the weights, then their average, before anything can be saved."""
         step, curriculum = self.global_step, self.config.curriculum
-        patches = Whole(curriculum.patches_per_step, curriculum.most_patches)
+        patches = MultipleOf(curriculum.patches_per_step, curriculum.most_patches)
         with memory_stage("a step of training", self.device, patches_per_step=patches):
             super().optimizer_step(*args, **kwargs)
         update_average(self.average, self.network, step)

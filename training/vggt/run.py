@@ -26,10 +26,11 @@ from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
 from training.vggt.scenes import MiniData
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder, load_safely, resolve_checkpoint
+from utils.files import check_output_folder
 
 LOG_EVERY = 20
 MAX_BAD_STEPS = 50
