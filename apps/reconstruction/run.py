@@ -29,7 +29,7 @@ from datasets.formats.registry import FORMATS, find_scenes, open_scene
 from models.model_file import read_model_file
 from models.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
-from training.finetuning import run_finetuning
+from training.finetuning.run import run_finetuning
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder

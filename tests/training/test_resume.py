@@ -84,7 +84,7 @@ def test_a_second_signal_acts_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(signal, "raise_signal", raised.append)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for expected in ([], [signal.SIGINT]):
-        callback._remember(signal.SIGINT, None)
+        callback._on_signal(signal.SIGINT, None)
         assert raised == expected
 
 

@@ -32,7 +32,7 @@ def test_ctrl_c_before_a_run_has_begun(job, caplog):
 
 def test_ctrl_c_while_a_job_is_imported(monkeypatch):
     monkeypatch.setattr("pkgutil.resolve_name", lambda name: interrupted())
-    assert command(FineTuningConfig, "training.finetuning:run_finetuning", None)([]) == 130
+    assert command(FineTuningConfig, "training.finetuning.run:run_finetuning", None)([]) == 130
 
 
 def test_an_exit_that_nobody_asked_for_stays_one():

@@ -13,8 +13,8 @@ from datasets.config import DataChoice
 from datasets.protocols import read_split
 from evaluation.rendering import TestViews
 from models.checkpoint import load_finetuned, read_scene_file
-from training import scene_log
-from training.finetuning_module import FineTuningModule
+from training.finetuning import run_log
+from training.finetuning.module import FineTuningModule
 from utils.errors import UserError
 
 NAME = "runs/scan2/vggt_finetune_scan2"
@@ -143,10 +143,10 @@ def test_a_run_that_diverges_saves_what_it_learnt(finetune, tmp_path, monkeypatc
     ("fault", "status", "words"),
     [
         # Pictures that cannot be written stop nothing.
-        ((scene_log, "save_image", OSError(28, "No space left")), 0, ["No space left"]),
+        ((run_log, "save_image", OSError(28, "No space left")), 0, ["No space left"]),
         ((FineTuningModule, "training_step", MEMORY), 1, ["out of memory", "--batch_size"]),
         # The best is written after the first file, from which the run goes on.
-        ((scene_log, "save_atomically", UserError("disk full")), 2, ["disk full"]),
+        ((run_log, "save_atomically", UserError("disk full")), 2, ["disk full"]),
     ],
 )
 def test_failures_on_the_way(finetune, tmp_path, monkeypatch, caplog, fault, status, words):

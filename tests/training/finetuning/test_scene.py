@@ -14,10 +14,10 @@ from evaluation.rendering import TestViews
 from evaluation.scores import ViewImages
 from models.checkpoint import load_finetuned, read_checkpoint, read_scene_file
 from models.scene_model import Frames, choose_sources
-from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
-from training.finetuning_module import FineTuningModule, draw_sources
-from training.scene_log import Best
+from training.finetuning import module as finetuning_module
+from training.finetuning.module import FineTuningModule, draw_sources
+from training.finetuning.run_log import Best
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 SIZE = (32, 40)
@@ -53,7 +53,7 @@ def test_the_prior_is_the_depth_of_the_volume_in_front_of_every_view(tuned):
 
 def test_what_is_not_finite_is_never_the_best(tuned):
     scene, best = load_finetuned(tuned).scene, Best()
-    offers = [best.offer(scene, *pair) for pair in enumerate((25.0, math.nan, 10.0))]
+    offers = [best.update(scene, *pair) for pair in enumerate((25.0, math.nan, 10.0))]
     assert offers == [True, False, False] and (best.psnr, best.step) == (25.0, 0)
 
 

@@ -1,9 +1,8 @@
-"""The scene of a fine-tuning run: encoded by a general model, or from the run's file."""
+"""Initial scene of a fine-tuning run: encoded by a general model, or read from a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -24,18 +23,18 @@ from models.scene_model import Frames, SceneModel, choose_sources, encode_views
 from models.tunable_scene import TunableScene
 from models.vggt.backbone import NullBackbone
 from training.config import FineTuningConfig
-from training.finetuning_module import FineTuningModule, MVSNeRFTuningModule
+from training.finetuning.module import FineTuningModule, MVSNeRFTuningModule
 from utils.errors import UserError
 
 _GREY_VALUE = 1 / 255
-ENCODED_TOGETHER = 3
-"""Views that are encoded together: each training view with its nearest others."""
+_ENCODED_VIEWS = 3
+"""Views in one pass of the encoder: a training view and its nearest others."""
 
 
 def resume_scene(
     config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
-    """Load a run's scene to the device of the training views."""
+    """Load the scene of a checkpoint, which must be of the same training views."""
     path = Path(str(config.run.ckpt))
     content = read_scene_file(path)
     header = header_of(content, path)
@@ -53,15 +52,15 @@ def resume_scene(
             f"{path}: was trained on other photographs: {problem}. Restore {config.data.datadir}, "
             "or start a new run without --ckpt."
         )
-    return scene, dataclasses.replace(header, settings=asdict(config))
+    return scene, replace(header, settings=asdict(config))
 
 
 def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str | None:
-    """Say in what the training views differ from those in a run's scene, or return None."""
+    """Describe the difference between the training views and those of a scene, if any."""
     if scene.images.shape != views.images.shape:
         (height, width), (old_height, old_width) = views.size, scene.size
         return f"they are {width}x{height}, and were {old_width}x{old_height}"
-    # Versions of a decoder differ by one grey value here and there.
+    # Versions of image decoders differ by one grey value in single pixels.
     others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
     if bool(others.any()):
@@ -75,23 +74,23 @@ def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str |
 def encode_scene(
     config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
-    """Encode the training views with the general model, on their device."""
+    """Encode the training views with a general model."""
     run = config.run
-    found = read_model_file(run.init_ckpt)
-    if isinstance(found, BaselineCheckpoint):
-        return _encode_with_mvsnerf(found, config, split, views)
-    # The volume learns again, and is off by a plane now and then.
-    checkpoint = found.with_overrides(
+    init = read_model_file(run.init_ckpt)
+    if isinstance(init, BaselineCheckpoint):
+        return _encode_with_mvsnerf(init, config, split, views)
+    # Sample beside the most likely planes, too: the volume is trained and can be off by a plane.
+    checkpoint = init.with_overrides(
         run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
     )
     model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
     near_far = split.scene.near_far.to(views.images.device)
     lindisp, count = model.config.rendering.lindisp, len(views.images)
     frames, own = Frames(views.cameras, views.size), torch.arange(count, device=near_far.device)
-    together = max(min(ENCODED_TOGETHER, count), 2) - 1
+    together = max(min(_ENCODED_VIEWS, count), 2) - 1
     neighbours = choose_sources(frames, frames, near_far, together, lindisp=lindisp, own=own)
     maps = encode_views(model, views, near_far, neighbours)
-    # No longer needed, and it may be larger than everything else together.
+    # The backbone may be larger than everything else together.
     model.backbone = NullBackbone()
     scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
     scene = scene.eval().to(near_far.device)
@@ -106,14 +105,16 @@ def encode_scene(
 
 
 def _encode_with_mvsnerf(
-    found: BaselineCheckpoint, config: FineTuningConfig, split: SceneTask, views: Views
+    init: BaselineCheckpoint, config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
     run, count = config.run, config.data.n_views
-    if found.model != "mvsnerf":
-        raise UserError(f"{found.path}: {found.model} is not fine-tuned; give another --init_ckpt.")
+    if init.model != "mvsnerf":
+        raise UserError(
+            f"{init.path}: {init.model} cannot be fine-tuned; give another --init_ckpt."
+        )
     if count != NUM_VIEWS:
         raise UserError(f"--n_views {count}: MVSNeRF renders from {NUM_VIEWS}.")
-    checkpoint = found.with_overrides(None, N_planes=run.N_planes, N_samples=run.N_samples)
+    checkpoint = init.with_overrides(None, N_planes=run.N_planes, N_samples=run.N_samples)
     model = checkpoint.build_model(views.images.device)
     assert isinstance(model, MVSNeRF)
     scene = encode_views_with_mvsnerf(model, views, split.scene.near_far.to(views.images.device))
@@ -130,7 +131,7 @@ def _encode_with_mvsnerf(
 def tuning_module(
     scene: TunableScene, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
 ) -> FineTuningModule | MVSNeRFTuningModule:
-    """Return what trains a scene."""
+    """Return the Lightning module that trains a scene."""
     if isinstance(scene, MVSNeRFScene):
         return MVSNeRFTuningModule(scene, masks, config)
     assert isinstance(scene, SceneModel)
