@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from utils.checkpoints import load_safely, save_atomically
 from utils.errors import TrainingInterrupted
-from utils.files import locked_folder, remove_partial_files, set_aside
+from utils.files import check_output_folder, locked_folder, remove_partial_files, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +31,11 @@ _BEST_NAME = re.compile(r"epoch=\d+/step=\d+-psnr=[-.\w]+\.ckpt")
 
 @contextmanager
 def exclusive_run_folder(folder: Path) -> Iterator[None]:
-    """Lock a run's folder and remove partial files of killed runs.
+    """Create and lock a run's folder, and remove partial files of killed runs.
 
-    Only the first rank does so: on a shared file system the others would be refused.
+    Only the first rank locks it: on a shared file system the others would be refused.
     """
+    check_output_folder(folder)
     # Lightning knows the node rank only after the trainer has been built.
     node_rank = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
     if rank_zero_only.rank or node_rank != "0":  # pyright: ignore[reportFunctionMemberAccess]

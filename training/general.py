@@ -40,34 +40,29 @@ from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, checked_hardware, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder
 
 logger = logging.getLogger(__name__)
 
 
 def run_general_training(config: GeneralTrainingConfig) -> Path:
     """Train and return the folder of the checkpoints."""
-    check_devices(config.run.device, config.run.devices)
-    folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
-    with exclusive_run_folder(folder):
-        _train(config, folder)
-    return folder / "ckpts"
-
-
-def _train(config: GeneralTrainingConfig, folder: Path) -> None:
     run = config.run
-    resume = _checked_resume(config) if run.ckpt else None
-    with checked_hardware(run.device, run.devices, run.strategy):
-        trainer = build_trainer(config, folder)
-    data = _build_data(config)
-    data.setup("fit")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        module = _build_module(config)
-    count = sum(parameter.numel() for _, parameter in module.trained_parameters())
-    logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
-    with checked_restore(resume, trainer), end_on_lost_rank(trainer):
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    check_devices(run.device, run.devices)
+    folder = Path(run.save_dir) / run.expname
+    with exclusive_run_folder(folder):
+        resume = _checked_resume(config) if run.ckpt else None
+        with checked_hardware(run.device, run.devices, run.strategy):
+            trainer = build_trainer(config, folder)
+        data = _build_data(config)
+        data.setup("fit")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            module = _build_module(config)
+        count = sum(parameter.numel() for _, parameter in module.trained_parameters())
+        logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
+        with checked_restore(resume, trainer), end_on_lost_rank(trainer):
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return folder / "ckpts"
 
 
 def _build_module(config: GeneralTrainingConfig) -> NovelViewModule:

@@ -92,10 +92,13 @@ def test_it_ends_when_another_is_lost(how, told, start, ended, caplog, tmp_path)
     assert rank_failure._LAUNCHER not in os.environ
 
 
-def test_an_error_of_pytorch_waits_for_the_loss(start, ended, caplog):
+def test_an_error_of_pytorch_waits_for_the_loss(start, ended, caplog, monkeypatch):
+    # Long enough for a machine under load.
+    monkeypatch.setattr(rank_failure, "_POLL_SECONDS", 1.0)
     trainer = start(ENDS["killed"])
     with pytest.raises(RuntimeError, match="Connection reset"), end_on_lost_rank(trainer):
         launch(trainer)
+        trainer.strategy.launcher.procs[0].wait()
         raise RuntimeError("Connection reset by peer")
     assert ended.is_set() and "process 1 was ended by SIGKILL" in caplog.text
     assert "start again" in caplog.text

@@ -32,7 +32,7 @@ from training.resuming import checked_restore
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder, from_repository
+from utils.files import from_repository
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def run_finetuning(config: FineTuningConfig) -> str:
     device = choose_devices(config.run.device)[0]
     ensure_cameras(config.data, device)
     split = read_split(config.data, config.data.n_views)
-    folder = check_output_folder(_run_folder(given, config.run, split.scene.name))
+    folder = _run_folder(given, config.run, split.scene.name)
     with exclusive_run_folder(folder):
         return _finetune(config, split, folder, device, started)
 

@@ -89,10 +89,10 @@ class Best:
     step: int = -1
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def update(self, scene: TunableScene, step: int, psnr: float) -> bool:
-        """Copy the scene if its PSNR is the highest; return whether it is. NaN never is."""
+    def update(self, scene: TunableScene, step: int, psnr: float) -> None:
+        """Copy the scene if its PSNR is the highest; NaN never is."""
         if not psnr > self.psnr:
-            return False
+            return
         self.psnr, self.step = psnr, step
         trained = {name for name, value in scene.named_parameters() if value.requires_grad}
         # Constant tensors are shared, not copied.
@@ -100,7 +100,6 @@ class Best:
             name: value.detach().clone() if name in trained else value
             for name, value in scene.scene_state().items()
         }
-        return True
 
 
 class RunLog(LastCheckpoint):

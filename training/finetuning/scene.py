@@ -95,13 +95,8 @@ def encode_scene(
     scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
     scene = scene.eval().to(near_far.device)
     scene.refine_depth_prior()
-    return scene, SceneHeader(
-        *(split.scene.name, split.pool, split.targets, views_per_image),
-        model=checkpoint.model_config,
-        backbone_fingerprint=checkpoint.backbone_fingerprint,
-        settings=asdict(config),
-        origin=tuple(split.scene.origin.tolist()),
-    )
+    fingerprint = checkpoint.backbone_fingerprint
+    return scene, _header(config, split, checkpoint.model_config, fingerprint)
 
 
 def _encode_with_mvsnerf(
@@ -118,13 +113,19 @@ def _encode_with_mvsnerf(
     model = checkpoint.build_model(views.images.device)
     assert isinstance(model, MVSNeRF)
     scene = encode_views_with_mvsnerf(model, views, split.scene.near_far.to(views.images.device))
-    return scene.eval().to(views.images.device), SceneHeader(
-        *(split.scene.name, split.pool, split.targets, count),
-        model=ModelConfig(),
-        backbone_fingerprint="",
+    header = _header(config, split, ModelConfig(), "")
+    return scene.eval().to(views.images.device), replace(header, mvsnerf=model.config)
+
+
+def _header(
+    config: FineTuningConfig, split: SceneTask, model: ModelConfig, fingerprint: str
+) -> SceneHeader:
+    return SceneHeader(
+        *(split.scene.name, split.pool, split.targets, config.data.n_views),
+        model=model,
+        backbone_fingerprint=fingerprint,
         settings=asdict(config),
         origin=tuple(split.scene.origin.tolist()),
-        mvsnerf=model.config,
     )
 
 

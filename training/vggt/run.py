@@ -24,7 +24,6 @@ from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder
 
 _LOG_EVERY = 20
 _MAX_BAD_STEPS = 50
@@ -39,23 +38,18 @@ def run_mini_training(
     """Train on procedural scenes and return the folder of the averaged weights."""
     run = config.run
     check_devices(run.device, run.devices)
-    folder = check_output_folder(Path(run.save_dir) / run.expname)
+    folder = Path(run.save_dir) / run.expname
     with exclusive_run_folder(folder):
-        _train(config, planner, folder)
+        resume = _checked_resume(config, run.ckpt) if run.ckpt else None
+        network = _initial_network(config)
+        planner = planner or _generator(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.training_seed)
+            module = VGGTMiniModule(network, config)
+        trainer = _build_trainer(config, folder)
+        with checked_restore(resume, trainer), end_on_lost_rank(trainer):
+            trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
     return folder / "export"
-
-
-def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, folder: Path) -> None:
-    run = config.run
-    resume = _checked_resume(config, run.ckpt) if run.ckpt else None
-    network = _initial_network(config)
-    planner = planner or _generator(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.training_seed)
-        module = VGGTMiniModule(network, config)
-    trainer = _build_trainer(config, folder)
-    with checked_restore(resume, trainer), end_on_lost_rank(trainer):
-        trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
 
 
 def evaluate_folder(config: MiniTrainingConfig) -> str:

@@ -53,8 +53,9 @@ def test_the_prior_is_the_depth_of_the_volume_in_front_of_every_view(tuned):
 
 def test_what_is_not_finite_is_never_the_best(tuned):
     scene, best = load_finetuned(tuned).scene, Best()
-    offers = [best.update(scene, *pair) for pair in enumerate((25.0, math.nan, 10.0))]
-    assert offers == [True, False, False] and (best.psnr, best.step) == (25.0, 0)
+    for step, psnr in enumerate((25.0, math.nan, 10.0)):
+        best.update(scene, step, psnr)
+    assert (best.psnr, best.step) == (25.0, 0)
 
 
 def test_depth_is_estimated_anew_as_often_as_told(scene, tmp_path):
