@@ -19,7 +19,7 @@ from utils.images import colorize, save_image
 
 _MAX_ERROR = 0.5
 """Colour error at the upper end of the colour map."""
-_REMEDY = "Make room or choose another folder with --save_images or --save_dir."
+_REMEDY = "Free space or choose another folder with --save_images or --save_dir."
 _SOURCES = 3
 """Source views in a comparison; a model may use more."""
 

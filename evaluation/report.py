@@ -102,7 +102,7 @@ def format_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column
 def write_json(report: Report, path: Path) -> None:
     """Write a report atomically."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_text(path, text, "Make room or choose another place with --out or --save_dir.")
+    write_text(path, text, "Free space or choose another place with --out or --save_dir.")
 
 
 def _rounded(value: float | None) -> float | None:

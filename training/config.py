@@ -133,9 +133,9 @@ class GeneralTrainingConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "what to train": ("model",),
-        "what to train on": ("dataset_name", "datadir", "vggt_path"),
-        "output and checkpoints": ("expname", "save_dir", "ckpt", "init_ckpt"),
+        "the model": ("model",),
+        "the data": ("dataset_name", "datadir", "vggt_path"),
+        "the run": ("expname", "save_dir", "ckpt", "init_ckpt"),
         "length and quality": ("num_epochs", "batch_size", "lrate", "N_planes", "N_samples"),
         "hardware": ("device", "devices", "num_workers"),
     }
@@ -255,8 +255,8 @@ class FineTuningConfig:
     """Names of the settings from files and flags, set by ``parse_config``."""
     essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "the scene": ("dataset_name", "datadir", "n_views"),
-        "what to start from": ("init_ckpt", "ckpt", "vggt_path"),
-        "output and checkpoints": ("expname", "save_dir"),
+        "the initial model": ("init_ckpt", "ckpt", "vggt_path"),
+        "the output": ("expname", "save_dir"),
         "length and quality": ("num_steps", "batch_size", "N_samples", "val_every"),
         "hardware": ("device",),
     }

@@ -77,7 +77,7 @@ def canonical_loops(loops: dict[str, Any], step: int, batches: int) -> dict[str,
     processed.
     """
     if not isinstance(step, int) or step < 0:
-        raise ValueError(f"it says that step {reprlib.repr(step)} was its last")
+        raise ValueError(f"its step is {reprlib.repr(step)}")
     epochs, within = divmod(step, batches)
     validation_due = within == 0 and _processed_epochs(loops) < epochs
     done = epochs - validation_due

@@ -40,7 +40,7 @@ def save_atomically(content: dict[str, Any], path: str | Path) -> None:
         except RuntimeError as error:
             # PyTorch's zip writer reports a failed write by an assertion on its own code.
             free = shutil.disk_usage(path.parent).free
-            raise OSError(f"{free >> 20} MiB are free there") from error
+            raise OSError(f"{free >> 20} MiB are free on the disk") from error
 
 
 def load_safely(path: str | Path) -> dict[str, Any]:
@@ -167,4 +167,4 @@ def _describe_nearby(path: Path) -> str:
     # At the depth of a run's folders only: the folder may be a home directory.
     patterns = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
     files = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern))][:5]
-    return f"; found there: {', '.join(files)}" if files else f" (no .ckpt file under {folder})"
+    return f"; nearby are {', '.join(files)}" if files else f" (no .ckpt file under {folder})"

@@ -120,7 +120,7 @@ def locked_folder(folder: Path, remedy: str) -> Iterator[None]:
     try:
         if not _lock(descriptor, folder):
             owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
-            raise UserError(f"{folder}: another run is writing there (process {owner}). {remedy}")
+            raise UserError(f"{folder}: another run is writing to it (process {owner}). {remedy}")
         # The lock holds even if the disk has no space for the process number.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
@@ -221,7 +221,7 @@ def check_output_folder(folder: str | Path, flag: str = "--save_dir") -> Path:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot write here ({error.strerror}); choose another place with {flag}."
+            f"{folder}: cannot write here ({error.strerror}); choose another folder with {flag}."
         ) from error
     return folder
 

@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 _TIMED_STEPS = 3
 _REMEDY = (
-    "What was learnt before is in latest.tar. Look at the photos and their cameras, or start anew "
-    "with a lower --lrate and --lrate_maps, or with --precision 32-true."
+    "latest.tar holds these weights. Check the photos and their cameras, or start a new run with "
+    "lower --lrate and --lrate_maps, or with --precision 32-true."
 )
 _RUN_OVERRIDES = ("expname", "save_dir", "init_ckpt", "vggt_path", "device", "chunk")
 _OPTIMIZER_OVERRIDES = ("lrate", "lrate_maps", "warmup_steps")
@@ -155,7 +155,7 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
     differing = differing_settings(asdict(config), asdict(merged))
     if rows := [row for row in differing if row[0].rpartition(".")[2] in given]:
         text = ", ".join(f"{name}={kept!r}, not {ours!r}" for name, ours, kept in rows)
-        logger.warning("%s decides: %s", path, text)
+        logger.warning("the settings of %s have priority: %s", path, text)
     return merged
 
 

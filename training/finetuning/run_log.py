@@ -242,7 +242,7 @@ class RunLog(LastCheckpoint):
             verdict = f"PSNR {first:.2f} before, {last:.2f} after {seconds:.0f} s"
             return trainer.global_step, f"{verdict}\n{files}"
         verdict = (
-            f"fine-tuning ended below where it started ({last:.2f} < {first:.2f} dB); latest.tar "
+            f"the final PSNR is below the initial one ({last:.2f} < {first:.2f} dB); latest.tar "
             f"holds the best weights instead, of step {self.best.step} ({self.best.psnr:.2f} dB)"
         )
         return self.best.step, f"{verdict}\n{files}"

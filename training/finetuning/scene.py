@@ -45,7 +45,7 @@ def resume_scene(
             f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
         )
     if not content["training"]:
-        raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
+        raise UserError(f"{path}: has no training state; resume from latest.tar in the same folder")
     scene = scene_from(content, header, path).eval().to(views.images.device)
     if problem := _changed_views(scene, views, split):
         raise UserError(
@@ -65,10 +65,10 @@ def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str |
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
     if bool(others.any()):
         changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
-        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
+        return f"{len(changed)} of {len(names)} have changed ({shortened(changed)})"
     ours, theirs = views.cameras.c2w, scene.cameras.c2w
     same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
-    return None if same else "their cameras are others"
+    return None if same else "their cameras have changed"
 
 
 def encode_scene(
