@@ -27,7 +27,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -59,7 +59,7 @@ def command(
             function = pkgutil.resolve_name(job) if isinstance(job, str) else job
             return function(config)
 
-        return run_and_report(run, [flag.name for flag in _flags(config_class)])
+        return run_and_report(run, _flags(config_class))
 
     return main
 
@@ -78,17 +78,12 @@ def parse_config(
         argv.insert(0, f"--{positional}")
     parser = build_parser(config_class, description, show_all="--help-all" in argv)
     # The parser sets no defaults for names that the namespace already has.
-    names = [flag.name for flag in _flags(config_class)]
-    unset = argparse.Namespace(**dict.fromkeys(names, _UNSET))
+    unset = argparse.Namespace(**dict.fromkeys(_flags(config_class), _UNSET))
     values, unknown = parser.parse_known_args(argv, unset)
     given = {name: value for name, value in vars(values).items() if value is not _UNSET}
     try:
-        unknown = remove_retired_flags(unknown)
-    except ValueError as error:
-        parser.error(str(error))
-    if unknown:
-        parser.error(_describe_unknown(unknown, names))
-    try:
+        if unknown := remove_retired_flags(unknown):
+            parser.error(_describe_unknown(unknown, _flags(config_class)))
         config = _construct(config_class, given)
         if hasattr(config_class, "given"):
             object.__setattr__(config, "given", frozenset(given))
@@ -112,7 +107,7 @@ def build_parser(
     parser.add_argument("-h", "--help", "--help-all", action="help", help="--help-all: every flag")
     parser.add_argument("--config", is_config_file=True, help="file of `name = value` lines")
     essential: Mapping[str, Sequence[str]] = getattr(config_class, "essential_flags", {})
-    flags = {flag.name: flag for flag in _flags(config_class)}
+    flags = dict(_flags(config_class))
     for heading, names in essential.items():
         group = parser.add_argument_group(heading)
         for name in names:
@@ -134,10 +129,12 @@ def settings_from_plain(
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected settings, found {reprlib.repr(values)}.")
-    flags = {name: flag for flag in _flags(config_class) for name in (flag.name, *flag.aliases)}
+    by_name = {
+        name: flag for flag in _flags(config_class).values() for name in (flag.name, *flag.aliases)
+    }
     flat: dict[str, Any] = {}
     for path, name, value in _flatten(values):
-        if flag := flags.get(name):
+        if flag := by_name.get(name):
             if not has_type(value, flag.hint):
                 raise UserError(
                     f"{source}: {name}={reprlib.repr(value)}: this version takes no such value."
@@ -198,15 +195,15 @@ class _Flag:
         )
 
 
-def _flags(config_class: type) -> Iterator[_Flag]:
-    """Yield the flags of a config class and its components; ``TypeError`` if names repeat."""
-    seen: set[str] = set()
+@functools.cache
+def _flags(config_class: type) -> Mapping[str, _Flag]:
+    """Map names to the flags of a config class and its components."""
+    flags: dict[str, _Flag] = {}
     for flag in _all_flags(config_class):
-        for name in (flag.name, *flag.aliases):
-            if name in seen:
-                raise TypeError(f"two config classes have a field {name!r}")
-            seen.add(name)
-        yield flag
+        if flag.name in flags:
+            raise TypeError(f"two config classes have a field {flag.name!r}")
+        flags[flag.name] = flag
+    return flags
 
 
 def _all_flags(config_class: type) -> Iterator[_Flag]:
@@ -287,7 +284,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", name, tuple(value) if isinstance(value, list) else value
 
 
-def _describe_unknown(unknown: list[str], names: list[str]) -> str:
+def _describe_unknown(unknown: Sequence[str], names: Iterable[str]) -> str:
     name = next((text for text in unknown if text.startswith("--")), unknown[0]).split("=")[0]
     flags = ["--config", *(f"--{other}" for other in names)]
     nearest = difflib.get_close_matches(name, flags, n=1)

@@ -123,7 +123,7 @@ class RunLog(LastCheckpoint):
         self.curve: list[dict[str, Any]] = []
         self.best, self._saved_best = Best(), -1
         self._started, self._paused = started, 0.0
-        self._losses: dict[str, list[Tensor]] = {"loss": [], "squared_error": []}
+        self._losses: list[Tensor] = []
         if not config.ckpt or Path(config.ckpt).resolve() != self.path.resolve():
             set_aside(self.path)
             set_aside(self.best_path)
@@ -133,22 +133,20 @@ class RunLog(LastCheckpoint):
     ) -> None:
         """Restore curve, clock and best scene."""
         log, path = checkpoint["log"], Path(str(trainer.ckpt_path))
-        self.curve = log["curve"]
+        self.curve, best = log["curve"], log["best"]
         self._started = time.perf_counter() - log["seconds"]
         self._paused = log["paused"]
         # latest.1.tar of an earlier run belongs to best.1.tar.
         number = path.name.removeprefix("latest") if path.name.startswith("latest") else ".tar"
         file = path.with_name(f"best{number}")
-        if file.is_file():
-            state = read_scene_file(file)["state"]
-            self.best = Best(log["best"]["psnr"], log["best"]["step"], state)
-            self._saved_best = self.best.step if file == self.best_path else -1
-        elif log["best"]["step"] == checkpoint["global_step"]:
-            # The run was stopped before its first best.tar; the same scene is in latest.tar.
-            state = read_scene_file(path)["state"]
-            self.best = Best(log["best"]["psnr"], log["best"]["step"], state)
-        else:
+        if not file.is_file() and best["step"] != checkpoint["global_step"]:
             logger.warning("%s is missing: the best is chosen from later validations only", file)
+            return
+        # A run stopped before its first best.tar has the same scene in latest.tar.
+        state = read_scene_file(file if file.is_file() else path)["state"]
+        self.best = Best(best["psnr"], best["step"], state)
+        if file.is_file() and file == self.best_path:
+            self._saved_best = best["step"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: TuningModule) -> None:
         """Print the curve so far; start a new one with a validation."""
@@ -175,12 +173,10 @@ class RunLog(LastCheckpoint):
     ) -> None:
         """Log the training error, validate and save if due."""
         step = trainer.global_step
-        for name, values in self._losses.items():
-            values.append(outputs[name].detach())
+        self._losses.append(torch.stack([outputs["loss"], outputs["squared_error"]]).detach())
         if step % _LOG_EVERY == 0:
-            loss, error = (torch.stack(values).mean() for values in self._losses.values())
-            for values in self._losses.values():
-                values.clear()
+            loss, error = torch.stack(self._losses).mean(0)
+            self._losses.clear()
             self._add_scalar(trainer, "train/loss", loss.item())
             self._add_scalar(trainer, "train/PSNR", psnr_from_mse(error).item())
         if step % self.config.val_every == 0 or step == trainer.max_steps:
