@@ -86,10 +86,10 @@ def _view_rows(
     views = [result.images for model in results.values() for result in model]
     depths = [(view.depth, view.solid) for view in views]
     true_depths = [(view.true_depth, view.true_depth > 0) for view in views]
-    shown = robust_range([*depths, *true_depths])
+    depth_range = robust_range([*depths, *true_depths])
     for same_view in zip(*results.values(), strict=True):
         models = [
-            _model_panels(name, result, height, shown)
+            _model_panels(name, result, height, depth_range)
             for name, result in zip(results, same_view, strict=True)
         ]
         first, view = same_view[0], same_view[0].images
@@ -103,8 +103,8 @@ def _view_rows(
         known = view.true_depth > 0
         true_depth = None
         if known.any():
-            true_depth = Panel(_depth(view.true_depth, known, height, shown), "true depth")
-        bar = Panel(color_bar(truth.picture.shape[-2], shown, scene.unit))
+            true_depth = Panel(_depth(view.true_depth, known, height, depth_range), "true depth")
+        bar = Panel(color_bar(truth.picture.shape[-2], depth_range, scene.unit))
         if len(models) == 1:
             yield [[*sources, truth, *models[0], *filter(None, [true_depth]), bar]]
         else:
@@ -112,14 +112,16 @@ def _view_rows(
             yield list(zip(*left, *models, [None, None, bar], strict=True))
 
 
-def _model_panels(name: str, result: ViewResult, height: int, shown: DepthRange) -> list[Panel]:
+def _model_panels(
+    name: str, result: ViewResult, height: int, depth_range: DepthRange
+) -> list[Panel]:
     view, score = result.images, result.scores["psnr"]
     rgb = view.rgb.clamp(0, 1)
     error = _shrink((rgb - view.true_rgb).abs(), height)
     return [
         Panel(_shrink(rgb, height), name if score is None else f"{name}, {score:.1f} dB"),
         Panel(error_picture(error), "error"),
-        Panel(_depth(view.depth, view.solid, height, shown), "depth"),
+        Panel(_depth(view.depth, view.solid, height, depth_range), "depth"),
     ]
 
 
@@ -127,11 +129,11 @@ def _depth(
     depth: Float[Tensor, "height width"],
     valid: Bool[Tensor, "height width"],
     height: int,
-    shown: DepthRange,
+    depth_range: DepthRange,
 ) -> Float[Tensor, "3 rows columns"]:
     """Shrink by nearest neighbour, as means of depths would be wrong, and colour."""
-    both = _shrink(torch.stack([depth, valid.to(depth)]), height, "nearest-exact")
-    return depth_picture(both[0], both[1] > 0, shown)
+    small, valid_small = _shrink(torch.stack([depth, valid.to(depth)]), height, "nearest-exact")
+    return depth_picture(small, valid_small > 0, depth_range)
 
 
 def _shrink(

@@ -116,18 +116,18 @@ def view_scores(
     seen = counted if seen is None else cropped(seen, region.border) & counted
     prediction, truth = view.rgb.double().clamp(0, 1), view.true_rgb.double()
     black = prediction.new_zeros(())
-    shown, expected = (torch.where(counted, image, black) for image in (prediction, truth))
+    pair = [torch.where(counted, image, black) for image in (prediction, truth)]
     values = {
         "psnr": psnr(prediction, truth, counted).clamp(max=MAX_PSNR).item(),
         "seen_psnr": psnr(prediction, truth, seen).clamp(max=MAX_PSNR).item(),
         "seen_share": (seen.sum() / counted.sum()).item(),
-        "ssim": _ssim(shown, expected) if counted.any() else None,
+        "ssim": _ssim(*pair) if counted.any() else None,
         "lpips": None,
         **_depth_scores(view.depth.double(), torch.where(counted, view.true_depth.double(), 0)),
         "empty_opacity": None,
     }
     if perceptual and counted.any():
-        values["lpips"] = perceptual(shown[None], expected[None]).item()
+        values["lpips"] = perceptual(*(image[None] for image in pair)).item()
     if region.depth_is_complete:
         empty = view.opacity.double()[view.mask & (view.true_depth <= 0)]
         values["empty_opacity"] = empty.mean().item()

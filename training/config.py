@@ -150,18 +150,17 @@ class GeneralTrainingConfig:
         data = self.data
         counts = {data.min_sources, data.max_sources, data.num_source_views}
         if self.run.model == "mvsnerf" and counts != {MVSNERF_VIEWS}:
-            wanted = [f"--{name} {MVSNERF_VIEWS}" for name in ("min_sources", "max_sources")]
             raise ValueError(
-                f"model=mvsnerf reads {MVSNERF_VIEWS} sources: give {' '.join(wanted)} "
-                f"--num_source_views {MVSNERF_VIEWS}"
+                f"model=mvsnerf reads {MVSNERF_VIEWS} sources: give --min_sources {MVSNERF_VIEWS} "
+                f"--max_sources {MVSNERF_VIEWS} --num_source_views {MVSNERF_VIEWS}"
             )
         if self.augmentation.camera_noise and not data.share_of_worlds:
             raise ValueError(
                 f"camera_noise={self.augmentation.camera_noise:g} is for procedural worlds, whose "
                 "cameras are exact; give --camera_noise 0"
             )
-        worlds = data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
-        if self.loss.geometry_weight and not worlds:
+        trainable = data.share_of_worlds == 1 and self.backbone.backbone == "vggt"
+        if self.loss.geometry_weight and not trainable:
             raise ValueError(
                 f"geometry_weight={self.loss.geometry_weight} trains a backbone, and needs the "
                 "depth of all sources: give --dataset_name procedural and no --backbone none"

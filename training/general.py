@@ -116,15 +116,15 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
 
 
 def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
-    path, theirs = checkpoint.path, checkpoint.backbone_fingerprint
+    path, fingerprint = checkpoint.path, checkpoint.backbone_fingerprint
     differing = differing_settings(asdict(model.config), asdict(checkpoint.model_config))
     structural = [row for row in differing if not row[0].startswith("rendering.")]
     if structural:
         raise UserError(f"{path}: is of another model: {describe_differences(structural)}")
-    if theirs != model.backbone.fingerprint:
+    if fingerprint != model.backbone.fingerprint:
         logger.warning(
             "%s was trained on another backbone (fingerprint %s, here %s)",
-            *(path, theirs, model.backbone.fingerprint),
+            *(path, fingerprint, model.backbone.fingerprint),
         )
     if checkpoint.network_weights:
         raise UserError(

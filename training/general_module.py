@@ -204,14 +204,14 @@ class GeneralModule(NovelViewModule[VGGTNeRF]):
                 self.model, scene, source, near_far, SHRINK**2 * pixels // 4, generator
             )
         scene = self.model.refine(scene, near_far)
-        background, targets = self.model.config.rendering.background, []
+        background, terms = self.model.config.rendering.background, []
         for index in range(batch.targets.cameras.shape[1]):
             views = batch.targets[:, index]
             window = render_random_window(self.model, scene, views, near_far, pixels, generator)
-            targets.append(
+            terms.append(
                 window_losses(scene, *window, near_far, config, self.perceptual, background)
             )
-        means = {name: torch.stack([one[name] for one in targets]).mean() for name in targets[0]}
+        means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         total = means["total"] + config.source_planes_weight * source_planes
         total = total + config.geometry_weight * geometry
         extra = {"source_planes": source_planes, "geometry": geometry.detach(), "total": total}

@@ -64,8 +64,8 @@ def window_losses(
     far, mean_rgb = near_far[:, 1:], truth.bundle_rgb.unflatten(-1, (-1, 3)).mean(-2)
     coarse, planes = [], []
     for level in rendering.levels:
-        shown = composite_bins(scene, rendering.rays, level.t, level.weights, far, background)
-        coarse.append((shown.rgb - mean_rgb).square().mean(-1))
+        color = composite_bins(scene, rendering.rays, level.t, level.weights, far, background).rgb
+        coarse.append((color - mean_rgb).square().mean(-1))
         planes.append(bin_entropy(level, truth.depth, known))
     composited = (composite.rgb - truth.bundle_rgb).square().mean(-1)
     errors = {

@@ -68,12 +68,12 @@ def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, total_steps: int
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
     """Return AdamW and its schedule; parameters named ``backbone.*`` have their own rate."""
-    own, tuned = [], []
+    model, backbone = [], []
     for name, parameter in parameters:
-        (tuned if name.startswith("backbone.") else own).append(parameter)
-    groups = [{"params": own, "lr": config.lrate}]
-    if tuned:
-        groups.append({"params": tuned, "lr": config.lrate * config.backbone_lrate})
+        (backbone if name.startswith("backbone.") else model).append(parameter)
+    groups = [{"params": model, "lr": config.lrate}]
+    if backbone:
+        groups.append({"params": backbone, "lr": config.lrate * config.backbone_lrate})
     optimizer = torch.optim.AdamW(
         groups, lr=config.lrate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.98)
     )

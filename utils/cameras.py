@@ -247,8 +247,8 @@ def reproject(
     ``size`` is the height and width of all images.
     """
     points = unproject(pixels, depth, cameras)
-    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
-    projected, z = project(points[:, :, None], others)
+    # Axes (batch, view, other): every view's points in every camera.
+    projected, z = project(points[:, :, None], cameras[:, None])
     grid = view_grid(projected, size)
     same_view = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
     in_image = (grid.abs() <= 1).all(-1) & (z > 1e-6)

@@ -165,13 +165,13 @@ def plot_cameras(
     axes = figure.add_subplot(projection="3d")
     centers = torch.cat([sources.centers, path.centers])
     length = 0.12 * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
-    shown, mark = upright.apply(centers.numpy()), upright.apply(focus.numpy())
+    positions, mark = upright.apply(centers.numpy()), upright.apply(focus.numpy())
     draw_frustums(axes, sources, size, length, "0.45", upright)
-    axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
+    axes.plot(*positions[len(sources.c2w) :].T, color="tab:red")
     drawn = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
     draw_frustums(axes, path[drawn], size, length, "tab:orange", upright)
-    extent = np.linalg.norm(np.ptp(shown, 0))
-    if np.linalg.norm(mark - shown.mean(0)) < _MAX_FOCUS_DISTANCE * extent:
+    extent = np.linalg.norm(np.ptp(positions, 0))
+    if np.linalg.norm(mark - positions.mean(0)) < _MAX_FOCUS_DISTANCE * extent:
         axes.plot(*mark[:, None], marker="x", color="tab:blue")
     axes.set(title=title, xticklabels=[], yticklabels=[], zticklabels=[])
     axes.set_aspect("equal")

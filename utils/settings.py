@@ -141,5 +141,5 @@ def _rules(settings_class: type) -> list[tuple[str, list[Within | Length]]]:
 
 
 def _annotated(hint: Any, kind: Any) -> list[Any]:  # noqa: ANN401
-    own = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, kind)]
-    return own or [rule for part in typing.get_args(hint) for rule in _annotated(part, kind)]
+    outer = [rule for rule in getattr(hint, "__metadata__", ()) if isinstance(rule, kind)]
+    return outer or [rule for part in typing.get_args(hint) for rule in _annotated(part, kind)]

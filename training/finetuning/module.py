@@ -135,8 +135,8 @@ class FineTuningModule(TuningModule[SceneModel]):
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
         """Refine the depth prior of the training views every ``refine_every`` steps."""
-        every = self.config.optimizer.refine_every
-        if self.global_step and every and self.global_step % every == 0:
+        period = self.config.optimizer.refine_every
+        if self.global_step and period and self.global_step % period == 0:
             # In a context of its own: some versions of torch would reuse in the step the weights
             # that autocast has cast without gradients here.
             precision = self.trainer.precision_plugin

@@ -125,8 +125,8 @@ def limit_to_seconds(
     # The minimum, as the first step includes the warm-up of kernels.
     steps = max(round(max_seconds / min(seconds)), 1)
     logger.info("%d steps of about %.2g s in %.0f s", steps, min(seconds), max_seconds)
-    every = max(steps // 2, 1)
-    run = replace(config.run, val_every=every, save_every=every)
+    period = max(steps // 2, 1)
+    run = replace(config.run, val_every=period, save_every=period)
     return replace(config, run=run, optimizer=replace(config.optimizer, num_steps=steps))
 
 

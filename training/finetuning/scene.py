@@ -61,10 +61,10 @@ def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str |
         (height, width), (old_height, old_width) = views.size, scene.size
         return f"they are {width}x{height}, and were {old_width}x{old_height}"
     # Versions of image decoders differ by one grey value in single pixels.
-    others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
+    differs = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
-    if bool(others.any()):
-        changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
+    if bool(differs.any()):
+        changed = [name for name, differ in zip(names, differs.tolist(), strict=True) if differ]
         return f"{len(changed)} of {len(names)} have changed ({shortened(changed)})"
     ours, theirs = views.cameras.c2w, scene.cameras.c2w
     same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
