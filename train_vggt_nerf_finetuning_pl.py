@@ -16,7 +16,7 @@ import sys
 from training.config import FineTuningConfig
 from utils.config import command
 
-main = command(FineTuningConfig, "training.finetuning:run_finetuning", __doc__)
+main = command(FineTuningConfig, "training.finetuning.run:run_finetuning", __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,7 +22,7 @@ from models.checkpoints.general import read_model_file
 from models.checkpoints.scene_file import FinetunedScene, header_of, load_finetuned, read_scene_file
 from models.scenes.renderable_scene import is_tuned_scene
 from training.config import FineTuningConfig
-from training.seen_scenes import TrainingScenes
+from training.training_scenes import TrainingScenes
 from utils.config import settings_from_plain
 from utils.devices import choose_devices
 from utils.errors import UserError

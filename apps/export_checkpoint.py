@@ -47,7 +47,8 @@ def export_checkpoint(config: ExportConfig) -> Path:
     """Write ``model.ckpt`` and return its path."""
     from models.checkpoints.general import general_content, pop_backbone_weights
     from models.vggt.backbone import check_backbone_size
-    from utils.files import check_output_file, resolve_checkpoint, save_atomically
+    from utils.checkpoints import resolve_checkpoint, save_atomically
+    from utils.files import check_output_file
 
     content = general_content(resolve_checkpoint(config.ckpt))
     kept: dict[str, Any] = {name: content[name] for name in KEPT}

@@ -40,7 +40,7 @@ def make_shards(config: ShardConfig) -> str:
     """Write the shards, and say how to train on them."""
     from pathlib import Path
 
-    from datasets.config import DataSource
+    from datasets.mix import DataSource
     from datasets.shard_writer import ShardWriter
     from utils.errors import UserError
     from utils.files import check_output_folder

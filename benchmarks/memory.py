@@ -116,7 +116,7 @@ def measure_step(model: VGGTNeRF, config: GeneralTrainingConfig, sample: Sample)
     # There is no trainer to log to.
     module.log = module.log_dict = lambda *_, **__: None
     generator = torch.Generator(device).manual_seed(0)
-    _, peak = peak_of(device, lambda: module.learn(sample, generator).backward())
+    _, peak = peak_of(device, lambda: module.compute_loss(sample, generator).backward())
     model.zero_grad(set_to_none=True)
     model.requires_grad_(False).eval()
     return peak

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions, Size
-from datasets.formats.registry import FORMATS
 from datasets.remote_folder import folder_for, is_url
 from utils.errors import UserError
 from utils.files import from_repository

@@ -22,7 +22,7 @@ from datasets.formats.options import Size
 from datasets.formats.photo_files import shortened
 from datasets.scene_cache import ESTIMATED
 from utils.errors import UserError
-from utils.files import written_whole
+from utils.files import atomic_write
 from utils.images import save_image
 
 _LOG = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def _write_frames(video: Path, out: Path, count: int) -> list[Path]:
         if number == place + reach or number == total - 1:
             _, chosen, pixels = best.pop(place)
             paths.append(out / f"frame_{chosen:06d}.png")
-            with written_whole(paths[-1]) as partial:
+            with atomic_write(paths[-1]) as partial:
                 Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)).save(partial)
     return paths
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datasets.scene_cache import cache_of_user
 from utils.errors import UserError
-from utils.files import read_json, written_whole
+from utils.files import atomic_write, read_json
 
 _STATED, _PIECES = "remote.json", "pieces"
 _PAUSES = (0.5, 2.0, 8.0)
@@ -185,5 +185,5 @@ def _fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with written_whole(path, "Free space on this disk.") as partial:
+    with atomic_write(path, "Free space on this disk.") as partial:
         partial.write_bytes(data)

@@ -15,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from datasets.config import DataSource
+from datasets.formats.format_table import FORMATS
 from datasets.formats.options import Size
 from datasets.formats.photo_files import common_size
-from datasets.formats.registry import FORMATS, choose_scenes, open_scene
+from datasets.formats.registry import choose_scenes, open_scene
 from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
+from datasets.mix import DataSource
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError, first_line
 from utils.files import read_json, write_text

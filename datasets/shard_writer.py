@@ -9,15 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from datasets.config import DataSource
 from datasets.formats.registry import is_listed, open_scene
 from datasets.formats.scene_lists import Split
 from datasets.formats.shards import RECORD, write_scene
+from datasets.mix import DataSource
 from datasets.protocols import assign_roles
 from datasets.scene_index import SceneEntry, list_entries, write_index
 from utils.errors import UserError
-from utils.files import read_json, write_text
-from utils.locks import locked_folder
+from utils.files import locked_folder, read_json, write_text
 
 _SPLITS: tuple[Split, ...] = ("train", "val")
 SPLIT_LISTS = ("lists/train.txt", "lists/val.txt")

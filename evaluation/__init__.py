@@ -1,1 +1,1 @@
-"""Judging a trained model on views that it was not shown."""
+"""Evaluation of trained models on held-out views."""

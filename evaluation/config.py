@@ -10,23 +10,22 @@ from datasets.config import DataChoice, HeldOutScenes
 from utils.settings import Alias, Count, Planes, Settings
 
 DEFAULT_CKPT = "ckpts/vggt-mini-nerf"
-"""The general model that ships."""
+"""The general model of this repository."""
 DeviceName = Literal["auto", "gpu", "cuda", "cpu"]
 
 
 @dataclass(frozen=True)
 class RenderingModel(Settings):
-    """Where a model renders, and how."""
+    """Device, memory and precision of rendering."""
 
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
     chunk: Count | None = None
-    """pixels rendered at once: bounds the memory and changes no result; none: as many as free
-    memory takes"""
+    """pixels rendered at once, without effect on results; none: as many as fit into free memory"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """arithmetic of the model; the backbone uses bfloat16 on a GPU in any case"""
     device: Annotated[DeviceName, Alias(("accelerator",))] = "auto"
-    """where to render; auto: on a GPU if there is one"""
+    """auto: on a GPU if there is one"""
 
     @property
     def bf16(self) -> bool:
@@ -36,38 +35,38 @@ class RenderingModel(Settings):
 
 @dataclass(frozen=True)
 class ModelChoice(RenderingModel):
-    """The model that is evaluated."""
+    """The evaluated model."""
 
     ckpt: str = DEFAULT_CKPT
-    """checkpoint; of a folder the newest one in it"""
+    """checkpoint, or a folder for its newest checkpoint"""
     devices: Count = 1
-    """GPUs that share the views of a scene; changes no result but the seconds"""
+    """GPUs that share the views of a scene"""
 
 
 @dataclass(frozen=True)
 class SamplingChoice:
-    """How rays are sampled, where it is not as the checkpoint has it."""
+    """Sampling of rays; unset values are those of the checkpoint."""
 
     N_planes: Planes | None = None
-    """depth planes of the cost volume; none: as the checkpoint has it"""
+    """depth planes of the cost volume; none: as in the checkpoint"""
     N_samples: Planes | None = None
-    """samples on each ray; none: as the checkpoint has it"""
+    """samples on each ray; none: as in the checkpoint"""
     sampling_floor: float | None = None
-    """share of the samples that ignores the cost volume; 1 spreads all of them evenly"""
+    """share of the samples that ignores the cost volume; 1: all samples are uniform"""
     sampling_spread: bool | None = None
-    """also sample beside the planes that have weight; none: as the checkpoint has it"""
+    """also sample next to planes with weight; none: as in the checkpoint"""
 
 
 @dataclass(frozen=True)
 class OutputChoice:
-    """What is written."""
+    """Output files, and the weights of LPIPS."""
 
     out: str = "results/evaluation.json"
-    """JSON file for all figures"""
+    """JSON file of all scores"""
     save_images: str | None = None
     """folder for prediction, truth, error and depth of every view; none: no pictures"""
     lpips_weights: str | None = None
-    """VGG-16 weights of torchvision for LPIPS; none: where PyTorch keeps them once downloaded"""
+    """VGG-16 weights of torchvision for LPIPS; none: PyTorch's download cache"""
 
 
 @dataclass(frozen=True)

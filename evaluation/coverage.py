@@ -1,4 +1,4 @@
-"""Which pixels of a rendering show something that the sources see."""
+"""Pixels of a rendering whose surface the source views see."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from utils.cameras import Cameras, pixel_grid, project, unproject, view_grid
 
-ENOUGH_SOURCES = 2
-"""Sources that must see a point: from one alone its depth cannot be told."""
+_MIN_SOURCES = 2
+"""Sources that must see a point: one alone does not determine its depth."""
 
 
 def seen_by_sources(
@@ -19,11 +19,11 @@ def seen_by_sources(
 ) -> Bool[Tensor, "height width"]:
     """Return the pixels whose rendered surface lies inside the images of at least two sources.
 
-    ``depth`` is z-depth of ``camera`` (no batch axis); ``sources`` are ``(view,)``. That something
-    may stand before the surface in a source is not considered.
+    ``depth`` is z-depth of ``camera`` (no batch axis); ``sources`` are ``(view,)``. Occlusion in
+    the sources is ignored.
     """
     height, width = depth.shape
     points = unproject(pixel_grid(height, width, depth.device), depth.flatten(), camera)
     pixels, z = project(points, sources)
     inside = (view_grid(pixels, source_size).abs() <= 1).all(-1) & (z > 0)
-    return (inside.sum(0) >= min(ENOUGH_SOURCES, len(z))).view(depth.shape)
+    return (inside.sum(0) >= min(_MIN_SOURCES, len(z))).view(depth.shape)

@@ -1,4 +1,4 @@
-"""Rendering, timing and measuring the targets of a task or the test views of a scene."""
+"""Rendering, timing and scoring of the targets of a task or the test views of a scene."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class ViewResult:
-    """One rendered target with its figures."""
+    """One rendered target with its scores."""
 
     target: int
     sources: tuple[int, ...]
@@ -39,14 +39,14 @@ class ViewResult:
     scores: Scores
     images: ViewImages
     encode_seconds: float
-    """From source images to what rendering needs."""
+    """Time from source images to scene features."""
     render_seconds: float
-    """From there to the whole image."""
+    """Time from scene features to the whole image."""
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """A model on its device, and how it is to render there."""
+    """A model on its device, with chunk size and precision."""
 
     model: NovelViewModel
     device: torch.device
@@ -86,7 +86,7 @@ class Renderer:
 def evaluate_scene(
     task: SceneTask, renderers: Sequence[Renderer], perceptual: ImageDistance | None = None
 ) -> list[ViewResult]:
-    """Render and measure a scene's targets, shared among renderers, each on its own device."""
+    """Render and score the targets of a scene, distributed over the renderers' devices."""
     count = len(renderers)
     for renderer in renderers:
         renderer.warm_up(task_sample(task, 0))
@@ -96,7 +96,7 @@ def evaluate_scene(
         return [renderers[first](task_sample(task, index)) for index in indices]
 
     if count == 1:
-        # In this thread, where Ctrl-C can stop it.
+        # In the main thread, so that Ctrl-C can stop it.
         shares = [render_share(0)]
     else:
         with ThreadPoolExecutor(count) as pool:
@@ -106,12 +106,12 @@ def evaluate_scene(
         images, *seconds = shares[index % count][index // count]
         cameras = task.scene.cameras[[task.scene.view_ids.index(v) for v in (target, *sources)]]
         seen = seen_by_sources(images.depth, cameras[0], cameras[1:], task.scene.image_size)
-        measured = _measured(images, task.region, perceptual, seen)
-        results.append(ViewResult(target, sources, *measured, *seconds))
+        scored = _scored(images, task.region, perceptual, seen)
+        results.append(ViewResult(target, sources, *scored, *seconds))
     return results
 
 
-def _measured(
+def _scored(
     images: ViewImages,
     region: Region,
     perceptual: ImageDistance | None,
@@ -132,7 +132,7 @@ def task_sample(task: SceneTask, index: int) -> Sample:
 
 
 class TestViews:
-    """The test views of a fine-tuned scene, on the device."""
+    """Test views of a fine-tuned scene, on its device."""
 
     __test__ = False
 
@@ -144,19 +144,19 @@ class TestViews:
         chunk: int | None = None,
         bf16: bool = False,
     ) -> None:
-        """Keep the views ``(view,)``, their numbers and the pixels that count."""
+        """Store views ``(view,)``, their numbers and the evaluated region."""
         self.views, self.ids, self.region = views, tuple(ids), region
         self.chunk, self.bf16 = chunk, bf16
 
     def render(self, scene: TunableScene) -> list[ViewImages]:
-        """Render every view beside its truth."""
+        """Render every view and pair it with its truth."""
         views = self.views
         with torch.autocast(views.images.device.type, torch.bfloat16, enabled=self.bf16):
             images = scene.render_images(views.cameras, views.size, self.chunk)
-        return [ViewImages.pair(images, views, place) for place in range(len(views.images))]
+        return [ViewImages.pair(images, views, index) for index in range(len(views.images))]
 
     def mean_psnr(self, rendered: Sequence[ViewImages]) -> float:
-        """Return the mean PSNR over the views that have pixels; NaN if none has."""
+        """Return the mean PSNR over the views with evaluated pixels; NaN if there is none."""
         values = []
         for view in rendered:
             inner = view.cropped(self.region.border)
@@ -171,17 +171,16 @@ class TestViews:
         train_ids: Sequence[int],
         perceptual: ImageDistance | None = None,
     ) -> list[ViewResult]:
-        """Render and measure every view as evaluation does; name sources by ``train_ids``."""
-        chosen = scene.sources_of(self.views.cameras, self.views.size).tolist()
+        """Render and score every view; ``train_ids`` are the numbers of the source views."""
+        source_indices = scene.sources_of(self.views.cameras, self.views.size).tolist()
         cameras, pool = self.views.cameras.to("cpu"), scene.cameras.to("cpu")
         started = time.perf_counter()
         rendered = [view.cpu() for view in self.render(scene)]
         seconds = (time.perf_counter() - started) / len(rendered)
         results = []
-        for place, (number, images) in enumerate(zip(self.ids, rendered, strict=True)):
-            sources = chosen[place]
-            seen = seen_by_sources(images.depth, cameras[place], pool[sources], scene.size)
-            names = tuple(train_ids[source] for source in sources)
-            measured = _measured(images, self.region, perceptual, seen)
-            results.append(ViewResult(number, names, *measured, 0.0, seconds))
+        for index, (images, sources) in enumerate(zip(rendered, source_indices, strict=True)):
+            seen = seen_by_sources(images.depth, cameras[index], pool[sources], scene.size)
+            source_ids = tuple(train_ids[source] for source in sources)
+            scored = _scored(images, self.region, perceptual, seen)
+            results.append(ViewResult(self.ids[index], source_ids, *scored, 0.0, seconds))
         return results

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: JSON for programs, a table for people."""
+"""Report of an evaluation: JSON and a text table."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from utils.files import write_text
 
 _FIGURES = (*SCORES, "encode_seconds", "render_seconds")
 _DIGITS = 6
-"""Significant digits that are written: more than the order of additions can change."""
+"""Significant digits; the order of summation affects only further ones."""
 Column = tuple[str, str, float, int]
-"""Of a table: figure, heading, factor, decimals."""
+"""Column of a table: figure, heading, factor, decimals."""
 _COLUMNS = (
     ("view_count", "views", 1.0, 0),
     ("psnr", "PSNR", 1.0, 2),
@@ -33,11 +33,11 @@ _COLUMNS = (
 )
 
 Report = dict[str, Any]
-"""Of one scene, or of all."""
+"""Figures of one scene, or of all."""
 
 
 def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> Report:
-    """Return the figures of a scene: of each view, and their means."""
+    """Return the figures of each view of a scene, and their means."""
     views = []
     for result in results:
         figures = {**vars(result), **result.scores}
@@ -53,9 +53,9 @@ def scene_report(task: SceneTask, results: Sequence[ViewResult]) -> Report:
 
 
 def full_report(scenes: Mapping[str, Report], settings: Mapping[str, Any]) -> Report:
-    """Put scenes together, with their means over all and, if there are any, over each subset.
+    """Return the reports of all scenes with means over all scenes and over each subset.
 
-    Every scene counts the same, however many of its views were rendered.
+    Every scene has the same weight, whatever its number of views.
     """
     subsets: dict[str, list[Report]] = {}
     for row in scenes.values():
@@ -69,7 +69,7 @@ def full_report(scenes: Mapping[str, Report], settings: Mapping[str, Any]) -> Re
 def mean_figures(
     rows: Sequence[Mapping[str, Any]], names: Iterable[str] = _FIGURES
 ) -> dict[str, float | None]:
-    """Return the mean of every named figure over the rows that have it; None where none has."""
+    """Return the mean of every figure over the rows where it is not None."""
     means: dict[str, float | None] = {}
     for name in names:
         values = [row[name] for row in rows if row[name] is not None]
@@ -78,7 +78,7 @@ def mean_figures(
 
 
 def table(report: Report) -> Iterator[str]:
-    """Yield lines: the scenes, the subsets, the mean, and which pixels counted."""
+    """Yield the lines of a table of scenes, subsets and mean, and the evaluated regions."""
     scenes = report["scenes"]
     rows = {name: {**row, "view_count": len(row["views"])} for name, row in scenes.items()}
     rows |= {f"mean, {name}": row for name, row in report.get("subsets", {}).items()}
@@ -88,10 +88,7 @@ def table(report: Report) -> Iterator[str]:
 
 
 def format_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> Iterator[str]:
-    """Yield lines: the headings, then the label and figures of each row; "-" where there is none.
-
-    Of a row, only the figures of ``columns`` are shown.
-    """
+    """Yield the headings, then label and figures of each row; "-" for a missing figure."""
     cells = [["", *(heading for _, heading, _, _ in columns)]]
     for label, row in rows.items():
         values = [(row.get(name), factor, decimals) for name, _, factor, decimals in columns]
@@ -103,9 +100,9 @@ def format_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write a report, whole or not at all."""
+    """Write a report atomically."""
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_text(path, text, "Make room or choose another place with --out or --save_dir.")
+    write_text(path, text, "Free space or choose another place with --out or --save_dir.")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""One evaluation from its settings to its figures."""
+"""Evaluation of a model on the scenes of its settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_evaluation(config: EvaluationConfig) -> str:
-    """Evaluate, write the figures and pictures, and return the table."""
+    """Evaluate, write report and pictures, and return the table."""
     out = check_output_file(config.output.out, "--out")
     if config.output.save_images:
         check_output_folder(config.output.save_images, "--save_images")
@@ -38,15 +38,17 @@ def run_evaluation(config: EvaluationConfig) -> str:
 
 
 def evaluate(config: EvaluationConfig) -> Report:
-    """Return the figures of all scenes; the only files written are pictures, if asked for."""
+    """Return the report of all scenes; write only pictures, if requested."""
     devices = choose_devices(config.model.device, config.model.devices)
     checkpoint = read_model_file(config.model.ckpt).with_overrides(
         config.model.vggt_path, **asdict(config.sampling)
     )
     tasks = read_tasks(config.data, config.held_out, devices[0])
     perceptual = find_perceptual_distance(config.output.lpips_weights, devices[0])
-    how = (config.model.chunk, config.model.bf16)
-    renderers = [Renderer(checkpoint.build_model(device), device, *how) for device in devices]
+    chunk, bf16 = config.model.chunk, config.model.bf16
+    renderers = [
+        Renderer(checkpoint.build_model(device), device, chunk, bf16) for device in devices
+    ]
     scenes, unit = {}, LengthUnit()
     for task in tasks:
         check_counted(task)
@@ -72,12 +74,12 @@ def evaluate(config: EvaluationConfig) -> Report:
 def read_tasks(
     data: DataChoice, held_out: HeldOutScenes, device: torch.device
 ) -> Iterable[SceneTask]:
-    """Find the scenes of an evaluation; pixels are read, or worlds rendered, one by one."""
+    """Return the scenes of an evaluation; images are read, or worlds rendered, on iteration."""
     if data.dataset_name == "procedural":
         return world_tasks(held_out, data, device)
     ensure_cameras(data, device)
     tasks = scene_tasks(data)
     names = [task.scene.name for task in tasks]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"{data.datadir}: two scenes are named {twice!r}; evaluate each alone")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"{data.datadir}: two scenes are named {duplicate!r}; evaluate each alone")
     return tasks

@@ -1,6 +1,6 @@
-"""Figures of one rendered view, as the field's tables define them.
+"""Scores of one rendered view: PSNR, SSIM, LPIPS, depth errors.
 
-All but LPIPS is computed in double precision on the CPU, whatever rendered the view.
+All but LPIPS are computed in float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from datasets.protocols import Region
 from datasets.views import Views
 from models.novel_view import RenderedImages
 from models.volume_rendering import SOLID
+from utils.checkpoints import load_safely
 from utils.errors import UserError
-from utils.files import load_safely
 
 logger = logging.getLogger(__name__)
 
 Scores = dict[str, float | None]
-"""By name; ``None`` where there is nothing to measure."""
+"""Scores by name; ``None`` if undefined, for example without true depth."""
 
 Images = Float[Tensor, "image 3 height width"]
 ImageDistance = Callable[[Images, Images], Float[Tensor, " image"]]
-"""Compares images in [0, 1] with the truth."""
+"""Function of predicted and true images in [0, 1]."""
 
 DEPTH_THRESHOLDS = (0.01, 0.05, 0.1)
-"""In scene units, which for DTU are 200 mm: those of MVSNeRF (Chen et al., ICCV 2021)."""
+"""Thresholds of MVSNeRF (Chen et al., ICCV 2021) in scene units, which for DTU are 200 mm."""
 SCORES = (
     "psnr",
     "seen_psnr",
@@ -48,29 +48,29 @@ SCORES = (
     "empty_opacity",
 )
 MAX_PSNR = 100.0
-"""Reported for a perfect image, whose ratio is infinite."""
+"""Reported for a perfect image instead of infinity."""
 _SSIM_WINDOW = 7
 VGG_FILE = "vgg16-397923af.pth"
-"""Torchvision's ImageNet weights of VGG-16, as PyTorch names the file in its cache."""
+"""File name of torchvision's ImageNet weights of VGG-16 in PyTorch's cache."""
 _DOWNLOAD = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""
 
 
 @dataclass(frozen=True)
 class ViewImages:
-    """One view, predicted and true."""
+    """One view: prediction and truth."""
 
     rgb: Float[Tensor, "3 height width"]
     depth: Float[Tensor, "height width"]
     opacity: Float[Tensor, "height width"]
     true_rgb: Float[Tensor, "3 height width"]
     true_depth: Float[Tensor, "height width"]
-    """0 where it is unknown."""
+    """0 where unknown."""
     mask: Bool[Tensor, "height width"]
-    """Pixels that may count."""
+    """Pixels that may be evaluated."""
 
     @staticmethod
     def pair(rendered: RenderedImages, truth: Views, view: int) -> ViewImages:
-        """Put a rendering beside its truth; both have one batch axis (view)."""
+        """Pair one of several rendered views with its truth."""
         predicted = rendered.rgb[view], rendered.depth[view], rendered.opacity[view]
         rgb, depth, opacity = (part.float() for part in predicted)
         true = truth.images[view], truth.depths[view], truth.masks[view]
@@ -82,20 +82,20 @@ class ViewImages:
         return self.opacity > SOLID
 
     def cpu(self) -> ViewImages:
-        """Return the same on the CPU."""
+        """Move all tensors to the CPU."""
         return ViewImages(**{name: value.cpu() for name, value in vars(self).items()})
 
     def cropped(self, border: float) -> ViewImages:
-        """Cut off a share of width and height at every side."""
+        """Crop a share ``border`` of width and height at every side."""
         return ViewImages(**{name: cropped(value, border) for name, value in vars(self).items()})
 
 
 def cropped(
     values: Shaped[Tensor, "*channel height width"], border: float
 ) -> Shaped[Tensor, "*channel rows columns"]:
-    """Cut off a share of width and height at every side."""
+    """Crop a share ``border`` of width and height at every side."""
     height, width = values.shape[-2:]
-    # The product may lie a rounding error below a whole number.
+    # Tolerance for products just below an integer.
     rows, columns = int(height * border + 1e-6), int(width * border + 1e-6)
     return values[..., rows : height - rows, columns : width - columns]
 
@@ -106,44 +106,43 @@ def view_scores(
     perceptual: ImageDistance | None = None,
     seen: Bool[Tensor, "height width"] | None = None,
 ) -> Scores:
-    """Measure one view.
+    """Return all scores of one view.
 
-    PSNR counts the pixels of the region alone. SSIM and LPIPS, which compare neighbourhoods, see
-    whole images in which all other pixels are black. ``seen_psnr`` counts those pixels of the
-    region that are in ``seen``, ``seen_share`` is how many these are.
+    PSNR uses only the pixels of the region; SSIM and LPIPS use images that are black outside it.
+    ``seen_psnr`` uses the pixels of the region that are in ``seen``; ``seen_share`` is their share.
     """
     view = images.cropped(region.border)
     counted = counted_pixels(view, region)
     seen = counted if seen is None else cropped(seen, region.border) & counted
     prediction, truth = view.rgb.double().clamp(0, 1), view.true_rgb.double()
     black = prediction.new_zeros(())
-    shown, expected = (torch.where(counted, image, black) for image in (prediction, truth))
+    pair = [torch.where(counted, image, black) for image in (prediction, truth)]
     values = {
         "psnr": psnr(prediction, truth, counted).clamp(max=MAX_PSNR).item(),
         "seen_psnr": psnr(prediction, truth, seen).clamp(max=MAX_PSNR).item(),
         "seen_share": (seen.sum() / counted.sum()).item(),
-        "ssim": _ssim(shown, expected) if counted.any() else None,
+        "ssim": _ssim(*pair) if counted.any() else None,
         "lpips": None,
         **_depth_scores(view.depth.double(), torch.where(counted, view.true_depth.double(), 0)),
         "empty_opacity": None,
     }
     if perceptual and counted.any():
-        values["lpips"] = perceptual(shown[None], expected[None]).item()
+        values["lpips"] = perceptual(*(image[None] for image in pair)).item()
     if region.depth_is_complete:
         empty = view.opacity.double()[view.mask & (view.true_depth <= 0)]
         values["empty_opacity"] = empty.mean().item()
-    # The mean of nothing is NaN.
+    # Means over no pixels are NaN.
     return {name: None if values[name] != values[name] else values[name] for name in SCORES}
 
 
 def counted_pixels(view: ViewImages, region: Region) -> Bool[Tensor, "height width"]:
-    """Return the pixels that count: with true depth if only these do and there is any."""
+    """Return the evaluated pixels: those with true depth if the region requires it, or the mask."""
     known = view.true_depth > 0
     return known if region.known_depth_only and known.any() else view.mask
 
 
 def describe_region(images: ViewImages, region: Region) -> str:
-    """Say in words which pixels count."""
+    """Describe the evaluated pixels in words."""
     view = images.cropped(region.border)
     if region.known_depth_only and (view.true_depth > 0).any():
         text = "pixels with true depth"
@@ -182,10 +181,7 @@ def psnr(
     truth: Float[Tensor, "*batch 3 height width"],
     mask: Bool[Tensor, "*batch height width"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio in dB, over the masked pixels, for values in [0, 1].
-
-    An empty mask gives NaN: there is nothing to measure.
-    """
+    """Return the peak signal-to-noise ratio in dB of values in [0, 1]; NaN for an empty mask."""
     error = (prediction - truth).square().mean(-3)
     if mask is None:
         mask = torch.ones_like(error, dtype=torch.bool)
@@ -202,39 +198,39 @@ def mean_depth_error(
     prediction: Float[Tensor, "*batch height width"],
     truth: Float[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
-    """Mean absolute z-depth error where the truth is known (> 0); NaN where it never is."""
+    """Return the mean absolute depth error where the truth is known (> 0); NaN if nowhere."""
     known = truth > 0
     error = torch.where(known, (prediction - truth).abs(), 0).sum((-2, -1))
     return error / known.sum((-2, -1))
 
 
 class PerceptualDistance:
-    """LPIPS with VGG features (Zhang et al., CVPR 2018), as in the tables of MVSNeRF.
+    """LPIPS with VGG features (Zhang et al., CVPR 2018), as MVSNeRF reports it.
 
-    Not a module, so that checkpoints of what it trains do not hold VGG-16.
+    It is not an ``nn.Module``, so that checkpoints of modules that use it do not contain VGG-16.
     """
 
     def __init__(self, weights: str | Path, device: torch.device | str | None = None) -> None:
-        """Read VGG-16's weights; compute on ``device``, or where the images are."""
+        """Read the weights of VGG-16; ``device`` defaults to that of the images."""
         self.weights, self._device, self._metric = weights, device, _load_metric(weights)
 
-    def __call__(self, ours: Images, theirs: Images) -> Float[Tensor, " image"]:
-        """Compare images in [0, 1], differentiably."""
-        device = self._device or ours.device
-        pair = (images.to(device, torch.float32) for images in (ours, theirs))
+    def __call__(self, prediction: Images, truth: Images) -> Float[Tensor, " image"]:
+        """Return the distance of images in [0, 1], differentiably."""
+        device = self._device or prediction.device
+        pair = (images.to(device, torch.float32) for images in (prediction, truth))
         return self._metric.to(device)(*pair, normalize=True).flatten()
 
 
 def _load_metric(weights: str | Path) -> lpips.LPIPS:
     features = load_safely(weights)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # lpips asks torchvision for a network without weights in a deprecated way.
+        # lpips uses deprecated arguments of torchvision.
         for message in ("The parameter 'pretrained'", "Arguments other than a weight"):
             warnings.filterwarnings("ignore", message=message)
         metric = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-    wanted = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
+    keys = {name: f"features.{name.split('.', 1)[1]}" for name in metric.net.state_dict()}
     try:
-        metric.net.load_state_dict({name: features[key] for name, key in wanted.items()})
+        metric.net.load_state_dict({name: features[key] for name, key in keys.items()})
     except (KeyError, RuntimeError) as error:
         raise UserError(
             f"{weights}: not the weights of torchvision's VGG-16. To get them: {_DOWNLOAD}"
@@ -243,15 +239,15 @@ def _load_metric(weights: str | Path) -> lpips.LPIPS:
 
 
 def find_perceptual_distance(
-    given: str | None = None, device: torch.device | str | None = None
+    weights: str | None = None, device: torch.device | str | None = None
 ) -> PerceptualDistance | None:
-    """Return LPIPS with the given file of weights or that in PyTorch's cache, else a note and None.
+    """Return LPIPS with the given weights or those in PyTorch's cache; None, logged, without any.
 
-    It computes on ``device``, or where the images are.
+    ``device`` defaults to that of the images.
     """
-    if given is not None and not Path(given).is_file():
-        raise UserError(f"{given}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
-    file = Path(given or f"{torch.hub.get_dir()}/checkpoints/{VGG_FILE}")
+    if weights is not None and not Path(weights).is_file():
+        raise UserError(f"{weights}: no such file. To get VGG-16's weights: {_DOWNLOAD}")
+    file = Path(weights or f"{torch.hub.get_dir()}/checkpoints/{VGG_FILE}")
     if file.is_file():
         return PerceptualDistance(file, device)
     logger.info("LPIPS is left out: there is no %s. To get it once: %s", file, _DOWNLOAD)

@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from utils.settings import MOST_CHANNELS, Channels, Layers, Planes, Settings, Stages, Within
+from utils.settings import (
+    MAX_CHANNELS,
+    Channels,
+    Layers,
+    Planes,
+    Settings,
+    Stages,
+    Within,
+)
 
 FEATURE_GROUP = 4
 """Channels of a feature map that are normalised together."""
 NORM_GROUPS = 8
 """Groups of the pyramid's group norms."""
 
-Widths = Annotated[tuple[int, ...], Stages, Within(8, MOST_CHANNELS, multiple=8)]
-DecoderWidths = Annotated[tuple[int, ...], Stages, Within(1, MOST_CHANNELS)]
-FeatureChannels = Annotated[int, Within(FEATURE_GROUP, MOST_CHANNELS, multiple=FEATURE_GROUP)]
+Widths = Annotated[tuple[int, ...], Stages, Within(8, MAX_CHANNELS, multiple=8)]
+DecoderWidths = Annotated[tuple[int, ...], Stages, Within(1, MAX_CHANNELS)]
+FeatureChannels = Annotated[int, Within(FEATURE_GROUP, MAX_CHANNELS, multiple=FEATURE_GROUP)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class FeaturePyramidConfig(Settings):
     coarse_channels: FeatureChannels = 32
     """channels of the feature maps for the first level of the cost volume; a multiple of 4"""
     pyramid_width: Annotated[
-        int, Within(2 * NORM_GROUPS, MOST_CHANNELS, multiple=2 * NORM_GROUPS)
+        int, Within(2 * NORM_GROUPS, MAX_CHANNELS, multiple=2 * NORM_GROUPS)
     ] = 64
     """channels inside the pyramid; a multiple of 16"""
 
@@ -53,7 +61,7 @@ class FeaturePyramidConfig(Settings):
 class CostVolumeConfig(Settings):
     """Size of the cost volumes in front of a target camera."""
 
-    volume_channels: Annotated[int, Within(0, MOST_CHANNELS)] = 8
+    volume_channels: Annotated[int, Within(0, MAX_CHANNELS)] = 8
     """feature channels that each level passes on to the next stage"""
     volume_widths: Widths = (16, 24, 32, 32, 24)
     """channels of the 3D U-Net at full, half, quarter, ... size; multiples of 8"""

@@ -1,1 +1,1 @@
-"""Lightning modules, callbacks and what a training run is built from."""
+"""General training and fine-tuning: Lightning modules, losses, callbacks and checkpoints."""

@@ -1,27 +1,31 @@
-"""Random changes of training samples."""
+"""Random augmentation of training samples."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.views import Sample, Views
 from utils.cameras import Cameras
 
-GAMMA_SPREAD, GAIN_SPREAD, BALANCE_SPREAD = 0.15, 0.1, 0.05
-"""Standard deviations of the logarithms of: the exponent of all intensities, the factor of all
-colours, the further factor of each colour."""
+_GAMMA_SPREAD, _GAIN_SPREAD, _BALANCE_SPREAD = 0.15, 0.1, 0.05
+"""Standard deviations of the logarithms of gamma, overall gain and the gain of each channel."""
+_LUMINANCE = (0.299, 0.587, 0.114)
+_BRIGHTNESS, _CONTRAST, _SATURATION, _WHITE_BALANCE = 0.25, 0.25, 0.4, 0.08
+"""Largest relative changes by ``jitter_colours``; the last one applies to single channels."""
+_GREY_SHARE = 0.05
+"""Share of the views that ``jitter_colours`` makes grey."""
 
 
 def vary_exposure(sample: Sample, generator: torch.Generator) -> Sample:
-    """Change exposure and white balance of each scene, alike in all its views."""
+    """Change exposure and white balance of each scene, equally in all its views."""
     device = sample.near_far.device
     noise = torch.randn(len(sample.near_far), 5, generator=generator, device=device)
-    gamma = (GAMMA_SPREAD * noise[:, 0]).exp()[:, None, None, None, None]
-    gain = (GAIN_SPREAD * noise[:, 1:2] + BALANCE_SPREAD * noise[:, 2:]).exp()
+    gamma = (_GAMMA_SPREAD * noise[:, 0]).exp()[:, None, None, None, None]
+    gain = (_GAIN_SPREAD * noise[:, 1:2] + _BALANCE_SPREAD * noise[:, 2:]).exp()
     gain = gain[:, None, :, None, None]
 
     def exposed(views: Views) -> Views:
@@ -31,10 +35,9 @@ def vary_exposure(sample: Sample, generator: torch.Generator) -> Sample:
 
 
 def perturb_cameras(sample: Sample, noise: float, generator: torch.Generator) -> Sample:
-    """Shift the principal points of the source cameras at random.
+    """Shift the principal points of the source cameras, which simulates small rotation errors.
 
-    By fractions of a pixel, this is what a small error of a camera's rotation amounts to.
-    ``noise`` is the largest standard deviation in pixels; each scene draws its share of it.
+    ``noise`` is the largest standard deviation in pixels; each scene draws a share of it.
     """
     if noise == 0:
         return sample
@@ -44,14 +47,14 @@ def perturb_cameras(sample: Sample, noise: float, generator: torch.Generator) ->
     shift = torch.randn(*cameras.shape, 2, generator=generator, device=device)
     intrinsics = cameras.intrinsics.clone()
     intrinsics[..., :2, 2] += noise * share * shift
-    moved = replace(sample.sources, cameras=Cameras(intrinsics, cameras.c2w))
-    return replace(sample, sources=moved)
+    sources = replace(sample.sources, cameras=Cameras(intrinsics, cameras.c2w))
+    return replace(sample, sources=sources)
 
 
 def draw_view_mask(
     sources: Views, dropout: float, generator: torch.Generator
 ) -> Bool[Tensor, "batch view"] | None:
-    """Leave out each source but the first with a probability; ``None`` stands for all sources."""
+    """Drop each source but the first with probability ``dropout``; ``None`` means no drop."""
     shape = sources.images.shape[:2]
     if dropout == 0 or shape[1] == 1:
         return None
@@ -59,3 +62,28 @@ def draw_view_mask(
     view_mask = torch.rand(shape, generator=generator, device=device) >= dropout
     view_mask[:, 0] = True
     return view_mask
+
+
+def jitter_colours(
+    images: Float[Tensor, "batch view 3 height width"], generator: torch.Generator
+) -> Float[Tensor, "batch view 3 height width"]:
+    """Change brightness, contrast, saturation and white balance of every view separately.
+
+    Images are RGB in [0, 1].
+    """
+    leading = images.shape[:2]
+
+    def draw(spread: float, channels: int = 1) -> Tensor:
+        noise = torch.rand(*leading, channels, 1, 1, generator=generator, device=images.device)
+        return 1 + spread * (2 * noise - 1)
+
+    brightness, contrast, saturation = draw(_BRIGHTNESS), draw(_CONTRAST), draw(_SATURATION)
+    white_balance = draw(_WHITE_BALANCE, channels=3)
+    colourless = torch.rand(*leading, 1, 1, 1, generator=generator, device=images.device)
+    saturation = torch.where(colourless < _GREY_SHARE, 0.0, saturation)
+    images = images * brightness * white_balance
+    weights = images.new_tensor(_LUMINANCE)[:, None, None]
+    grey = (images * weights).sum(2, keepdim=True)
+    images = grey + saturation * (images - grey)
+    mean = grey.mean((-2, -1), keepdim=True)
+    return (mean + contrast * (images - mean)).clamp(0, 1)

@@ -1,8 +1,9 @@
-"""Callbacks of training: gradient guard, speed, pictures."""
+"""Lightning callbacks and TensorBoard logger: gradients, speed, pictures, progress bar."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool, Float
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
@@ -21,23 +23,32 @@ from utils.errors import NonFiniteTrainingError
 from utils.images import save_image
 
 GRAD_CLIP = 1.0
-"""Largest norm of the gradient."""
+"""Maximum norm of the gradient."""
 MAX_BAD_STEPS = 20
 """Consecutive steps with non-finite gradients after which a run stops."""
-# Reading a number waits for the device, which then has nothing to do until the host catches up.
 READ_EVERY = 20
-_WINDOW, _PICTURES, _SOURCES = 20, 4, 3
-"""Steps between logs of the speed; validation views that are drawn; sources that each shows."""
+"""Steps between reads of the norms' finiteness, each of which waits for the device."""
+_WINDOW = 20
+"""Steps between logs of the speed."""
+_PICTURES, _SOURCES = 4, 3
+"""Validation views that are saved, and sources shown with each."""
 _REMEDY = "Lower --lrate, use full precision or look at the data, then resume with --ckpt."
 
 
+def tensorboard_logger(folder: Path, config: Any) -> TensorBoardLogger:  # noqa: ANN401
+    """Return a logger that writes to ``folder/logs``, with all settings (a dataclass)."""
+    logger = TensorBoardLogger(folder, name="", version="logs")
+    logger.log_hyperparams(asdict(config))
+    return logger
+
+
 class ShortProgressBar(RichProgressBar):
-    """One line that fits: what training and validation reach, without what never changes."""
+    """Progress bar in one line, with PSNR and bad steps only."""
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return PSNR in training and, after a stroke, validation; all else is in TensorBoard."""
+        """Return the PSNR of training/validation, and the number of bad steps if there are any."""
         metrics = super().get_metrics(trainer, pl_module)
         quality = [metrics[name] for name in ("train/PSNR", "val/PSNR") if name in metrics]
         shown = {"PSNR": "/".join(f"{value:.1f}" for value in quality)} if quality else {}
@@ -46,14 +57,14 @@ class ShortProgressBar(RichProgressBar):
 
 
 class GradientGuard(Callback):
-    """Clip each step's gradient, skip steps whose gradient is not finite, and count these.
+    """Clip gradients, and skip and count steps with non-finite gradients.
 
-    A fused optimiser skips a step on the device itself; what it skipped is then read every
-    ``READ_EVERY`` steps only. For any other optimiser each step is read.
+    A fused optimiser skips a step on the device, so that the host reads the outcomes only every
+    ``READ_EVERY`` steps. With other optimisers the host reads every step.
     """
 
     def __init__(self, max_bad_steps: int = MAX_BAD_STEPS, remedy: str = _REMEDY) -> None:
-        """Set the limit, and the advice for the error message."""
+        """Set the limit of consecutive bad steps, and the advice in the error message."""
         self.max_bad_steps, self.remedy = max_bad_steps, remedy
         self.bad_steps = self.bad_steps_in_a_row = 0
         self._unread: list[Bool[Tensor, ""]] = []
@@ -61,7 +72,7 @@ class GradientGuard(Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Guard a step, and log norm and learning rate."""
+        """Clip or skip, and log gradient norm and learning rate."""
         norm = self.apply(optimizer, trainer.global_step)
         rate = optimizer.param_groups[0]["lr"]
         pl_module.log_dict({"train/grad_norm": norm, "train/lrate": rate})
@@ -69,17 +80,17 @@ class GradientGuard(Callback):
             pl_module.log("train/bad_steps", float(self.bad_steps), prog_bar=True)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> Float[Tensor, ""]:
-        """Clip the gradient, reduced over devices, or let the step be skipped; return the norm."""
+        """Clip the gradient, already reduced over devices, or skip the step; return the norm."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, GRAD_CLIP)
         bad = ~torch.isfinite(norm)
         self._unread.append(bad)
         fused = all(group.get("fused") for group in optimizer.param_groups)
         if fused:
-            # As PyTorch's gradient scaler tells a fused optimiser.
+            # The attribute by which PyTorch's gradient scaler makes fused optimisers skip.
             optimizer.found_inf = bad.float()  # pyright: ignore[reportAttributeAccessIssue]
         elif bad:
-            # Optimisers pass over parameters without a gradient.
+            # Optimisers skip parameters without a gradient.
             optimizer.zero_grad(set_to_none=True)
         due = not fused or len(self._unread) >= READ_EVERY
         if due and self.state()[1] >= self.max_bad_steps:
@@ -90,9 +101,9 @@ class GradientGuard(Callback):
         return norm
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fail a run that is over before so many steps were bad, if it learnt nothing any more."""
+        """Raise if the last steps were bad, in a run too short to reach the limit."""
         bad_steps, in_a_row = self.state()
-        # A single one may be an overflow that the next step would not have had.
+        # A single bad step may be an isolated overflow.
         if in_a_row > 1 and in_a_row >= min(self.max_bad_steps, trainer.global_step):
             raise NonFiniteTrainingError(
                 f"the last {in_a_row} steps had non-finite gradients; the weights are those before "
@@ -100,7 +111,7 @@ class GradientGuard(Callback):
             )
 
     def state(self) -> list[int]:
-        """Return the counters, for a checkpoint."""
+        """Return the number of bad steps, in all and in a row."""
         for bad in torch.stack(self._unread).tolist() if self._unread else ():
             self.bad_steps += bad
             self.bad_steps_in_a_row = self.bad_steps_in_a_row + 1 if bad else 0
@@ -110,32 +121,32 @@ class GradientGuard(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the counters."""
+        """Save the counters."""
         checkpoint["bad_steps"] = self.state()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore the counters, which files of early versions do not have."""
+        """Restore the counters; files of early versions have none."""
         self.bad_steps, self.bad_steps_in_a_row = checkpoint.get("bad_steps", [0, 0])
 
 
 class Throughput(Callback):
-    """Log pixels per second over the last steps, all devices together, and the peak memory."""
+    """Log pixels per second of all devices, seconds per step and peak memory."""
 
     def __init__(self, pixels_per_step: int) -> None:
         self.pixels_per_step = pixels_per_step
         self._started, self._steps = 0.0, 0
 
     def on_train_batch_start(self, *args: object, **kwargs: object) -> None:
-        """Start the clock after a pause (validation, start of the run)."""
+        """Start the clock after a validation or the start of the run."""
         if self._steps == 0:
             self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
-        """Log once per window."""
+        """Log every ``_WINDOW`` steps."""
         self._steps += 1
         if self._steps == _WINDOW:
             seconds = time.perf_counter() - self._started
@@ -148,12 +159,12 @@ class Throughput(Callback):
             self._steps = 0
 
     def on_validation_start(self, *args: object) -> None:
-        """Leave validation out of the count."""
+        """Exclude validation from the timing."""
         self._steps = 0
 
 
 class ValidationPictures(Callback):
-    """Write sources, truth, prediction, error and depths of the first validation views."""
+    """Save sources, truth, prediction, error and depths of the first validation views."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,13 +179,10 @@ class ValidationPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one strip."""
+        """Save one view as a PNG file and to TensorBoard."""
         if batch_idx >= _PICTURES or trainer.sanity_checking:
             return
-        targets = batch.targets
-        truth = (targets.images[0, 0], targets.depths[0, 0], targets.masks[0, 0])
-        rendered = (outputs.rgb[0].float(), outputs.depth[0].float(), outputs.opacity[0].float())
-        view = ViewImages(*rendered, *truth)
+        view = ViewImages.pair(outputs, batch.targets[:, 0], 0)
         panels = comparison_panels(view, batch.near_far[0].tolist())
         sources = batch.sources.images[0, :_SOURCES]
         strip = torch.cat([*sources, *panels.values()], -1).cpu()

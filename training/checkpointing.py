@@ -1,48 +1,44 @@
-"""How and when a run saves, and what a resumed one must have in common with it."""
+"""Writing of checkpoints: last and best file of a run, signals, the lock on its folder."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
-from models.checkpoints.scene_file import SceneHeader, read_scene_file, scene_content
-from training.config import GeneralTrainingConfig
-from training.vggt.config import MiniTrainingConfig
-from utils.config import differing_settings, settings_from_plain
-from utils.errors import TrainingInterrupted, UserError, first_line, is_memory_error
-from utils.files import load_safely, remove_partial_files, save_atomically, set_aside
-from utils.locks import locked_folder
+from utils.checkpoints import load_safely, save_atomically
+from utils.errors import TrainingInterrupted
+from utils.files import check_output_folder, locked_folder, remove_partial_files, set_aside
 
 logger = logging.getLogger(__name__)
 
-# To agree on whether to stop, ranks wait for their devices; they do not do so after every step.
-AGREE_EVERY = 10
+SIGNAL_SYNC_STEPS = 10
+"""Steps between exchanges of received signals between ranks, which wait for their devices."""
+_BEST_NAME = re.compile(r"epoch=\d+/step=\d+-psnr=[-.\w]+\.ckpt")
 
 
 @contextmanager
-def folder_of_one_run(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a run's folder inside; clear it of what a killed one half wrote.
+def exclusive_run_folder(folder: Path) -> Iterator[None]:
+    """Create and lock a run's folder, and remove partial files of killed runs.
 
-    The first of several ranks does so for all: on a file system that machines share, the others
-    would else be refused as other runs.
+    Only the first rank locks it: on a shared file system the others would be refused.
     """
-    # Lightning learns a machine's number when the trainer is built, which is later.
-    machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
-    if rank_zero_only.rank or machine != "0":  # pyright: ignore[reportFunctionMemberAccess]
+    check_output_folder(folder)
+    # Lightning knows the node rank only after the trainer has been built.
+    node_rank = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    if rank_zero_only.rank or node_rank != "0":  # pyright: ignore[reportFunctionMemberAccess]
         yield
         return
     remedy = "Give this run a name of its own with --expname, or wait for the other one."
@@ -51,43 +47,27 @@ def folder_of_one_run(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def restored(path: str | Path | None, trainer: pl.Trainer) -> Iterator[None]:
-    """Let a run inside that resumes a file fail with one error if its state cannot be restored."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if is_memory_error(error):
-            raise
-        if path is None or last_checkpoint(trainer).begun:
-            raise
-        raise UserError(
-            f"{path}: its state of training is damaged or of another run, and cannot be resumed "
-            f"({type(error).__name__}: {first_line(error)}). Resume from an earlier file."
-        ) from error
-
-
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files through ``utils.files``."""
+    """Lightning's checkpoint files, written atomically and read as plain data."""
 
     def __init__(self, folder: Path) -> None:
-        """Set the folder of the run, outside of which nothing is ever removed."""
+        """Store the run's folder; files outside it are never removed."""
         self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
-        """Write the file whole or not at all."""
+        """Write the file atomically."""
         save_atomically(checkpoint, path)
 
     def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
-        """Read the file as plain data, whatever the caller asks for."""
+        """Read the file as plain data, whatever the arguments of Lightning."""
         return load_safely(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a file of the run, and its epoch folder when that is left empty."""
+        """Remove a file of the run, and its epoch folder if that is empty then."""
         path = Path(path)
-        # A link is removed, not what it points to.
-        place = path.parent.resolve()
-        if not place.is_relative_to(self.folder.resolve()) or path.suffix != ".ckpt":
+        # Only the parent is resolved: a link is removed, not its target.
+        parent = path.parent.resolve()
+        if not parent.is_relative_to(self.folder.resolve()) or path.suffix != ".ckpt":
             logger.warning("%s: not removed, since it is no checkpoint in %s", path, self.folder)
             return
         path.unlink(missing_ok=True)
@@ -96,93 +76,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             folder.rmdir()
 
 
-class SceneCheckpointIO(AtomicCheckpointIO):
-    """Lightning's checkpoints of a fine-tuned scene as scene files, which can be rendered."""
-
-    def __init__(self, folder: Path, header: SceneHeader) -> None:
-        """Keep the folder of the run and the header of every file."""
-        super().__init__(folder)
-        self.header = header
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, **_: object) -> None:
-        """Write the averaged scene, the optimiser and the run's curve."""
-        progress = {
-            "step": checkpoint["global_step"],
-            "optimizer": checkpoint["optimizer_states"][0],
-            "average": checkpoint["average"],
-            "bad_steps": checkpoint["bad_steps"],
-        }
-        training = {"progress": progress, **checkpoint["log"]}
-        save_atomically(scene_content(self.header, checkpoint["state_dict"], training), path)
-
-    def load_checkpoint(self, path: str | Path, **_: object) -> dict[str, Any]:
-        """Return what Lightning resumes from; the scene itself is built from the same file."""
-        log = dict(read_scene_file(path)["training"])
-        progress = log.pop("progress")
-        step = progress["step"]
-        none: dict[str, Any] = {"total": {}, "current": {}}
-        taken = {"total": {"ready": step, "completed": step}, "current": {}}
-        steps = {"optimizer": {"step": taken, "zero_grad": none}}
-        loops = {
-            "epoch_loop.automatic_optimization.optim_progress": steps,
-            "epoch_loop.state_dict": {"_batches_that_stepped": step},
-        }
-        return {
-            "state_dict": {},
-            "optimizer_states": [progress["optimizer"]],
-            "lr_schedulers": [{"last_epoch": step}],
-            "loops": {"fit_loop": loops},
-            "callbacks": {},
-            "global_step": step,
-            "epoch": 0,
-            "pytorch-lightning_version": version("pytorch-lightning"),
-            "average": progress["average"],
-            "bad_steps": progress["bad_steps"],
-            "log": log,
-        }
-
-
 class LastCheckpoint(Callback):
-    """Write a checkpoint every so many steps, at the end, and on SIGTERM or Ctrl-C.
+    """Save every ``every_n_steps`` steps, at the end, and on SIGTERM or Ctrl-C.
 
-    A signal is honoured at the end of the step under way, where the state is whole (with several
-    ranks: within ``AGREE_EVERY`` steps); a second one of the same kind acts at once. During
-    Lightning's validation the run stops after the picture under way: the step before it is already
-    saved.
+    After a signal the run saves and stops at the end of the current step (with several ranks within
+    ``SIGNAL_SYNC_STEPS`` steps), or after the current view of a validation, whose step is already
+    saved. A second signal of the same kind acts immediately.
     """
 
     def __init__(self, folder: Path, every_n_steps: int, name: str = "last.ckpt") -> None:
         self.path = folder / name
         self.every_n_steps = every_n_steps
-        self.begun = False
-        """Whether all is restored and the first step is next."""
+        self.started = False
+        """Whether the state is restored and the first step is next."""
         self._signum = 0
         self._saved_step = -1
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let SIGTERM end a run that has nothing to save; Lightning would put it off."""
+        """Let SIGTERM end the process: Lightning would postpone it, and nothing is to be saved."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if trainer.received_sigterm:
             signal.raise_signal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals from Lightning, which would abandon the step under way.
+        """Replace Lightning's signal handlers and rename the file of an earlier run.
 
-        The file of another run is kept under another name: by now every rank has read what it
-        starts from.
+        All ranks have read their checkpoint by now.
         """
         resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
         if trainer.is_global_zero and resumed != self.path.resolve():
             set_aside(self.path)
-        self.begun = True
+        self.started = True
         self._signum = signal.SIGTERM if trainer.received_sigterm else 0
-        # Lightning gives them back in the end.
+        # Lightning restores the original handlers at the end.
         for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._remember)
+            signal.signal(signum, self._on_signal)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
-        """Save when it is time or when a signal has come."""
-        signum = self._agreed_signal(trainer)
+        """Save if due or after a signal, which also stops the run."""
+        signum = self._synchronized_signal(trainer)
         epoch_ends = trainer.fit_loop.epoch_loop._num_ready_batches_reached()
         if signum or trainer.global_step % self.every_n_steps == 0 or epoch_ends:
             self.save(trainer)
@@ -190,12 +122,12 @@ class LastCheckpoint(Callback):
             raise TrainingInterrupted(signum, self.path)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: object, **kwargs: object) -> None:
-        """Stop in the middle of a validation."""
-        if signum := self._agreed_signal(trainer):
+        """Stop within a validation after a signal."""
+        if signum := self._synchronized_signal(trainer):
             raise TrainingInterrupted(signum, self.path)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the end of the epoch save again: this validation is done."""
+        """Save the same step again at the end of the epoch, with the validation completed."""
         self._saved_step = -1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -203,23 +135,23 @@ class LastCheckpoint(Callback):
         self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write the file, unless it is of this step."""
+        """Write the file, unless this step is already saved."""
         if trainer.sanity_checking or trainer.global_step == self._saved_step:
             return
-        # Of saving: optimiser and loops too. Loading is always weights-only.
+        # `weights_only` of Lightning means: without optimiser and loops.
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
 
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._signum == signum:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self._signum = signum
 
-    def _agreed_signal(self, trainer: pl.Trainer) -> int:
+    def _synchronized_signal(self, trainer: pl.Trainer) -> int:
         if trainer.world_size == 1:
             return self._signum
-        if trainer.training and trainer.global_step % AGREE_EVERY:
+        if trainer.training and trainer.global_step % SIGNAL_SYNC_STEPS:
             return 0
         received = torch.tensor(self._signum, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
@@ -227,38 +159,57 @@ class LastCheckpoint(Callback):
 
 
 def last_checkpoint(trainer: pl.Trainer) -> LastCheckpoint:
-    """Return what saves for a trainer."""
+    """Return the ``LastCheckpoint`` callback of a trainer."""
     callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-    return next(one for one in callbacks if isinstance(one, LastCheckpoint))
+    return next(callback for callback in callbacks if isinstance(callback, LastCheckpoint))
 
 
-def check_resumed_settings(
-    path: Path,
-    config: GeneralTrainingConfig | MiniTrainingConfig,
-    saved: dict[str, Any],
-    structural: tuple[str, ...],
-    ignored: tuple[str, ...],
-    restart: str,
-) -> None:
-    """Refuse settings that the saved state does not fit, and name other changes.
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the checkpoint of the highest validation PSNR.
 
-    ``saved`` are the settings in the checkpoint, as any version saved them. Prefixes name those
-    that decide what its state means (``structural``) and those that do not change the training
-    (``ignored``). The flag ``restart`` starts a new run from the weights of another.
+    Lightning deletes the file that a checkpoint's state names as the former best. Of this state
+    only the score is used, and only if its file lies in the run's folder.
     """
-    theirs = settings_from_plain(type(config), saved, f"{path}: settings")
-    differing = differing_settings(asdict(config), asdict(theirs))
-    breaking = [row for row in differing if row[0].startswith(structural)]
-    if breaking:
-        raise UserError(
-            f"{path}: cannot be resumed with other settings: {describe_differences(breaking)}. "
-            f"Use the run's own settings, or {restart} to start a new run from its weights."
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="epoch={epoch:02d}/step={step}-psnr={val/PSNR:.2f}",
+            monitor="val/PSNR",
+            mode="max",
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            # Directly after validation, so that the last.ckpt of the epoch's end has the new score.
+            save_on_train_epoch_end=False,
         )
-    changed = [row for row in differing if not row[0].startswith(ignored)]
-    if changed:
-        logger.warning("resuming %s with changed settings: %s", path, describe_differences(changed))
+        self.folder = folder
 
+    @property
+    def state_key(self) -> str:
+        """Return the key of Lightning's own class, under which checkpoints hold the state."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
-def describe_differences(rows: list[tuple[str, Any, Any]]) -> str:
-    """Return in one line the settings that differ, with our value and theirs."""
-    return ", ".join(f"{name}={ours!r} here, {theirs!r} there" for name, ours, theirs in rows)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the path and the score of the best file, if it exists."""
+        recorded, score = state_dict.get("best_model_path"), state_dict.get("best_model_score")
+        if not recorded:
+            return
+        path = self._file_in_run(recorded)
+        if path is None or not isinstance(score, torch.Tensor) or score.numel() != 1:
+            logger.warning(
+                "%r is no best checkpoint in %s: the best is chosen from later validations only",
+                *(str(recorded)[:200], self.folder),
+            )
+            return
+        self.best_model_path = self.kth_best_model_path = str(path)
+        self.best_model_score = self.kth_value = self.current_score = score
+        self.best_k_models = {str(path): score}
+
+    def _file_in_run(self, recorded: object) -> Path | None:
+        """Return the recorded file in this run's folder, which may have been moved, or None."""
+        if not isinstance(recorded, str):
+            return None
+        name = "/".join(Path(recorded).parts[-2:])
+        path = self.folder.absolute() / name
+        inside = path.resolve().is_relative_to(self.folder.resolve())
+        return path if _BEST_NAME.fullmatch(name) and inside and path.is_file() else None

@@ -1,4 +1,4 @@
-"""General training, one model for many scenes: the module, its data, its trainer."""
+"""General training of one model on many scenes."""
 
 from __future__ import annotations
 
@@ -18,65 +18,63 @@ from models.checkpoints.weights import fill_weights
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.baseline_module import BaselineModule, build_baseline
-from training.best_checkpoint import BestCheckpoint
-from training.callbacks import GradientGuard, ShortProgressBar, Throughput, ValidationPictures
+from training.callbacks import (
+    GradientGuard,
+    ShortProgressBar,
+    Throughput,
+    ValidationPictures,
+    tensorboard_logger,
+)
 from training.checkpointing import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     LastCheckpoint,
-    check_resumed_settings,
-    describe_differences,
-    folder_of_one_run,
-    restored,
+    exclusive_run_folder,
 )
 from training.config import GeneralTrainingConfig
-from training.curves import curve_logger
 from training.general_module import GeneralModule, NovelViewModule
-from training.rank_watch import ends_with_others
+from training.rank_failure import end_on_lost_rank
+from training.resuming import check_resumed_settings, checked_restore, describe_differences
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, checked_hardware, choose_precision
 from utils.errors import UserError
-from utils.files import check_output_folder, load_safely, resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
 def run_general_training(config: GeneralTrainingConfig) -> Path:
-    """Train, and return the folder of the run's checkpoints."""
-    check_devices(config.run.device, config.run.devices)
-    folder = check_output_folder(Path(config.run.save_dir) / config.run.expname)
-    with folder_of_one_run(folder):
-        _train(config, folder)
+    """Train and return the folder of the checkpoints."""
+    run = config.run
+    check_devices(run.device, run.devices)
+    folder = Path(run.save_dir) / run.expname
+    with exclusive_run_folder(folder):
+        resume = _checked_resume(config) if run.ckpt else None
+        with checked_hardware(run.device, run.devices, run.strategy):
+            trainer = build_trainer(config, folder)
+        data = _build_data(config)
+        data.setup("fit")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            module = _build_module(config)
+        count = sum(parameter.numel() for _, parameter in module.trained_parameters())
+        logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
+        with checked_restore(resume, trainer), end_on_lost_rank(trainer):
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return folder / "ckpts"
 
 
-def _train(config: GeneralTrainingConfig, folder: Path) -> None:
-    run = config.run
-    resume = _checked_resume(config) if run.ckpt else None
-    with checked_hardware(run.device, run.devices, run.strategy):
-        trainer = build_trainer(config, folder)
-    seed = run.seed
-    data = _build_data(config)
-    data.setup("fit")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = _build_module(config)
-    count = sum(parameter.numel() for _, parameter in module.trained())
-    logger.info("%.2f M parameters are trained; pictures and curves in %s", count / 1e6, folder)
-    with restored(resume, trainer), ends_with_others(trainer):
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-
-
 def _build_module(config: GeneralTrainingConfig) -> NovelViewModule:
-    """Build the model that the settings name, with the weights that it starts from."""
-    start = config.run.init_ckpt
+    """Return the module of the configured model, with its initial weights."""
+    init_ckpt = config.run.init_ckpt
     if config.run.model == "vggt_nerf":
         model = VGGTNeRF(config.model, load_backbone(config.backbone))
-        if start:
-            _initialise(model, read_checkpoint(start))
+        if init_ckpt:
+            _initialise(model, read_checkpoint(init_ckpt))
         return GeneralModule(model, config)
     model = build_baseline(config)
-    if start:
-        checkpoint = read_model_file(start)
+    if init_ckpt:
+        checkpoint = read_model_file(init_ckpt)
         fill_weights(model, checkpoint.weights, checkpoint.path)
     return BaselineModule(model, config)
 
@@ -90,7 +88,7 @@ def _build_data(config: GeneralTrainingConfig) -> pl.LightningDataModule:
 
 
 def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
-    """Return Lightning's trainer with the project's callbacks and atomic checkpoints."""
+    """Return Lightning's trainer with callbacks and atomic checkpoints."""
     run = config.run
     return pl.Trainer(
         accelerator=run.device,
@@ -103,7 +101,7 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
         log_every_n_steps=10,
-        logger=curve_logger(folder, config),
+        logger=tensorboard_logger(folder, config),
         callbacks=[
             GradientGuard(),
             ShortProgressBar(),
@@ -117,19 +115,19 @@ def build_trainer(config: GeneralTrainingConfig, folder: Path) -> pl.Trainer:
 
 
 def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
-    path, theirs = checkpoint.path, checkpoint.backbone_fingerprint
+    path, fingerprint = checkpoint.path, checkpoint.backbone_fingerprint
     differing = differing_settings(asdict(model.config), asdict(checkpoint.model_config))
     structural = [row for row in differing if not row[0].startswith("rendering.")]
     if structural:
         raise UserError(f"{path}: is of another model: {describe_differences(structural)}")
-    if theirs != model.backbone.fingerprint:
+    if fingerprint != model.backbone.fingerprint:
         logger.warning(
             "%s was trained on another backbone (fingerprint %s, here %s)",
-            *(path, theirs, model.backbone.fingerprint),
+            *(path, fingerprint, model.backbone.fingerprint),
         )
     if checkpoint.network_weights:
         raise UserError(
-            f"{path}: was trained together with its backbone; write both first, with python -m "
+            f"{path}: was trained together with its backbone; export both first with python -m "
             f"apps.export_checkpoint --ckpt {path} --out FOLDER, then start from FOLDER with "
             "--vggt_path FOLDER/backbone"
         )
@@ -137,7 +135,7 @@ def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
 
 
 def _checked_resume(config: GeneralTrainingConfig) -> Path:
-    """Find the checkpoint and compare its settings with ours before anything is built."""
+    """Find the checkpoint and compare its settings before anything is built."""
     path = resolve_checkpoint(str(config.run.ckpt))
     content = load_safely(path)
     header = content.get(KIND) or general_content(path)["vggt_nerf"]

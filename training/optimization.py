@@ -1,4 +1,4 @@
-"""Optimisers, learning-rate schedules, and the running mean of the weights."""
+"""Optimiser, learning-rate schedule and exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from training.config import OptimizerConfig
 
 LRATE_END = 0.02
 """Learning rate at the end of general training, as a share of its peak."""
-WEIGHT_DECAY = 1e-4
+_WEIGHT_DECAY = 1e-4
 
 
 class ResumableSchedule(LambdaLR):
-    """Learning rates as a function of the step, which is all that a checkpoint holds of it."""
+    """Learning rates as a function of the step, the only state in a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps taken."""
@@ -30,7 +30,7 @@ class ResumableSchedule(LambdaLR):
         """Set the learning rates of the next step."""
         self.last_epoch = state_dict["last_epoch"]
         if state_dict.get("finished"):
-            # Files of the version before, by warmup-scheduler: it counts the decay on its own.
+            # Files of early versions, by warmup-scheduler, count the decay separately.
             self.last_epoch += state_dict["after_scheduler"]["last_epoch"]
         self._last_lr = [
             base * factor(self.last_epoch)
@@ -48,10 +48,10 @@ def warmup_cosine(
     first: int = 1,
     hold: int = 0,
 ) -> ResumableSchedule:
-    """Let learning rates rise linearly, then fall along a cosine.
+    """Return a schedule with linear warm-up and cosine decay.
 
     Step ``s`` has the share ``(s + first) / (warmup_steps + first)`` of each group's rate until
-    ``warmup_steps``; the decay begins ``hold`` steps later, and ends at ``end_share`` after
+    ``warmup_steps``. The decay begins ``hold`` steps later and ends at ``end_share`` after
     ``total_steps + hold`` steps in all.
     """
 
@@ -67,15 +67,15 @@ def warmup_cosine(
 def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, total_steps: int
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
-    """Return AdamW and its schedule; parameters of the backbone learn at a rate of their own."""
-    own, tuned = [], []
+    """Return AdamW and its schedule; parameters named ``backbone.*`` have their own rate."""
+    model, backbone = [], []
     for name, parameter in parameters:
-        (tuned if name.startswith("backbone.") else own).append(parameter)
-    groups = [{"params": own, "lr": config.lrate}]
-    if tuned:
-        groups.append({"params": tuned, "lr": config.lrate * config.backbone_lrate})
+        (backbone if name.startswith("backbone.") else model).append(parameter)
+    groups = [{"params": model, "lr": config.lrate}]
+    if backbone:
+        groups.append({"params": backbone, "lr": config.lrate * config.backbone_lrate})
     optimizer = torch.optim.AdamW(
-        groups, lr=config.lrate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98)
+        groups, lr=config.lrate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.98)
     )
     warmup = min(config.warmup_steps, max(total_steps // 2, 1))
     steps = {"warmup_steps": warmup, "total_steps": total_steps, "first": 0, "hold": 1}
@@ -83,26 +83,26 @@ def build_optimizer(
 
 
 class AveragedWeights:
-    """Exponential moving average of parameters (Polyak averaging), which can replace them.
+    """Exponential moving average of parameters, which can be swapped in for them.
 
-    The decay rises to its final value, so that the start is soon forgotten.
+    The decay rises to its final value, so that the initial weights have little influence.
     """
 
     def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
-        """Begin with the present values; a step keeps the share ``decay`` of the average."""
+        """Start from the current values; each step keeps the share ``decay`` of the average."""
         self.parameters, self.decay = parameters, decay
         self.restart()
 
     @torch.no_grad()
     def update(self) -> None:
-        """Include the present values."""
+        """Add the current values to the average."""
         self.steps += 1
         decay = min(self.decay, self.steps / (9 + self.steps))
         get_ema_multi_avg_fn(decay)(self.values, [p.detach() for p in self.parameters], None)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the parameters the averaged values inside."""
+        """Give the parameters the averaged values within the context."""
         self._swap()
         try:
             yield
@@ -110,23 +110,23 @@ class AveragedWeights:
             self._swap()
 
     def state(self) -> dict[str, Any]:
-        """Return what resuming needs beside the averaged values: the trained ones."""
+        """Return the state that resuming needs besides the averaged values."""
         return {"steps": self.steps, "trained": [p.detach() for p in self.parameters]}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        """Take what ``state`` returned; the parameters hold the averaged values at this moment."""
+        """Restore a result of ``state``, while the parameters hold the averaged values."""
         self.restart()
         self.steps = state["steps"]
         for parameter, value in zip(self.parameters, state["trained"], strict=True):
             parameter.copy_(value)
 
     def restart(self) -> None:
-        """Begin again with the present values."""
+        """Reset the average to the current values."""
         self.steps = 0
         self.values = [parameter.detach().clone() for parameter in self.parameters]
 
     def _swap(self) -> None:
-        # Storages change places, so that nothing is copied and optimisers notice nothing.
-        for place, parameter in enumerate(self.parameters):
-            parameter.data, self.values[place] = self.values[place], parameter.data
+        # Exchanging storages copies nothing and keeps the optimiser's references valid.
+        for index, parameter in enumerate(self.parameters):
+            parameter.data, self.values[index] = self.values[index], parameter.data

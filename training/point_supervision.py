@@ -1,4 +1,4 @@
-"""What teaches a point regression: points on the true surfaces and points of a bounding box."""
+"""Losses of the point regression at points on true surfaces and in the viewing volume."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from datasets.views import Sample, Views
 from models.baselines.point_regression import PointRegression
 from models.ray_sampling import DepthPlanes
 from training.losses import masked_mean
-from training.pixels import draw_pixels, pixel_colors
-from utils.cameras import Cameras, project, rotate, unproject, view_grid
+from training.ray_batches import draw_pixels, pixel_colors
+from utils.cameras import Cameras, pixel_directions, project, rotate, unproject, view_grid
 
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """Points that pixels with true depth show."""
+    """Surface points of pixels; ``known`` marks those with true depth."""
 
     points: Float[Tensor, "batch point 3"]
     colors: Float[Tensor, "batch point 3"]
@@ -27,12 +27,12 @@ class SurfacePoints:
 
 
 def draw_surface_points(views: Views, count: int, generator: torch.Generator) -> SurfacePoints:
-    """Lift random pixels of one image for each scene to the surface that they show."""
-    pixels, places = draw_pixels(views, count, generator)
-    depths = views.depths.flatten(1).gather(1, places)
-    known = (depths > 0) & views.masks.flatten(1).gather(1, places)
+    """Unproject random pixels of each view ``(batch,)`` by their true depth."""
+    pixels, indices = draw_pixels(views, count, generator)
+    depths = views.depths.flatten(1).gather(1, indices)
+    known = (depths > 0) & views.masks.flatten(1).gather(1, indices)
     points = unproject(pixels, depths, views.cameras)
-    return SurfacePoints(points, pixel_colors(views, places), known)
+    return SurfacePoints(points, pixel_colors(views, indices), known)
 
 
 def draw_box_points(
@@ -42,16 +42,16 @@ def draw_box_points(
     count: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch point 3"]:
-    """Draw world points evenly in the box around what each camera ``(batch,)`` sees.
+    """Draw world points uniformly in the bounding box of each camera's frustum.
 
-    The box has the axes of the camera and reaches from near to far.
+    The box is aligned with the axes of the camera ``(batch,)`` and extends from near to far.
     """
     height, width = size
     corners = near_far.new_tensor([[0.0, 0.0], [width, height]])
-    far, near = near_far[:, 1:], near_far[:, :1]
-    at_far = unproject(corners, far.expand(-1, 2), Cameras(cameras.intrinsics, _identity(cameras)))
-    low = torch.cat([at_far[:, 0, :2], near], -1)[:, None]
-    high = torch.cat([at_far[:, 1, :2], far], -1)[:, None]
+    near, far = near_far[:, :1], near_far[:, 1:]
+    far_corners = pixel_directions(corners, cameras.intrinsics) * far[..., None]
+    low = torch.cat([far_corners[:, 0, :2], near], -1)[:, None]
+    high = torch.cat([far_corners[:, 1, :2], far], -1)[:, None]
     shape = (len(near_far), count, 3)
     drawn = torch.rand(shape, generator=generator, device=near_far.device)
     return rotate(low + drawn * (high - low), cameras) + cameras.centers[:, None]
@@ -60,10 +60,10 @@ def draw_box_points(
 def label_points(
     points: Float[Tensor, "batch point 3"], views: Views, planes: DepthPlanes
 ) -> tuple[Bool[Tensor, "batch point"], Bool[Tensor, "batch point"]]:
-    """Tell by true depth which points lie in empty space and which on a surface.
+    """Return by true depth which points are in empty space, and which are on a surface.
 
-    Empty is what lies in front of the surface that some view ``(batch, view)`` shows, by more than
-    the spacing of ``planes``; behind all surfaces nothing is known.
+    A point is empty if it lies in front of the surface in some view ``(batch, view)``, by more than
+    the spacing of ``planes``. Points behind all surfaces are neither.
     """
     pixels, z = project(points[:, None], views.cameras)
     grid = view_grid(pixels, views.size)
@@ -82,24 +82,25 @@ def label_points(
 def point_losses(
     model: PointRegression, batch: Sample, count: int, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
-    """Compare ``count`` points on the surface of each target and as many of the box with the truth.
+    """Evaluate the model at ``count`` surface points and as many box points of each target.
 
-    Returns the error of the opacity (cross-entropy), the squared error of the colour on surfaces,
-    and the share of the points of the box that lie on one.
+    Returns ``opacity`` (cross-entropy), ``fine`` (squared colour error on surfaces) and
+    ``surface_share`` (share of the labelled box points that are on a surface).
     """
     planes = DepthPlanes(batch.near_far, model.config.ray_samples, model.config.ray_lindisp)
     views, scene = _all_views(batch), model.encode(batch.sources, batch.near_far)
     terms: dict[str, list[Tensor]] = {"opacity": [], "fine": [], "surface_share": []}
-    for place in range(batch.targets.images.shape[1]):
-        target = batch.targets[:, place]
+    for index in range(batch.targets.cameras.shape[1]):
+        target = batch.targets[:, index]
         surface = draw_surface_points(target, count, generator)
         box = draw_box_points(target.cameras, batch.near_far, target.size, count, generator)
         empty, solid = label_points(box, views, planes)
         logits, colors = model.query(scene, torch.cat([surface.points, box], 1))
-        on, off = logits.split(count, 1)
-        missed = masked_mean(F.softplus(-on), surface.known)
-        wrong = F.binary_cross_entropy_with_logits(off, solid.to(off), reduction="none")
-        terms["opacity"].append((missed + masked_mean(wrong, empty | solid)) / 2)
+        on_surface, in_box = logits.split(count, 1)
+        surface_error = masked_mean(F.softplus(-on_surface), surface.known)
+        box_errors = F.binary_cross_entropy_with_logits(in_box, solid.to(in_box), reduction="none")
+        box_error = masked_mean(box_errors, empty | solid)
+        terms["opacity"].append((surface_error + box_error) / 2)
         error = (colors[:, :count] - surface.colors).square().mean(-1)
         terms["fine"].append(masked_mean(error, surface.known))
         terms["surface_share"].append(masked_mean(solid.float(), empty | solid))
@@ -107,18 +108,14 @@ def point_losses(
 
 
 def _all_views(batch: Sample) -> Views:
-    """Put targets and sources together along the axis of views."""
+    """Concatenate targets and sources along the view axis."""
     both = batch.targets, batch.sources
-    cameras = Cameras(
-        torch.cat([part.cameras.intrinsics for part in both], 1),
-        torch.cat([part.cameras.c2w for part in both], 1),
+    return Views(
+        images=torch.cat([views.images for views in both], 1),
+        cameras=Cameras(
+            torch.cat([views.cameras.intrinsics for views in both], 1),
+            torch.cat([views.cameras.c2w for views in both], 1),
+        ),
+        depths=torch.cat([views.depths for views in both], 1),
+        masks=torch.cat([views.masks for views in both], 1),
     )
-    images, depths, masks = (
-        torch.cat([getattr(part, name) for part in both], 1)
-        for name in ("images", "depths", "masks")
-    )
-    return Views(images, cameras, depths, masks)
-
-
-def _identity(cameras: Cameras) -> Float[Tensor, "batch 4 4"]:
-    return torch.eye(4, device=cameras.c2w.device).expand_as(cameras.c2w)

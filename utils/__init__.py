@@ -1,1 +1,1 @@
-"""Cameras, rays, configuration, checkpoints, metrics: what everything else stands on."""
+"""Cameras, settings, files, figures and devices: shared by all other packages."""

@@ -1,4 +1,4 @@
-"""What a set of cameras says about its scene: where it is, what is up, which views are near."""
+"""Layout of a set of cameras: focus, up direction, angles around the focus, nearest views."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from torch.nn.functional import normalize
 from utils.cameras import Cameras
 
 _FALLBACK_WEIGHT = 1e-2
-"""Of the fallback point, which decides where axes are nearly parallel."""
+"""Weight of the fallback point, which matters where the axes are nearly parallel."""
 _MEAN_UP_WEIGHT = 0.003
-"""Of the mean up direction, which decides where cameras side by side leave the horizon open."""
+"""Weight of the mean up direction, which matters where all x axes are nearly parallel."""
 _FULL_CIRCLE_GAP = math.radians(100)
-"""Cameras surround a point if no gap between their azimuths is as wide as this."""
+"""Cameras surround a point if every gap between their azimuths is narrower than this."""
 
 SourceIndices = tuple[tuple[int, ...], ...]
-"""For each of some cameras, which source views to read."""
+"""Indices of the source views of each camera."""
 
 
 @dataclass(frozen=True)
 class CameraRig:
-    """A set of cameras seen from the point that they look at."""
+    """A set of cameras in spherical coordinates around their focus."""
 
     focus: Float[Tensor, " 3"]
-    """The point that they look at."""
+    """The point nearest to all optical axes."""
     up: Float[Tensor, " 3"]
-    """Away from the ground, unit."""
+    """Unit vector away from the ground."""
     distance: float
     """Median distance of the cameras from the focus."""
     azimuths: Float[Tensor, " view"]
-    """Of the cameras seen from the focus, around ``up``, relative to their middle."""
+    """Angles around ``up``, relative to the first level axis."""
     elevations: Float[Tensor, " view"]
     level_axes: Float[Tensor, "2 3"]
-    """Unit directions: from the focus to the middle of the cameras, and across."""
+    """Horizontal unit vectors: from the focus to the mean camera, and perpendicular to it."""
     surrounds: bool
-    """The cameras stand all around the focus."""
+    """Whether the cameras stand all around the focus."""
 
 
 def describe_rig(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> CameraRig:
-    """Find what cameras look at, what is up, and from which directions they look."""
+    """Compute focus, up direction and spherical coordinates of a set of cameras."""
     focus, up = focus_point(cameras, near_far), up_direction(cameras)
     offsets = cameras.centers.double() - focus
     heights = offsets @ up
@@ -74,22 +74,22 @@ def nearest_point_to_axes(
     axes: Float[Tensor, "view 3"],
     fallback: Float[Tensor, " 3"] | None = None,
 ) -> Float[Tensor, " 3"]:
-    """Return the point nearest to all lines ``centers + t * axes`` (unit), in least squares.
+    """Return the least-squares point nearest to the lines ``centers + t * axes`` (unit axes).
 
-    Where all axes are parallel a ``fallback`` point, to be near to as well, is needed.
+    ``fallback`` is an additional, weakly weighted point; it is needed if all axes are parallel.
     """
     identity = torch.eye(3).to(axes)
-    across = identity - axes[:, :, None] * axes[:, None, :]
-    matrix, offset = across.mean(0), (across @ centers[:, :, None]).mean(0)[:, 0]
+    projectors = identity - axes[:, :, None] * axes[:, None, :]
+    matrix, offset = projectors.mean(0), (projectors @ centers[:, :, None]).mean(0)[:, 0]
     if fallback is not None:
         matrix, offset = matrix + _FALLBACK_WEIGHT * identity, offset + _FALLBACK_WEIGHT * fallback
     return torch.linalg.solve(matrix, offset)
 
 
 def focus_point(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> Float[Tensor, " 3"]:
-    """Return the point that cameras look at: nearest to all optical axes.
+    """Return the point nearest to all optical axes.
 
-    Where the axes are parallel it is ahead of the mean camera, at the harmonic middle of the range.
+    For parallel axes it lies in front of the mean camera, at the harmonic mean of near and far.
     """
     centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
     near, far = near_far.double().tolist()
@@ -98,29 +98,28 @@ def focus_point(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> Float[Tensor
 
 
 def focus_distance(cameras: Cameras, near_far: Float[Tensor, " 2"]) -> float:
-    """Return the median distance of cameras from the point that they look at."""
+    """Return the median distance of the cameras from their focus."""
     focus = focus_point(cameras, near_far)
     return (cameras.centers.double() - focus).norm(dim=-1).median().item()
 
 
 def up_direction(cameras: Cameras) -> Float[Tensor, " 3"]:
-    """Return the direction away from the ground, for cameras that are held level.
+    """Return the unit vector away from the ground, for cameras that are held level.
 
-    It is most nearly perpendicular to the x axes of all cameras; where they stand side by side and
-    leave it open, their mean up direction decides.
+    It is the direction most perpendicular to all x axes, regularised by the mean up direction.
     """
     right, mean_up = cameras.c2w[:, :3, 0].double(), -cameras.c2w[:, :3, 1].double().mean(0)
     mean_up = normalize(mean_up, dim=0)
-    away = torch.eye(3, dtype=torch.float64) - mean_up[:, None] * mean_up
-    spread = (right[:, :, None] * right[:, None, :]).mean(0)
-    up = torch.linalg.eigh(spread + _MEAN_UP_WEIGHT * away).eigenvectors[:, 0]
+    projector = torch.eye(3, dtype=torch.float64) - mean_up[:, None] * mean_up
+    covariance = (right[:, :, None] * right[:, None, :]).mean(0)
+    up = torch.linalg.eigh(covariance + _MEAN_UP_WEIGHT * projector).eigenvectors[:, 0]
     return up * torch.sign(up @ mean_up)
 
 
 def look_at(
     centers: Float[Tensor, "frame 3"], target: Float[Tensor, " 3"], up: Float[Tensor, " 3"]
 ) -> Float[Tensor, "frame 4 4"]:
-    """Return upright camera-to-world matrices that look from centres at a target."""
+    """Return upright camera-to-world matrices at ``centers`` that look at ``target``."""
     forward = normalize(target - centers, dim=-1)
     right = normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
     c2w = torch.eye(4, dtype=centers.dtype).repeat(len(centers), 1, 1)
@@ -130,7 +129,7 @@ def look_at(
 
 
 def centers_and_targets(cameras: Cameras, distance: float) -> Float[Tensor, "camera 2 3"]:
-    """Return each camera's centre and the point on its axis at a distance, in double precision."""
+    """Return each camera's centre and the point on its axis at ``distance``, in float64."""
     centers = cameras.centers.double()
     return torch.stack([centers, centers + distance * cameras.c2w[:, :3, 2].double()], 1)
 
@@ -138,9 +137,9 @@ def centers_and_targets(cameras: Cameras, distance: float) -> Float[Tensor, "cam
 def source_distances(
     cameras: Cameras, sources: Cameras, near_far: Float[Tensor, " 2"]
 ) -> Float[Tensor, "camera source"]:
-    """Return how far each camera's centre is from each source's, plus how far the points ahead are.
+    """Return the distance between camera and source centres plus that between points ahead.
 
-    These points are as far away as what the sources look at.
+    The points lie on the optical axes at the focus distance of the sources.
     """
     distance = focus_distance(sources, near_far)
     pairs = centers_and_targets(cameras, distance)[:, None] - centers_and_targets(sources, distance)
@@ -150,6 +149,6 @@ def source_distances(
 def nearest_sources(
     cameras: Cameras, sources: Cameras, near_far: Float[Tensor, " 2"], count: int
 ) -> SourceIndices:
-    """Return the indices of each camera's nearest sources, in rising order."""
+    """Return the sorted indices of each camera's ``count`` nearest sources."""
     order = source_distances(cameras, sources, near_far).argsort(dim=1, stable=True)
     return tuple(tuple(sorted(row)) for row in order[:, :count].tolist())

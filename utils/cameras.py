@@ -1,4 +1,4 @@
-"""Pinhole cameras, and the one convention that the whole project follows.
+"""Pinhole cameras, rays and projection, in the convention that the whole project follows.
 
 * Axes are OpenCV's: x right, y down, z forward.
 * ``c2w`` is the rigid 4x4 map from camera to world coordinates; ``w2c`` is always derived.
@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_FARTHEST_IN_SPREADS = 100.0
-"""Coordinates in units of the spread of the cameras, up to which single precision is enough."""
+_MAX_OFFSET = 100.0
+"""Largest coordinate, in units of the spread of the cameras, that float32 represents well."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Cameras:
 
 @dataclass(frozen=True)
 class LengthUnit:
-    """The unit in which lengths of a scene are shown to users."""
+    """The unit in which lengths are shown to users."""
 
     name: str = "scene units"
     factor: float = 1.0
-    """Shown = factor * length in the scene's own unit."""
+    """Shown value = factor * length in the scene's unit."""
 
 
 def invert_rigid(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Invert rotation and translation without a general matrix inverse."""
+    """Invert rigid transforms without a general matrix inverse."""
     with full_precision(transform):
         rotation = transform[..., :3, :3].transpose(-1, -2)
         translation = -rotation @ transform[..., :3, 3:]
@@ -80,15 +80,15 @@ def invert_rigid(transform: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batc
 def recentred(
     c2w: Float[Tensor, "view 4 4"],
 ) -> tuple[Float[Tensor, "view 4 4"], Float[Tensor, " 3"]]:
-    """Return poses in single precision about an origin, and the origin in double precision.
+    """Return float32 poses relative to an origin, and the origin in float64.
 
-    The origin is 0 where the poses stand close enough to it. It is their mean where they stand so
-    far away, as in coordinates of maps, that single precision would move them against each other.
+    The origin is the mean camera centre if the coordinates are too large for float32, as those of
+    maps are, else 0.
     """
     centers = c2w[:, :3, 3].double()
     spread = (centers - centers.mean(0)).norm(dim=-1).max()
     origin = torch.zeros(3, dtype=torch.float64)
-    if centers.abs().max() > _FARTHEST_IN_SPREADS * spread:
+    if centers.abs().max() > _MAX_OFFSET * spread:
         origin = centers.mean(0)
     near = c2w.double().clone()
     near[:, :3, 3] -= origin
@@ -96,14 +96,14 @@ def recentred(
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Suspend autocast: a matrix product in bf16 moves a projected point by whole pixels."""
+    """Disable autocast: a matrix product in bf16 moves a projected point by whole pixels."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def resize_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"], scale_x: float, scale_y: float
 ) -> Float[Tensor, "*batch 3 3"]:
-    """Follow an image that is resized by (scale_x, scale_y) = new size / old size."""
+    """Return the intrinsics of an image resized by (scale_x, scale_y) = new size / old size."""
     factors = intrinsics.new_tensor([scale_x, scale_y, 1.0])
     return intrinsics * factors[:, None]
 
@@ -111,7 +111,7 @@ def resize_intrinsics(
 def crop_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"], left: float, top: float
 ) -> Float[Tensor, "*batch 3 3"]:
-    """Follow an image whose first ``left`` columns and ``top`` rows are cut away."""
+    """Return the intrinsics of an image without its first ``left`` columns and ``top`` rows."""
     shifted = intrinsics.clone()
     shifted[..., 0, 2] -= left
     shifted[..., 1, 2] -= top
@@ -121,7 +121,7 @@ def crop_intrinsics(
 def to_camera(
     points: Float[Tensor, "*#batch point 3"], cameras: Cameras
 ) -> Float[Tensor, "*#batch point 3"]:
-    """Bring world points into each camera's frame. Batch axes broadcast."""
+    """Transform world points into camera coordinates. Batch axes broadcast."""
     w2c = cameras.w2c
     return apply_matrix(w2c[..., :3, :3], points) + w2c[..., None, :3, 3]
 
@@ -142,7 +142,7 @@ def project(
 ) -> tuple[Float[Tensor, "*#batch point 2"], Float[Tensor, "*#batch point"]]:
     """Return pixels and z-depths of world points in each camera. Batch axes broadcast.
 
-    At or behind the camera plane pixels are finite, but meaningless: test the depth.
+    Pixels of points with depth <= 0 are finite but meaningless.
     """
     in_camera = to_camera(points, cameras)
     depths = in_camera[..., 2]
@@ -158,7 +158,7 @@ def unproject(
     depths: Float[Tensor, "*#batch point"],
     cameras: Cameras,
 ) -> Float[Tensor, "*#batch point 3"]:
-    """Lift pixels at known z-depths into the world: the inverse of ``project``."""
+    """Return world points of pixels with known z-depth: the inverse of ``project``."""
     in_camera = pixel_directions(pixels, cameras.intrinsics) * depths[..., None]
     return rotate(in_camera, cameras) + cameras.c2w[..., None, :3, 3]
 
@@ -166,14 +166,14 @@ def unproject(
 def rotate(
     directions: Float[Tensor, "*#batch point 3"], cameras: Cameras
 ) -> Float[Tensor, "*#batch point 3"]:
-    """Turn directions in the camera frame into directions in the world."""
+    """Rotate directions from camera to world coordinates."""
     return apply_matrix(cameras.c2w[..., :3, :3], directions)
 
 
 def pixel_directions(
     pixels: Float[Tensor, "*#batch point 2"], intrinsics: Float[Tensor, "*#batch 3 3"]
 ) -> Float[Tensor, "*#batch point 3"]:
-    """Directions through pixels in the camera frame, with z = 1."""
+    """Return directions through pixels in camera coordinates, with z = 1."""
     focal_x, focal_y = intrinsics[..., None, 0, 0], intrinsics[..., None, 1, 1]
     skew = intrinsics[..., None, 0, 1]
     y = (pixels[..., 1] - intrinsics[..., None, 1, 2]) / focal_y
@@ -183,7 +183,7 @@ def pixel_directions(
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays in the world: ``points = origins + t * directions`` with ``t`` the z-depth."""
+    """Rays in world coordinates: ``origins + t * directions``, where ``t`` is z-depth."""
 
     origins: Float[Tensor, "*batch ray 3"]
     directions: Float[Tensor, "*batch ray 3"]
@@ -198,7 +198,7 @@ class Rays:
         return self.origins[..., None, :] + t[..., None] * self.directions[..., None, :]
 
     def part(self, rays: slice) -> Rays:
-        """Return some of the rays."""
+        """Return a slice of the rays."""
         return Rays(self.origins[..., rays, :], self.directions[..., rays, :])
 
 
@@ -209,7 +209,7 @@ def pixel_rays(cameras: Cameras, pixels: Float[Tensor, "*#batch ray 2"]) -> Rays
 
 
 def pixel_grid(height: int, width: int, device: torch.device) -> Float[Tensor, "pixel 2"]:
-    """Centres of all pixels of an image, row by row."""
+    """Return the centres of all pixels of an image, row by row."""
     rows = torch.arange(height, device=device) + 0.5
     columns = torch.arange(width, device=device) + 0.5
     y, x = torch.meshgrid(rows, columns, indexing="ij")
@@ -219,7 +219,7 @@ def pixel_grid(height: int, width: int, device: torch.device) -> Float[Tensor, "
 def cell_grid(
     cells: tuple[int, int], size: tuple[int, int], device: torch.device
 ) -> Float[Tensor, "cell 2"]:
-    """Pixel positions of the centres of (rows, columns) of cells that divide an image evenly."""
+    """Return the pixel positions of the centres of (rows, columns) equal cells of an image."""
     x, y = pixel_grid(*cells, device).unbind(-1)
     return torch.stack([x * (size[1] / cells[1]), y * (size[0] / cells[0])], -1)
 
@@ -227,21 +227,21 @@ def cell_grid(
 def view_grid(
     pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]
 ) -> Float[Tensor, "*batch 2"]:
-    """Turn pixel positions of an image of the given height and width into ``grid_sample``'s."""
+    """Convert pixel positions, for an image (height, width), to ``grid_sample`` coordinates."""
     x, y = pixels.unbind(-1)
     return torch.stack([x * (2 / size[1]) - 1, y * (2 / size[0]) - 1], -1)
 
 
 @dataclass(frozen=True)
 class Reprojection:
-    """The pixels of each view, lifted by their depth, in every other view."""
+    """Surface points of each view, projected into every other view."""
 
     grid: Float[Tensor, "batch view other query 2"]
-    """Position as ``view_grid`` has it; 0 where not seen."""
+    """``grid_sample`` coordinates; 0 where not seen."""
     depths: Float[Tensor, "batch view other query"]
     """z-depth in the other view."""
     seen: Bool[Tensor, "batch view other query"]
-    """In front of another view of the mask and inside its image."""
+    """Whether the point lies inside the image of another view that the mask includes."""
 
 
 def reproject(
@@ -251,15 +251,15 @@ def reproject(
     size: tuple[int, int],
     view_mask: Bool[Tensor, "batch view"],
 ) -> Reprojection:
-    """Lift pixels, the same in every view of the mask, by z-depth and project them into all views.
+    """Unproject the same pixels of every view by z-depth and project them into all views.
 
-    Images have the height and width ``size``.
+    ``size`` is the height and width of all images.
     """
     points = unproject(pixels, depth, cameras)
-    others = Cameras(cameras.intrinsics[:, None], cameras.c2w[:, None])
-    projected, z = project(points[:, :, None], others)
+    # Axes (batch, view, other): every view's points in every camera.
+    projected, z = project(points[:, :, None], cameras[:, None])
     grid = view_grid(projected, size)
-    itself = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
+    same_view = torch.eye(depth.shape[1], dtype=torch.bool, device=z.device)[:, :, None]
     in_image = (grid.abs() <= 1).all(-1) & (z > 1e-6)
-    seen = in_image & ~itself & view_mask[:, None, :, None]
+    seen = in_image & ~same_view & view_mask[:, None, :, None]
     return Reprojection(torch.where(seen[..., None], grid, 0), z, seen)

@@ -1,12 +1,14 @@
-"""One command-line parser, generated from frozen dataclasses of settings.
+"""Command-line parser generated from frozen dataclasses of settings.
 
 A config class composes component configs: a field whose type is a dataclass is a group of flags,
 any other field is one flag. Values come, in rising priority, from the defaults, from the file
 given by ``--config`` (``name = value`` lines, ``#`` comments) and from the command line.
 
-``positional`` of the config class names the setting that the first word gives, if it is no flag.
-``--help`` shows the flags that the config class names in ``essential_flags``, grouped by task;
-``--help-all`` shows every flag.
+A config class can define three class variables:
+
+* ``positional``: name of the setting that a first argument without ``--`` sets.
+* ``essential_flags``: maps headings to the flags shown by ``--help``; ``--help-all`` shows all.
+* ``given``: set by ``parse_config`` to the names of the settings from files and flags.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import logging
+import io
 import os
 import pkgutil
 import reprlib
@@ -25,39 +27,41 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import configargparse
 
-from utils.config_files import config_file_problem, found_config_files
 from utils.errors import UserError, first_line, run_and_report
-from utils.settings import RETIRED, aliases, check_retired, has_type
+from utils.files import from_repository
+from utils.retired_settings import RETIRED, check_retired, remove_retired_flags
+from utils.settings import aliases, has_type
 
 ConfigT = TypeVar("ConfigT")
-logger = logging.getLogger(__name__)
 _UNSET = object()
+_MAX_FILE_BYTES = 1 << 20
 
 
 def command(
     config_class: type[ConfigT], job: str | Callable[[ConfigT], object], description: str | None
 ) -> Callable[..., int]:
-    """Make a script's ``main``: it parses flags, runs the job and returns the exit status.
+    """Return the ``main`` of a script: it parses flags, runs ``job``, returns the exit status.
 
-    A job ``package.module:function`` is imported after parsing: --help does not wait for torch.
-    What it returns is logged; the status is that of ``run_and_report``.
+    A job given as ``package.module:function`` is imported after parsing, so that --help does not
+    wait for torch. The status, and the logging of the result, are those of ``run_and_report``.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
-        config, flags = parse_config(config_class, argv, description or ""), _flags(config_class)
-        return run_and_report(lambda: _resolved(job)(config), [flag.name for flag in flags])
+        config = parse_config(config_class, argv, description or "")
+
+        def run() -> object:
+            function = pkgutil.resolve_name(job) if isinstance(job, str) else job
+            return function(config)
+
+        return run_and_report(run, _flags(config_class))
 
     return main
-
-
-def _resolved(job: str | Callable[[ConfigT], object]) -> Callable[[ConfigT], object]:
-    return pkgutil.resolve_name(job) if isinstance(job, str) else job
 
 
 def parse_config(
@@ -66,25 +70,20 @@ def parse_config(
     """Build a config from ``--config`` files and flags.
 
     Exits through argparse (status 2, message on stderr) on an unknown flag or config key, a value
-    of the wrong type, and whatever a ``__post_init__`` refuses. Where the config class has a
-    ``given``, it becomes the names of the settings that files and flags give.
+    of the wrong type, and any error of a ``__post_init__``.
     """
-    argv = found_config_files(sys.argv[1:] if argv is None else argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
     positional = getattr(config_class, "positional", None)
     if positional and argv and not argv[0].startswith("-"):
         argv.insert(0, f"--{positional}")
     parser = build_parser(config_class, description, show_all="--help-all" in argv)
-    if problem := config_file_problem(argv):
-        parser.error(problem)
-    # What the namespace has already, the parser does not fill with defaults.
-    names = [flag.name for flag in _flags(config_class)]
-    unset = argparse.Namespace(**dict.fromkeys(names, _UNSET))
+    # The parser sets no defaults for names that the namespace already has.
+    unset = argparse.Namespace(**dict.fromkeys(_flags(config_class), _UNSET))
     values, unknown = parser.parse_known_args(argv, unset)
     given = {name: value for name, value in vars(values).items() if value is not _UNSET}
-    unknown = _without_retired(unknown, parser)
-    if unknown:
-        parser.error(_describe_unknown(unknown, names))
     try:
+        if unknown := remove_retired_flags(unknown):
+            parser.error(_describe_unknown(unknown, _flags(config_class)))
         config = _construct(config_class, given)
         if hasattr(config_class, "given"):
             object.__setattr__(config, "given", frozenset(given))
@@ -96,13 +95,11 @@ def parse_config(
 def build_parser(
     config_class: type, description: str = "", show_all: bool = False
 ) -> configargparse.ArgumentParser:
-    """Build the parser; the docstring under each field becomes its help text.
-
-    ``essential_flags`` of the class map a heading to the flags that ``--help`` shows below it.
-    """
+    """Build the parser; the docstring under each field becomes its help text."""
     parser = configargparse.ArgumentParser(
         description=description,
         config_file_parser_class=configargparse.DefaultConfigFileParser,
+        config_file_open_func=_open_config_file,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
         add_help=False,
@@ -110,7 +107,7 @@ def build_parser(
     parser.add_argument("-h", "--help", "--help-all", action="help", help="--help-all: every flag")
     parser.add_argument("--config", is_config_file=True, help="file of `name = value` lines")
     essential: Mapping[str, Sequence[str]] = getattr(config_class, "essential_flags", {})
-    flags = {flag.name: flag for flag in _flags(config_class)}
+    flags = dict(_flags(config_class))
     for heading, names in essential.items():
         group = parser.add_argument_group(heading)
         for name in names:
@@ -124,19 +121,20 @@ def build_parser(
 def settings_from_plain(
     config_class: type[ConfigT], values: Mapping[str, Any], source: str
 ) -> ConfigT:
-    """Build a config from the nested dict that ``dataclasses.asdict`` made of one, in any version.
+    """Build a config from ``dataclasses.asdict`` of a config of this or an earlier version.
 
-    Settings are found by their own names, whatever group they stand in. Those that did not exist
-    yet when the dict was made take their defaults; retired ones are dropped. ``source`` begins the
-    message of the ``UserError`` about an unknown setting or a value that is refused.
+    Settings are matched by name, regardless of their group. Missing ones take their defaults;
+    retired ones are dropped. ``source`` begins the message of the ``UserError`` for an unknown
+    setting or an invalid value.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected settings, found {reprlib.repr(values)}.")
-    flags = {name: flag for flag in _flags(config_class) for name in (flag.name, *flag.aliases)}
+    by_name = {
+        name: flag for flag in _flags(config_class).values() for name in (flag.name, *flag.aliases)
+    }
     flat: dict[str, Any] = {}
     for path, name, value in _flatten(values):
-        if flag := flags.get(name):
-            value = tuple(value) if isinstance(value, list) else value
+        if flag := by_name.get(name):
             if not has_type(value, flag.hint):
                 raise UserError(
                     f"{source}: {name}={reprlib.repr(value)}: this version takes no such value."
@@ -155,24 +153,24 @@ def settings_from_plain(
 def differing_settings(
     ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> list[tuple[str, Any, Any]]:
-    """List (dotted name, our value, their value) of all settings that differ between two dicts."""
-    a, b = ({path: value for path, _, value in _flatten(each)} for each in (ours, theirs))
+    """List (dotted name, our value, their value) of settings that differ in two nested dicts."""
+    a, b = ({path: value for path, _, value in _flatten(nested)} for nested in (ours, theirs))
     rows = [(path, a.get(path), b.get(path)) for path in sorted(a | b)]
-    return [row for row in rows if _plain(row[1]) != _plain(row[2])]
+    return [row for row in rows if row[1] != row[2]]
 
 
 @functools.cache
 def field_docs(config_class: type) -> Mapping[str, str]:
-    """Map field names to the string literals written under them, also in base classes."""
+    """Map field names to the docstrings under them, base classes included."""
     bases = [base for base in config_class.__bases__ if dataclasses.is_dataclass(base)]
     docs = {name: text for base in bases for name, text in field_docs(base).items()}
     tree = ast.parse(textwrap.dedent(inspect.getsource(config_class)))
     body = typing.cast(ast.ClassDef, tree.body[0]).body
-    for field, after in pairwise(body):
+    for field, following in pairwise(body):
         is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        is_doc = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        is_doc = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         if is_field and is_doc:
-            docs[field.target.id] = inspect.cleandoc(str(after.value.value))  # pyright: ignore
+            docs[field.target.id] = inspect.cleandoc(str(following.value.value))  # pyright: ignore
     return docs
 
 
@@ -181,7 +179,7 @@ class _Flag:
     name: str
     hint: Any
     default: Any
-    """``dataclasses.MISSING`` if the setting has none."""
+    """``dataclasses.MISSING`` for a required setting."""
     help: str
     aliases: tuple[str, ...]
 
@@ -197,20 +195,20 @@ class _Flag:
         )
 
 
-def _flags(config_class: type) -> Iterator[_Flag]:
-    """Yield the flags of a config class and of the settings inside it, each name once."""
-    seen: set[str] = set()
+@functools.cache
+def _flags(config_class: type) -> Mapping[str, _Flag]:
+    """Map names to the flags of a config class and its components."""
+    flags: dict[str, _Flag] = {}
     for flag in _all_flags(config_class):
-        for name in (flag.name, *flag.aliases):
-            if name in seen:
-                raise TypeError(f"two config classes have a field {name!r}")
-            seen.add(name)
-        yield flag
+        if flag.name in flags:
+            raise TypeError(f"two config classes have a field {flag.name!r}")
+        flags[flag.name] = flag
+    return flags
 
 
 def _all_flags(config_class: type) -> Iterator[_Flag]:
     hints, docs = typing.get_type_hints(config_class), field_docs(config_class)
-    old = aliases(config_class)
+    alias_names = aliases(config_class)
     for field in dataclasses.fields(config_class):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
@@ -219,8 +217,8 @@ def _all_flags(config_class: type) -> Iterator[_Flag]:
             default = field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
-            others = old.get(field.name, ())
-            yield _Flag(field.name, hint, default, docs[field.name], others)
+            names = alias_names.get(field.name, ())
+            yield _Flag(field.name, hint, default, docs[field.name], names)
 
 
 def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -232,15 +230,31 @@ def _argument_type(hint: Any) -> dict[str, Any]:  # noqa: ANN401
     if origin is tuple:
         return {"nargs": "+", **_argument_type(arguments[0])}
     if hint is str:
-        return {"type": _expand_home, "metavar": "STR"}
+        return {"type": _expand, "metavar": "STR"}
     if hint is bool:
         return {"type": _parse_bool, "nargs": "?", "const": True, "metavar": "true|false"}
     return {"type": hint, "metavar": hint.__name__.upper()}
 
 
-def _expand_home(text: str) -> str:
-    """Put in the home folder for ``~``, and variables for ``$NAME``, that no shell has expanded."""
+def _expand(text: str) -> str:
+    """Expand ``~`` and ``$NAME`` in values that no shell has seen, such as those of files."""
     return os.path.expanduser(os.path.expandvars(text))
+
+
+def _open_config_file(path: str) -> io.StringIO:
+    """Read a ``--config`` file from the working directory or the repository.
+
+    Raises ``OSError`` for a file that is not regular (a FIFO would block), too large or not UTF-8.
+    """
+    file = from_repository(_expand(path))
+    if os.path.exists(file) and not file.is_file():
+        raise OSError("not a regular file; give one of `name = value` lines, as those in configs")
+    if file.stat().st_size > _MAX_FILE_BYTES:
+        raise OSError(f"larger than any file of settings ({_MAX_FILE_BYTES} bytes at most)")
+    try:
+        return io.StringIO(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise OSError(f"cannot be read as text ({error}); save it as UTF-8") from error
 
 
 def _parse_bool(text: str) -> bool:
@@ -262,39 +276,17 @@ def _construct(config_class: type[ConfigT], flat: Mapping[str, Any]) -> ConfigT:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield the dotted path, the name and the value of each leaf; lists become tuples."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", name, value
+            yield f"{prefix}{name}", name, tuple(value) if isinstance(value, list) else value
 
 
-def _without_retired(unknown: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Drop retired flags with their values from what the parser did not know, and say so."""
-    kept: list[str] = []
-    words = [part for word in unknown for part in word.split("=", word.startswith("--"))]
-    while words:
-        word = words.pop(0)
-        name = word.removeprefix("--")
-        if not word.startswith("--") or name not in RETIRED:
-            kept.append(word)
-            continue
-        value = words.pop(0) if words and not words[0].startswith("--") else "true"
-        while words and not words[0].startswith("--"):
-            words.pop(0)
-        if problem := check_retired(name, value):
-            parser.error(problem)
-        logger.warning("--%s no longer has an effect; leave it out", name)
-    return kept
-
-
-def _describe_unknown(unknown: list[str], names: list[str]) -> str:
+def _describe_unknown(unknown: Sequence[str], names: Iterable[str]) -> str:
     name = next((text for text in unknown if text.startswith("--")), unknown[0]).split("=")[0]
     flags = ["--config", *(f"--{other}" for other in names)]
     nearest = difflib.get_close_matches(name, flags, n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else "; see --help-all"
     return f"unknown flag or config key {name}{hint}"
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

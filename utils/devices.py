@@ -1,4 +1,4 @@
-"""Which device to compute on, and its random numbers."""
+"""Choice of devices and precision, and seeded random generators."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from utils.errors import UserError, first_line
 
 _DEVICE = re.compile(r"[0-9]{1,6}")
-_MOST_PROCESSES = 64
-"""On a processor."""
+_MAX_CPU_PROCESSES = 64
 
 
 def choose_devices(accelerator: str = "auto", count: int = 1) -> list[torch.device]:
     """Return ``count`` devices; the accelerator is ``gpu``, ``cuda``, ``cpu`` or ``auto``."""
-    there = torch.cuda.device_count()
-    if _on_processor(accelerator):
-        if count > _MOST_PROCESSES:
+    if _uses_cpu(accelerator):
+        if count > _MAX_CPU_PROCESSES:
             raise UserError(
-                f"--devices {count}: on the processor each is a process that computes; ask for "
-                f"{_MOST_PROCESSES} at most."
+                f"--devices {count}: on the CPU each device is a process; ask for "
+                f"{_MAX_CPU_PROCESSES} at most."
             )
         return [torch.device("cpu")] * count
-    if count > there:
-        fewer = "Ask for no more with --devices, or compute" if there else "Compute"
+    available = torch.cuda.device_count()
+    if count > available:
+        fewer = "Ask for no more with --devices, or compute" if available else "Compute"
         raise UserError(
             f"{count} {'GPU is' if count == 1 else 'GPUs are'} asked for, but this machine has "
-            f"{there} that PyTorch can use. {fewer} on the processor with --device cpu."
+            f"{available} that PyTorch can use. {fewer} on the CPU with --device cpu."
         )
     return [torch.device("cuda", number) for number in range(count)]
 
 
 def check_devices(accelerator: str, devices: str) -> None:
-    """Refuse devices that are not there; ``devices`` is a number, ``auto`` or a list like 0,2."""
+    """Raise ``UserError`` for missing devices; ``devices`` is a number, auto or a list like 0,2."""
     if devices in ("auto", "-1"):
         choose_devices(accelerator)
         return
@@ -46,14 +45,14 @@ def check_devices(accelerator: str, devices: str) -> None:
     listed = "," in devices
     if len({*numbers}) < len(words) or (numbers == [0] and not listed):
         raise UserError(f"--devices {devices}: give a number from 1, auto, or a list like 0,2.")
-    if listed and _on_processor(accelerator):
+    if listed and _uses_cpu(accelerator):
         raise UserError(f"--devices {devices}: a list names GPUs; give a number of processes.")
     choose_devices(accelerator, 1 + max(numbers) if listed else numbers[0])
 
 
 @contextmanager
 def checked_hardware(device: str, devices: str, strategy: str) -> Iterator[None]:
-    """Turn what Lightning says inside about settings of the hardware into one line."""
+    """Turn Lightning's errors about hardware settings into a ``UserError`` of one line."""
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
@@ -62,7 +61,7 @@ def checked_hardware(device: str, devices: str, strategy: str) -> Iterator[None]
         ) from error
 
 
-def _on_processor(accelerator: str) -> bool:
+def _uses_cpu(accelerator: str) -> bool:
     return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.device_count())
 
 
@@ -75,14 +74,13 @@ def choose_precision(precision: str, accelerator: str) -> Any:  # noqa: ANN401
 
 
 def generator_for(device: torch.device | str, *key: int) -> torch.Generator:
-    """Return a generator that is seeded by all the integers of ``key``.
+    """Return a generator seeded by all integers of ``key``.
 
-    With where we are as the key, nothing has to be saved: a run that resumes at step n draws what
-    an uninterrupted run draws at step n, on any rank.
+    With the key (seed, step, rank), a resumed run draws the same numbers as an uninterrupted one.
     """
     state = 0x9E3779B97F4A7C15
     for value in key:
-        # SplitMix64's mixing: neighbouring keys give unrelated seeds.
+        # The mixing of SplitMix64 gives unrelated seeds for neighbouring keys.
         state = (state ^ (value & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
         state = (state ^ (state >> 29)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 32

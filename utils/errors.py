@@ -1,4 +1,4 @@
-"""How programs end: errors and stops that are reported in one line."""
+"""Error classes, and the one-line report with which every script ends."""
 
 from __future__ import annotations
 
@@ -18,74 +18,64 @@ _LESS_MEMORY = (
     "--val_chunk for whole pictures), fewer sources (--n_views), samples (--N_samples) or pixels."
 )
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
-"""In the words of PyTorch's allocators, whose errors on a CPU have no class of their own."""
+_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+"""Parts of the messages of PyTorch's CPU allocators, whose errors have no class of their own."""
 
 _FEWER_PROCESSES = (
-    "A process that reads data was ended from outside, most often because memory ran out: use "
-    "fewer with --num_workers; 0 reads in the training process."
+    "A data-loading process was killed, most often because memory ran out: use fewer with "
+    "--num_workers; 0 loads data in the training process."
 )
 
 _MORE_FILES = (
-    "Raise the limit, ulimit -n 4096, or read in the training process with --num_workers 0."
+    "Raise the limit, ulimit -n 4096, or load data in the training process with --num_workers 0."
 )
 
-_DISK = {
+_DISK_ERRORS = {
     *(errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
     errno.ENAMETOOLONG,
 }
-"""What a disk does that is full, broken or taken away, or asked for a name that it cannot have."""
+"""Errors of a disk that is full, broken or disconnected, or of an invalid file name."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the beginning of what an error of another library says, which may quote whole files.
-
-    It is its name if it says nothing.
-    """
+    """Return at most 200 characters of a library's error message, or its class if it is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class UserError(Exception):
-    """Bad input: the message, which is printed alone, names the file, the value and the remedy."""
+    """Bad input; the message is printed without a traceback and names file, value and remedy."""
 
 
 class MemoryShortage(UserError):  # noqa: N818
-    """Memory does not suffice; which settings to lower depends on those that a script has."""
+    """Out of memory, with advice on which settings to lower."""
 
-    def __init__(self, told: str, remedies: Mapping[str, tuple[str, str]]) -> None:
-        """Keep what happened, and by settings (one, or several in a word) what is lowered to what.
-
-        Without a script all settings are named.
-        """
-        super().__init__(told)
-        self.told, self.remedies = told, remedies
+    def __init__(self, problem: str, remedies: Mapping[str, tuple[str, str]]) -> None:
+        """``remedies`` maps a setting, or several in one string, to its current and lower value."""
+        super().__init__(problem)
+        self.problem, self.remedies = problem, remedies
 
     def __str__(self) -> str:
-        """Say what happened, and how to get by with less."""
+        """Return the problem and all remedies."""
         return self.advise([name for names in self.remedies for name in names.split()])
 
     def advise(self, settings: Collection[str]) -> str:
-        """Say what happened, and what to lower of some settings."""
-        usable = {
-            names: amounts
-            for names, amounts in self.remedies.items()
+        """Return the problem and the remedies that use only the given settings."""
+        remedies = [
+            " ".join(f"--{name} {lower}" for name in names.split()) + f" (it was {current})"
+            for names, (current, lower) in self.remedies.items()
             if all(name in settings for name in names.split())
-        }
-        ways = [
-            " ".join(f"--{name} {after}" for name in names.split()) + f" (it was {before})"
-            for names, (before, after) in usable.items()
         ]
-        if not ways:
-            return f"out of memory: {self.told}.\n{_LESS_MEMORY}"
-        return f"out of memory: {self.told}. Give {', or '.join(ways)}"
+        if not remedies:
+            return f"out of memory: {self.problem}.\n{_LESS_MEMORY}"
+        return f"out of memory: {self.problem}. Give {', or '.join(remedies)}"
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Tell whether an allocator failed: PyTorch's on a GPU or on a CPU, or NumPy's."""
+    """Return whether an allocator of PyTorch (GPU or CPU) or NumPy failed."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in text for words in _MEMORY_MESSAGES)
 
 
 class NonFiniteTrainingError(RuntimeError):
@@ -93,7 +83,7 @@ class NonFiniteTrainingError(RuntimeError):
 
 
 class TrainingInterrupted(Exception):  # noqa: N818
-    """The run was asked to stop by a signal and has saved."""
+    """The run has saved and stopped after a signal."""
 
     def __init__(self, signum: int, path: Path) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; resume with --ckpt {path}")
@@ -101,19 +91,19 @@ class TrainingInterrupted(Exception):  # noqa: N818
 
 
 def run_and_report(job: Callable[[], object], settings: Collection[str] = ()) -> int:
-    """Run a script's job, log what it returns or its one error, and return the exit status.
+    """Run a script's job, log its result or error in one line, and return the exit status.
 
-    ``settings`` are those that the script has, for errors that name some of them.
+    ``settings`` are the flags of the script, for errors that recommend some of them.
 
-    0: done. 1: training diverged, memory or disk failed, a loading process was ended. 2: bad input.
-    130: stopped with Ctrl-C. 128 + n: stopped by signal n, having saved.
+    0: success. 1: training diverged, memory or disk failed, a worker process was killed.
+    2: bad input. 130: stopped with Ctrl-C. 128 + n: saved and stopped after signal n.
     """
     try:
         return _run_and_report(job, settings)
     except KeyboardInterrupt as stop:
         logger.warning("%s", str(stop) or "stopped")
     except SystemExit as stop:
-        # Lightning's own, after Ctrl-C while it prepares a run.
+        # Lightning exits on Ctrl-C while it prepares a run.
         if not isinstance(stop.__context__, KeyboardInterrupt):
             raise
         logger.warning("stopped")
@@ -125,27 +115,26 @@ def _run_and_report(job: Callable[[], object], settings: Collection[str]) -> int
     _set_up_console()
     try:
         logger.info("%s", job())
-    except (UserError, NonFiniteTrainingError) as error:
-        short = isinstance(error, MemoryShortage)
-        logger.error("error: %s", error.advise(settings) if short else error)
-        return 1 if short or isinstance(error, NonFiniteTrainingError) else 2
+    except UserError as error:
+        shortage = isinstance(error, MemoryShortage)
+        logger.error("error: %s", error.advise(settings) if shortage else error)
+        return 1 if shortage else 2
+    except NonFiniteTrainingError as error:
+        logger.error("error: %s", error)
+        return 1
     except (RuntimeError, MemoryError) as error:
-        if is_memory_error(error):
-            told = str(error).partition(". ")[0].splitlines() or ["out of memory"]
-            logger.error("error: %s\n%s", told[0], _LESS_MEMORY)
-            return 1
-        # Wherever the program is, a signal ends it there.
-        remedies = {"DataLoader worker": _FEWER_PROCESSES, "Too many open files": _MORE_FILES}
-        remedy = next((remedy for words, remedy in remedies.items() if words in str(error)), None)
+        remedy = _remedy_for(error)
         if remedy is None:
             raise
-        logger.error("error: %s\n%s", str(error).strip().partition(". ")[0], remedy)
+        problem = str(error).strip().partition(". ")[0].splitlines() or ["out of memory"]
+        logger.error("error: %s\n%s", problem[0], remedy)
         return 1
     except OSError as error:
-        if error.errno not in _DISK | {errno.EMFILE}:
+        if error.errno not in _DISK_ERRORS | {errno.EMFILE}:
             raise
-        rest = _MORE_FILES if error.errno == errno.EMFILE else "What was saved before is whole."
-        logger.error("error: %s. %s", error, rest)
+        too_many = error.errno == errno.EMFILE
+        remedy = _MORE_FILES if too_many else "Files that were saved before are complete."
+        logger.error("error: %s. %s", error, remedy)
         return 1
     except TrainingInterrupted as stop:
         logger.warning("%s", stop)
@@ -153,17 +142,25 @@ def _run_and_report(job: Callable[[], object], settings: Collection[str]) -> int
     return 0
 
 
+def _remedy_for(error: BaseException) -> str | None:
+    if is_memory_error(error):
+        return _LESS_MEMORY
+    # Both can occur anywhere in the program: PyTorch raises the first from a signal handler.
+    remedies = {"DataLoader worker": _FEWER_PROCESSES, "Too many open files": _MORE_FILES}
+    return next((remedy for words, remedy in remedies.items() if words in str(error)), None)
+
+
 def _set_up_console() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    # Notes of Lightning's about its own defaults; loading is always weights-only here.
-    chatty = (
+    # Lightning's hints about its own defaults; checkpoints are always read as plain data here.
+    verbose = (
         "pytorch_lightning.trainer.connectors.checkpoint_connector",
         "pytorch_lightning.trainer.connectors.logger_connector.logger_connector",
         "pytorch_lightning.utilities.rank_zero",
     )
-    for name in chatty:
+    for name in verbose:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Frozen and fine-tuned networks are meant to be in eval mode.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-    # Lightning against newer PyTorch versions.
+    # Lightning uses a deprecated function of newer PyTorch versions.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -1,4 +1,4 @@
-"""Figures: depth in colours that can be compared, labelled contact sheets, cameras in 3D."""
+"""Depth maps in colour with a colour bar, labelled contact sheets, plots of cameras."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ from utils.cameras import Cameras, LengthUnit, unproject
 from utils.images import colorize, from_bytes
 
 _QUANTILES = (0.02, 0.98)
-"""Of all depths: the range between them is shown, so that single wrong pixels do not widen it."""
-_SAMPLED = 10_000
-"""Pixels of each frame from which the range is computed."""
+"""Depth quantiles at the ends of the colour map; excludes outliers."""
+_PIXELS_PER_FRAME = 10_000
+"""Pixels of each frame that the quantiles are computed from."""
 _CHECKER = 4
-"""Side, in pixels, of the squares that mark pixels without a depth."""
+"""Side in pixels of the squares that mark pixels without depth."""
 _TICKS = 5
-_NARROWEST = 6
-"""Least width of a bar's colours, in pixels."""
+_MIN_BAR_WIDTH = 6
 _GAP = 3
 """Pixels between the panels of a sheet."""
-_NEAR_FOCUS = 2.0
-"""A focus farther away than this many extents of the cameras would shrink them to a dot."""
+_MAX_FOCUS_DISTANCE = 2.0
+"""In extents of the cameras; a more distant focus would shrink them to a dot and is not drawn."""
 _FRUSTUMS = 12
-"""Drawn along a path."""
+"""Number of cameras drawn along a path."""
 
 
 @dataclass(frozen=True)
 class DepthRange:
-    """Which depths the two ends of the colour map stand for, in the scene's unit."""
+    """Depths at the two ends of the colour map, in the scene's unit."""
 
     low: float
     high: float
@@ -48,7 +47,7 @@ class DepthRange:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture and the label above it."""
+    """An image and the label above it."""
 
     picture: Float[Tensor, "3 height width"]
     label: str = ""
@@ -57,12 +56,12 @@ class Panel:
 def robust_range(
     frames: Iterable[tuple[Float[Tensor, "height width"], Bool[Tensor, "height width"]]],
 ) -> DepthRange:
-    """Return the range that holds nearly all valid depths of (depths, valid) pairs."""
-    kept = []
+    """Return the range between low and high quantiles of the depths in (depths, valid) pairs."""
+    sampled = []
     for depths, valid in frames:
         values = depths[valid & depths.isfinite()].float()
-        kept.append(values[:: max(1, len(values) // _SAMPLED)])
-    values = torch.cat(kept).numpy() if kept else np.zeros(0)
+        sampled.append(values[:: max(1, len(values) // _PIXELS_PER_FRAME)])
+    values = torch.cat(sampled).numpy() if sampled else np.zeros(0)
     if not len(values):
         return DepthRange(0.0, 1.0)
     low, high = np.quantile(values, _QUANTILES).tolist()
@@ -75,7 +74,7 @@ def depth_picture(
     valid: Bool[Tensor, "height width"],
     shown: DepthRange,
 ) -> Float[Tensor, "3 height width"]:
-    """Colour depths; pixels without a valid one become a grey chequerboard."""
+    """Colour a depth map; invalid pixels become a grey chequerboard."""
     rows = torch.arange(depths.shape[0], device=depths.device)[:, None] // _CHECKER
     columns = torch.arange(depths.shape[1], device=depths.device) // _CHECKER
     mark = torch.where((rows + columns) % 2 == 0, 0.35, 0.55)
@@ -86,22 +85,22 @@ def depth_picture(
 def color_bar(
     height: int, shown: DepthRange, unit: LengthUnit | None = None
 ) -> Float[Tensor, "3 height width"]:
-    """Draw the colour map, near at the bottom, and if there is room numbers and the unit."""
+    """Draw the colour map, near at the bottom, with ticks and unit if ``height`` allows."""
     if height < 24:
-        return _shades(height, _NARROWEST)
+        return _gradient(height, _MIN_BAR_WIDTH)
     unit = unit or LengthUnit()
     font_size = max(8, min(height // 14, 22))
     font = ImageFont.load_default(font_size)
     top, bottom = int(font_size * 1.8), height - max(font_size // 2, 2)
-    bar = max(_NARROWEST, font_size)
+    bar = max(_MIN_BAR_WIDTH, font_size)
     values = np.linspace(shown.high, shown.low, _TICKS) * unit.factor
-    # As many digits as tell the ticks apart.
+    # Enough digits to distinguish the ticks.
     step = abs(values[0] - values[-1]) / (_TICKS - 1)
     digits = int(np.clip(np.ceil(-np.log10(max(step, 1e-9))) + 1, 0, 4)) if step < 10 else 0
     texts = [f"{value:.{digits}f}" for value in values]
     width = bar + 6 + max(int(font.getlength(text)) for text in [*texts, unit.name]) + 4
     image = Image.new("RGB", (width, height), "white")
-    colors = _shades(bottom - top, bar).permute(1, 2, 0)
+    colors = _gradient(bottom - top, bar).permute(1, 2, 0)
     image.paste(Image.fromarray((colors * 255).round().byte().numpy()), (2, top))
     draw = ImageDraw.Draw(image)
     draw.text((2, 1), unit.name, fill="black", font=font)
@@ -114,7 +113,7 @@ def color_bar(
 def contact_sheet(
     rows: Sequence[Sequence[Panel | None]], label_size: int = 13
 ) -> Float[Tensor, "3 height width"]:
-    """Lay out rows of panels on white, each centred in its cell; ``None`` leaves a cell empty."""
+    """Arrange rows of panels on white, centred in their cells; ``None`` is an empty cell."""
     widths = [
         max((panel.picture.shape[-1] for panel in column if panel), default=1)
         for column in zip_longest(*rows)
@@ -125,7 +124,9 @@ def contact_sheet(
         labelled = any(panel and panel.label for panel in row)
         cells = []
         for panel, width in zip_longest(row, widths):
-            cell = _centred(panel.picture, height, width) if panel else torch.ones(3, height, width)
+            cell = (
+                _centered(panel.picture, height, width) if panel else torch.ones(3, height, width)
+            )
             if labelled:
                 label = panel.label if panel else ""
                 cell = torch.cat([label_strip(label, width, label_size), cell], -2)
@@ -135,7 +136,7 @@ def contact_sheet(
 
 
 def label_strip(text: str, width: int, size: int) -> Float[Tensor, "3 height width"]:
-    """Write one centred line, black on white, in smaller letters if it is too wide."""
+    """Render one centred line, black on white; the font shrinks to fit ``width``."""
     image = Image.new("RGB", (width, round(1.5 * size)), "white")
     font = ImageFont.load_default(size)
     while size > 6 and font.getlength(text) > width:
@@ -154,9 +155,9 @@ def plot_cameras(
     focus: Float[Tensor, " 3"],
     title: str = "",
 ) -> Figure:
-    """Draw source cameras, a path with some of its cameras, and what it looks at unless far away.
+    """Plot source cameras, a camera path with some frustums, and its focus unless far away.
 
-    Images of all cameras have the height and width ``size``; ``up`` is drawn upwards.
+    ``size`` is the height and width of all images; ``up`` is the vertical direction of the plot.
     """
     upright = Rotation.align_vectors([[0.0, 0, 1]], up.double().numpy()[None])[0]
     figure = Figure(figsize=(5, 4.6), layout="constrained")
@@ -164,12 +165,13 @@ def plot_cameras(
     axes = figure.add_subplot(projection="3d")
     centers = torch.cat([sources.centers, path.centers])
     length = 0.12 * max((centers.amax(0) - centers.amin(0)).max().item(), 1e-6)
-    shown, mark = upright.apply(centers.numpy()), upright.apply(focus.numpy())
+    positions, mark = upright.apply(centers.numpy()), upright.apply(focus.numpy())
     draw_frustums(axes, sources, size, length, "0.45", upright)
-    axes.plot(*shown[len(sources.c2w) :].T, color="tab:red")
-    some = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
-    draw_frustums(axes, path[some], size, length, "tab:orange", upright)
-    if np.linalg.norm(mark - shown.mean(0)) < _NEAR_FOCUS * np.linalg.norm(np.ptp(shown, 0)):
+    axes.plot(*positions[len(sources.c2w) :].T, color="tab:red")
+    drawn = torch.linspace(0, len(path.c2w) - 1, min(_FRUSTUMS, len(path.c2w))).round().long()
+    draw_frustums(axes, path[drawn], size, length, "tab:orange", upright)
+    extent = np.linalg.norm(np.ptp(positions, 0))
+    if np.linalg.norm(mark - positions.mean(0)) < _MAX_FOCUS_DISTANCE * extent:
         axes.plot(*mark[:, None], marker="x", color="tab:blue")
     axes.set(title=title, xticklabels=[], yticklabels=[], zticklabels=[])
     axes.set_aspect("equal")
@@ -184,9 +186,9 @@ def draw_frustums(
     color: str,
     rotation: Rotation | None = None,
 ) -> np.ndarray:
-    """Draw pyramids of a length from the centres to the image corners, in a turned world.
+    """Draw view frustums of depth ``length`` in world coordinates turned by ``rotation``.
 
-    Return the corners, clockwise from the upper left: shape (camera, 4, 3).
+    Return the far corners, clockwise from the upper left, with shape (camera, 4, 3).
     """
     height, width = size
     pixels = torch.tensor([[0.0, 0], [width, 0], [width, height], [0, height]])
@@ -204,16 +206,14 @@ def draw_frustums(
     return points[:, :4]
 
 
-def _shades(height: int, width: int) -> Float[Tensor, "3 height width"]:
-    """Draw the colour map, near at the bottom."""
-    shades = torch.linspace(1, 0, height)[:, None].expand(-1, width)
-    return colorize(shades, 0.0, 1.0)
+def _gradient(height: int, width: int) -> Float[Tensor, "3 height width"]:
+    return colorize(torch.linspace(1, 0, height)[:, None].expand(-1, width), 0.0, 1.0)
 
 
-def _centred(
+def _centered(
     picture: Float[Tensor, "3 rows columns"], height: int, width: int
 ) -> Float[Tensor, "3 height width"]:
     rows, columns = picture.shape[-2:]
     top, left = (height - rows) // 2, (width - columns) // 2
-    around = (left, width - columns - left, top, height - rows - top)
-    return pad(picture.float().cpu(), around, value=1.0)
+    margins = (left, width - columns - left, top, height - rows - top)
+    return pad(picture.float().cpu(), margins, value=1.0)

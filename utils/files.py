@@ -1,51 +1,58 @@
-"""Files written whole or not at all, and checkpoints, which are read without running code.
-
-This module does not import torch before it is needed.
-"""
+"""Atomic writing, exclusive folders, and reading of files whose content is not trusted."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import itertools
 import json
 import logging
 import os
 import pickle
-import re
 import reprlib
-import shutil
+import shlex
 import struct
+import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from utils.archives import check_archive, describe_packed
 from utils.errors import UserError, first_line
 
-_PARTIAL, _COUNTER = ".partial-", itertools.count()
-EPOCH_PLACEHOLDER = "{epoch:02d}"
-_PROBE = 4096
-_MAX_JSON = 1 << 25
-"""Bytes of a JSON file."""
-_REPOSITORY = Path(__file__).resolve().parents[1]
-_TAKE_ANOTHER = "Copy it again from where it comes from, or give an earlier one."
-UNREADABLE = (
+if TYPE_CHECKING:
+    import numpy as np
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME = ".lock"
+ZIP_MAGIC = b"PK\x03\x04"
+ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, struct.error)
+READ_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, MemoryError),
     *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error),
 )
-"""What reading a damaged or hostile file raises; ``RecursionError`` is a ``RuntimeError``."""
-logger = logging.getLogger(__name__)
+"""Raised by readers on damaged or hostile files; ``RecursionError`` is a ``RuntimeError``."""
+_NPZ_ERRORS = (
+    *(*ZIP_ERRORS, zlib.error, tokenize.TokenError, RuntimeError, LookupError, TypeError),
+    *(SyntaxError, MemoryError),
+)
+_ARCHIVE_MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zX": "xz", b"7z\xbc\xaf": "7-Zip"}
+_PARTIAL, _COUNTER = ".partial-", itertools.count()
+_PROBE_BYTES = 4096
+_MAX_JSON_BYTES = 1 << 25
+_REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
-    """Yield a file to write; on success it becomes ``path``, on failure nothing changes.
+def atomic_write(path: str | Path, remedy: str = "") -> Iterator[Path]:
+    """Yield a temporary file that replaces ``path`` on success; on failure nothing changes.
 
-    The place is beside ``path``, has its suffix and is of this process alone; its folder is made if
-    need be. ``remedy`` is what the error message says that the user can do if the file cannot be
-    written.
+    The temporary file lies beside ``path``, has its suffix and is private to this process. Missing
+    folders are created. ``remedy`` ends the message of the error if the file cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{next(_COUNTER)}-{path.name}")
@@ -64,72 +71,136 @@ def written_whole(path: str | Path, remedy: str = "") -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what processes that were killed have begun to write in a folder and below it."""
+    """Remove, recursively, temporary files of ``atomic_write`` whose process has ended."""
     for partial in folder.rglob(f"{_PARTIAL}*-*"):
         process = partial.name.removeprefix(_PARTIAL).partition("-")[0]
-        if process.isdecimal() and partial.is_file() and not _runs(int(process)):
+        if process.isdecimal() and partial.is_file() and not _is_running(int(process)):
             with contextlib.suppress(OSError):
                 partial.unlink()
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        # Of another user, for example.
+        # A process of another user cannot be signalled.
         return True
     return True
 
 
 def write_text(path: str | Path, text: str, remedy: str = "") -> None:
-    """Write a text file, whole or not at all, as UTF-8."""
-    with written_whole(path, remedy) as partial:
+    """Write a UTF-8 text file atomically."""
+    with atomic_write(path, remedy) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def from_repository(path: str | Path) -> Path:
-    """Return a place that is read as it is given, or that in the repository if only that is there.
+def set_aside(path: Path) -> None:
+    """Rename the file of an earlier run, if there is one, to ``last.1.ckpt``, ``last.2.ckpt``..."""
+    if not path.exists():
+        return
+    names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
+    unused = next(name for name in names if not name.exists())
+    path.replace(unused)
+    logger.warning("%s is of an earlier run and was renamed to %s", path, unused.name)
 
-    Scripts find what lies beside them, such as ``ckpts``, from whatever folder they are started.
+
+@contextmanager
+def locked_folder(folder: Path, remedy: str) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; ``UserError`` if another process holds it.
+
+    The operating system releases the lock when the process ends for any reason. Child processes do
+    not inherit it.
+    """
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be locked ({error.strerror}). {remedy}") from error
+    try:
+        if not _lock(descriptor, folder):
+            owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+            raise UserError(f"{folder}: another run is writing to it (process {owner}). {remedy}")
+        # The lock holds even if the disk has no space for the process number.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> bool:
+    if sys.platform == "win32":
+        return True
+    import fcntl  # Does not exist on Windows.
+
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        # Some network file systems do not support locks.
+        logger.warning("%s: cannot be locked (%s): start no second run in it", folder, error)
+    return True
+
+
+def from_repository(path: str | Path) -> Path:
+    """Return ``path``, or the path inside the repository if only that one exists.
+
+    Makes default paths such as ``ckpts`` independent of the working directory.
     """
     path = Path(path)
     inside = _REPOSITORY / path
-    # These answer for names that no file can have, too.
+    # Unlike Path.exists, os.path.exists accepts names that are too long for a file.
     return inside if not os.path.exists(path) and os.path.exists(inside) else path
 
 
-def check_size(path: Path, most: int, what: str) -> None:
-    """Refuse a file that is larger than any of its kind, before it is read into memory.
-
-    Raises ``OSError`` if there is no such file.
-    """
-    if path.stat().st_size > most:
-        raise UserError(f"{path}: larger than any {what} ({most} bytes at most).")
+def check_size(path: Path, max_bytes: int, kind: str) -> None:
+    """Raise ``UserError`` for an oversized file, ``OSError`` for a missing one, before reading."""
+    if path.stat().st_size > max_bytes:
+        raise UserError(f"{path}: larger than any {kind} ({max_bytes} bytes at most).")
 
 
-def read_json(path: Path, what: str, remedy: str = "") -> dict[str, Any]:
-    """Read the JSON object of a file; in memory it may take 24 times as many bytes.
+def read_json(path: Path, kind: str, remedy: str = "") -> dict[str, Any]:
+    """Read a JSON object from a file of bounded size.
 
-    ``what`` names its kind; ``remedy`` ends the message of an error.
+    ``kind`` names the file in error messages; ``remedy`` ends them.
     """
     try:
-        check_size(path, _MAX_JSON, what)
+        check_size(path, _MAX_JSON_BYTES, kind)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; expected a {what}. {remedy}".rstrip()) from error
+        raise UserError(f"{path}: no such file; expected a {kind}. {remedy}".rstrip()) from error
     except (OSError, ValueError, RecursionError) as error:
-        problem = f"{path}: cannot read the {what} ({first_line(error)})."
+        problem = f"{path}: cannot read the {kind} ({first_line(error)})."
         raise UserError(f"{problem} {remedy}".rstrip()) from error
     if not isinstance(content, dict):
-        problem = f"{path}: expected a {what}, which is a JSON object, not {reprlib.repr(content)}."
+        problem = f"{path}: expected a {kind}, which is a JSON object, not {reprlib.repr(content)}."
         raise UserError(f"{problem} {remedy}".rstrip())
     return content
 
 
+def read_arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` file of bounded unpacked size.
+
+    Raises ``OSError`` for a missing and ``ValueError`` for a damaged or oversized file.
+    """
+    import numpy as np  # Imported on use: --help must not wait for it.
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+        if declared > max_bytes:
+            raise ValueError(f"it declares {declared} bytes of data, {max_bytes} at most are read")
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except _NPZ_ERRORS as error:
+        raise ValueError(first_line(error)) from error
+
+
 def check_output_file(path: str | Path, flag: str) -> Path:
-    """Prove that the file of a flag can be written before anything is computed; make its folder."""
+    """Create the folder of an output file and check that it is writable, before computing."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; {flag} names a file.")
@@ -138,150 +209,52 @@ def check_output_file(path: str | Path, flag: str) -> Path:
 
 
 def check_output_folder(folder: str | Path, flag: str = "--save_dir") -> Path:
-    """Make a folder and prove that files can be written there."""
+    """Create a folder and check that it is writable."""
     folder = Path(folder)
     probe = folder / f".writable-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            # On a full disk, files without content can still be made.
-            probe.write_bytes(bytes(_PROBE))
+            # Not an empty file, which can be created on a full disk.
+            probe.write_bytes(bytes(_PROBE_BYTES))
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot write here ({error.strerror}); choose another place with {flag}."
+            f"{folder}: cannot write here ({error.strerror}); choose another folder with {flag}."
         ) from error
     return folder
 
 
-def set_aside(path: Path) -> None:
-    """Rename a file that another run left where this one will write: ``last.1.ckpt``, and so on."""
-    if not path.exists():
-        return
-    names = (path.with_name(f"{path.stem}.{n}{path.suffix}") for n in itertools.count(1))
-    aside = next(name for name in names if not name.exists())
-    path.replace(aside)
-    logger.warning("%s is of an earlier run: it is %s now", path, aside.name)
-
-
-def save_atomically(content: dict[str, Any], path: str | Path) -> None:
-    """Write ``content`` so that ``path`` holds either the old file or the whole new one."""
-    import torch
-
-    path = Path(path)
-    old = f"The previous {path.name} is untouched" if path.exists() else "Nothing was written"
-    remedy = "free space or choose another folder with --save_dir, then resume with --ckpt."
-    with written_whole(path, f"{old}; {remedy}") as partial:
-        try:
-            torch.save(content, partial)
-        except RuntimeError as error:
-            # How its zip writer reports a failed write, in words about its own code.
-            free = shutil.disk_usage(path.parent).free
-            raise OSError(f"{free >> 20} MiB are free there") from error
-
-
 def describe_placeholder(path: Path) -> str | None:
-    """Say whether a file is not yet what it should be: a pointer, a web page or an archive."""
+    """Describe a Git LFS pointer, a web page or an archive found in place of a file, else None."""
     try:
         with path.open("rb") as file:
-            head = file.read(256).lstrip().lower()
+            head = file.read(256)
     except OSError:
         return None
-    if head.startswith(b"version https://git-lfs"):
+    text = head.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself; fetch it with git lfs pull."
-    if head.startswith((b"<!doctype html", b"<html")):
+    if text.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not the file itself; download it again from a direct link."
-    return describe_packed(path)
+    for magic, kind in _ARCHIVE_MAGICS.items():
+        if head.startswith(magic):
+            return f"is packed ({kind}); unpack it and give the file that is in it."
+    return _describe_zip(path) if head.startswith(ZIP_MAGIC) else None
 
 
-def load_tensors(path: Path) -> object:
-    """Read tensors and plain containers, to the CPU; ``UNREADABLE`` is what this raises."""
-    import torch
-
-    check_archive(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    _check_tensors(content, path.stat().st_size)
-    return content
-
-
-def load_safely(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, as tensors and plain containers only, to the CPU."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint{_nearby(path)}")
+def _describe_zip(path: Path) -> str | None:
+    """Describe a zip archive unless it is one of ``torch.save``, complete or damaged."""
     try:
-        content = load_tensors(path)
-    except UNREADABLE as error:
-        if placeholder := describe_placeholder(path):
-            raise UserError(f"{path}: {placeholder}") from error
-        what = "cannot be read as a checkpoint, it is damaged, truncated or of another kind"
-        reason = first_line(error)
-        if isinstance(error, pickle.UnpicklingError):
-            what = "refused, it is not a plain checkpoint (tensors and plain containers only)"
-            # PyTorch's own first line advises to read it without that protection.
-            named = re.search(r"GLOBAL ([\w.]+)", str(error))
-            reason = f"it holds {named[1]}" if named else "it is damaged or of another kind"
-        raise UserError(f"{path}: {what} ({reason}). {_TAKE_ANOTHER}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a dict, found {type(content).__name__}")
-    return content
-
-
-def _check_tensors(content: object, size_on_disk: int) -> None:
-    """Refuse tensors that declare more than the file holds, as views that repeat a number do."""
-    import torch
-
-    seen, waiting = set(), [content]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, torch.Tensor):
-            declared = part.numel() * part.element_size()
-            if declared > size_on_disk:
-                raise ValueError(f"a tensor declares {declared} bytes, the file has {size_on_disk}")
-        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
-            # A container can hold another many times, or itself.
-            seen.add(id(part))
-            waiting.extend(part.values() if isinstance(part, dict) else part)
-
-
-def resolve_checkpoint(path: str) -> Path:
-    """Turn a ``--ckpt`` argument into a file.
-
-    A literal ``{epoch:02d}`` stands for the newest epoch that has a match; a folder stands for the
-    newest ``.ckpt`` in it.
-    """
-    if EPOCH_PLACEHOLDER in path:
-        return _newest_epoch(path)
-    path = str(from_repository(path))
-    if Path(path).is_dir():
-        files = sorted(Path(path).glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
-        if not files:
-            raise UserError(f"{path}: a folder without .ckpt files{_nearby(Path(path))}")
-        return files[-1]
-    if not Path(path).is_file():
-        raise UserError(
-            f"{path}: no such checkpoint{_nearby(Path(path))}; "
-            "--ckpt takes a file, or a folder of them"
-        )
-    return Path(path)
-
-
-def _newest_epoch(path: str) -> Path:
-    head, tail = path.split(EPOCH_PLACEHOLDER, 1)
-    files = glob.glob(f"{glob.escape(head)}*{glob.escape(tail)}")
-    numbers = [file.removeprefix(head).removesuffix(tail) for file in files]
-    found = {int(n): file for n, file in zip(numbers, files, strict=True) if n.isdecimal()}
-    if not found:
-        raise UserError(f"{path}: no epoch matches{_nearby(Path(head))}")
-    return resolve_checkpoint(found[max(found)])
-
-
-def _nearby(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        return f" (the folder {folder} does not exist)"
-    # No deeper than the folders of a run: the folder may hold a whole home directory.
-    levels = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
-    found = [str(file) for level in levels for file in sorted(folder.glob(level))][:5]
-    return f"; found there: {', '.join(found)}" if found else f" (no .ckpt file under {folder})"
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return None
+    if not names or any(name.endswith("data.pkl") or "/data/" in name for name in names):
+        return None
+    arguments = f"{shlex.quote(str(path))} {shlex.quote(str(path.parent))}"
+    return (
+        f"is an archive that holds {names[0][:80]}; unpack it, python -m zipfile -e {arguments}, "
+        "and give that."
+    )

@@ -1,4 +1,4 @@
-"""Ctrl-C while a script is still importing: one line and status 130, as it is later on."""
+"""Handling of Ctrl-C while a script is still importing: one line and exit status 130."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from types import FrameType
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    # No exception: half imported modules turn it into others.
+    # Not by an exception, which modules under import would catch or replace.
     os.write(2, b"stopped\n")
     os._exit(128 + signum)
 
 
 def stop_at_once() -> None:
-    """Let Ctrl-C end this process from now on; scripts call this before their other imports."""
+    """Let Ctrl-C end the process at once; scripts call this before their other imports."""
     signal.signal(signal.SIGINT, _stop)
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, how many rays go into it, and what is said when it does not do."""
+"""Free memory, the number of rays that fit into it, and advice when it runs out."""
 
 from __future__ import annotations
 
@@ -16,46 +16,45 @@ import torch
 from utils.errors import MemoryShortage, is_memory_error
 
 _CGROUP = Path("/sys/fs/cgroup")
-_TRIED = re.compile(
+_REQUESTED = re.compile(
     r"(?:tried to allocate|unable to allocate) ([\d.]+) ?([KMGT]i?B|bytes)?", re.IGNORECASE
 )
 _POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SHARE_FOR_RAYS = 0.5
-"""Of the free memory, what rays at once may take; the rest is for whole images and other programs.
-"""
+"""Share of the free memory for rays; the rest is for whole images and other programs."""
 _MARGIN = 0.8
-"""Of what would just do, what is recommended."""
-_SIDES = 8
-"""Recommended sides of images are multiples of this."""
+"""Recommended share of the largest value that would fit."""
+_SIDE_MULTIPLE = 8
+"""Recommended image sides are multiples of this."""
 
 
-class Whole(NamedTuple):
-    """A number that must be a multiple of another."""
+class MultipleOf(NamedTuple):
+    """A setting whose value must be a multiple of ``divisor``."""
 
-    amount: int
-    multiple: int
+    value: int
+    divisor: int
 
 
-Amount = int | Whole | tuple[int, int]
-"""A number, or height and width."""
+Amount = int | MultipleOf | tuple[int, int]
+"""Value of a setting that memory grows with: a number, or height and width."""
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process can still take, of the GPU or of the machine."""
+    """Return the bytes that this process can still allocate, on the GPU or in main memory."""
     if device.type == "cuda":
-        # What PyTorch keeps for later is free to us.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return min([psutil.virtual_memory().available, *_left_by_limits()])
+        # Memory that PyTorch has cached can be allocated too.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return min([psutil.virtual_memory().available, *_free_within_limits()])
 
 
-def _left_by_limits() -> Iterator[int]:
-    """Yield what a container's limit leaves, and what the limit of a process does."""
+def _free_within_limits() -> Iterator[int]:
+    """Yield the bytes left by the limit of the container and by that of the process."""
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         yield max(limit - int((_CGROUP / "memory.current").read_text()), 0)
     except (OSError, ValueError):
-        # There is none; then the file says max.
+        # Without a limit, the file is missing or says "max".
         pass
     if sys.platform != "win32":
         import resource
@@ -66,18 +65,18 @@ def _left_by_limits() -> Iterator[int]:
 
 
 def rays_that_fit(device: torch.device, ray_bytes: int, wanted: int) -> int:
-    """Return how many rays to render at once: all that are wanted, or a power of two."""
+    """Return a chunk size for rendering: ``wanted`` if it fits, else a power of two."""
     fit = max(int(free_memory(device) * _SHARE_FOR_RAYS) // ray_bytes, 1)
-    # Of few sizes, so that compiled graphs are used again.
+    # Few different sizes, so that compiled graphs are reused.
     return wanted if fit >= wanted else 1 << (fit.bit_length() - 1)
 
 
 @contextmanager
-def memory_stage(doing: str, device: torch.device, **lowered: Amount) -> Iterator[None]:
-    """Let a job inside that memory does not suffice for end with what to lower, and by how much.
+def memory_stage(stage: str, device: torch.device, **settings: Amount) -> Iterator[None]:
+    """Turn an out-of-memory error into a ``MemoryShortage`` that names the settings to lower.
 
-    ``lowered`` are the amounts that its memory grows with, by the settings that choose them, the
-    first to lower first; two settings that go together have ``_and_`` between their names.
+    ``settings`` are the current values that memory grows with, in the order of advice. A key
+    ``a_and_b`` stands for two settings that are lowered together.
     """
     before = _used(device)
     try:
@@ -85,42 +84,44 @@ def memory_stage(doing: str, device: torch.device, **lowered: Amount) -> Iterato
     except (RuntimeError, MemoryError) as error:
         if not is_memory_error(error):
             raise
-        asked, free = _asked(str(error)), free_memory(device)
-        grown = max(_used(device) - before, 0)
-        share = min((grown + free) / (grown + asked), 1.0) if asked else 0.5
-        found = {name: lower(amount, share * _MARGIN) for name, amount in lowered.items()}
+        requested, free = _requested_bytes(str(error)), free_memory(device)
+        allocated = max(_used(device) - before, 0)
+        share = min((allocated + free) / (allocated + requested), 1.0) if requested else 0.5
+        lowered = {name: scaled(amount, share * _MARGIN) for name, amount in settings.items()}
         remedies = {
-            name.replace("_and_", " "): (_words(lowered[name]), _words(amount))
-            for name, amount in found.items()
+            name.replace("_and_", " "): (_describe(settings[name]), _describe(amount))
+            for name, amount in lowered.items()
             if amount is not None
         }
-        wanted = f"{asked / 2**30:.3g} GiB more, of which" if asked else "more than the"
-        told = f"{doing} takes {wanted} {free / 2**30:.3g} GiB are free"
-        raise MemoryShortage(told, remedies) from error
+        needs = f"{requested / 2**30:.3g} GiB more, of which" if requested else "more than the"
+        problem = f"{stage} takes {needs} {free / 2**30:.3g} GiB are free"
+        raise MemoryShortage(problem, remedies) from error
 
 
-def lower(amount: Amount, share: float) -> Amount | None:
-    """Return the share of an amount, of the area for height and width; None if nothing is left."""
+def scaled(amount: Amount, share: float) -> Amount | None:
+    """Scale a number, or the area of a height and width; return None if nothing is left."""
     if isinstance(amount, int):
         return int(amount * share) or None
-    if isinstance(amount, Whole):
-        return int(amount.amount * share) // amount.multiple * amount.multiple or None
-    height, width = (int(side * math.sqrt(share)) // _SIDES * _SIDES for side in amount)
+    if isinstance(amount, MultipleOf):
+        return int(amount.value * share) // amount.divisor * amount.divisor or None
+    height, width = (
+        int(side * math.sqrt(share)) // _SIDE_MULTIPLE * _SIDE_MULTIPLE for side in amount
+    )
     return (height, width) if min(height, width) else None
 
 
-def _words(amount: Amount) -> str:
-    if isinstance(amount, Whole):
-        return str(amount.amount)
+def _describe(amount: Amount) -> str:
+    if isinstance(amount, MultipleOf):
+        return str(amount.value)
     return str(amount) if isinstance(amount, int) else f"{amount[0]} {amount[1]}"
 
 
-def _asked(text: str) -> int:
-    """Return the bytes that an allocator says it was asked for; 0 if it does not."""
-    found = _TRIED.search(text)
-    if not found:
+def _requested_bytes(message: str) -> int:
+    """Return the size that an allocator's error message names, or 0."""
+    match = _REQUESTED.search(message)
+    if not match:
         return 0
-    return int(float(found[1]) * 1024 ** _POWERS[(found[2] or "b")[0].lower()])
+    return int(float(match[1]) * 1024 ** _POWERS[(match[2] or "b")[0].lower()])
 
 
 def _used(device: torch.device) -> int:

@@ -1,8 +1,8 @@
-"""Camera paths for videos, made from the cameras that photographed the scene.
+"""Camera paths for videos, computed from the source cameras of a scene.
 
-Every path stays inside what those cameras see: it moves within the hull of their centres (or of
-their directions around what they look at) and looks where they look. ``reach`` relaxes that: 1 is
-the largest path of its kind inside the hull, 2 goes twice as far. All frames share one camera.
+Every path stays within the convex hull of the source cameras (of their centres, or of their
+directions from the focus) and looks at their focus. ``reach`` scales the path: 1 is the largest
+path of its kind inside the hull.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from utils.camera_rig import CameraRig, describe_rig, look_at
 from utils.cameras import Cameras, crop_intrinsics, resize_intrinsics
 
 _SPIRAL_TURNS = 2
-_CAMERAS_OF_A_BOWL = 6
-"""Fewer cameras do not say whether they stand on a plane or on a bowl."""
-_DIRECTIONS = 360
-_STEEPEST = math.radians(85)
-_DENSE = 64
-"""Points per segment by which the length of a curve is measured."""
+_MIN_BOWL_CAMERAS = 6
+"""Fewer cameras do not determine a quadratic surface."""
+_HULL_DIRECTIONS = 360
+_MAX_ELEVATION = math.radians(85)
+_POINTS_PER_SEGMENT = 64
+"""Points from which the length of a curve is computed."""
 _TURN_LENGTH = 0.25
-"""A turn of one radian is as long as this share of the focus distance, if the centre moves less."""
-_LEAST_STEP = 1e-3
-"""Between two poses that are the same, relative to the longest step."""
+"""Length of a rotation by one radian, as a share of the focus distance."""
+_MIN_STEP = 1e-3
+"""Length between two identical poses, relative to the longest step."""
 _OVERLAP = 8
-"""Poses by which the rotations of a closed path continue past both ends."""
+"""Poses repeated at both ends of a closed path, so that its rotations are smooth there."""
 
 
 def spiral(
     cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, reach: float = 1.0
 ) -> Float[Tensor, "frame 4 4"]:
-    """Circle in front of a scene, moving back and forth, looking at its middle: a closed path.
+    """Return a closed spiral in front of a scene, like LLFF's (Mildenhall et al., 2019).
 
-    The circle is the ellipse inside the hull of the cameras in the plane across their mean axis.
-    Along the axis it follows the bowl on which they stand, and moves back and forth as far as they
-    deviate from it. After the spirals of LLFF (Mildenhall et al., SIGGRAPH 2019).
+    Across the mean viewing axis the path is the largest ellipse in the hull of the cameras. Along
+    the axis it follows the quadratic surface fitted to them, plus an oscillation by their deviation
+    from it.
     """
     rig, centers = describe_rig(cameras, near_far), cameras.centers.double()
     mean = centers.mean(0)
@@ -50,7 +50,7 @@ def spiral(
     turn = _SPIRAL_TURNS * _full_turn(n_frames)
     across = _unit_circle(turn) @ _ellipse_in_hull(torch.stack([x, y], -1)).T
     bowl, deviation = _fit_bowl(x, y, along)
-    # Slower than the circle: once forwards and backwards in all.
+    # One oscillation in all, however many turns.
     depth = _bowl_terms(*across.unbind(-1)) @ bowl + deviation * (turn / _SPIRAL_TURNS).sin()
     path = mean + reach * torch.cat([across, depth[:, None]], -1) @ frame.T
     return look_at(path, rig.focus, rig.up).to(cameras.c2w.dtype)
@@ -59,9 +59,9 @@ def spiral(
 def orbit(
     cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, reach: float = 1.0
 ) -> Float[Tensor, "frame 4 4"]:
-    """Go around what the cameras look at, level and at their median distance: a closed path.
+    """Return a closed path around the focus at the cameras' median distance and elevation.
 
-    All the way round if the cameras stand all around, else back and forth between the outermost.
+    A full circle if the cameras surround the focus, else back and forth between the outermost.
     """
     rig, turn = describe_rig(cameras, near_far), _full_turn(n_frames)
     azimuths = turn
@@ -74,11 +74,10 @@ def orbit(
 def ellipse(
     cameras: Cameras, near_far: Float[Tensor, " 2"], n_frames: int, reach: float = 1.0
 ) -> Float[Tensor, "frame 4 4"]:
-    """Go around what the cameras look at, rising and sinking: a closed path.
+    """Return a closed elliptic path around the focus with varying height.
 
-    If the cameras stand all around, the path is an ellipse as long and as wide as where they
-    stand, its height following theirs (as in mip-NeRF 360, Barron et al., CVPR 2022). Else
-    the directions to the camera draw an ellipse inside those from which they look.
+    If the cameras surround the focus, the ellipse has their extents and heights, as in mip-NeRF 360
+    (Barron et al., CVPR 2022). Else it is an ellipse in azimuth and elevation inside their hull.
     """
     rig, turn = describe_rig(cameras, near_far), _full_turn(n_frames)
     if not rig.surrounds:
@@ -99,32 +98,32 @@ def ellipse(
 def smooth_path(
     c2w: Float[Tensor, "key 4 4"], n_frames: int, focus_distance: float, closed: bool = False
 ) -> Float[Tensor, "frame 4 4"]:
-    """Pass through poses along cubic splines, in their order and at constant speed.
+    """Interpolate key poses by cubic splines at constant speed.
 
-    Speed is that of the camera's centre; where it turns in place, or much faster than it moves,
-    that of the turn; the focus distance relates turns to movement. Knots are centripetal: no loops
-    between near cameras (Lee, 1989). A closed path ends one step before its first pose.
+    The length of a step is the larger of its translation and its rotation, which the focus distance
+    converts to a length. Knots are centripetal, which avoids loops between near cameras (Lee,
+    1989). A closed path ends one step before its first pose.
     """
     if len(c2w) == 1 or n_frames == 1:
         return c2w[:1].repeat(n_frames, 1, 1)
     keys = torch.cat([c2w, c2w[:1]]) if closed else c2w
     centers = keys[:, :3, 3].double().numpy()
-    turns = Rotation.from_matrix(keys[:, :3, :3].double().numpy())
-    spacing = np.sqrt(_step_lengths(centers, turns, focus_distance))
+    rotations = Rotation.from_matrix(keys[:, :3, :3].double().numpy())
+    spacing = np.sqrt(_step_lengths(centers, rotations, focus_distance))
     longest = spacing.max() or 1.0
-    spacing = np.maximum(spacing, math.sqrt(_LEAST_STEP) * longest)
+    spacing = np.maximum(spacing, math.sqrt(_MIN_STEP) * longest)
     knots = np.append(0.0, np.cumsum(spacing))
     center_spline = CubicSpline(knots, centers, bc_type="periodic" if closed else "natural")
-    turn_spline = _rotation_spline(knots, turns, closed)
-    shares = np.arange(_DENSE) / _DENSE
+    rotation_spline = _rotation_spline(knots, rotations, closed)
+    shares = np.arange(_POINTS_PER_SEGMENT) / _POINTS_PER_SEGMENT
     dense = np.append((knots[:-1, None] + shares * np.diff(knots)[:, None]).ravel(), knots[-1])
-    steps = _step_lengths(center_spline(dense), turn_spline(dense), focus_distance)
+    steps = _step_lengths(center_spline(dense), rotation_spline(dense), focus_distance)
     lengths = np.append(0.0, np.cumsum(steps))
-    wanted = np.linspace(0, lengths[-1], n_frames + closed)[:n_frames]
-    times = np.interp(wanted, lengths, dense)
+    frame_lengths = np.linspace(0, lengths[-1], n_frames + closed)[:n_frames]
+    times = np.interp(frame_lengths, lengths, dense)
     path = torch.eye(4, dtype=torch.float64).repeat(n_frames, 1, 1)
     path[:, :3, 3] = torch.from_numpy(center_spline(times))
-    path[:, :3, :3] = torch.from_numpy(turn_spline(times).as_matrix())
+    path[:, :3, :3] = torch.from_numpy(rotation_spline(times).as_matrix())
     return path.to(c2w.dtype)
 
 
@@ -134,35 +133,34 @@ def path_intrinsics(
     size: tuple[int, int],
     zoom: float = 1.0,
 ) -> Float[Tensor, "3 3"]:
-    """Return the mean of the sources' intrinsics, cut to a size without showing more than they do.
+    """Return the mean source intrinsics, resized and cropped to ``size`` within the source images.
 
-    ``zoom`` above 1 shows less, enlarged about the middle.
+    ``zoom`` above 1 narrows the field of view.
     """
     scale = zoom * max(size[0] / source_size[0], size[1] / source_size[1])
-    grown = resize_intrinsics(intrinsics.mean(0), scale, scale)
+    resized = resize_intrinsics(intrinsics.mean(0), scale, scale)
     left, top = (source_size[1] * scale - size[1]) / 2, (source_size[0] * scale - size[0]) / 2
-    return crop_intrinsics(grown, left, top)
+    return crop_intrinsics(resized, left, top)
 
 
-def _step_lengths(centers: np.ndarray, turns: Rotation, focus_distance: float) -> np.ndarray:
-    moved = np.linalg.norm(np.diff(centers, axis=0), axis=-1)
-    turned = (turns[:-1].inv() * turns[1:]).magnitude()
-    return np.maximum(moved, turned * focus_distance * _TURN_LENGTH)
+def _step_lengths(centers: np.ndarray, rotations: Rotation, focus_distance: float) -> np.ndarray:
+    translations = np.linalg.norm(np.diff(centers, axis=0), axis=-1)
+    angles = (rotations[:-1].inv() * rotations[1:]).magnitude()
+    return np.maximum(translations, angles * focus_distance * _TURN_LENGTH)
 
 
-def _rotation_spline(knots: np.ndarray, turns: Rotation, closed: bool) -> RotationSpline:
-    """Interpolate rotations; a closed spline continues past its ends, so that they fit smoothly."""
+def _rotation_spline(knots: np.ndarray, rotations: Rotation, closed: bool) -> RotationSpline:
     if not closed:
-        return RotationSpline(knots, turns)
+        return RotationSpline(knots, rotations)
     count = len(knots) - 1
     laps, indices = np.divmod(np.arange(-_OVERLAP, count + _OVERLAP + 1), count)
     return RotationSpline(
-        knots[indices] + laps * knots[-1], Rotation.from_quat(turns.as_quat()[indices])
+        knots[indices] + laps * knots[-1], Rotation.from_quat(rotations.as_quat()[indices])
     )
 
 
 def _full_turn(n_frames: int) -> Float[Tensor, " frame"]:
-    """Angles of one turn, the last one step before the first."""
+    """Return angles of one turn that end one step before the first."""
     return 2 * math.pi * torch.arange(n_frames, dtype=torch.float64) / n_frames
 
 
@@ -173,8 +171,8 @@ def _unit_circle(angles: Float[Tensor, " angle"]) -> Float[Tensor, "angle 2"]:
 def _on_sphere(
     rig: CameraRig, azimuths: Float[Tensor, " frame"], elevations: Float[Tensor, " frame"]
 ) -> Float[Tensor, "frame 4 4"]:
-    """Look at the focus from its median distance in the given directions."""
-    elevations = elevations.clamp(-_STEEPEST, _STEEPEST)[:, None]
+    """Return poses at the median distance from the focus that look at it."""
+    elevations = elevations.clamp(-_MAX_ELEVATION, _MAX_ELEVATION)[:, None]
     directions = elevations.cos() * (_unit_circle(azimuths) @ rig.level_axes)
     directions = directions + elevations.sin() * rig.up
     return look_at(rig.focus + rig.distance * directions, rig.focus, rig.up)
@@ -183,30 +181,30 @@ def _on_sphere(
 def _ellipse_in_hull(points: Float[Tensor, "point 2"]) -> Float[Tensor, "2 2"]:
     """Return the axes, as columns, of the largest ellipse around 0 in the hull of the points.
 
-    Its shape is that of the points' covariance. One convex body lies in another if in no direction
-    it reaches farther.
+    Its shape is that of the points' covariance. It lies in the hull if its extent in every
+    direction is at most the hull's.
     """
     values, vectors = torch.linalg.eigh(points.T @ points / len(points))
     axes = vectors * values.clamp_min(0).sqrt()
     directions, hull = _hull_extents(points)
-    reached = (directions @ axes).norm(dim=-1)
-    matters = reached > 1e-6 * reached.max()
-    if not matters.any():
+    extents = (directions @ axes).norm(dim=-1)
+    nonzero = extents > 1e-6 * extents.max()
+    if not nonzero.any():
         return torch.zeros_like(axes)
-    return axes * (hull[matters] / reached[matters]).min().clamp_min(0)
+    return axes * (hull[nonzero] / extents[nonzero]).min().clamp_min(0)
 
 
 def _fit_bowl(
     x: Float[Tensor, " view"], y: Float[Tensor, " view"], along: Float[Tensor, " view"]
 ) -> tuple[Float[Tensor, " term"], float]:
-    """Fit ``along`` over the plane; return the coefficients and how far all cameras deviate."""
-    if len(x) < _CAMERAS_OF_A_BOWL:
+    """Fit ``along`` as a quadratic of x and y; return coefficients and the common deviation."""
+    if len(x) < _MIN_BOWL_CAMERAS:
         return x.new_zeros(4), min(along.max().item(), -along.min().item())
     terms = _bowl_terms(x, y)
-    # The truncated pseudo-inverse ignores what cameras in one row do not determine.
+    # The truncated pseudo-inverse sets undetermined coefficients to 0, for cameras in one row.
     bowl = torch.linalg.pinv(terms, rtol=1e-3) @ along
-    rest = along - terms @ bowl
-    return bowl, min(rest.max().item(), -rest.min().item())
+    residuals = along - terms @ bowl
+    return bowl, min(residuals.max().item(), -residuals.min().item())
 
 
 def _bowl_terms(
@@ -218,7 +216,7 @@ def _bowl_terms(
 def _level_extent(
     azimuths: Float[Tensor, " view"], elevations: Float[Tensor, " view"]
 ) -> tuple[float, float]:
-    """Return where the hull of directions begins and ends at their median elevation."""
+    """Return the range of azimuths of the directions' hull at their median elevation."""
     points = torch.stack([azimuths, elevations - elevations.median()], -1)
     directions, hull = _hull_extents(points)
     x = directions[:, 0]
@@ -229,7 +227,7 @@ def _level_extent(
 def _hull_extents(
     points: Float[Tensor, "point 2"],
 ) -> tuple[Float[Tensor, "direction 2"], Float[Tensor, " direction"]]:
-    """Return directions all around, and how far the hull of the points reaches in each."""
-    angle = 2 * math.pi * torch.arange(_DIRECTIONS, dtype=points.dtype) / _DIRECTIONS
+    """Return unit directions in the plane and the extent of the points' hull in each."""
+    angle = 2 * math.pi * torch.arange(_HULL_DIRECTIONS, dtype=points.dtype) / _HULL_DIRECTIONS
     directions = _unit_circle(angle)
     return directions, (directions @ points.T).max(-1).values

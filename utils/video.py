@@ -1,4 +1,4 @@
-"""Videos that play everywhere: H.264 in MP4, and GIF."""
+"""Writing of videos: H.264 in MP4, and GIF."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.files import written_whole
+from utils.files import atomic_write
 from utils.images import to_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -21,7 +21,7 @@ _MP4: dict[str, Any] = {
     "pix_fmt_out": "yuv420p",
     "output_params": [
         *("-crf", "18", "-preset", "medium"),
-        # HD colours, declared as such; the index comes first, so that browsers can stream.
+        # BT.709 colours, declared as such; the index at the start lets browsers stream.
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
         *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
         *("-movflags", "+faststart"),
@@ -40,14 +40,14 @@ _GIF: dict[str, Any] = {
 def write_video(
     path: str | Path, frames: Iterable[Float[Tensor, "3 height width"]], fps: float
 ) -> None:
-    """Write RGB frames in [0, 1] as H.264 in MP4 or as a repeating GIF; the suffix chooses."""
+    """Write RGB frames in [0, 1] as MP4 (H.264) or as a looping GIF, by the suffix."""
     path, count = Path(path), 0
     pixels = (_even_sides(to_bytes(frame)) for frame in frames)
     first = next(pixels, None)
     if first is None:
         raise UserError(f"{path}: there is no frame to write")
     coding = _GIF if path.suffix.lower() == ".gif" else _MP4
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         writer = imageio_ffmpeg.write_frames(
             partial,
             (first.shape[1], first.shape[0]),
@@ -64,7 +64,7 @@ def write_video(
                 writer.send(frame)
         finally:
             writer.close()
-        # ffmpeg's exit status is not reported: a full disk shows in the number of frames.
+        # imageio does not report ffmpeg's exit status: count the frames to detect a full disk.
         if _count_frames(partial) != count + 1:
             raise OSError("ffmpeg stopped early; it printed the reason")
 
@@ -77,7 +77,7 @@ def _count_frames(path: Path) -> int:
 
 
 def _even_sides(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
-    """Repeat the last pixel of odd sides: H.264 with 4:2:0 colours needs even ones."""
+    """Pad odd sides by one pixel: H.264 with 4:2:0 chroma subsampling needs even sides."""
     height, width, _ = pixels.shape
     padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     return np.ascontiguousarray(padded)

@@ -18,7 +18,7 @@ from datasets.posed_scene import PosedScene
 from datasets.views import Views
 from utils.cameras import pixel_grid, project, unproject, view_grid
 from utils.figures import draw_frustums
-from utils.files import written_whole
+from utils.files import atomic_write
 from utils.images import colorize
 
 _SIDE = 240
@@ -59,7 +59,7 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
         axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
         axes.set_title(name[-50:], fontsize=9)
         axes.axis("off")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=80)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from apps.rendering.geometry_files import PointCloud
 from datasets.posed_scene import PosedScene
-from utils.files import write_text, written_whole
+from utils.files import atomic_write, write_text
 from utils.images import save_image
 
 _OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
@@ -35,7 +35,7 @@ def write_poses(scene: PosedScene, cloud: PointCloud, folder: Path) -> str:
         save_image(folder / name, torch.from_numpy(pixels.image).permute(2, 0, 1))
         if not pixels.mask.all():
             masks[name] = f"masks/{Path(name).stem}.png"
-            with written_whole(folder / masks[name]) as partial:
+            with atomic_write(folder / masks[name]) as partial:
                 Image.fromarray(pixels.mask.astype(np.uint8) * 255).save(partial)
     c2w = scene.cameras_of_files.c2w.double().clone()
     c2w[:, :3, 3] *= scene.unit.factor

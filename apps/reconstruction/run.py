@@ -24,12 +24,13 @@ from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_photographs
 from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
+from datasets.formats.format_table import FORMATS
 from datasets.formats.options import Size
-from datasets.formats.registry import FORMATS, find_scenes, open_scene
+from datasets.formats.registry import find_scenes, open_scene
 from models.checkpoints.general import read_model_file
 from models.scenes.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
-from training.finetuning import run_finetuning
+from training.finetuning.run import run_finetuning
 from utils.devices import choose_devices
 from utils.errors import UserError
 from utils.files import check_output_folder

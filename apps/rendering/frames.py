@@ -17,9 +17,8 @@ import torch
 from apps.rendering.paths import CameraPath
 from models.scenes.cross_fade import LONGEST_FADE, FrameSources, plan_sources, render_cross_fade
 from models.scenes.renderable_scene import RenderableScene, RenderedView
-from utils.archives import read_arrays
 from utils.errors import UserError
-from utils.files import written_whole
+from utils.files import atomic_write, read_arrays
 from utils.images import from_bytes, to_bytes
 
 _MAX_BYTES = 1 << 30
@@ -40,7 +39,7 @@ class FrameStore:
     def write(self, frame: int, view: RenderedView) -> None:
         """Keep a frame."""
         rgb, opacity = to_bytes(view.rgb), view.opacity.half().numpy()
-        with written_whole(self._path(frame), _REMEDY) as partial:
+        with atomic_write(self._path(frame), _REMEDY) as partial:
             np.savez_compressed(partial, rgb=rgb, depth=view.depth.numpy(), opacity=opacity)
 
     def read(self, frame: int) -> RenderedView:

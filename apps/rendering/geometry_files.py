@@ -19,7 +19,7 @@ from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import up_direction
 from utils.cameras import Cameras
 from utils.errors import UserError, first_line
-from utils.files import UNREADABLE, written_whole
+from utils.files import READ_ERRORS, atomic_write
 from utils.images import to_bytes
 
 _LEAST_FRONT = 0.3
@@ -53,7 +53,7 @@ def read_points(path: Path) -> PointCloud:
             cloud = trimesh.load(file, file_type="ply")
         points = torch.from_numpy(np.array(cloud.vertices, np.float64))  # pyright: ignore
         colors = torch.from_numpy(np.array(cloud.colors)[:, :3] / 255).float()  # pyright: ignore
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         told = f"{path}: cannot be read as a coloured point cloud ({first_line(error)})"
         raise UserError(told) from error
     return PointCloud(points, colors)
@@ -74,7 +74,7 @@ def write_mesh(path: Path, mesh: trimesh.Trimesh, scene: RenderableScene) -> Non
     mesh.apply_translation(-mesh.bounds.mean(0))
     mesh.apply_scale(scene.unit.factor)
     mesh.apply_transform(_turn_to_front(scene.cameras))
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         mesh.export(partial)
 
 
@@ -120,5 +120,5 @@ def _write_ply(
         triangles["count"], triangles["corners"] = 3, faces
         header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
         content += triangles.tobytes()
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes("\n".join([*header, "end_header", ""]).encode() + content)

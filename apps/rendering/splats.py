@@ -9,7 +9,7 @@ import numpy as np
 from apps.rendering.geometry import Renderings
 from apps.rendering.geometry_files import PointCloud, in_file
 from models.scenes.renderable_scene import RenderableScene
-from utils.files import written_whole
+from utils.files import atomic_write
 
 _CONSTANT = 0.28209479177387814
 """Value of the constant spherical harmonic."""
@@ -42,7 +42,7 @@ def write_splats(path: Path, cloud: PointCloud, spacing: float, scene: Renderabl
     rows = np.stack(list(values.values()), 1)
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
     header += [f"property float {name}" for name in _FIELDS]
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes("\n".join([*header, "end_header", ""]).encode() + rows.tobytes())
 
 
@@ -60,5 +60,5 @@ def write_arrays(path: Path, renderings: Renderings, scene: RenderableScene) -> 
         "K": renderings.cameras.intrinsics.double().numpy(),
         "c2w": c2w,
     }
-    with written_whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

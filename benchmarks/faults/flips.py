@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks.faults.processes import run_whole
 from benchmarks.faults.table import Tally
 from benchmarks.faults.tiny_runs import fine_tuning, general_training, same, write_data
+from utils.checkpoints import load_safely
 from utils.errors import UserError
-from utils.files import load_safely
 
 _SECONDS = 10
 

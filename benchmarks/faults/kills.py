@@ -27,11 +27,12 @@ from benchmarks.faults.tiny_runs import (
     step_of,
     write_data,
 )
-from training import checkpointing, scene_log
+from training import checkpointing
 from training.checkpointing import LastCheckpoint
-from training.finetuning_module import FineTuningModule
+from training.finetuning import run_log
+from training.finetuning.module import FineTuningModule
+from training.finetuning.run_log import RunLog
 from training.general_module import GeneralModule
-from training.scene_log import SceneLog
 from utils.interrupts import stop_at_once
 
 logger = logging.getLogger(__name__)
@@ -50,10 +51,10 @@ def mark_phases(watch: Watch) -> None:
     for module in (GeneralModule, FineTuningModule):
         watch.mark(module, "training_step", "step")
     watch.mark(GeneralModule, "validation_step", "validation")
-    watch.mark(SceneLog, "_validate", "validation")
-    watch.mark(SceneLog, "finish", "end")
+    watch.mark(RunLog, "_validate", "validation")
+    watch.mark(RunLog, "finish", "end")
     watch.mark(GeneralModule, "on_train_end", "end")
-    for module in (checkpointing, scene_log):
+    for module in (checkpointing, run_log):
         watch.mark(module, "save_atomically", "save")
     save = LastCheckpoint.save
 

@@ -23,7 +23,7 @@ from datasets.formats.colmap_model import read_cameras, read_images, read_points
 from datasets.formats.decoding import read_image, read_mask
 from datasets.formats.images import DepthFile, read_depth, read_pfm
 from datasets.formats.mvsnet_files import read_camera_file, read_pairs
-from datasets.formats.registry import read_scene_list
+from datasets.formats.scene_lists import read_scene_list
 from models.baselines.config import BaselineConfig
 from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoint
 from models.checkpoints.general import checkpoint_from
@@ -32,9 +32,9 @@ from models.config import BackboneConfig, ModelConfig
 from models.vggt.config import VGGTConfig
 from models.vggt.weights import load_weights, read_config
 from training.config import GeneralTrainingConfig
+from utils.checkpoints import load_safely
 from utils.config import parse_config
 from utils.errors import UserError
-from utils.files import load_safely
 
 _EYE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
 _CAMERA = f"extrinsic\n{_EYE}\nintrinsic\n9 0 4\n0 9 3\n0 0 1\n\n425 2.5 192 900\n".encode()

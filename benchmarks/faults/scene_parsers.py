@@ -10,7 +10,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks.faults.samples import Parser, array_file, image_file
-from datasets.formats.registry import FORMATS, open_scene
+from datasets.formats.format_table import FORMATS
+from datasets.formats.registry import open_scene
 from datasets.formats.transforms_file import read_transforms_file
 from datasets.scene_index import read_index
 

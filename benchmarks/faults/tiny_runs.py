@@ -13,7 +13,7 @@ import torch
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import DtuSettings, write_dtu
 from datasets.procedural.generator import ProceduralGenerator
-from utils.files import load_safely
+from utils.checkpoints import load_safely
 
 _GENERAL = """
 --backbone none --feature_channels 8 --coarse_channels 8

@@ -21,9 +21,8 @@ from datasets.formats.scene_lists import SPLITS
 from datasets.formats.transforms import scene_of_file
 from datasets.formats.transforms_file import parse_transforms, pinhole_frame, stated
 from datasets.posed_scene import PosedScene
-from utils.archives import read_arrays
 from utils.errors import UserError, first_line
-from utils.files import check_size, read_json
+from utils.files import check_size, read_arrays, read_json
 
 _MAX_BYTES = 1 << 25
 _MATRIX = re.compile(r"world_mat_\d{1,9}")

@@ -31,7 +31,7 @@ from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.remote_folder import PiecewiseFile, current_file
 from utils.cameras import Cameras, LengthUnit, resize_intrinsics
 from utils.errors import UserError
-from utils.files import UNREADABLE, read_json, write_text, written_whole
+from utils.files import READ_ERRORS, atomic_write, read_json, write_text
 
 RECORD, ARCHIVE = "shard.json", "shard.tar"
 _VERSION = 1
@@ -68,7 +68,7 @@ class ShardReader:
                 depth = self._decoded(found[_DEPTH], "F")
             if _MASK in found:
                 mask = self._decoded(found[_MASK], "L") > 0
-        except UNREADABLE as error:
+        except READ_ERRORS as error:
             raise self._damaged(view, error) from error
         return ViewPixels(
             image=resize_smooth(pixels, self.size),
@@ -79,7 +79,7 @@ class ShardReader:
     def _members(self, piece: bytes) -> dict[str, bytes]:
         try:
             return dict(_members(piece))
-        except (tarfile.TarError, *UNREADABLE) as error:
+        except (tarfile.TarError, *READ_ERRORS) as error:
             raise self._damaged(None, error) from error
 
     def _decoded(self, data: bytes, mode: str) -> Shaped[np.ndarray, "height width *channels"]:
@@ -115,7 +115,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         return _scene_of(record, folder, options)
     except UserError:
         raise
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path}: not a readable shard ({str(error)[:120]}). {_AGAIN}") from error
 
 
@@ -178,7 +178,7 @@ def write_scene(scene: PosedScene, folder: Path, quality: int, **notes: Any) -> 
     Images are written with 8 bits for each colour. ``notes`` are put into the record, which is
     written last: with it, the shard is whole.
     """
-    with written_whole(folder / ARCHIVE, "Choose another place with --out.") as partial:
+    with atomic_write(folder / ARCHIVE, "Choose another place with --out.") as partial:
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
             offsets = [_add_view(archive, scene, view, quality) for view in scene.view_ids]
         with partial.open("rb") as file:

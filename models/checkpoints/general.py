@@ -16,9 +16,9 @@ from models.checkpoints.weights import check_fit, describe_checkpoint, fill_weig
 from models.config import BackboneConfig, ModelConfig
 from models.vggt.backbone import Backbone, FrozenVGGT, checked_backbone, fingerprint
 from models.vggt_nerf import VGGTNeRF
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
 from utils.errors import UserError, first_line
-from utils.files import load_safely, resolve_checkpoint
 
 PREFIX = "model."
 """Prefix of the names of the model's weights."""

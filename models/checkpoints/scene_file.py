@@ -22,9 +22,9 @@ from models.scenes.scene_model import SceneMaps, SceneModel, TunableScene
 from models.vggt.backbone import NullBackbone
 from models.vggt_nerf import VGGTNeRF
 from utils.cameras import Cameras
+from utils.checkpoints import load_safely
 from utils.config import settings_from_plain
 from utils.errors import UserError, first_line
-from utils.files import load_safely
 from utils.settings import wrong_fields
 
 _SCENE = "vggt_nerf_scene"

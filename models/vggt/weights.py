@@ -16,15 +16,9 @@ from torch import Tensor, nn
 
 from models.checkpoints.weights import describe_mismatch
 from models.vggt.config import OmegaConfig, VGGTConfig, config_from_dict
+from utils.checkpoints import load_tensors
 from utils.errors import UserError, first_line
-from utils.files import (
-    UNREADABLE,
-    from_repository,
-    load_tensors,
-    read_json,
-    write_text,
-    written_whole,
-)
+from utils.files import READ_ERRORS, atomic_write, from_repository, read_json, write_text
 
 _OMEGA = f'{{"network": "{OmegaConfig.network}"}}'
 _OFFICIAL = (
@@ -94,7 +88,7 @@ def save_weights(network: nn.Module, config: VGGTConfig, folder: Path) -> Path:
         if not value.isfinite().all():
             raise UserError(f"tensor {key} has values beyond half precision; not exported")
     write_text(path.with_name("config.json"), json.dumps(asdict(config), indent=2) + "\n")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         save_file(weights, partial, metadata={"format": "pt"})
     return path
 
@@ -107,7 +101,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         # Never fall back to plain unpickling, which can run arbitrary code.
         problem = "not a readable archive of plain tensors; nothing in it was run"
         raise _error(path, problem, expected) from error
-    except (SafetensorError, *UNREADABLE) as error:
+    except (SafetensorError, *READ_ERRORS) as error:
         raise _error(path, first_line(error), expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state

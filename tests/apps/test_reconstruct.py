@@ -14,7 +14,7 @@ from apps.reconstruction.plan import fitted
 from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
 from apps.rendering.config import VideoConfig
-from apps.rendering.geometry import PointCloud
+from apps.rendering.geometry_files import PointCloud
 from datasets.formats.registry import open_scene
 from reconstruct import main
 from utils.config import parse_config

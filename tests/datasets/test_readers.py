@@ -8,14 +8,9 @@ import torch
 from PIL import Image
 from scene_layouts import WRITERS
 
+from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions
-from datasets.formats.registry import (
-    FORMATS,
-    find_scenes,
-    open_scene,
-    recognise_format,
-    split_scenes,
-)
+from datasets.formats.registry import find_scenes, open_scene, recognise_format, split_scenes
 from datasets.posed_scene import PosedScene
 from utils.cameras import pixel_grid, project, unproject
 from utils.errors import UserError

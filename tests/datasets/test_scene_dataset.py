@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scene_layouts import WRITERS, open_dataset
 
-from datasets.config import DataChoice, DataConfig, DataSource, HeldOutScenes, parse_source
+from datasets.config import DataChoice, DataConfig, HeldOutScenes
 from datasets.data_module import SceneBatchSampler, SceneDataModule
+from datasets.mix import DataSource, parse_source
 from datasets.posed_scene import ViewPixels
 from datasets.procedural.config import HELD_OUT_SEED, ProceduralDataConfig, ReplayConfig
 from datasets.scene_dataset import ItemGroup, PixelCache

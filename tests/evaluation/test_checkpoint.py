@@ -8,9 +8,9 @@ import torch
 from models.checkpoints.general import read_checkpoint
 from models.checkpoints.scene_file import load_finetuned
 from models.config import BackboneConfig, ModelConfig
+from utils.checkpoints import load_safely, save_atomically
 from utils.config import settings_from_plain
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 
 def test_model_is_the_one_that_was_saved(tiny_checkpoint, tiny_model, make_views):

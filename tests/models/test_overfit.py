@@ -9,7 +9,8 @@ from datasets.views import collate_samples
 from evaluation.scores import psnr
 from models.vggt_nerf import VGGTNeRF
 from training.config import LossConfig
-from training.windows import render_drawn_window, window_losses
+from training.losses import window_losses
+from training.ray_batches import render_random_window
 
 
 def learn(model, sample, steps, loss):
@@ -18,7 +19,7 @@ def learn(model, sample, steps, loss):
     for _ in range(steps):
         scene, near_far = model.encode(sample.sources, sample.near_far), sample.near_far
         targets = sample.targets[:, 0]
-        drawn = render_drawn_window(model, scene, targets, near_far, 2048, generator)
+        drawn = render_random_window(model, scene, targets, near_far, 2048, generator)
         losses = window_losses(scene, *drawn, near_far, loss)
         optimizer.zero_grad()
         losses["total"].backward()

@@ -11,8 +11,8 @@ from torch import nn
 
 from models.checkpoints.general import read_checkpoint
 from models.checkpoints.scene_file import read_scene_file
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 
 @pytest.fixture

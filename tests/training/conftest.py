@@ -13,8 +13,8 @@ from models.config import FeaturePyramidConfig, RenderConfig
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
 from training.config import FineTuningConfig, GeneralTrainingConfig
-from training.finetuning import run_finetuning
-from training.finetuning_module import FineTuningModule
+from training.finetuning.module import FineTuningModule
+from training.finetuning.run import run_finetuning
 from training.general import run_general_training
 from training.general_module import GeneralModule
 from utils.cameras import Cameras

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from training_runs import train
 
-from datasets.config import DataSource
 from datasets.data_record import check_unchanged, record_data
+from datasets.mix import DataSource
 from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
+from utils.checkpoints import load_safely
 from utils.errors import UserError
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -89,5 +89,5 @@ def test_fine_tuning_names_the_photographs_that_are_others(scene, dtu_copy, tmp_
     view = load_safely(last)["vggt_nerf_scene"]["train_ids"][0]
     (changed,) = dtu_copy.glob(f"Rectified/scan2*/rect_{view + 1:03d}_3_*")
     replace_image(changed)
-    with pytest.raises(UserError, match=f"1 of .* are others .{changed.name}.*without --ckpt"):
+    with pytest.raises(UserError, match=f"1 of .* have changed .{changed.name}.*without --ckpt"):
         train(scene, tmp_path / "runs", *data, "--ckpt", last)

@@ -18,8 +18,8 @@ from training.config import GeneralTrainingConfig
 from training.general_module import GeneralModule
 from training.optimization import AveragedWeights
 from utils.cameras import Cameras
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 

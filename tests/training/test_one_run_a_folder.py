@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 HOLDER = """
 import sys
 from pathlib import Path
-from utils.locks import locked_folder
+from utils.files import locked_folder
 with locked_folder(Path(sys.argv[1]), ""):
     print("locked", flush=True)
     sys.stdin.read()
@@ -31,7 +31,7 @@ def test_the_second_run_is_refused(name, request, tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"locked\n"
-        with pytest.raises(UserError, match=f"{folder}: another run is writing there .*--expname"):
+        with pytest.raises(UserError, match=f"{folder}: another run is writing to it .*--expname"):
             train(kind, tmp_path)
         holder.communicate()
     assert last.read_text() == "of the first run"

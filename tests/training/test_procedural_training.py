@@ -10,9 +10,9 @@ from datasets.procedural_data import ProceduralDataModule
 from datasets.replay import StepPlans
 from training.config import AugmentationConfig, GeneralTrainingConfig
 from training.general import run_general_training
-from training.seen_scenes import TrainingScenes
+from training.training_scenes import TrainingScenes
+from utils.checkpoints import load_safely
 from utils.config import parse_config
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -11,8 +11,8 @@ import pytest
 from training_runs import same_run, train
 
 from training.checkpointing import LastCheckpoint
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import TrainingInterrupted, UserError
-from utils.files import load_safely, save_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = pytest.mark.parametrize("kind", ["general", "scene"], indirect=True)
@@ -84,7 +84,7 @@ def test_a_second_signal_acts_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(signal, "raise_signal", raised.append)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for expected in ([], [signal.SIGINT]):
-        callback._remember(signal.SIGINT, None)
+        callback._on_signal(signal.SIGINT, None)
         assert raised == expected
 
 

@@ -6,8 +6,8 @@ from training_runs import train
 
 from training.config import FineTuningConfig, GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
+from utils.checkpoints import load_safely
 from utils.config import parse_config
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -49,7 +49,7 @@ def test_fine_tuning(scene, monkeypatch, tmp_path, caplog):
         assert rates == pytest.approx([2 * usual[step][0], usual[step][1] / 2])
     told = [line for line in caplog.text.splitlines() if "from the next step on" in line]
     assert len(told) == 1 and "lrate=0.001, not 0.0005, lrate_maps=0.001, not 0.002" in told[0]
-    assert "decides:" not in caplog.text
+    assert "have priority:" not in caplog.text
     header = load_safely(path)["vggt_nerf_scene"]
     assert header["settings"]["optimizer"]["lrate"] == 1e-3
 
@@ -62,7 +62,7 @@ def test_a_given_rate_counts_though_it_is_the_usual_one(scene, monkeypatch, tmp_
     assert kept[4][0] == pytest.approx(2 * usual[4][0]) and kept[4][1] == usual[4][1]
     caplog.clear()
     rates_at_steps(scene, monkeypatch, tmp_path, "--ckpt", path, "--num_steps", 4000)
-    assert "decides: optimizer.num_steps=6, not 4000" in caplog.text
+    assert "have priority: optimizer.num_steps=6, not 4000" in caplog.text
 
 
 @pytest.mark.parametrize("value", ["inf", "1e20", "nan", "-1", "0"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_runs import train
 
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -51,6 +51,6 @@ def test_damaged_state(general, stopped, tmp_path, name, value):
 def test_fewer_epochs_than_are_done(general, stopped, tmp_path):
     path = tmp_path / "x.ckpt"
     save_atomically(stopped, path)
-    with pytest.raises(UserError, match="--num_epochs 1: .* has 2 epochs of 5 steps behind it"):
+    with pytest.raises(UserError, match="--num_epochs 1: .* completed 2 epochs of 5 steps"):
         train(general, tmp_path, "--ckpt", path, "--num_epochs", 1)
     assert not train(general, tmp_path, "--ckpt", path, "--num_epochs", 2)[0]

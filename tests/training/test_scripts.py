@@ -23,7 +23,7 @@ def test_an_export_to_where_nothing_can_be_written(run_main, tiny_checkpoint, tm
     out = tmp_path / "file" / "exported"
     status, text = run_main(export_checkpoint.main, "--ckpt", tiny_checkpoint, "--out", out)
     assert status == 2 and f"{out}: cannot write here" in text
-    assert "choose another place with --out" in text
+    assert "choose another folder with --out" in text
 
 
 @pytest.mark.parametrize("where", ["as in training", "absent"])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from training_runs import same_run
 
-from training.checkpointing import folder_of_one_run
-from utils.files import load_safely
-from utils.locks import LOCK_NAME
+from training.checkpointing import exclusive_run_folder
+from utils.checkpoints import load_safely
+from utils.files import LOCK_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 RANK_NAMES = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "SLURM_PROCID")
@@ -92,8 +92,8 @@ def test_a_killed_run_of_two_machines_resumes_exactly(general, on_one_machine, t
 @pytest.mark.parametrize("name", ["NODE_RANK", "GROUP_RANK"])
 def test_the_first_machine_alone_locks_the_folder(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "1")
-    with folder_of_one_run(tmp_path):
+    with exclusive_run_folder(tmp_path):
         assert not (tmp_path / LOCK_NAME).exists()
     monkeypatch.setenv(name, "0")
-    with folder_of_one_run(tmp_path):
+    with exclusive_run_folder(tmp_path):
         assert (tmp_path / LOCK_NAME).exists()

@@ -11,8 +11,8 @@ from training_runs import same_run, train
 from models.checkpoints.general import general_content
 from training.checkpointing import AtomicCheckpointIO
 from training.general_module import GeneralModule
+from utils.checkpoints import load_safely
 from utils.errors import TrainingInterrupted
-from utils.files import load_safely
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -121,7 +121,7 @@ def test_a_hostile_checkpoint_removes_nothing(general, tmp_path, inside, caplog)
     torch.save(content, tmp_path / "hostile.ckpt")
     train(general, tmp_path, "--ckpt", tmp_path / "hostile.ckpt")
     assert victim.read_text() == "precious"
-    assert "only what comes now can be the best" in caplog.text
+    assert "the best is chosen from later validations" in caplog.text
     assert best_files(path)
 
 

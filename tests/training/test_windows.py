@@ -11,17 +11,15 @@ from models.bundles import Bundles, Window, WindowRendering
 from models.ray_sampling import RayBins
 from models.volume_rendering import Composite
 from training.config import LossConfig
-from training.windows import (
+from training.losses import (
     ERROR_SCALE,
-    WindowTruth,
     bin_entropy,
-    draw_window,
     level_guidance,
-    read_window,
     relative_error,
     source_entropy,
     window_losses,
 )
+from training.ray_batches import WindowTruth, draw_window, read_window
 from utils.cameras import pixel_rays
 
 NEAR_FAR = torch.tensor([[2.0, 6.0]])

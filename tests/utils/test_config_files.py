@@ -25,7 +25,7 @@ def refusal(path, capsys, joined=False):
 def test_fifos_devices_and_folders_are_refused_unread(tmp_path, capsys, joined):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", "/dev/zero", tmp_path):
-        assert f"--config {path}: is no ordinary file" in refusal(path, capsys, joined)
+        assert f"config file: {path}. Error: not a regular file" in refusal(path, capsys, joined)
 
 
 def test_large_files_and_other_encodings_are_refused(tmp_path, capsys):

@@ -38,7 +38,7 @@ def test_devices_that_are_none(devices, accelerator):
 
 @pytest.mark.parametrize("devices", ["0,1", "65"])
 def test_devices_that_a_processor_does_not_have(devices):
-    with pytest.raises(UserError, match=f"--devices {devices}: (a list names GPUs|on the proces)"):
+    with pytest.raises(UserError, match=f"--devices {devices}: (a list names GPUs|on the CPU)"):
         check_devices("cpu", devices)
 
 

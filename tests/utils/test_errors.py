@@ -32,7 +32,7 @@ def test_ctrl_c_before_a_run_has_begun(job, caplog):
 
 def test_ctrl_c_while_a_job_is_imported(monkeypatch):
     monkeypatch.setattr("pkgutil.resolve_name", lambda name: interrupted())
-    assert command(FineTuningConfig, "training.finetuning:run_finetuning", None)([]) == 130
+    assert command(FineTuningConfig, "training.finetuning.run:run_finetuning", None)([]) == 130
 
 
 def test_an_exit_that_nobody_asked_for_stays_one():
@@ -46,7 +46,7 @@ def test_a_disk_that_is_full_or_gone(number, caplog):
         raise OSError(number, "what it says", "/runs/a/logs/events")
 
     assert run_and_report(fail) == 1
-    assert "what it says: '/runs/a/logs/events'. What was saved before is whole." in caplog.text
+    assert "what it says: '/runs/a/logs/events'. Files that were saved before" in caplog.text
 
 
 def test_other_errors_of_the_system_are_not_hidden():

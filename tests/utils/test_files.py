@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
-from utils.files import (
-    check_output_folder,
-    from_repository,
-    load_safely,
-    resolve_checkpoint,
-    save_atomically,
-    set_aside,
-)
+from utils.files import check_output_folder, from_repository, set_aside
 
 
 def names_in(folder):
@@ -59,7 +53,7 @@ def test_files_that_are_hostile_truncated_missing_or_foreign(tmp_path):
 # A file-size limit fails writes as a full disk does: part of the file is already written.
 FULL_DISK = """
 import resource, signal, sys, torch
-from utils.files import save_atomically
+from utils.checkpoints import save_atomically
 from utils.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

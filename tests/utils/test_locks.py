@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, remove_partial_files, save_atomically, written_whole
-from utils.locks import locked_folder
+from utils.files import atomic_write, locked_folder, remove_partial_files
 
 # Its child, as a process that reads data, outlives it for a while.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from utils.locks import locked_folder
+from utils.files import locked_folder
 with locked_folder(Path(sys.argv[1]), ""):
     if os.fork():
         print("locked", flush=True)
@@ -72,7 +72,7 @@ def test_only_what_a_dead_process_began_is_removed(tmp_path):
     left.write_text("")
     foreign = tmp_path / ".partial-notes-of-mine"
     foreign.write_text("")
-    with written_whole(tmp_path / "x.txt") as mine:
+    with atomic_write(tmp_path / "x.txt") as mine:
         mine.write_text("kept")
         remove_partial_files(tmp_path)
     assert not left.exists() and foreign.exists()

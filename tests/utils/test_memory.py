@@ -15,7 +15,7 @@ from training.vggt.config import MiniTrainingConfig
 from utils import memory
 from utils.config import command, parse_config
 from utils.errors import MemoryShortage, is_memory_error
-from utils.memory import Whole, free_memory, lower, memory_stage, rays_that_fit
+from utils.memory import MultipleOf, free_memory, memory_stage, rays_that_fit, scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def fail(error, **lowered):
 def test_what_fits_is_recommended_with_a_margin(room, error):
     # Of the 8 GiB that were used before, nothing can be saved: 4 + 8 were wanted, 4 + 2 fit.
     room(2 * GIB, 8 * GIB, 12 * GIB)
-    shortage = fail(error, chunk=8192, image_size=(480, 640), batch_size=Whole(2048, 12))
+    shortage = fail(error, chunk=8192, image_size=(480, 640), batch_size=MultipleOf(2048, 12))
     assert shortage.remedies == {
         "chunk": ("8192", "3276"),
         "image_size": ("480 640", "296 400"),
@@ -88,12 +88,12 @@ def test_other_errors_pass():
             GeneralTrainingConfig,
             {
                 "val_chunk": 9000,
-                "batch_size": Whole(2048, 4),
+                "batch_size": MultipleOf(2048, 4),
                 "min_sources_and_max_sources": 3,
                 "num_source_views": 3,
             },
         ),
-        (MiniTrainingConfig, {"patches_per_step": Whole(1 << 15, 4096)}),
+        (MiniTrainingConfig, {"patches_per_step": MultipleOf(1 << 15, 4096)}),
     ],
 )
 def test_every_remedy_works_when_typed(config, lowered, room, caplog):
@@ -112,9 +112,9 @@ def test_every_remedy_works_when_typed(config, lowered, room, caplog):
 
 
 def test_shares_of_amounts():
-    assert lower(10, 0.49) == 4 and lower(1, 0.9) is None
-    assert lower((64, 80), 0.25) == (32, 40) and lower((8, 8), 0.5) is None
-    assert lower(Whole(12, 4), 0.7) == 8 and lower(Whole(12, 4), 0.3) is None
+    assert scaled(10, 0.49) == 4 and scaled(1, 0.9) is None
+    assert scaled((64, 80), 0.25) == (32, 40) and scaled((8, 8), 0.5) is None
+    assert scaled(MultipleOf(12, 4), 0.7) == 8 and scaled(MultipleOf(12, 4), 0.3) is None
 
 
 def test_rays_at_once_are_all_or_a_power_of_two(monkeypatch):

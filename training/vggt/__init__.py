@@ -1,1 +1,1 @@
-"""Training of the small geometry backbone; the network itself is ``models.vggt``."""
+"""Training of the small geometry backbone, a ``models.vggt`` network."""

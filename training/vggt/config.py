@@ -1,4 +1,4 @@
-"""Settings of a training run of the small backbone; importable without torch."""
+"""Settings for training the small backbone; importable without torch."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from models.vggt.config import VGGTConfig
 from utils.settings import Alias, Count, NonNegativeInt, Rate, Settings, Within
 
 MIN_VIEWS = 2
-"""Fewest views of a training scene."""
 MAX_HELD_OUT = 1_000_000
-"""Training scenes are numbered from here on; see ``datasets.planned_scenes``."""
+"""Number of the first training scene, as in ``datasets.replay``; held-out ones are below."""
 
 Aspects = Annotated[tuple[float, ...], Within(0, above=True)]
 
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
-    """Where a run lives, what it starts from and on what it runs."""
+    """Folder, initial weights and hardware of a run."""
 
     expname: str = "vggt_mini"
     """name of the run; its folder under save_dir"""
@@ -29,54 +28,54 @@ class RunConfig(Settings):
     ckpt: str | None = None
     """resume this run exactly"""
     init_weights: str | None = None
-    """start a new run from this folder of weights, as training exports them"""
+    """start a new run from a folder of exported weights"""
     evaluate: str | None = None
-    """train nothing: print the metrics of this folder of weights on the held-out scenes"""
+    """do not train, but print the held-out metrics of a folder of exported weights"""
     training_seed: int = 0
-    """seed of weights, shapes and colours; the scenes have their own"""
+    """seed of weights, image shapes and colour augmentation"""
     val_every: Count = 1000
     """steps between validations; each writes the averaged weights to export/"""
     save_every: Count = 500
     """steps between writes of last.ckpt"""
     stop_at: int = -1
-    """stop after this step, to be resumed later; -1: at max_steps"""
+    """stop after this step; -1: at max_steps"""
     num_workers: NonNegativeInt = 2
-    """processes on each device that plan scenes ahead; 0: none"""
+    """processes per device that prepare scenes; 0: none"""
     network_precision: Literal["auto", "bf16", "32"] = "auto"
     """arithmetic of the network; auto: bf16 on a GPU, 32 elsewhere"""
     device: Annotated[str, Alias(("accelerator",))] = "auto"
-    """where to compute: auto, gpu or cpu"""
+    """auto, gpu or cpu"""
     devices: str = "auto"
-    """how many GPUs: a count, auto, or a list like 0,2"""
+    """number of GPUs, auto, or a list like 0,2"""
 
 
 @dataclass(frozen=True)
 class CurriculumConfig(Settings):
-    """Shapes and difficulty of training scenes over time."""
+    """Image shapes, view counts and difficulty of training scenes over time."""
 
     ramp_steps: NonNegativeInt = 15_000
     """steps until the final resolution, number of views and difficulty are reached"""
     ramp_stages: Count = 5
-    """levels on the way there: few, since every new image shape costs compilation"""
+    """stages of the ramp; few, since every new image shape is compiled"""
     start_max_views: Annotated[int, Within(MIN_VIEWS)] = 4
-    """most views of a scene at the start"""
+    """maximum views of a scene at the start"""
     max_views: Annotated[int, Within(MIN_VIEWS)] = 8
-    """most views of a scene at the end"""
+    """maximum views of a scene at the end"""
     start_patches: Count = 108
     """patches of an image at the start"""
     end_patches: Count = 320
     """patches of an image at the end; 320 are 224x280 pixels"""
     patch_spread: Annotated[float, Within(1)] = 1.0
-    """images have up to this many times fewer or more patches than the stage says"""
+    """largest factor by which the number of patches deviates from that of the stage"""
     patches_per_step: Count = 32_768
-    """patches in a step on each device; how many scenes that is depends on their shape"""
+    """patches per step and device, which determine the number of scenes"""
     aspects: Aspects = (0.75, 1.0, 1.25, 1.34, 1.5, 1.78)
-    """ratios of width to height that are drawn from"""
+    """ratios of width to height to draw from"""
     start_difficulty: float = 0.0
-    """difficulty of the scenes at the start; it ends at 1"""
+    """difficulty of the scenes at the start; it rises to 1"""
 
     def __post_init__(self) -> None:
-        """Refuse a curriculum that cannot fill a step."""
+        """Check that a step can hold the largest scene."""
         super().__post_init__()
         if self.start_max_views > self.max_views or not self.aspects:
             raise ValueError("start_max_views may not exceed max_views, aspects not be empty")
@@ -89,22 +88,22 @@ class CurriculumConfig(Settings):
     @property
     def most_patches(self) -> int:
         """Patches of the largest scene."""
-        most = round(max(self.start_patches, self.end_patches) * self.patch_spread)
-        return most * self.max_views
+        per_view = round(max(self.start_patches, self.end_patches) * self.patch_spread)
+        return per_view * self.max_views
 
 
 @dataclass(frozen=True)
 class HeldOutConfig(Settings):
-    """Scenes of the validation."""
+    """Validation scenes."""
 
     val_scenes: Annotated[int, Within(1, MAX_HELD_OUT)] = 64
-    """held-out scenes"""
+    """number of held-out scenes"""
     val_views: Annotated[int, Within(2)] = 4
-    """views of each"""
+    """views of each scene"""
     val_height: Count = 224
-    """height of the images in pixels"""
+    """image height in pixels"""
     val_width: Count = 280
-    """width of the images in pixels"""
+    """image width in pixels"""
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ class OptimizerConfig(Settings):
     warmup_steps: Count = 1000
     """steps over which the learning rate rises from 0"""
     max_steps: Count = 60_000
-    """steps of the whole training, interruptions included"""
+    """steps of the whole training"""
     matching_until: NonNegativeInt = 20_000
-    """step at which the auxiliary matching losses have faded out; 0: none"""
+    """step at which the weight of the matching losses reaches 0; 0: no matching losses"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class MiniTrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        """Refuse parts that do not fit together."""
+        """Check rules across components."""
         patch = self.network.patch_size
         if self.held_out.val_height % patch or self.held_out.val_width % patch:
             raise ValueError(

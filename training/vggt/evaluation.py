@@ -1,4 +1,4 @@
-"""Depth and camera errors, and the evaluation on procedural scenes that training never sees."""
+"""Depth and camera metrics, and the evaluation on held-out procedural scenes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Prediction = tuple[Maps, Poses]
 
 @torch.no_grad()
 def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> dict[str, Float[Tensor, ""]]:
-    """Compare predicted depth and cameras with the truth; return means over the scenes.
+    """Return the means over the scenes of the metrics of predicted depth and cameras.
 
-    Depth, after median scaling: its mean relative error, and the shares of pixels that are right up
-    to a factor of 1.03 and 1.25. Cameras: area under the accuracy curve up to 5 and 30 degrees.
+    Depth, after median scaling: mean relative error, and shares of pixels within a factor of 1.03
+    and 1.25. Cameras: area under the accuracy curve up to 5 and 30 degrees.
     """
     valid = (truth.masks & (truth.depths > 0) & truth.depths.isfinite()).flatten(1)
     ratios = depth_ratios(depth.flatten(1), truth.depths.flatten(1), valid)
@@ -47,26 +47,23 @@ def geometry_metrics(depth: Maps, pose_enc: Poses, truth: Views) -> dict[str, Fl
 
 
 def depth_ratios(depth: Pixels, truth: Pixels, valid: Bool[Tensor, "scene pixel"]) -> Pixels:
-    """Divide depth by true depth, after one factor per scene has made their medians equal.
-
-    Invalid pixels, and all pixels of a scene without valid ones, get a ratio of 1.
-    """
-    nothing = torch.full_like(depth, torch.nan)
-    medians = torch.where(valid, depth, nothing).nanmedian(1, keepdim=True).values
-    true_medians = torch.where(valid, truth, nothing).nanmedian(1, keepdim=True).values
+    """Return depth / true depth after scaling each scene to equal medians; 1 for invalid pixels."""
+    nan = torch.full_like(depth, torch.nan)
+    medians = torch.where(valid, depth, nan).nanmedian(1, keepdim=True).values
+    true_medians = torch.where(valid, truth, nan).nanmedian(1, keepdim=True).values
     ratios = depth / medians * true_medians / truth
     return torch.where(valid, ratios, 1.0)
 
 
 def pair_errors(predicted: Cameras, truth: Cameras) -> tuple[Pairs, Pairs]:
-    """Return rotation and translation-direction errors of all pairs of views, in degrees.
+    """Return errors in degrees of the relative rotation and translation direction of view pairs.
 
-    As in "PoseDiffusion" (Wang et al., 2023) and "VGGT", relative poses are compared, and the
-    sign of a translation's direction is ignored. No predicted translation counts as 90 degrees.
+    As in "PoseDiffusion" (Wang et al., 2023) and "VGGT", the sign of the direction is ignored. A
+    zero translation counts as 90 degrees.
     """
     rotations, translations = _relative_poses(predicted)
     true_rotations, true_translations = _relative_poses(truth)
-    # Via the chord, which is accurate for small angles where the arc cosine is not.
+    # By the chord: the arc cosine is inaccurate for small angles.
     chord = torch.linalg.matrix_norm(rotations - true_rotations) / 8**0.5
     rotation_errors = 2 * torch.asin(chord.clamp(max=1.0))
     direction_errors = _line_angles(translations, true_translations)
@@ -74,13 +71,13 @@ def pair_errors(predicted: Cameras, truth: Cameras) -> tuple[Pairs, Pairs]:
 
 
 def area_under_curve(errors: Pairs, max_degrees: int) -> Float[Tensor, " scene"]:
-    """Average, over the thresholds 1, 2, ... ``max_degrees``, the share of pairs below each."""
+    """Return the mean share of pairs below the thresholds 1, 2, ... ``max_degrees``."""
     thresholds = torch.arange(1, max_degrees + 1, device=errors.device, dtype=errors.dtype)
     return (errors[..., None] < thresholds).float().mean((-2, -1))
 
 
 def trivial_prediction(truth: Views) -> Prediction:
-    """Return one depth everywhere, and identical cameras."""
+    """Return constant depth and identical cameras."""
     pose = truth.depths.new_tensor([0, 0, 0, 0, 0, 0, 1, 1, 1])
     return torch.ones_like(truth.depths), pose.expand(*truth.depths.shape[:2], 9)
 
@@ -90,7 +87,7 @@ def evaluate_held_out(
     scenes: ProceduralGenerator,
     config: HeldOutConfig,
 ) -> dict[str, float]:
-    """Return the mean of every metric over the held-out scenes that ``scenes`` renders."""
+    """Return the mean of every metric over the held-out scenes."""
     rows = []
     for request in held_out_requests(config):
         views = scenes.sample(*request).views
@@ -101,7 +98,7 @@ def evaluate_held_out(
 
 @torch.no_grad()
 def predict_geometry(network: VGGT, views: Views) -> Prediction:
-    """Predict in full precision."""
+    """Predict depth and pose encodings in full precision."""
     prediction = network(views.images, heads=("camera", "depth"))
     return prediction.depth.squeeze(-1), prediction.pose_enc
 
@@ -109,7 +106,7 @@ def predict_geometry(network: VGGT, views: Views) -> Prediction:
 def comparison_table(
     network: VGGT, scenes: ProceduralGenerator, config: HeldOutConfig
 ) -> Iterator[str]:
-    """Yield the lines of a table of the network's metrics beside the trivial ones."""
+    """Yield the lines of a table of metrics: of the network and of the trivial prediction."""
     ours = evaluate_held_out(partial(predict_geometry, network), scenes, config)
     trivial = evaluate_held_out(trivial_prediction, scenes, config)
     yield f"{'metric':12} {'network':>10} {'trivial':>10}"
@@ -125,6 +122,7 @@ def _relative_poses(cameras: Cameras) -> tuple[Tensor, Tensor]:
 
 
 def _line_angles(a: Tensor, b: Tensor) -> Tensor:
+    """Return angles between lines; 90 degrees if ``a`` is zero."""
     angles = torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1).abs())
     return torch.where(a.norm(dim=-1) > 1e-9, angles, torch.pi / 2)
 

@@ -1,14 +1,14 @@
-"""True geometry as the network should predict it, and VGGT's losses, bounded for every pixel.
+"""Losses of the geometry predicted by VGGT, and their targets.
 
 Wang et al., "VGGT", 2025, section 3.3: a Huber loss on the pose encoding, and for depth and point
-maps ``|c * e| + |c * grad e| - alpha * log c`` with the predicted confidence c. Departures, beside
-that of ``camera_loss``:
+maps ``|c * e| + |c * grad e| - alpha * log c`` with error e and predicted confidence c. Differences
+to the paper, beside that of ``camera_loss``:
 
-* Errors are relative to the true depth: objects before a far background would hardly count.
-* Errors grow logarithmically beyond ``ERROR_LIMIT``, which bounds their gradient: the heads predict
-  through an exponential.
-* ``ALPHA / MAX_CONFIDENCE`` is added to the error. The best confidence for an error e is then
-  ``ALPHA / (e + ALPHA / MAX_CONFIDENCE)``, which never exceeds ``MAX_CONFIDENCE``.
+* Errors are relative to the true depth, so that near objects count before a far background.
+* Errors grow logarithmically beyond ``ERROR_LIMIT``. This bounds their gradient, since the heads
+  predict through an exponential.
+* ``ALPHA / MAX_CONFIDENCE`` is added to the error, so that the optimal confidence
+  ``ALPHA / (e + ALPHA / MAX_CONFIDENCE)`` is at most ``MAX_CONFIDENCE``.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from torch.nn import functional
 from datasets.views import Views
 from models.vggt.network import VGGTPrediction
 from models.vggt.pose_encoding import encode_pose
+from training.losses import log_bounded, masked_mean
 from utils.cameras import Cameras, pixel_grid, unproject
 
 CAMERA_WEIGHT = 2.0
-"""Of the camera loss; depth and point maps have weight 1."""
+"""Weight of the camera loss, relative to the dense losses."""
 ITERATION_DECAY = 0.6
 """Weight of each iteration of the camera head, relative to the next one."""
 HUBER_DELTA = 0.01
-"""Weighted error of a pose entry from which on the camera loss is linear."""
+"""Weighted error of a pose entry beyond which the camera loss is linear."""
 TRANSLATION_WEIGHT = 0.25
-"""Of the cameras' translations, relative to their mean distance from the first."""
+"""Weight of translations, relative to the cameras' mean distance from the first."""
 LEAST_BASELINE = 0.03
-"""That distance is taken to be no smaller than this, in units of the mean point distance."""
+"""Lower bound of that distance, in units of the mean point distance."""
 FOV_WEIGHT = 0.5
-"""Of the fields of view within the camera loss."""
+"""Weight of the fields of view within the camera loss."""
 GRADIENT_STRIDES = (1, 4)
-"""Distances in pixels over which the spatial gradient of dense errors is taken."""
+"""Pixel distances over which the spatial gradient of dense errors is computed."""
 ALPHA = 0.2
-"""Reward of the logarithm of the confidence."""
+"""Weight of the logarithm of the confidence."""
 MAX_CONFIDENCE = 50.0
-"""Best confidence of a perfect pixel."""
+"""Optimal confidence of a pixel without error."""
 ERROR_LIMIT = 1.0
 """Relative error beyond which the dense losses grow logarithmically."""
 
@@ -54,7 +55,7 @@ Mask = Bool[Tensor, "batch view height width"]
 
 @dataclass(frozen=True)
 class GeometryTargets:
-    """Truth for every head, in the first camera's frame; where not ``valid``, undefined."""
+    """Ground truth for every head in the first camera's frame; undefined where not ``valid``."""
 
     pose_enc: Poses
     depth: Maps
@@ -64,9 +65,9 @@ class GeometryTargets:
 
 @torch.no_grad()
 def geometry_targets(views: Views) -> GeometryTargets:
-    """Bring scenes to the first camera's frame and a mean distance of all points from it of one.
+    """Transform scenes to the first camera's frame and to a mean point distance of one.
 
-    Predictions are not normalised so: the network learns the unit ("VGGT", section 3.4).
+    Predictions are not normalised: the network learns the unit ("VGGT", section 3.4).
     """
     height, width = views.size
     valid = views.masks & (views.depths > 0) & views.depths.isfinite()
@@ -90,13 +91,13 @@ def geometry_targets(views: Views) -> GeometryTargets:
 def geometry_losses(
     prediction: VGGTPrediction, targets: GeometryTargets
 ) -> dict[str, Float[Tensor, ""]]:
-    """Compare all heads with the truth: their weighted sum, ``loss``, and the unweighted terms.
+    """Return the unweighted terms of all heads and their weighted sum, ``loss``.
 
-    Points count where the network has a head for them.
+    Networks without a point head have no ``points`` term.
     """
     assert prediction.depth is not None and prediction.depth_conf is not None
     camera = camera_loss(prediction.pose_encodings, targets.pose_enc)
-    # Depth 0 marks unknown pixels, which do not count.
+    # Bounded for pixels of unknown depth, which is 0; the masks exclude them.
     inverse_depth = 1 / targets.depth.clamp_min(1e-3)
     depth_errors = (prediction.depth - targets.depth[..., None]) * inverse_depth[..., None]
     depth = dense_loss(depth_errors, prediction.depth_conf, targets.valid)
@@ -109,10 +110,10 @@ def geometry_losses(
 
 
 def camera_loss(pose_encodings: Sequence[Poses], truth: Poses) -> Float[Tensor, ""]:
-    """Huber loss, with slope 1, of every iteration; the last one has weight 1.
+    """Return the sum of Huber losses (slope 1) of all iterations; the last one has weight 1.
 
-    Translations count relative to the cameras' distances from each other, so that cameras that
-    stand close together before a far background have something to learn from.
+    Unlike in the paper, translation errors are relative to the baseline, so that they also matter
+    for cameras close together before a far background.
     """
     baseline = truth[..., :3].norm(dim=-1).mean(1).clamp_min(LEAST_BASELINE)
     weights = truth.new_ones(len(truth), 1, 9)
@@ -129,25 +130,19 @@ def dense_loss(
     errors: Float[Tensor, "batch view height width channel"],
     confidence: Maps,
     valid: Mask,
-    gradient_strides: Sequence[int] = GRADIENT_STRIDES,
 ) -> Float[Tensor, ""]:
-    """Weight the size and the spatial gradient of relative errors by the predicted confidence."""
+    """Return the loss of relative errors and their spatial gradient, weighted by confidence."""
     errors = torch.where(valid[..., None], errors, 0.0)
-    size = bounded(torch.linalg.vector_norm(errors, dim=-1))
+    size = log_bounded(torch.linalg.vector_norm(errors, dim=-1), ERROR_LIMIT)
     value = confidence * (size + ALPHA / MAX_CONFIDENCE) - ALPHA * confidence.log()
-    loss = _masked_mean(value, valid)
-    for stride in gradient_strides:
-        loss = loss + _roughness(errors, confidence, valid, stride) / len(gradient_strides)
+    loss = masked_mean(value, valid)
+    for stride in GRADIENT_STRIDES:
+        loss = loss + _gradient_loss(errors, confidence, valid, stride) / len(GRADIENT_STRIDES)
     return loss
 
 
-def bounded(errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Leave small errors and let those beyond ``ERROR_LIMIT`` grow logarithmically."""
-    return ERROR_LIMIT * torch.log1p(errors / ERROR_LIMIT)
-
-
-def _roughness(errors: Tensor, confidence: Tensor, valid: Tensor, stride: int) -> Tensor:
-    """Mean change of the error between pixels ``stride`` apart, down and to the right."""
+def _gradient_loss(errors: Tensor, confidence: Tensor, valid: Tensor, stride: int) -> Tensor:
+    """Return the mean change of the error over ``stride`` pixels down and to the right."""
     total = errors.new_zeros(())
     for axis in (2, 3):
         length = errors.shape[axis] - stride
@@ -155,10 +150,6 @@ def _roughness(errors: Tensor, confidence: Tensor, valid: Tensor, stride: int) -
             continue
         both = valid.narrow(axis, 0, length) & valid.narrow(axis, stride, length)
         change = errors.narrow(axis, stride, length) - errors.narrow(axis, 0, length)
-        size = bounded(torch.linalg.vector_norm(change, dim=-1))
-        total = total + _masked_mean(confidence.narrow(axis, 0, length) * size, both)
+        size = log_bounded(torch.linalg.vector_norm(change, dim=-1), ERROR_LIMIT)
+        total = total + masked_mean(confidence.narrow(axis, 0, length) * size, both)
     return total
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)

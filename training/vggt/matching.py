@@ -1,10 +1,9 @@
 """Auxiliary losses that teach correspondence between views early in training.
 
-Which patches of two views show the same surface is known from depth and cameras. Features of
-corresponding patches are pulled together and all others of the same view pushed apart (InfoNCE, van
-den Oord et al., 2018); attention heads are taught to attend to the corresponding patch; and patch
-tokens predict how far their surface is shifted in the frame of reference, from which cameras
-follow. Parameters of these losses are dropped after training.
+True correspondences of patches follow from depth and cameras. Features of corresponding patches are
+pulled together (InfoNCE, van den Oord et al., 2018), some attention heads are trained to attend to
+the corresponding patch, and patch tokens predict the shift of their surface in the reference view.
+The parameters of these losses are dropped after training.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ NO_MATCH = -1
 FEATURE_DIM = 64
 """Channels of the matched features."""
 FEATURE_LAYERS = (0, 1)
-"""Which of the four layers that the heads read are matched."""
+"""Indices of the matched layers among the four that the heads read."""
 SHIFT_LAYERS = (1, 2)
-"""Which of them predict shifts."""
+"""Indices of the layers that predict shifts."""
 TEMPERATURE = 0.07
-"""Scale of the cosine similarities."""
+"""Divisor of the cosine similarities."""
 TOLERANCE = 0.03
-"""Relative depth difference up to which a surface point counts as seen by the other view."""
+"""Relative depth difference up to which a surface point counts as visible in the other view."""
 
 
 @dataclass(frozen=True)
 class MatchingResult:
-    """A loss, and the share of patches that were matched right."""
+    """A loss, and the share of correctly matched patches."""
 
     loss: Float[Tensor, ""]
     accuracy: Float[Tensor, ""]
@@ -46,16 +45,16 @@ class MatchingResult:
 
 @dataclass(frozen=True)
 class Matches:
-    """Where the surface in each patch of a view is seen in another view."""
+    """For each patch of a view, where its surface is seen in another view."""
 
     patches: Int[Tensor, "batch view patch"]
-    """The patch of the other view, or ``NO_MATCH``."""
+    """Index of the patch in the other view, or ``NO_MATCH``."""
     shifts: Float[Tensor, "batch view patch 2"]
-    """How far to the right and down the surface is seen there, in patches; 0 without a match."""
+    """Displacement to the right and down, in patches; 0 without a match."""
 
 
 class MatchingHeads(nn.Module):
-    """Projections of patch tokens, and the losses on them."""
+    """Projections of patch tokens for the feature and shift losses."""
 
     def __init__(self, token_dim: int) -> None:
         super().__init__()
@@ -67,7 +66,7 @@ class MatchingHeads(nn.Module):
         layers: Sequence[Float[Tensor, "batch view patch channel"]],
         matches: Int[Tensor, "batch view patch"],
     ) -> MatchingResult:
-        """Match each view's patches with the next view's, as ``find_matches`` found them.
+        """Return the InfoNCE loss of each view's patches with those of the next view.
 
         ``layers`` are the patch tokens of the layers that the heads read.
         """
@@ -94,24 +93,21 @@ class MatchingHeads(nn.Module):
 
 
 class AttentionSupervision:
-    """Cross-entropy of the attention of a few heads, computed again from recorded tokens.
+    """Cross-entropy of the first head's attention in two blocks of attention between views.
 
-    Without supervision, heads whose queries find the matching patch are slow to emerge.
+    The attention is recomputed from recorded tokens. Without supervision, heads whose queries find
+    the matching patch emerge slowly.
     """
 
-    def __init__(
-        self, aggregator: Aggregator, blocks: Sequence[int] | None = None, heads: int = 1
-    ) -> None:
-        """Begin to record; copies of the aggregator that are made later record too, so make none.
+    def __init__(self, aggregator: Aggregator) -> None:
+        """Record in the blocks a quarter and a half through the network.
 
-        The first ``heads`` of each block are supervised. By default these are the blocks of
-        attention between views a quarter and a half way through.
+        Copies of the aggregator would record, too: make them before.
         """
         depth = len(aggregator.global_blocks)
-        self._heads = heads
         self._patch_start = aggregator.patch_start
         self._recorded: dict[Attention, tuple[Tensor, Rotations]] = {}
-        for index in sorted({depth // 4, depth // 2}) if blocks is None else blocks:
+        for index in sorted({depth // 4, depth // 2}):
             block: nn.Module = aggregator.global_blocks[index]
             block.attn.register_forward_pre_hook(self._record)  # pyright: ignore
 
@@ -123,17 +119,16 @@ class AttentionSupervision:
         per_view = self._patch_start + patches
         offsets = matches.new_tensor(others)[:, None] * per_view + self._patch_start
         targets = torch.where(matches == NO_MATCH, NO_MATCH, matches + offsets)
-        targets = targets[:, None].expand(-1, self._heads, -1, -1)
         results = []
         for attention, (tokens, rotations) in self._recorded.items():
-            logits = attention_logits(attention, tokens, rotations, self._heads)
-            logits = logits.unflatten(2, (views, per_view))[:, :, :, self._patch_start :]
+            logits = attention_logits(attention, tokens, rotations)
+            logits = logits.unflatten(1, (views, per_view))[:, :, self._patch_start :]
             results.append(classify_matches(logits, targets))
         self.clear()
         return mean_result(results)
 
     def clear(self) -> None:
-        """Drop what was recorded, in steps without this loss."""
+        """Drop the recorded tokens, in steps without this loss."""
         self._recorded.clear()
 
     def _record(self, attention: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -143,22 +138,19 @@ class AttentionSupervision:
 
 
 def attention_logits(
-    attention: Attention,
-    tokens: Float[Tensor, "batch token channel"],
-    rotations: Rotations,
-    heads: int,
-) -> Float[Tensor, "batch head token token"]:
-    """Return the scaled products of queries and keys of the first heads."""
+    attention: Attention, tokens: Float[Tensor, "batch token channel"], rotations: Rotations
+) -> Float[Tensor, "batch token token"]:
+    """Return the scaled products of queries and keys of the first head."""
     channels = tokens.shape[-1]
     per_head = channels // attention.heads
-    rows = torch.arange(heads * per_head, device=tokens.device)
+    rows = torch.arange(per_head, device=tokens.device)
     rows = torch.cat([rows, rows + channels])
     weight, bias = attention.qkv.weight[rows], attention.qkv.bias[rows]
     projected = functional.linear(tokens.float(), weight, bias)
-    queries, keys = projected.unflatten(-1, (2, heads, per_head)).permute(2, 0, 3, 1, 4).unbind(0)
+    queries, keys = projected[:, None].chunk(2, -1)
     queries = rotate(attention.q_norm(queries), rotations)
     keys = rotate(attention.k_norm(keys), rotations)
-    return queries @ keys.transpose(-1, -2) / per_head**0.5
+    return (queries @ keys.transpose(-1, -2) / per_head**0.5)[:, 0]
 
 
 def classify_matches(
@@ -175,52 +167,53 @@ def classify_matches(
 
 
 def mean_result(results: Sequence[MatchingResult]) -> MatchingResult:
-    """Average losses and accuracies."""
+    """Return the mean loss and accuracy."""
     losses = torch.stack([result.loss for result in results])
     return MatchingResult(losses.mean(), torch.stack([r.accuracy for r in results]).mean())
 
 
 @torch.no_grad()
 def find_matches(views: Views, others: Sequence[int], patch: int) -> Matches:
-    """Find for each patch of view v where view ``others[v]`` shows the same surface.
+    """Return for each patch of view ``v`` its match in view ``others[v]``.
 
-    The point at the patch's central pixel is projected. The entry is ``NO_MATCH`` where its
-    depth is unknown, or where it is outside the other view or hidden there.
+    The surface point at the patch's central pixel is projected. There is no match if its depth is
+    unknown, or if it is outside the other view or occluded there.
     """
     height, width = views.size
     rows, columns = height // patch, width // patch
-    middle = slice(patch // 2, None, patch)
+    central = slice(patch // 2, None, patch)
     grid = pixel_grid(height, width, views.depths.device).unflatten(0, (height, width))
-    centers = grid[middle, middle].flatten(0, 1)
+    centers = grid[central, central].flatten(0, 1)
     depths = torch.where(views.masks, views.depths, 0.0)
-    own = depths[..., middle, middle].flatten(2)
-    points = unproject(centers, own, views.cameras)
-    pixels, expected = project(points, views.cameras[:, list(others)])
+    own_depth = depths[..., central, central].flatten(2)
+    points = unproject(centers, own_depth, views.cameras)
+    pixels, z = project(points, views.cameras[:, list(others)])
     size = pixels.new_tensor([width, height])
-    inside = ((pixels >= 0) & (pixels < size)).all(-1) & (expected > 0)
+    inside = ((pixels >= 0) & (pixels < size)).all(-1) & (z > 0)
     x, y = torch.where(inside[..., None], pixels, 0.0).long().unbind(-1)
-    found = depths[:, others].flatten(2).gather(2, y * width + x)
-    seen = inside & (own > 0) & (found > 0) & ((found - expected).abs() < TOLERANCE * expected)
-    # Pixels beyond the last whole patch belong to none.
-    seen &= (y < rows * patch) & (x < columns * patch)
+    other_depth = depths[:, others].flatten(2).gather(2, y * width + x)
+    visible = (other_depth > 0) & ((other_depth - z).abs() < TOLERANCE * z)
+    matched = inside & (own_depth > 0) & visible
+    # Pixels beyond the last complete patch belong to no patch.
+    matched &= (y < rows * patch) & (x < columns * patch)
     return Matches(
-        torch.where(seen, (y // patch) * columns + x // patch, NO_MATCH),
-        torch.where(seen[..., None], (pixels - centers) / patch, 0.0),
+        torch.where(matched, (y // patch) * columns + x // patch, NO_MATCH),
+        torch.where(matched[..., None], (pixels - centers) / patch, 0.0),
     )
 
 
 def next_views(count: int) -> list[int]:
-    """Return for each view the next; the first follows the last."""
+    """Return for each view the index of the next, cyclically."""
     return [(view + 1) % count for view in range(count)]
 
 
 def reference_views(count: int) -> list[int]:
-    """Return for each view the frame of reference, the first; for that one, the second."""
+    """Return for each view the index of the first, the reference; for the first, the second."""
     return [1 % count, *(0 for _ in range(count - 1))]
 
 
 def loss_weight(step: int, until: int) -> float:
-    """Return the weight of the auxiliary losses: 1 for the first half, then down to 0."""
+    """Return the weight of the matching losses: 1 until ``until / 2``, then linearly to 0."""
     return 0.0 if until <= 0 else min(1.0, max(0.0, 2 * (1 - step / until)))
 
 

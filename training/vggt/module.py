@@ -1,4 +1,4 @@
-"""Training of the small backbone: the wiring."""
+"""Lightning module for training the small backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -18,6 +17,7 @@ from datasets.procedural.generator import ProceduralBatch
 from datasets.views import Views
 from models.vggt.aggregator import Aggregator
 from models.vggt.network import VGGT, VGGTPrediction
+from training.augmentation import jitter_colours
 from training.optimization import ResumableSchedule, warmup_cosine
 from training.vggt.config import MiniTrainingConfig, OptimizerConfig
 from training.vggt.evaluation import geometry_metrics, predict_geometry
@@ -31,23 +31,22 @@ from training.vggt.matching import (
     reference_views,
 )
 from utils.devices import generator_for
-from utils.memory import Whole, memory_stage
+from utils.memory import MultipleOf, memory_stage
 
-# Apart from the streams of shapes and weights, which use the seed alone, and of replayed batches.
-COLOUR_STREAM = 1
-ORDER_STREAM = 3
+# Parts of random keys, different from those for shapes, weights and replayed batches.
+_COLOUR_STREAM = 1
+_ORDER_STREAM = 3
 LRATE_END = 0.01
-"""Learning rate at the end, as a share of the highest."""
-WEIGHT_DECAY = 0.05
+"""Learning rate at the end, as a share of the peak."""
+_WEIGHT_DECAY = 0.05
 EMA_DECAY = 0.9995
-LUMINANCE = (0.299, 0.587, 0.114)
 
 
 class VGGTMiniModule(pl.LightningModule):
-    """Wire scenes, network, losses, averaging and logging.
+    """Wire scenes, network, losses, weight averaging and logging.
 
-    Everything random in a step is drawn from (seed, step, rank): a resumed run goes on exactly. The
-    trainer must not add autocast of its own, since cameras and points need full precision.
+    The randomness of a step depends on (seed, step, rank) only, so that a resumed run is exact. The
+    trainer must not apply autocast: cameras and points need full precision.
     """
 
     def __init__(self, network: VGGT, config: MiniTrainingConfig) -> None:
@@ -60,11 +59,11 @@ class VGGTMiniModule(pl.LightningModule):
         self.config = config
 
     def training_step(self, batch: ProceduralBatch, batch_idx: int) -> Tensor:
-        """Predict the geometry of rendered scenes and compare it with the truth."""
+        """Return the loss of the geometry predicted for procedural scenes."""
         views, step, seed = batch.views, self.global_step, self.config.run.training_seed
-        order = generator_for("cpu", seed, ORDER_STREAM, step, self.global_rank)
+        order = generator_for("cpu", seed, _ORDER_STREAM, step, self.global_rank)
         views = views.take(torch.randperm(views.images.shape[1], generator=order).tolist())
-        generator = generator_for(self.device, seed, COLOUR_STREAM, step, self.global_rank)
+        generator = generator_for(self.device, seed, _COLOUR_STREAM, step, self.global_rank)
         prediction, layers = self.predict(jitter_colours(views.images, generator))
         losses = geometry_losses(prediction, geometry_targets(views))
         for name, value in losses.items():
@@ -72,7 +71,7 @@ class VGGTMiniModule(pl.LightningModule):
         return losses["loss"] + self._matching_loss(layers, views)
 
     def predict(self, images: Tensor) -> tuple[VGGTPrediction, tuple[Tensor, ...]]:
-        """Run the network in its training precision; return also the layers that heads read."""
+        """Run the network in training precision; also return the patch tokens that heads read."""
         size = (images.shape[-2], images.shape[-1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._uses_bf16()):
             layers, patch_start = self.network.aggregator(images)
@@ -82,7 +81,7 @@ class VGGTMiniModule(pl.LightningModule):
         return prediction, tuple(layer[:, :, patch_start:] for layer in layers)
 
     def validation_step(self, batch: ProceduralBatch, batch_idx: int) -> None:
-        """Evaluate the averaged weights on held-out scenes."""
+        """Log the metrics of the averaged weights on held-out scenes."""
         views = batch.views
         metrics = geometry_metrics(*predict_geometry(self.average, views), views)
         for name, value in metrics.items():
@@ -90,7 +89,7 @@ class VGGTMiniModule(pl.LightningModule):
             self.log(f"val/{name}", value, on_bar, sync_dist=True, batch_size=len(views.images))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW on network and matching heads, scheduled per step."""
+        """Return AdamW for network and matching heads, and its schedule per step."""
         trained = (*self.network.named_parameters(), *self.matching.named_parameters())
         optimizer, schedule = build_optimizer(trained, self.config.optimizer)
         return {
@@ -99,30 +98,30 @@ class VGGTMiniModule(pl.LightningModule):
         }
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Update the weights, then their average, before anything can be saved."""
+        """Update the weights and their average."""
         step, curriculum = self.global_step, self.config.curriculum
-        patches = Whole(curriculum.patches_per_step, curriculum.most_patches)
+        patches = MultipleOf(curriculum.patches_per_step, curriculum.most_patches)
         with memory_stage("a step of training", self.device, patches_per_step=patches):
             super().optimizer_step(*args, **kwargs)
         update_average(self.average, self.network, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the settings."""
+        """Add the settings to the checkpoint."""
         checkpoint["vggt_mini"] = asdict(self.config)
 
     def _matching_loss(self, layers: tuple[Tensor, ...], views: Views) -> Tensor:
         weight = loss_weight(self.global_step, self.config.optimizer.matching_until)
         if weight == 0:
             self.attention.clear()
-            # Distributed training wants every parameter in every step.
+            # Distributed training requires a gradient for every parameter in every step.
             return 0.0 * torch.stack([p.sum() for p in self.matching.parameters()]).sum()
         patch, count = self.config.network.patch_size, views.images.shape[1]
-        found = find_matches(views, next_views(count), patch)
-        matching = self.matching.feature_loss(layers, found.patches)
+        matches = find_matches(views, next_views(count), patch)
+        matching = self.matching.feature_loss(layers, matches.patches)
         others = reference_views(count)
-        found = find_matches(views, others, patch)
-        attention = self.attention.loss(found.patches, others)
-        shift = self.matching.shift_loss(layers, found)
+        matches = find_matches(views, others, patch)
+        attention = self.attention.loss(matches.patches, others)
+        shift = self.matching.shift_loss(layers, matches)
         self.log("train/matching", matching.loss)
         self.log("train/matched", matching.accuracy, prog_bar=True)
         self.log("train/attention", attention.loss)
@@ -135,42 +134,9 @@ class VGGTMiniModule(pl.LightningModule):
         return precision == "bf16" or (precision == "auto" and self.device.type == "cuda")
 
 
-def jitter_colours(
-    images: Float[Tensor, "batch view 3 height width"],
-    generator: torch.Generator,
-    *,
-    brightness: float = 0.25,
-    contrast: float = 0.25,
-    saturation: float = 0.4,
-    white_balance: float = 0.08,
-    grey_share: float = 0.05,
-) -> Float[Tensor, "batch view 3 height width"]:
-    """Change the colours of every view on its own, as between real photographs.
-
-    Images are RGB in [0, 1]. Changes are relative, those of ``white_balance`` of single channels;
-    ``grey_share`` of the views lose all colour.
-    """
-    leading = images.shape[:2]
-
-    def draw(spread: float, channels: int = 1) -> Tensor:
-        noise = torch.rand(*leading, channels, 1, 1, generator=generator, device=images.device)
-        return 1 + spread * (2 * noise - 1)
-
-    brighter, contrasted, saturated = draw(brightness), draw(contrast), draw(saturation)
-    balance = draw(white_balance, channels=3)
-    colourless = torch.rand(*leading, 1, 1, 1, generator=generator, device=images.device)
-    saturated = torch.where(colourless < grey_share, 0.0, saturated)
-    images = images * brighter * balance
-    weights = images.new_tensor(LUMINANCE)[:, None, None]
-    grey = (images * weights).sum(2, keepdim=True)
-    images = grey + saturated * (images - grey)
-    mean = grey.mean((-2, -1), keepdim=True)
-    return (mean + contrasted * (images - mean)).clamp(0, 1)
-
-
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
-    """Update the exponential moving average, whose decay rises from 0.1 at step 0."""
+    """Update an exponential moving average, whose decay rises from 0.1 at step 0."""
     update = get_ema_multi_avg_fn(min(EMA_DECAY, (1 + step) / (10 + step)))
     update(list(average.parameters()), list(network.parameters()), step)
 
@@ -178,9 +144,9 @@ def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
 def build_optimizer(
     parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
 ) -> tuple[torch.optim.AdamW, ResumableSchedule]:
-    """Return AdamW over the trainable parameters, and its schedule per step.
+    """Return AdamW for the trainable parameters, and its schedule per step.
 
-    Vectors and tokens are exempt from weight decay. The warm-up does not begin with a rate of 0.
+    Vectors and tokens have no weight decay.
     """
     decayed, exempt = [], []
     for name, parameter in parameters:
@@ -188,12 +154,12 @@ def build_optimizer(
             is_vector = parameter.ndim < 2 or "token" in name or "pos_embed" in name
             (exempt if is_vector else decayed).append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": decayed, "weight_decay": _WEIGHT_DECAY},
         {"params": exempt, "weight_decay": 0.0},
     ]
     on_gpu = any(parameter.is_cuda for parameter in decayed)
     optimizer = torch.optim.AdamW(groups, lr=config.lrate, betas=(0.9, 0.95), fused=on_gpu)
     warmup = min(config.warmup_steps, max(config.max_steps // 2, 1))
-    # The first step has a rate already, and one step stays at the peak.
+    # The rate of the first step is above 0, and one step has the peak rate.
     steps = {"warmup_steps": warmup - 1, "total_steps": config.max_steps - 1, "hold": 1}
     return optimizer, warmup_cosine(optimizer, end_share=LRATE_END, **steps)

@@ -1,4 +1,4 @@
-"""A training run of the small backbone: its folder, its trainer, its end."""
+"""A training run of the small backbone, and the evaluation of exported weights."""
 
 from __future__ import annotations
 
@@ -12,59 +12,48 @@ from pytorch_lightning.callbacks import LambdaCallback, TQDMProgressBar
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
 from models.vggt.network import VGGT, random_vggt
-from training.callbacks import GradientGuard
-from training.checkpointing import (
-    AtomicCheckpointIO,
-    LastCheckpoint,
-    check_resumed_settings,
-    folder_of_one_run,
-    restored,
-)
-from training.curves import curve_logger
-from training.rank_watch import ends_with_others
+from training.callbacks import GradientGuard, tensorboard_logger
+from training.checkpointing import AtomicCheckpointIO, LastCheckpoint, exclusive_run_folder
+from training.rank_failure import end_on_lost_rank
+from training.resuming import check_resumed_settings, checked_restore
 from training.vggt.config import MiniTrainingConfig
 from training.vggt.evaluation import comparison_table
 from training.vggt.module import VGGTMiniModule
 from training.vggt.scenes import MiniData
+from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import differing_settings
 from utils.devices import check_devices, choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder, load_safely, resolve_checkpoint
 
-LOG_EVERY = 20
-MAX_BAD_STEPS = 50
-LAYER_SCALE = 1.0
-"""Initial weight of the residual branches. VGGT's 0.01 is for a trained patch embedding; from
-scratch it halves the speed at which matching is learnt."""
+_LOG_EVERY = 20
+_MAX_BAD_STEPS = 50
+_LAYER_SCALE = 1.0
+"""Initial scale of the residual branches. VGGT's 0.01 suits a pretrained patch embedding; without
+one, correspondence is learnt half as fast with it."""
 
 
 def run_mini_training(
     config: MiniTrainingConfig, planner: ProceduralGenerator | None = None
 ) -> Path:
-    """Train, by default on procedural scenes, and return the folder of the averaged weights."""
+    """Train on procedural scenes and return the folder of the averaged weights."""
     run = config.run
     check_devices(run.device, run.devices)
-    folder = check_output_folder(Path(run.save_dir) / run.expname)
-    with folder_of_one_run(folder):
-        _train(config, planner, folder)
+    folder = Path(run.save_dir) / run.expname
+    with exclusive_run_folder(folder):
+        resume = _checked_resume(config, run.ckpt) if run.ckpt else None
+        network = _initial_network(config)
+        planner = planner or _generator(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.training_seed)
+            module = VGGTMiniModule(network, config)
+        trainer = _build_trainer(config, folder)
+        with checked_restore(resume, trainer), end_on_lost_rank(trainer):
+            trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
     return folder / "export"
 
 
-def _train(config: MiniTrainingConfig, planner: ProceduralGenerator | None, folder: Path) -> None:
-    run = config.run
-    resume = _checked_resume(config, run.ckpt) if run.ckpt else None
-    network = _initial_network(config)
-    planner = planner or _generator(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.training_seed)
-        module = VGGTMiniModule(network, config)
-    trainer = _build_trainer(config, folder)
-    with restored(resume, trainer), ends_with_others(trainer):
-        trainer.fit(module, MiniData(config, planner), ckpt_path=resume, weights_only=True)
-
-
 def evaluate_folder(config: MiniTrainingConfig) -> str:
-    """Return a table of the held-out metrics of exported weights beside trivial ones."""
+    """Return a table of the held-out metrics of exported weights and of a trivial prediction."""
     (device,) = choose_devices(config.run.device)
     network = VGGT.from_pretrained(str(config.run.evaluate)).to(device)
     try:
@@ -81,10 +70,10 @@ def _generator(
 
 
 def _initial_network(config: MiniTrainingConfig) -> VGGT:
-    """Return random weights, or those of a folder."""
+    """Return a network with random weights, or with those of ``init_weights``."""
     run = config.run
     if run.init_weights is None:
-        return random_vggt(config.network, run.training_seed, LAYER_SCALE)
+        return random_vggt(config.network, run.training_seed, _LAYER_SCALE)
     network = VGGT.from_pretrained(run.init_weights)
     for name, ours, theirs in differing_settings(asdict(config.network), asdict(network.config)):
         raise UserError(
@@ -105,18 +94,18 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
     return pl.Trainer(
         accelerator=run.device,
         devices=run.devices,
-        precision="32-true",  # The module applies autocast where it is harmless.
+        precision="32-true",  # The module applies autocast where precision suffices.
         max_steps=last_step if run.stop_at < 0 else min(run.stop_at, last_step),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=LOG_EVERY,
-        logger=curve_logger(folder, config),
+        log_every_n_steps=_LOG_EVERY,
+        logger=tensorboard_logger(folder, config),
         callbacks=[
-            GradientGuard(max_bad_steps=MAX_BAD_STEPS),
+            GradientGuard(max_bad_steps=_MAX_BAD_STEPS),
             LastCheckpoint(folder / "ckpts", run.save_every),
             LambdaCallback(on_validation_end=export, on_train_end=export),
-            # Showing a number waits for the device.
-            TQDMProgressBar(refresh_rate=LOG_EVERY),
+            # Rarely, as each refresh waits for the device.
+            TQDMProgressBar(refresh_rate=_LOG_EVERY),
         ],
         plugins=[AtomicCheckpointIO(folder)],
         enable_checkpointing=False,

@@ -20,8 +20,8 @@ from models.baselines.mvsnerf.scene_model import encode_scene
 from models.checkpoints.baselines import MVSNERF_PARTS, BaselineCheckpoint
 from models.checkpoints.general import read_model_file
 from utils.cameras import Cameras, pixel_rays, project, unproject
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 SMALL = BaselineConfig(ray_samples=6, encoding_planes=8, encoding_pad=4)
 OFFICIAL, FERN = SHARED / "mvsnerf" / "mvsnerf-v0.tar", SCENES / "llff" / "fern"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from apps import compare
 from evaluation import pictures
-from training.seen_scenes import TrainingScenes
+from training.training_scenes import TrainingScenes
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import pytest
 from training_runs import same_run, train
 
-from training import checkpointing, scene_log
+from training import checkpointing
+from training.finetuning import run_log
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -15,7 +16,7 @@ def whole(scene, tmp_path_factory):
 
 @pytest.mark.parametrize("written", range(3))
 def test_what_was_written_goes_on(written, scene, whole, tmp_path, monkeypatch):
-    real, left = scene_log.save_atomically, written
+    real, left = run_log.save_atomically, written
 
     def save(content, path):
         nonlocal left
@@ -25,7 +26,7 @@ def test_what_was_written_goes_on(written, scene, whole, tmp_path, monkeypatch):
         real(content, path)
 
     with monkeypatch.context() as patch:
-        for module in (scene_log, checkpointing):
+        for module in (run_log, checkpointing):
             patch.setattr(module, "save_atomically", save)
         _, last = train(scene, tmp_path)
     names = ["latest.tar", "best.tar"][:written]
@@ -34,5 +35,5 @@ def test_what_was_written_goes_on(written, scene, whole, tmp_path, monkeypatch):
     assert sorted(path.name for path in last.parent.glob("*.tar")) == ["best.tar", "latest.tar"]
     assert same_run(scene, last, whole)
     best = last.with_name("best.tar"), whole.with_name("best.tar")
-    states = [scene_log.read_scene_file(path)["state"] for path in best]
+    states = [run_log.read_scene_file(path)["state"] for path in best]
     assert all(states[0][name].equal(value) for name, value in states[1].items())

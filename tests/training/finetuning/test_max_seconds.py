@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 
 from training.config import FineTuningConfig, SceneOptimizerConfig
-from training.finetuning import limited_in_time
-from training.finetuning_module import FineTuningModule
+from training.finetuning.module import FineTuningModule
+from training.finetuning.run import limit_to_seconds
 
 
 class Module(FineTuningModule):
@@ -31,9 +31,9 @@ class Module(FineTuningModule):
 
 def test_steps_fill_the_time_and_leave_no_gradient(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("training.finetuning.time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("training.finetuning.run.time.perf_counter", lambda: clock.now)
     config = FineTuningConfig(optimizer=SceneOptimizerConfig(max_seconds=6.0))
     module = Module(clock)
-    timed = limited_in_time(config, module, bf16=False)
+    timed = limit_to_seconds(config, module, bf16=False)
     assert timed.optimizer.num_steps == 60 and timed.run.val_every == 30
     assert module.weight.grad is None

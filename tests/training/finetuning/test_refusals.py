@@ -7,8 +7,8 @@ import torch
 
 from datasets.config import DataChoice
 from datasets.protocols import check_split, read_split
+from utils.checkpoints import load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
 
 
 @pytest.mark.parametrize(

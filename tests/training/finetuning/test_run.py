@@ -13,8 +13,8 @@ from datasets.config import DataChoice
 from datasets.protocols import read_split
 from evaluation.rendering import TestViews
 from models.checkpoints.scene_file import load_finetuned, read_scene_file
-from training import scene_log
-from training.finetuning_module import FineTuningModule
+from training.finetuning import run_log
+from training.finetuning.module import FineTuningModule
 from utils.errors import UserError
 
 NAME = "runs/scan2/vggt_finetune_scan2"
@@ -65,7 +65,7 @@ def test_worse_is_not_kept(finetune, tmp_path, caplog):
     assert finetune(lrate=3.0, lrate_maps=5.0, warmup_steps=0) == 0
     curve = json.loads((tmp_path / NAME / "curve.json").read_text())
     assert curve[-1]["psnr"] < curve[0]["psnr"]
-    assert "ended below where it started" in caplog.text
+    assert "below the initial" in caplog.text
     report = json.loads((tmp_path / NAME / "metrics.json").read_text())
     best = max(curve, key=lambda row: row["psnr"])
     assert report["scenes"]["scan2"]["psnr"] == pytest.approx(best["psnr"], abs=1e-3)
@@ -109,7 +109,7 @@ def test_a_run_and_data_that_moved(stopped, tiny_dtu, tmp_path):
 
 def test_only_what_somebody_chose_is_said_not_to_count(stopped, caplog):
     assert resume(stopped, "--num_steps", 7) == 0
-    decided = [line for line in caplog.text.splitlines() if "decides:" in line]
+    decided = [line for line in caplog.text.splitlines() if "have priority:" in line]
     assert len(decided) == 1 and decided[0].endswith("optimizer.num_steps=6, not 7")
 
 
@@ -143,10 +143,10 @@ def test_a_run_that_diverges_saves_what_it_learnt(finetune, tmp_path, monkeypatc
     ("fault", "status", "words"),
     [
         # Pictures that cannot be written stop nothing.
-        ((scene_log, "save_image", OSError(28, "No space left")), 0, ["No space left"]),
+        ((run_log, "save_image", OSError(28, "No space left")), 0, ["No space left"]),
         ((FineTuningModule, "training_step", MEMORY), 1, ["out of memory", "--batch_size"]),
         # The best is written after the first file, from which the run goes on.
-        ((scene_log, "save_atomically", UserError("disk full")), 2, ["disk full"]),
+        ((run_log, "save_atomically", UserError("disk full")), 2, ["disk full"]),
     ],
 )
 def test_failures_on_the_way(finetune, tmp_path, monkeypatch, caplog, fault, status, words):

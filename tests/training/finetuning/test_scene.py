@@ -15,10 +15,10 @@ from evaluation.scores import ViewImages
 from models.checkpoints.general import read_checkpoint
 from models.checkpoints.scene_file import load_finetuned, read_scene_file
 from models.scenes.source_selection import SizedCameras, choose_sources
-from training import finetuning_module
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig
-from training.finetuning_module import FineTuningModule, draw_sources
-from training.scene_log import Best
+from training.finetuning import module as finetuning_module
+from training.finetuning.module import FineTuningModule, draw_sources
+from training.finetuning.run_log import Best
 
 NAME = "runs/scan2/vggt_finetune_scan2"
 SIZE = (32, 40)
@@ -54,8 +54,9 @@ def test_the_prior_is_the_depth_of_the_volume_in_front_of_every_view(tuned):
 
 def test_what_is_not_finite_is_never_the_best(tuned):
     scene, best = load_finetuned(tuned).scene, Best()
-    offers = [best.offer(scene, *pair) for pair in enumerate((25.0, math.nan, 10.0))]
-    assert offers == [True, False, False] and (best.psnr, best.step) == (25.0, 0)
+    for step, psnr in enumerate((25.0, math.nan, 10.0)):
+        best.update(scene, step, psnr)
+    assert (best.psnr, best.step) == (25.0, 0)
 
 
 def test_depth_is_estimated_anew_as_often_as_told(scene, tmp_path):

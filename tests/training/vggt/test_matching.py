@@ -127,7 +127,7 @@ def test_the_supervised_attention_is_the_networks_own():
     nn.init.zeros_(attention.proj.bias)
     rotations = grid_rotations((2, 3), 1, 8, torch.device("cpu"))
     tokens = torch.randn(3, 7, 16)
-    shares = attention_logits(attention, tokens, rotations, heads=1).softmax(-1)[:, 0]
+    shares = attention_logits(attention, tokens, rotations).softmax(-1)
     values = attention.qkv(tokens)[..., 32:40]
     torch.testing.assert_close(shares @ values, attention(tokens, rotations)[..., :8])
 
@@ -138,7 +138,7 @@ def network(network_config):
 
 
 def supervised(network, views):
-    supervision = AttentionSupervision(network.aggregator, blocks=(1, 3), heads=2)
+    supervision = AttentionSupervision(network.aggregator)
     others = reference_views(views.images.shape[1])
     matches = patches_of(views, others)
 
@@ -166,9 +166,9 @@ def test_only_supervised_blocks_and_those_before_them_learn(network, views):
     supervised(network, views)().loss.backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     assert "aggregator.patch_embed.patch_embed.proj.weight" in reached
-    assert "aggregator.global_blocks.3.attn.qkv.weight" in reached
-    assert "aggregator.global_blocks.3.mlp.fc1.weight" not in reached
-    values = network.aggregator.global_blocks[3].attn.qkv.weight.grad[32:]
+    assert "aggregator.global_blocks.2.attn.qkv.weight" in reached
+    assert "aggregator.global_blocks.2.mlp.fc1.weight" not in reached
+    values = network.aggregator.global_blocks[2].attn.qkv.weight.grad[32:]
     assert (values == 0).all()
 
 

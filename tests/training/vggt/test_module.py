@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from training import augmentation
+from training.augmentation import jitter_colours
 from training.vggt import module
 from training.vggt.config import OptimizerConfig
-from training.vggt.module import build_optimizer, jitter_colours, update_average
+from training.vggt.module import build_optimizer, update_average
 
 
 def test_average_follows_slowly_and_forgets_its_start(monkeypatch):
@@ -35,13 +37,14 @@ def test_jitter_is_per_view_within_range_and_reproducible():
     assert first.min() >= 0 and first.max() <= 1
 
 
-def test_no_jitter_changes_nothing_and_grey_is_grey():
+def test_no_jitter_changes_nothing_and_grey_is_grey(monkeypatch):
     images = torch.rand(1, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    none = dict(brightness=0.0, contrast=0.0, saturation=0.0, white_balance=0.0)
+    for name in ("_BRIGHTNESS", "_CONTRAST", "_SATURATION", "_WHITE_BALANCE", "_GREY_SHARE"):
+        monkeypatch.setattr(augmentation, name, 0.0)
     generator = torch.Generator().manual_seed(0)
-    unchanged = jitter_colours(images, generator, **none, grey_share=0.0)
-    torch.testing.assert_close(unchanged, images)
-    grey = jitter_colours(images, generator, **none, grey_share=1.0)
+    torch.testing.assert_close(jitter_colours(images, generator), images)
+    monkeypatch.setattr(augmentation, "_GREY_SHARE", 1.0)
+    grey = jitter_colours(images, generator)
     torch.testing.assert_close(grey[:, :, :1].expand_as(grey), grey)
 
 

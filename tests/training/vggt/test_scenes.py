@@ -85,7 +85,7 @@ def test_refuses_held_out_scenes_that_prove_nothing(change):
 
 
 def test_held_out_scenes_are_shared_out_and_counted_once(plane_source, monkeypatch):
-    monkeypatch.setattr(scenes, "VAL_BATCH", 2)
+    monkeypatch.setattr(scenes, "_VAL_BATCH", 2)
     config = HeldOutConfig(val_scenes=7, val_height=28, val_width=42, val_views=2)
     requests = [request for rank in range(3) for request in held_out_requests(config, rank, 3)]
     assert sorted(scene for request in requests for scene in request.scene_ids) == list(range(7))

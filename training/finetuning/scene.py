@@ -1,9 +1,8 @@
-"""The scene of a fine-tuning run: encoded by a general model, or from the run's file."""
+"""Initial scene of a fine-tuning run: encoded by a general model, or read from a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -24,18 +23,18 @@ from models.scenes.scene_model import SceneModel, TunableScene, encode_views
 from models.scenes.source_selection import SizedCameras, choose_sources
 from models.vggt.backbone import NullBackbone
 from training.config import FineTuningConfig
-from training.finetuning_module import FineTuningModule, MVSNeRFTuningModule
+from training.finetuning.module import FineTuningModule, MVSNeRFTuningModule
 from utils.errors import UserError
 
 _GREY_VALUE = 1 / 255
-ENCODED_TOGETHER = 3
-"""Views that are encoded together: each training view with its nearest others."""
+_ENCODED_VIEWS = 3
+"""Views in one pass of the encoder: a training view and its nearest others."""
 
 
 def resume_scene(
     config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
-    """Load a run's scene to the device of the training views."""
+    """Load the scene of a checkpoint, which must be of the same training views."""
     path = Path(str(config.run.ckpt))
     content = read_scene_file(path)
     header = header_of(content, path)
@@ -46,42 +45,42 @@ def resume_scene(
             f"Resume with the --datadir of the run, {header.settings['data']['datadir']}."
         )
     if not content["training"]:
-        raise UserError(f"{path}: can be rendered, not resumed; resume from latest.tar beside it")
+        raise UserError(f"{path}: has no training state; resume from latest.tar in the same folder")
     scene = scene_from(content, header, path).eval().to(views.images.device)
     if problem := _changed_views(scene, views, split):
         raise UserError(
             f"{path}: was trained on other photographs: {problem}. Restore {config.data.datadir}, "
             "or start a new run without --ckpt."
         )
-    return scene, dataclasses.replace(header, settings=asdict(config))
+    return scene, replace(header, settings=asdict(config))
 
 
 def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str | None:
-    """Say in what the training views differ from those in a run's scene, or return None."""
+    """Describe the difference between the training views and those of a scene, if any."""
     if scene.images.shape != views.images.shape:
         (height, width), (old_height, old_width) = views.size, scene.size
         return f"they are {width}x{height}, and were {old_width}x{old_height}"
-    # Versions of a decoder differ by one grey value here and there.
-    others = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
+    # Versions of image decoders differ by one grey value in single pixels.
+    differs = (scene.images - views.images).abs().mean((1, 2, 3)) > _GREY_VALUE
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
-    if bool(others.any()):
-        changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
-        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
+    if bool(differs.any()):
+        changed = [name for name, differ in zip(names, differs.tolist(), strict=True) if differ]
+        return f"{len(changed)} of {len(names)} have changed ({shortened(changed)})"
     ours, theirs = views.cameras.c2w, scene.cameras.c2w
     same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
-    return None if same else "their cameras are others"
+    return None if same else "their cameras have changed"
 
 
 def encode_scene(
     config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
-    """Encode the training views with the general model, on their device."""
+    """Encode the training views with a general model."""
     run = config.run
-    found = read_model_file(run.init_ckpt)
-    if isinstance(found, BaselineCheckpoint):
-        return _encode_with_mvsnerf(found, config, split, views)
-    # The volume learns again, and is off by a plane now and then.
-    checkpoint = found.with_overrides(
+    init = read_model_file(run.init_ckpt)
+    if isinstance(init, BaselineCheckpoint):
+        return _encode_with_mvsnerf(init, config, split, views)
+    # Sample beside the most likely planes, too: the volume is trained and can be off by a plane.
+    checkpoint = init.with_overrides(
         run.vggt_path, N_planes=run.N_planes, N_samples=run.N_samples, sampling_spread=True
     )
     model, views_per_image = checkpoint.build_model(views.images.device), config.data.n_views
@@ -89,49 +88,52 @@ def encode_scene(
     lindisp, count = model.config.rendering.lindisp, len(views.images)
     cameras = SizedCameras(views.cameras, views.size)
     own = torch.arange(count, device=near_far.device)
-    together = max(min(ENCODED_TOGETHER, count), 2) - 1
+    together = max(min(_ENCODED_VIEWS, count), 2) - 1
     neighbours = choose_sources(cameras, cameras, near_far, together, lindisp=lindisp, own=own)
     maps = encode_views(model, views, near_far, neighbours)
-    # No longer needed, and it may be larger than everything else together.
+    # The backbone may be larger than everything else together.
     model.backbone = NullBackbone()
     scene = SceneModel(model, views.images, views.cameras, near_far, maps, views_per_image)
     scene = scene.eval().to(near_far.device)
     scene.refine_depth_prior()
-    return scene, SceneHeader(
-        *(split.scene.name, split.pool, split.targets, views_per_image),
-        model=checkpoint.model_config,
-        backbone_fingerprint=checkpoint.backbone_fingerprint,
-        settings=asdict(config),
-        origin=tuple(split.scene.origin.tolist()),
-    )
+    fingerprint = checkpoint.backbone_fingerprint
+    return scene, _header(config, split, checkpoint.model_config, fingerprint)
 
 
 def _encode_with_mvsnerf(
-    found: BaselineCheckpoint, config: FineTuningConfig, split: SceneTask, views: Views
+    init: BaselineCheckpoint, config: FineTuningConfig, split: SceneTask, views: Views
 ) -> tuple[TunableScene, SceneHeader]:
     run, count = config.run, config.data.n_views
-    if found.model != "mvsnerf":
-        raise UserError(f"{found.path}: {found.model} is not fine-tuned; give another --init_ckpt.")
+    if init.model != "mvsnerf":
+        raise UserError(
+            f"{init.path}: {init.model} cannot be fine-tuned; give another --init_ckpt."
+        )
     if count != NUM_VIEWS:
         raise UserError(f"--n_views {count}: MVSNeRF renders from {NUM_VIEWS}.")
-    checkpoint = found.with_overrides(None, N_planes=run.N_planes, N_samples=run.N_samples)
+    checkpoint = init.with_overrides(None, N_planes=run.N_planes, N_samples=run.N_samples)
     model = checkpoint.build_model(views.images.device)
     assert isinstance(model, MVSNeRF)
     scene = encode_views_with_mvsnerf(model, views, split.scene.near_far.to(views.images.device))
-    return scene.eval().to(views.images.device), SceneHeader(
-        *(split.scene.name, split.pool, split.targets, count),
-        model=ModelConfig(),
-        backbone_fingerprint="",
+    header = _header(config, split, ModelConfig(), "")
+    return scene.eval().to(views.images.device), replace(header, mvsnerf=model.config)
+
+
+def _header(
+    config: FineTuningConfig, split: SceneTask, model: ModelConfig, fingerprint: str
+) -> SceneHeader:
+    return SceneHeader(
+        *(split.scene.name, split.pool, split.targets, config.data.n_views),
+        model=model,
+        backbone_fingerprint=fingerprint,
         settings=asdict(config),
         origin=tuple(split.scene.origin.tolist()),
-        mvsnerf=model.config,
     )
 
 
 def tuning_module(
     scene: TunableScene, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
 ) -> FineTuningModule | MVSNeRFTuningModule:
-    """Return what trains a scene."""
+    """Return the Lightning module that trains a scene."""
     if isinstance(scene, MVSNeRFScene):
         return MVSNeRFTuningModule(scene, masks, config)
     assert isinstance(scene, SceneModel)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils.archives import check_archive, read_arrays
+from utils.checkpoints import check_archive, load_safely, save_atomically
 from utils.errors import UserError
-from utils.files import load_safely, save_atomically
+from utils.files import read_arrays
 
 CONTENT = {"weights": {str(n): torch.arange(40.0) + n for n in range(4)}, "step": 7, "ids": [1, 2]}
 

@@ -1,4 +1,4 @@
-"""Fine-tuning of one scene: networks and feature maps, of MVSNeRF its volume and MLP."""
+"""Lightning modules for fine-tuning a scene of VGGT-NeRF or of MVSNeRF."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from evaluation.scores import find_perceptual_distance
 from models.baselines.mvsnerf.scene_model import MVSNeRFScene
 from models.scenes.scene_model import SceneModel, TunableScene
 from training.config import FineTuningConfig
+from training.losses import level_guidance, pixel_error, window_losses
 from training.optimization import AveragedWeights, warmup_cosine
-from training.pixels import draw_pixels, pixel_error
-from training.windows import level_guidance, render_drawn_window, window_losses
+from training.ray_batches import draw_pixels, render_random_window
 from utils.cameras import pixel_rays
 from utils.devices import generator_for
 from utils.memory import memory_stage
 
-LRATE_END = 0.03
+_LRATE_END = 0.03
 """Learning rates at the end of the run, as a share of their peaks."""
 _BETAS = (0.9, 0.99)
 _EPS = 1e-15
-"""Tiny, as the gradients of feature maps are: it must not outweigh them in Adam's quotient."""
-
+"""Smaller than Adam's default, as the gradients of feature maps are tiny."""
 
 SceneT = TypeVar("SceneT", bound=TunableScene)
 
 
 class TuningModule(pl.LightningModule, Generic[SceneT]):
-    """What the fine-tuning of any scene has in common: optimiser, schedule, averaged weights.
+    """Optimiser, schedule, averaging and checkpoints, common to all kinds of scenes.
 
-    All randomness of a step is drawn from (seed, step): a resumed run draws the same. What a run
-    leaves are the averaged weights; the scene's own are those that the next step begins with.
+    The randomness of a step depends on (seed, step) only, so that a resumed run is exact.
+    Checkpoints hold the averaged weights; training continues from its own.
     """
 
     def __init__(
@@ -44,16 +43,13 @@ class TuningModule(pl.LightningModule, Generic[SceneT]):
         scene: SceneT,
         masks: Bool[Tensor, "view height width"],
         config: FineTuningConfig,
-        trained: tuple[list[nn.Parameter], list[nn.Parameter]],
+        networks: list[nn.Parameter],
+        maps: list[nn.Parameter],
     ) -> None:
-        """Wire a run; ``masks`` are the pixels of the training views that count.
-
-        ``trained`` are weights of networks, and maps or volumes of the scene.
-        """
+        """Train ``networks`` and ``maps`` of the scene on the masked pixels of its views."""
         super().__init__()
         self.scene, self.masks, self.config = scene, masks, config
         scene.requires_grad_(False)
-        networks, maps = trained
         for parameter in (*networks, *maps):
             parameter.requires_grad_(True)
         optimizer = config.optimizer
@@ -64,15 +60,15 @@ class TuningModule(pl.LightningModule, Generic[SceneT]):
         self.average = AveragedWeights([*networks, *maps], optimizer.average_decay)
 
     def generator(self) -> torch.Generator:
-        """Return the source of this step's randomness."""
+        """Return the random generator of this step."""
         return generator_for(self.device, self.config.run.seed, self.global_step)
 
     def draw_targets(
         self, generator: torch.Generator
     ) -> tuple[Int[Tensor, " target"], Views, Float[Tensor, "target 2"]]:
-        """Draw training views: their places, the views, and near and far of each.
+        """Draw training views without synchronising the device.
 
-        Never waits for the device.
+        Returns their indices, the views, and near and far of each.
         """
         scene, views = self.scene, len(self.masks)
         count = min(self.config.optimizer.targets_per_step, views)
@@ -87,77 +83,73 @@ class TuningModule(pl.LightningModule, Generic[SceneT]):
         return order, targets, scene.near_far.expand(count, 2)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam, scheduled per step."""
+        """Return Adam and its schedule, which advances in every step."""
         optimizer = torch.optim.Adam(self.groups, betas=_BETAS, eps=_EPS, fused=True)
         total = self.config.optimizer.num_steps
         steps = min(self.config.optimizer.warmup_steps, total // 4), total
-        schedule = warmup_cosine(optimizer, *steps, LRATE_END)
+        schedule = warmup_cosine(optimizer, *steps, _LRATE_END)
         scheduler = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """Take a step and average the weights."""
+        """Update the weights and their average."""
         with self.step_memory():
             super().optimizer_step(*args, **kwargs)
         self.average.update()
 
     def step_memory(self) -> AbstractContextManager[None]:
-        """Let a step inside that memory does not suffice for say what to lower."""
+        """Return a context that turns out-of-memory errors of a step into advice."""
         pixels = self.config.optimizer.batch_size
         return memory_stage("a step of fine-tuning", self.scene.images.device, batch_size=pixels)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the averaged scene, and the trained weights beside it."""
+        """Save the averaged scene, and the state of the average with the trained weights."""
         with self.average.in_place():
             checkpoint["state_dict"] = self.scene.scene_state()
         checkpoint["average"] = self.average.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the trained weights; the scene has been built from the averaged ones."""
+        """Restore the trained weights; the scene was built from the averaged ones."""
         self.strict_loading = False
         self.average.restore(checkpoint["average"])
 
 
 class FineTuningModule(TuningModule[SceneModel]):
-    """Wire a scene of VGGT-NeRF and its losses."""
+    """Trains networks and feature maps of VGGT-NeRF on random windows."""
 
     def __init__(
         self, scene: SceneModel, masks: Bool[Tensor, "view height width"], config: FineTuningConfig
     ) -> None:
-        """Wire a run; ``masks`` are the pixels of the training views that count."""
         model = scene.model
-        trained = (model.radiance_field, model.volume, model.fine_volume, model.decoder)
-        networks = [p for network in trained for p in network.parameters()]
-        super().__init__(scene, masks, config, (networks, [scene.fine, scene.coarse]))
+        networks = (model.radiance_field, model.volume, model.fine_volume, model.decoder)
+        weights = [p for network in networks for p in network.parameters()]
+        super().__init__(scene, masks, config, weights, [scene.fine, scene.coarse])
         self.perceptual = find_perceptual_distance() if config.loss.lpips_weight else None
         optimizer, views = config.optimizer, config.data.n_views
         self.sources_per_step = min(optimizer.step_sources or views, views)
         self.sources = scene.sources_of_training_views(
             self.sources_per_step + optimizer.spare_sources
         )
-        """Views that each training view may be rendered from."""
+        """Candidate source views of each training view."""
 
     def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
-        """Estimate the depth of the training views anew, every so many steps."""
-        every = self.config.optimizer.refine_every
-        if self.global_step and every and self.global_step % every == 0:
-            # Apart from the step: some versions of torch go on with weights that autocast has cast
-            # without gradients.
+        """Refine the depth prior of the training views every ``refine_every`` steps."""
+        period = self.config.optimizer.refine_every
+        if self.global_step and period and self.global_step % period == 0:
+            # In a context of its own: some versions of torch would reuse in the step the weights
+            # that autocast has cast without gradients here.
             precision = self.trainer.precision_plugin
             with self.average.in_place(), precision.forward_context():
                 self.scene.refine_depth_prior()
 
     def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
-        """Render random windows of some training views from others, and compare.
-
-        Never waits for the device.
-        """
+        """Return the losses of random windows, without synchronising the device."""
         scene, config, generator = self.scene, self.config, self.generator()
         order, targets, near_far = self.draw_targets(generator)
         candidates = self.sources.index_select(0, order)
         features = scene.gather(draw_sources(candidates, self.sources_per_step, generator))
         pixels = config.optimizer.batch_size // len(order)
-        rendering, truth = render_drawn_window(
+        rendering, truth = render_random_window(
             scene.model, features, targets, near_far, pixels, generator
         )
         background = scene.model.config.rendering.background
@@ -170,7 +162,7 @@ class FineTuningModule(TuningModule[SceneModel]):
 
 
 class MVSNeRFTuningModule(TuningModule[MVSNeRFScene]):
-    """Wire a scene of MVSNeRF: its encoding volume and its MLP learn from random rays."""
+    """Trains the encoding volume and the MLP of MVSNeRF on random rays."""
 
     def __init__(
         self,
@@ -178,27 +170,25 @@ class MVSNeRFTuningModule(TuningModule[MVSNeRFScene]):
         masks: Bool[Tensor, "view height width"],
         config: FineTuningConfig,
     ) -> None:
-        """Wire a run; ``masks`` are the pixels of the training views that count."""
-        networks = list(scene.model.nerf.parameters())
-        super().__init__(scene, masks, config, (networks, [scene.volume]))
+        super().__init__(scene, masks, config, [*scene.model.nerf.parameters()], [scene.volume])
 
     def training_step(self, batch: object, batch_idx: int) -> dict[str, Tensor]:
-        """Render random pixels of some training views, and compare."""
+        """Return the squared error of random pixels."""
         scene, generator = self.scene, self.generator()
         order, targets, near_far = self.draw_targets(generator)
         count = self.config.optimizer.batch_size // len(order)
-        pixels, places = draw_pixels(targets, count, generator)
+        pixels, indices = draw_pixels(targets, count, generator)
         rays = pixel_rays(targets.cameras, pixels)
         encoded = scene.gather(scene.sources_of(targets.cameras, scene.size))
         rgb = scene.model.render_rays(encoded, rays, near_far, generator).rgb
-        error = pixel_error(rgb, targets, places)
+        error = pixel_error(rgb, targets, indices)
         return {"loss": error, "squared_error": error.detach()}
 
 
 def draw_sources(
     candidates: Int[Tensor, "target candidate"], count: int, generator: torch.Generator
 ) -> Int[Tensor, "target source"]:
-    """Draw ``count`` of each target's candidates, so that any choice of them will do later."""
+    """Draw ``count`` of each target's candidates, for robustness to the choice of sources."""
     if candidates.shape[1] <= count:
         return candidates
     ranks = torch.rand(candidates.shape, generator=generator, device=candidates.device)
