@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.data_module import SceneDataModule
-from datasets.mixed_data import MixedDataModule
-from datasets.procedural_data import ProceduralDataModule
+from datasets.procedural.data_module import ProceduralDataModule
+from datasets.procedural.mixed_data import MixedDataModule
 from models.baselines.checkpoint import KIND
 from models.checkpoint import Checkpoint, general_content, read_checkpoint
 from models.model_file import read_model_file

@@ -113,7 +113,7 @@ class ProceduralDataConfig(Settings):
 
 @dataclass(frozen=True)
 class ReplayConfig(Settings):
-    """How often rendered scenes are trained on; see ``datasets.replay``."""
+    """How often rendered scenes are trained on; see ``datasets.procedural.replay``."""
 
     visits: Count = 4
     """steps for each rendered batch of scenes"""

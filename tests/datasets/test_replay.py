@@ -1,7 +1,7 @@
 from collections import Counter
 
 from datasets.procedural.config import ReplayConfig
-from datasets.replay import RenderedBatches, batch_of
+from datasets.procedural.replay import RenderedBatches, batch_of
 
 
 def visited(config: ReplayConfig, steps: int, seed: int = 0) -> list[int]:
