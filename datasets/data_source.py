@@ -51,26 +51,26 @@ def parse_source(text: str) -> DataSource:
         rest = rest[: match.start()]
     if rest == "procedural" and numbers.keys() <= {"weight"}:
         return DataSource(rest, Path(), numbers.get("weight", 1.0))
-    name, _, place = rest.partition(":")
+    name, _, location = rest.partition(":")
     if name == "procedural":
         raise UserError(
             f"mix {text!r}: write procedural or procedural,weight=8 for procedural worlds; "
             "--world_heights and --world_widths set their sizes."
         )
-    if not place or name not in FORMATS:
+    if not location or name not in FORMATS:
         raise UserError(
             f"mix {text!r}: expected NAME:FOLDER with NAME one of {', '.join(FORMATS)}, for "
             "example blendedmvs:data/blendedmvs,weight=2"
         )
     weight, options = numbers.get("weight", 1.0), ReadOptions(size=_size(numbers, text))
-    if not is_url(place):
-        return DataSource(name, from_repository(Path(place).expanduser()), weight, options)
+    if not is_url(location):
+        return DataSource(name, from_repository(Path(location).expanduser()), weight, options)
     if name != "shards":
         raise UserError(
             f"mix {text!r}: only shards can be read from a URL; write them from a local copy: "
             f"python -m apps.make_shards --dataset_name {name} --datadir FOLDER --out SHARDS"
         )
-    return DataSource(name, folder_for(place), weight, options, url=place)
+    return DataSource(name, folder_for(location), weight, options, url=location)
 
 
 def _size(numbers: Mapping[str, float], text: str) -> Size | None:

@@ -70,14 +70,14 @@ def worker_options(num_workers: int) -> dict[str, Any]:
 
 def _exit_with_training(worker: int) -> None:
     """End this worker when the training process ends: its parent is the fork server."""
-    threading.Thread(target=_wait_and_exit, daemon=True).start()
 
+    def wait_and_exit() -> None:
+        training = multiprocessing.parent_process()
+        assert training is not None
+        training.join()
+        os._exit(1)
 
-def _wait_and_exit() -> None:
-    training = multiprocessing.parent_process()
-    assert training is not None
-    training.join()
-    os._exit(1)
+    threading.Thread(target=wait_and_exit, daemon=True).start()
 
 
 class SampleLoader(DataLoader[Sample]):

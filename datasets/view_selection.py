@@ -63,9 +63,9 @@ def rank_by_common_points(
     shape = len(positions), len(visible)
     visibility = csr_array((np.ones(len(points), np.bool_), (points, views)), shape=shape)
     ranked = {}
-    for view, own in enumerate(visible):
-        rows, others = visibility[own].tocoo().coords
-        weights = _angle_weights(positions[own[rows]], centers[view], centers[others])
+    for view, own_points in enumerate(visible):
+        rows, others = visibility[own_points].tocoo().coords
+        weights = _angle_weights(positions[own_points[rows]], centers[view], centers[others])
         scores = np.bincount(others, weights, minlength=len(visible))
         scores[view] = 0.0
         order = np.argsort(-scores, kind="stable").tolist()

@@ -88,10 +88,8 @@ class Sample:
 
     def to(self, device: torch.device | str) -> Sample:
         """Move the sample to a device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in ("sources", "targets", "near_far")
-        }
-        return replace(self, **moved)
+        sources, targets = self.sources.to(device), self.targets.to(device)
+        return replace(self, sources=sources, targets=targets, near_far=self.near_far.to(device))
 
 
 class SampleRequest(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Any
 
@@ -79,36 +79,27 @@ class MixedDataModule(ProceduralDataModule):
         return int(step * self._disk_share)
 
 
+@dataclass(frozen=True, eq=False)
 class InterleavedLoader:
     """The steps of an epoch, each from one of two loaders."""
 
-    def __init__(
-        self,
-        worlds: DataLoader[Any],
-        on_disk: ResumableDataLoader,
-        *,
-        steps: int,
-        next_step: Callable[[], int],
-        disk_steps: Callable[[int], int],
-    ) -> None:
-        """Combine the loaders.
-
-        ``next_step`` returns the run's next step; ``disk_steps`` counts the steps from disk before
-        a step.
-        """
-        self._worlds, self._on_disk, self._steps = worlds, on_disk, steps
-        self._next_step, self._disk_steps = next_step, disk_steps
+    worlds: DataLoader[Any]
+    on_disk: ResumableDataLoader
+    steps: int
+    next_step: Callable[[], int]
+    """Returns the run's next step."""
+    disk_steps: Callable[[int], int]
+    """Counts the steps from disk before a step."""
 
     def __len__(self) -> int:
         """Count the steps of an epoch."""
-        return self._steps
+        return self.steps
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches of the run's next steps."""
-        first = self._next_step()
-        epoch, batch = divmod(self._disk_steps(first), len(self._on_disk))
-        self._on_disk.start_at(epoch, batch)
-        worlds, on_disk = iter(self._worlds), chain.from_iterable(repeat(self._on_disk))
-        for step in range(first, first + self._steps):
-            from_disk = self._disk_steps(step + 1) > self._disk_steps(step)
+        first = self.next_step()
+        self.on_disk.start_at(*divmod(self.disk_steps(first), len(self.on_disk)))
+        worlds, on_disk = iter(self.worlds), chain.from_iterable(repeat(self.on_disk))
+        for step in range(first, first + self.steps):
+            from_disk = self.disk_steps(step + 1) > self.disk_steps(step)
             yield next(on_disk if from_disk else worlds)

@@ -7,11 +7,12 @@ Every ``visits`` steps a new batch is rendered; the steps in between repeat one 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from datasets.loading import worker_options
 from datasets.procedural.config import ReplayConfig
@@ -96,19 +97,20 @@ class PlannedScenes(Dataset[StepPlans | HeldOutPlan]):
         return StepPlans(item.step, plans)
 
 
-class StepSampler(Sampler[StepPlans]):
+@dataclass(frozen=True)
+class StepSampler:
     """The next steps of a run, as many as an epoch has, with the requests to render."""
 
-    def __init__(self, steps: int, next_steps: Callable[[int], Iterator[StepPlans]]) -> None:
-        self._steps, self._next_steps = steps, next_steps
+    steps: int
+    next_steps: Callable[[int], Iterator[StepPlans]]
 
     def __len__(self) -> int:
         """Count the steps of an epoch."""
-        return self._steps
+        return self.steps
 
     def __iter__(self) -> Iterator[StepPlans]:
         """Yield the steps from the current one."""
-        return self._next_steps(self._steps)
+        return self.next_steps(self.steps)
 
 
 class PlannedData(pl.LightningDataModule):
@@ -177,7 +179,7 @@ class PlannedData(pl.LightningDataModule):
             yield StepPlans(step, {number: self.request(number) for number in missing})
 
     def _loader(
-        self, sampler: Sampler[Any] | Sequence[SceneRequest], num_workers: int
+        self, sampler: StepSampler | Sequence[SceneRequest], num_workers: int
     ) -> DataLoader[Any]:
         return DataLoader(
             PlannedScenes(self._planner.prepare),

@@ -148,14 +148,14 @@ def _courses(p: PatternInput, half_u: Values | float, half_v: Values | float) ->
 
 
 def _brick(p: PatternInput) -> Layers:
-    own, joint = _courses(p, 0.5 - p.detail / p.aspect, 0.5 - p.detail)
-    return p.faded(joint, 3 * p.detail), own * (1 - joint)
+    cell_hash, joint = _courses(p, 0.5 - p.detail / p.aspect, 0.5 - p.detail)
+    return p.faded(joint, 3 * p.detail), cell_hash * (1 - joint)
 
 
 def _planks(p: PatternInput) -> Layers:
-    own, joint = _courses(p, 0.492, 0.485)
-    grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * own + 4 * p.detail * p.cloud).sin()
-    blend = (0.6 * own + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
+    cell_hash, joint = _courses(p, 0.492, 0.485)
+    grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * cell_hash + 4 * p.detail * p.cloud).sin()
+    blend = (0.6 * cell_hash + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
     return blend, p.faded(joint, 0.03)
 
 
@@ -192,7 +192,7 @@ def _cells(p: PatternInput) -> Layers:
     """Draw pebbles or cracks by cellular noise (Worley, 1996)."""
     column, row = whole(p.u), whole(p.v)
     nearest = second = torch.full_like(p.u, 9.0)
-    own = torch.zeros_like(p.u)
+    cell_hash = torch.zeros_like(p.u)
     for shift in range(9):
         i, j = column + (shift % 3 - 1), row + (shift // 3 - 1)
         x = i.float() + hashed(i, j, p.seed) - p.u
@@ -200,10 +200,10 @@ def _cells(p: PatternInput) -> Layers:
         gap = x * x + y * y
         closer = gap < nearest
         second = torch.where(closer, nearest, torch.minimum(second, gap))
-        own = torch.where(closer, hashed(i, j, p.seed + 29), own)
+        cell_hash = torch.where(closer, hashed(i, j, p.seed + 29), cell_hash)
         nearest = torch.where(closer, gap, nearest)
     crack = 1 - _step(0.06, second.sqrt() - nearest.sqrt(), 0.08 + p.footprint)
-    return p.faded(crack, 0.2), p.faded(own * (1 - crack), 0.4)
+    return p.faded(crack, 0.2), p.faded(cell_hash * (1 - crack), 0.4)
 
 
 def _speckle(p: PatternInput) -> Layers:
@@ -228,13 +228,15 @@ def _collage(p: PatternInput) -> Layers:
     blend, accent = torch.zeros_like(p.u), torch.zeros_like(p.u)
     for level, scale in enumerate((0.35, 0.9, 2.6)):
         u, v = p.u * scale, p.v * scale / p.aspect
-        own = p.hash(u, v, 11 * level)
+        cell_hash = p.hash(u, v, 11 * level)
         x, y = fraction(u) - 0.5, fraction(v) - 0.5
         is_round = p.hash(u, v, 3 + level) < 0.3
         gap = torch.where(is_round, (x * x + y * y).sqrt(), torch.maximum(x.abs(), y.abs()))
-        inside = p.faded(1 - _step(0.25 + 0.25 * own, gap, scale * p.footprint), 0.4, scale)
-        blend = torch.where(own < 0.45, blend * (1 - inside) + inside * (own * 2), blend)
-        accent = torch.where(own > 0.7, accent * (1 - inside) + inside * own, accent)
+        inside = p.faded(1 - _step(0.25 + 0.25 * cell_hash, gap, scale * p.footprint), 0.4, scale)
+        blend = torch.where(
+            cell_hash < 0.45, blend * (1 - inside) + inside * (cell_hash * 2), blend
+        )
+        accent = torch.where(cell_hash > 0.7, accent * (1 - inside) + inside * cell_hash, accent)
     return blend.clamp(0, 1), accent.clamp(0, 1)
 
 
@@ -258,16 +260,18 @@ def _grass(p: PatternInput) -> Layers:
 
 def _floral(p: PatternInput) -> Layers:
     """Draw scattered flowers with petals and leaves."""
-    own, other = p.hash(p.u, p.v), p.hash(p.u, p.v, 13)
-    x, y = fraction(p.u) - 0.3 - 0.4 * own, fraction(p.v) - 0.3 - 0.4 * other
+    cell_hash, other_hash = p.hash(p.u, p.v), p.hash(p.u, p.v, 13)
+    x, y = fraction(p.u) - 0.3 - 0.4 * cell_hash, fraction(p.v) - 0.3 - 0.4 * other_hash
     radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
-    petals = 0.16 + 0.1 * own + 0.05 * (angle * (3 + 2 * (own > 0.5)) + 9 * own).cos()
+    petals = (
+        0.16 + 0.1 * cell_hash + 0.05 * (angle * (3 + 2 * (cell_hash > 0.5)) + 9 * cell_hash).cos()
+    )
     flower = 1 - _step(petals, radius + 0.05 * p.cloud, p.footprint)
     rings = 0.5 + 0.5 * (40 * radius + 5 * angle.cos() + 4 * p.cloud).sin()
-    leaves = 1 - _step(0.4 * (2 * angle + 6 * other).sin().abs() ** 4, radius, p.footprint)
-    shown = (other < 0.85).float()
-    blend = p.faded(flower * (0.5 + 0.5 * rings) * shown, 0.15)
-    return blend, p.faded(leaves * (1 - flower) * shown, 0.1)
+    leaves = 1 - _step(0.4 * (2 * angle + 6 * other_hash).sin().abs() ** 4, radius, p.footprint)
+    has_flower = (other_hash < 0.85).float()
+    blend = p.faded(flower * (0.5 + 0.5 * rings) * has_flower, 0.15)
+    return blend, p.faded(leaves * (1 - flower) * has_flower, 0.1)
 
 
 PATTERN_FUNCTIONS: dict[str, Callable[[PatternInput], Layers]] = {
