@@ -47,6 +47,12 @@ def rank_by_pose(cameras: Cameras, target: int) -> list[int]:
     return [index for index in order if index != target]
 
 
+def angle_weights(degrees: Float64[np.ndarray, "*batch"]) -> Float64[np.ndarray, "*batch"]:
+    """Return MVSNet's weights of triangulation angles: 1 at 5 degrees, less below and above."""
+    widths = np.where(degrees < _BEST_ANGLE, _NARROW, _WIDE)
+    return np.exp(-((degrees - _BEST_ANGLE) ** 2) / (2 * widths**2))
+
+
 def rank_by_common_points(
     positions: Float64[np.ndarray, "point 3"],
     visible: Sequence[Int[np.ndarray, " _"]],
@@ -54,9 +60,8 @@ def rank_by_common_points(
 ) -> dict[int, list[int]]:
     """Rank for each view the views that share points with it, best first.
 
-    A common point counts by its triangulation angle, as in MVSNet's view selection (Yao et al.,
-    ECCV 2018, supplement): fully at 5 degrees, less below and above. ``visible`` holds the indices
-    of each view's points.
+    A common point counts by the weight of its triangulation angle, as in MVSNet's view selection
+    (Yao et al., ECCV 2018, supplement). ``visible`` holds the indices of each view's points.
     """
     views = np.repeat(np.arange(len(visible)), [len(points) for points in visible])
     points = np.concatenate([np.zeros(0, np.int64), *visible])
@@ -65,7 +70,7 @@ def rank_by_common_points(
     ranked = {}
     for view, own_points in enumerate(visible):
         rows, others = visibility[own_points].tocoo().coords
-        weights = _angle_weights(positions[own_points[rows]], centers[view], centers[others])
+        weights = _point_weights(positions[own_points[rows]], centers[view], centers[others])
         scores = np.bincount(others, weights, minlength=len(visible))
         scores[view] = 0.0
         order = np.argsort(-scores, kind="stable").tolist()
@@ -73,7 +78,7 @@ def rank_by_common_points(
     return ranked
 
 
-def _angle_weights(
+def _point_weights(
     points: Float64[np.ndarray, "point 3"],
     center: Float64[np.ndarray, " 3"],
     others: Float64[np.ndarray, "point 3"],
@@ -81,6 +86,4 @@ def _angle_weights(
     first, second = center - points, others - points
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     cosines = (first * second).sum(1) / np.maximum(lengths, 1e-300)
-    angles = np.rad2deg(np.arccos(cosines.clip(-1, 1)))
-    widths = np.where(angles < _BEST_ANGLE, _NARROW, _WIDE)
-    return np.exp(-((angles - _BEST_ANGLE) ** 2) / (2 * widths**2))
+    return angle_weights(np.rad2deg(np.arccos(cosines.clip(-1, 1))))

@@ -16,6 +16,7 @@ from torch import Tensor
 from datasets.formats.images import write_pfm
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.camera_paths import DTU_VIEWS
+from datasets.view_selection import angle_weights
 from utils.cameras import Cameras
 from utils.errors import UserError
 from utils.files import read_json, write_text
@@ -140,16 +141,13 @@ def _rows(matrix: Float[Tensor, "row column"]) -> str:
 
 
 def _pairs(cameras: Cameras) -> str:
-    """Return MVSNet's pair list: neighbours by the angle between the axes, 5 degrees best."""
-    axes = cameras.c2w[:, :3, 2]
-    degrees = torch.rad2deg((axes @ axes.T).clamp(-1, 1).acos())
-    width = torch.where(degrees < 5, 1.0, 10.0)
-    scores = 1000 * torch.exp(-((degrees - 5) ** 2) / (2 * width**2))
-    scores.fill_diagonal_(-1)
-    count = min(_NUM_NEIGHBOURS, len(scores) - 1)
-    best, index = torch.sort(scores, dim=-1, descending=True, stable=True)
-    text = f"{len(scores)}\n"
-    for view in range(len(scores)):
-        listed = [f"{index[view, k]} {best[view, k]:.6g}" for k in range(count)]
-        text += f"{view}\n{' '.join([str(count), *listed])}\n"
-    return text
+    """Return MVSNet's pair list: neighbours ranked by the angle between the optical axes."""
+    axes = cameras.c2w[:, :3, 2].numpy()
+    scores = 1000 * angle_weights(np.rad2deg(np.arccos((axes @ axes.T).clip(-1, 1))))
+    np.fill_diagonal(scores, -1)
+    lines = [str(len(scores))]
+    for view, row in enumerate(scores):
+        neighbours = np.argsort(-row, kind="stable")[: min(_NUM_NEIGHBOURS, len(scores) - 1)]
+        ranked = (f"{other} {row[other]:.6g}" for other in neighbours)
+        lines += [str(view), " ".join([str(len(neighbours)), *ranked])]
+    return "\n".join(lines) + "\n"
