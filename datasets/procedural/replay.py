@@ -6,7 +6,7 @@ Every ``visits`` steps a new batch is rendered; the steps in between repeat one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,29 +34,6 @@ def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
         return kept[-1]
     generator = generator_for("cpu", seed, _BATCH_STREAM, step)
     return kept[int(torch.randint(len(kept), (), generator=generator))]
-
-
-class RenderedBatches:
-    """The rendered batches that steps may still use, on the training device."""
-
-    def __init__(self, config: ReplayConfig) -> None:
-        self._config = config
-        self._batches: dict[int, Any] = {}
-
-    @property
-    def numbers(self) -> Collection[int]:
-        """Numbers of the held batches."""
-        return self._batches.keys()
-
-    def take(
-        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], Any]
-    ) -> Any:  # noqa: ANN401
-        """Render the new batches, drop those that no later step uses, and return the step's."""
-        for number, plan in plans.items():
-            self._batches[number] = render(plan)
-        for number in set(self._batches).difference(self._config.kept_batches(step)):
-            del self._batches[number]
-        return self._batches[batch_of(self._config, step, seed)]
 
 
 class SceneRequest(NamedTuple):
@@ -127,7 +104,8 @@ class PlannedData(pl.LightningDataModule):
         super().__init__()
         self._planner, self._replay, self._seed = planner, replay, seed
         self.batches_per_epoch, self._num_workers = steps_per_epoch, num_workers
-        self._rendered = RenderedBatches(replay)
+        self._rendered: dict[int, Any] = {}
+        """Rendered batches that later steps may use, by number."""
         self._renderer: ProceduralGenerator | None = None
 
     def request(self, batch: int) -> SceneRequest:
@@ -169,10 +147,14 @@ class PlannedData(pl.LightningDataModule):
         if isinstance(batch, HeldOutPlan):
             return self._renderer.render(batch.plan)
         assert batch.step == self.steps_taken(), "the loader is at another step than the trainer"
-        return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer.render)
+        for number, plan in batch.batches.items():
+            self._rendered[number] = self._renderer.render(plan)
+        for number in set(self._rendered).difference(self._replay.kept_batches(batch.step)):
+            del self._rendered[number]
+        return self._rendered[batch_of(self._replay, batch.step, self._seed)]
 
     def _next_steps(self, count: int) -> Iterator[StepPlans]:
-        first, held = self.steps_taken(), set(self._rendered.numbers)
+        first, held = self.steps_taken(), set(self._rendered)
         for step in range(first, first + count):
             missing = self._replay.missing_batches(step, held)
             held.update(missing)
