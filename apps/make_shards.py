@@ -40,8 +40,8 @@ def make_shards(config: ShardConfig) -> str:
     """Write the shards, and say how to train on them."""
     from pathlib import Path
 
-    from datasets.mix import DataSource
-    from datasets.shard_writer import ShardWriter
+    from datasets.data_source import DataSource
+    from datasets.shards.writer import write_shards
     from utils.errors import UserError
     from utils.files import check_output_folder
 
@@ -52,7 +52,7 @@ def make_shards(config: ShardConfig) -> str:
         )
     out = check_output_folder(Path(config.out), "--out")
     source = DataSource(config.format_name, config.root, 1.0, config.options, config.scan)
-    written, there = ShardWriter(source, out, config.quality, config.num_workers).write()
+    written, there = write_shards(source, out, config.quality, config.num_workers)
     return f"{out}: {there} scenes, {written} of them new; train with --mix shards:{out}"
 
 

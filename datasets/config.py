@@ -1,4 +1,4 @@
-"""Everything that can be chosen about data. This module does not import torch."""
+"""Settings of data sets. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from datasets.data_source import DataSource, parse_source
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import choose_scenes, recognise_format
 from datasets.formats.scene_lists import Split
-from datasets.mix import DataSource, parse_source
 from datasets.procedural.config import HELD_OUT_SEED
 from utils.files import from_repository
 from utils.settings import (
@@ -23,57 +23,39 @@ from utils.settings import (
     Within,
 )
 
+# fmt: off
 DatasetName = Literal[
-    # fmt: off
-    "auto",
-    "dtu",
-    "blendedmvs",
-    "llff",
-    "blender",
-    "transforms",
-    "colmap",
-    "sdfstudio",
-    "nsvf",
-    "neus",
-    "nerfies",
-    "bundler",
-    "meshroom",
-    "scannet",
-    "seven_scenes",
-    "polycam",
-    "record3d",
-    "photos",
-    "shards",
-    "procedural",
-    # fmt: on
+    "auto", "dtu", "blendedmvs", "llff", "blender", "transforms", "colmap", "sdfstudio", "nsvf",
+    "neus", "nerfies", "bundler", "meshroom", "scannet", "seven_scenes", "polycam", "record3d",
+    "photos", "shards", "procedural",
 ]
+# fmt: on
 ConfigT = TypeVar("ConfigT", bound="SceneConfig")
 
 
 @dataclass(frozen=True)
 class SceneConfig(Settings):
-    """Which scenes, and how they are read."""
+    """Which scenes to read, and how."""
 
     dataset_name: DatasetName = "auto"
-    """Format of the data; auto: what the folder holds tells; procedural worlds are made"""
+    """Format of the data; auto: recognised from the files; procedural: generated worlds"""
     datadir: str = "data/dtu"
-    """Folder of the data: a scene, a folder of scenes, DTU's folder or one scan of it
-    (data/dtu/scan2)"""
+    """Folder of a scene, folder of scenes, DTU's folder, or one scan of it (data/dtu/scan2)"""
     scan: Annotated[str, Alias(("scans",))] = ""
-    """Which scans or scenes of the folder, separated by commas; none: those of its lists, or all"""
+    """Scans or scenes of the folder, separated by commas; none: those in its lists, or all"""
     image_size: OptionalSize = ()
-    """Height and width that images are resized to; none: as they are, or as the data set's
-    protocol has them"""
+    """Height and width that images are resized to; none: the size of the files, or that of the
+    data set's protocol"""
     image_scale: Annotated[float, Within(0, 1, above=True)] = 1.0
-    """Shrink images by this factor, unless image_size is given; sides must stay whole numbers"""
+    """Factor that shrinks images if image_size is not given; the sides must stay whole numbers"""
     near_far: OptionalRange = ()
-    """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: as the files
-    have them, else measured by matched features"""
+    """Nearest and farthest depth in the unit of the files (DTU: millimetres); none: those in the
+    files, else measured from matched features"""
     background: Literal["white", "black"] = "white"
-    """What shows through transparent pixels"""
+    """Colour behind transparent pixels"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and the order of near and far."""
+        """Check the bounds and the order of near and far."""
         super().__post_init__()
         if self.near_far and not self.near_far[0] < self.near_far[1]:
             near, far = self.near_far
@@ -81,45 +63,46 @@ class SceneConfig(Settings):
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The chosen height and width, if they were chosen."""
+        """Height and width of ``image_size``, if it is set."""
         return (self.image_size[0], self.image_size[1]) if self.image_size else None
 
     @property
     def options(self) -> ReadOptions:
-        """How scenes are read."""
+        """The options of the readers."""
         near_far = (self.near_far[0], self.near_far[1]) if self.near_far else None
         grey = 1.0 if self.background == "white" else 0.0
         return ReadOptions(self.size, near_far, grey, self.image_scale)
 
     @property
     def root(self) -> Path:
-        """The folder of the data, looked for where the command runs and then in the repository."""
+        """The folder of the data, relative to the working directory or else to the repository."""
         return from_repository(self.datadir)
 
     @property
     def format_name(self) -> str:
-        """The format that was chosen, or recognised by what the folder holds."""
+        """The chosen format, or the one recognised from the files."""
         if self.dataset_name != "auto":
             return self.dataset_name
         return recognise_format(self.root)
 
     def recognised(self: ConfigT) -> ConfigT:
-        """Return the settings with the name of the format in place of auto."""
+        """Replace auto by the recognised format."""
         return replace(self, dataset_name=self.format_name)
 
     def scene_folders(self, split: Split = "test") -> list[Path]:
-        """Return the folders of the chosen scenes, else those of a split."""
+        """Return the folders of the chosen scenes, or else of a split."""
         return choose_scenes(self.format_name, self.root, self.scan, split)
 
 
 @dataclass(frozen=True)
 class DataConfig(SceneConfig):
-    """Where the data of a general training lies and how samples are drawn from it."""
+    """Data of general training and how samples are drawn from them."""
 
     mix: tuple[str, ...] = ()
     """Several data sets in place of dataset_name and datadir, each as
-    NAME:FOLDER[,weight=2][,height=512,width=640], shards:URL for shards of a server or object
-    storage, and procedural[,weight=8] for worlds; weight is its share of the batches"""
+    NAME:FOLDER[,weight=2][,height=512,width=640], shards:URL for shards on a server or in object
+    storage, or procedural[,weight=8] for procedural worlds; weight: relative share of the
+    batches"""
     min_sources: Count = 3
     """Fewest source views of a training sample; each batch draws a number from min to max"""
     max_sources: Count = 3
@@ -127,26 +110,24 @@ class DataConfig(SceneConfig):
     num_source_views: Count = 3
     """Source views at validation"""
     num_nearest: Count = 10
-    """Training sources are drawn at random among this many nearest neighbours of the target"""
+    """Nearest neighbours of the target among which its training sources are drawn at random"""
     num_targets: Count = 1
     """Target views of a training sample"""
     scenes_per_batch: Count = 1
     """Samples in a batch, on each device"""
     batches_per_epoch: NonNegativeInt = 0
-    """Batches of an epoch on each device; 0: as many as show every target view once (procedural:
-    1000)"""
+    """Batches of an epoch on each device; 0: every target view once (procedural: 1000)"""
     val_views: NonNegativeInt = 8
-    """Target views to validate on, spread evenly over the validation scans; 0: all"""
+    """Validation targets, spread evenly over the validation scans; 0: all"""
     num_workers: NonNegativeInt = 4
-    """Processes that read data, on each device; 0: read in the training process"""
+    """Worker processes on each device that read data; 0: read in the training process"""
     cache_mb: NonNegativeInt = 1024
-    """Memory for decoded images in MiB, on each device, shared evenly by its processes"""
+    """Memory for decoded images in MiB on each device, divided among its worker processes"""
     shard_cache_mb: NonNegativeInt = 16384
-    """Space on this machine's disk, in MiB, for what was read last of shards at a URL; 0: none is
-    kept"""
+    """Disk cache in MiB for the most recently read parts of remote shards; 0: no cache"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and what settings mean together."""
+        """Check the bounds and the combinations of settings."""
         super().__post_init__()
         if self.max_sources < self.min_sources:
             raise ValueError(
@@ -160,20 +141,20 @@ class DataConfig(SceneConfig):
             )
         if self.mix and self.dataset_name == "procedural" and not self.share_of_worlds:
             raise ValueError(
-                "dataset_name=procedural, but mix has no worlds: add procedural to it, or give "
+                "dataset_name=procedural, but mix has no worlds: add procedural to mix, or use "
                 "--dataset_name auto"
             )
         if self.near_far and (self.mix or self.dataset_name == "procedural"):
             raise ValueError(
-                "near_far cannot be chosen for a mix or for procedural worlds; give near and far "
-                "in the files of the data sets"
+                "near_far cannot be chosen for a mix or for procedural worlds; put near and far "
+                "into the files of the data sets"
             )
         for text in self.mix:
             parse_source(text)
 
     @property
     def share_of_worlds(self) -> float:
-        """The share of the batches that comes from procedural worlds."""
+        """Fraction of the batches that come from procedural worlds."""
         if not self.mix:
             return float(self.dataset_name == "procedural")
         parts = [parse_source(text) for text in self.mix]
@@ -181,7 +162,7 @@ class DataConfig(SceneConfig):
         return worlds / sum(part.weight for part in parts)
 
     def sources(self) -> list[DataSource]:
-        """Return the data sets on disk to train on."""
+        """Return the training data sets other than procedural worlds."""
         options = self.options
         if not self.mix:
             return [DataSource(self.format_name, self.root, 1.0, options, self.scan)]
@@ -194,18 +175,18 @@ class DataConfig(SceneConfig):
 
 @dataclass(frozen=True)
 class DataChoice(SceneConfig):
-    """What is rendered for a test, from what: for evaluation and fine-tuning."""
+    """Target and source views of evaluation and fine-tuning."""
 
     targets: tuple[int, ...] = ()
     """Views to render; none: those of the data set's protocol"""
     sources: tuple[int, ...] = ()
-    """Views that the sources of a target are taken from, those nearest to it; none: the pool of
-    the data set's protocol"""
+    """Views among which the nearest to a target become its sources; none: the pool of the data
+    set's protocol"""
     n_views: Count = 3
     """Source views of a target"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and that no view is rendered twice."""
+        """Check the bounds and that no target is repeated."""
         super().__post_init__()
         repeated = [view for view in self.targets if self.targets.count(view) > 1]
         if repeated:
@@ -214,24 +195,24 @@ class DataChoice(SceneConfig):
 
 @dataclass(frozen=True)
 class HeldOutScenes(Settings):
-    """Procedural worlds of a seed that is kept for evaluation."""
+    """Procedural worlds of a seed reserved for evaluation."""
 
     world_seed: int = HELD_OUT_SEED
-    """Seed of the worlds; no training may use it"""
+    """Seed of the worlds; training must not use it"""
     num_worlds: Count = 16
-    """Worlds; each is shown with its textures and, as the textureless subset, without"""
+    """Number of worlds; each is rendered with textures and, for the textureless subset, without"""
     world_views: Count = 8
-    """Views of a world, the first world_targets of which are rendered"""
+    """Views of a world"""
     world_targets: Count = 2
-    """Views of a world to render, unless targets names some"""
+    """First views of a world, which are the targets unless targets is set"""
     world_difficulty: Share = 0.5
-    """0: near views of little clutter, 1: wide baselines, clutter, changing light"""
+    """0: short baselines and little clutter; 1: wide baselines, clutter, changing light"""
 
     def __post_init__(self) -> None:
-        """Check the bounds, and that a view is left to render from."""
+        """Check the bounds and that source views remain."""
         super().__post_init__()
         if self.world_targets >= self.world_views:
             raise ValueError(
                 f"world_targets={self.world_targets} of world_views={self.world_views}: no view is "
-                "left to render them from"
+                "left as a source; lower world_targets"
             )

@@ -1,8 +1,9 @@
-"""Which views of a scene are rendered from which: for training, tests and fine-tuning.
+"""Roles of the views of a scene (target or source) in training, evaluation and fine-tuning.
 
-DTU, and LLFF's fern, as MVSNeRF measures them (Chen et al., ICCV 2021), whichever reader they come
-through; NeRF's synthetic scenes at four views spread over their test images, from their training
-images; other scenes by NeRF's split, the first of every eight views (Mildenhall et al., ECCV 2020).
+DTU and LLFF's fern follow MVSNeRF (Chen et al., ICCV 2021), whatever format they are read from.
+NeRF's synthetic scenes use four evenly spread test images as targets and the training images as
+sources. Other scenes use NeRF's split: every eighth view, from the first, is a target (Mildenhall
+et al., ECCV 2020).
 """
 
 from __future__ import annotations
@@ -19,87 +20,86 @@ from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
 from datasets.formats.registry import open_scene
 from datasets.formats.scene_lists import Split
-from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
+from datasets.view_selection import spread_evenly
 from datasets.views import Views
 from utils.errors import UserError
 
 DTU_TARGETS = (32, 24, 23, 44)
-"""Views of every DTU scan that are rendered in MVSNeRF's protocol."""
+"""Target views of every DTU scan in MVSNeRF's protocol."""
 DTU_POOL = (25, 21, 33, 22, 14, 15, 26, 30, 31, 35, 34, 43, 46, 29, 16, 36)
-"""Views from which that protocol takes the sources: the nearest to the target."""
+"""Views among which the nearest to a target are its sources in that protocol."""
 FERN_TARGETS = (12, 13, 5, 19)
 FERN_POOL = (17, 2, 7, 6, 11, 1, 8, 18, 3, 16, 4, 14, 9, 10, 0, 15)
 FOX_TARGETS = (5, 15, 25, 35)
-"""How this project measures instant-ngp's fox, for which the field has no protocol."""
+"""This project's own targets for instant-ngp's fox, which has no established protocol."""
 _FOX_SIZE, _FOX_NEAR_FAR = (640, 360), (1.2, 9.0)
 _LLFF_SIZE = (640, 960)
-_BLENDER_TARGETS = 4
+_NUM_BLENDER_TARGETS = 4
 _HOLD_OUT_EVERY = 8
 _LOG = logging.getLogger(__name__)
-
-MIN_TRAINING_VIEWS = MIN_SOURCES = 2
-"""Of fine-tuning."""
+_MIN_FINETUNING_VIEWS = 2
+"""Fewest source views, and fewest training views, of fine-tuning."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """Which pixels of a data set's images count."""
+    """Which pixels of an image count in a metric."""
 
     border: float = 0.0
-    """Share of width and height that is cut away at every side."""
+    """Fraction of width and height that is cropped at every side."""
     known_depth_only: bool = False
-    """Where a view has true depth, pixels without it do not count."""
+    """Whether pixels without ground-truth depth are excluded, in views that have such depth."""
     depth_is_complete: bool = False
-    """Where there is no true depth, there is no surface."""
+    """Whether a pixel without ground-truth depth shows no surface."""
 
 
-_FORWARD_FACING, _WHOLE = Region(border=0.1), Region()
+_CROPPED, _WHOLE = Region(border=0.1), Region()
 _REGIONS = {"dtu": Region(known_depth_only=True), "blender": _WHOLE, "blendedmvs": _WHOLE}
-"""Of the formats whose images count up to the border, as those of others do not."""
+"""Regions by format; all other formats have ``_CROPPED``."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which views of a scene are rendered, from which, and which pixels count."""
+    """Target views of a scene, the pool of its source views, and the pixels that count."""
 
     targets: tuple[int, ...]
     pool: tuple[int, ...]
-    """Views that sources are taken from."""
+    """Views among which sources are chosen."""
     region: Region = Region()
 
 
 @dataclass(frozen=True)
 class SceneTask:
-    """One scene of an evaluation, or to be fine-tuned."""
+    """One scene to evaluate or to fine-tune on."""
 
     scene: PosedScene
     targets: tuple[int, ...]
     sources: tuple[tuple[int, ...], ...]
-    """For every target its sources, nearest first; none before a fine-tuning chose them."""
+    """Sources of each target, nearest first; empty in fine-tuning, which chooses its own."""
     region: Region
     subset: str | None = None
-    """Scenes of one subset are also averaged on their own."""
+    """Name of a subset over which metrics are also averaged."""
     pool: tuple[int, ...] = ()
-    """Views that are no targets, which fine-tuning trains on."""
+    """Views other than the targets, on which fine-tuning trains."""
 
     def training_views(self) -> Views:
-        """Read the pool, without what depth it has."""
+        """Read the pool with all depths set to unknown."""
         views = self.scene.training_views(self.pool)
         return replace(views, depths=torch.zeros_like(views.depths))
 
 
-def held_out_views(views: Sequence[int], every: int = _HOLD_OUT_EVERY) -> tuple[int, ...]:
-    """Return the views to test on where nothing else is agreed: the first of every eight."""
-    return tuple(views[::every])
+def held_out_views(views: Sequence[int]) -> tuple[int, ...]:
+    """Return NeRF's test views: every eighth view, from the first."""
+    return tuple(views[::_HOLD_OUT_EVERY])
 
 
 def choose_held_out(views: Sequence[int], num_sources: int) -> Protocol:
-    """Choose targets and pool of a scan of DTU.
+    """Choose targets and pool of a DTU scan.
 
-    MVSNeRF's where all its targets and enough of its pool are there; otherwise the fifth of every
-    eight views is a target (of fewer than five views the middle one), the rest the pool.
+    MVSNeRF's, if the scan has all of its targets and enough of its pool. Otherwise every eighth
+    view, from the fifth, is a target (the middle one of fewer than five views), the rest the pool.
     """
     pool = tuple(view for view in DTU_POOL if view in views)
     if set(DTU_TARGETS) <= set(views) and len(pool) >= num_sources:
@@ -112,48 +112,51 @@ def choose_held_out(views: Sequence[int], num_sources: int) -> Protocol:
 def assign_roles(
     name: str, scene: SceneEntry, split: Split, listed: bool, num_sources: int
 ) -> Protocol:
-    """Decide which views of a scene general training renders and which may be sources.
+    """Choose targets and pool of a scene in general training and its validation.
 
-    A scene's own splits count. Else the views of the tests are kept from training, and validated
-    on; but where the data set lists scenes by split (``listed``), a training scene gives all views.
+    The scene's own splits take precedence. Otherwise the test views are held out from training and
+    used for validation; but if the data set lists scenes by split (``listed``), training uses all
+    views of a training scene.
     """
     splits = scene.splits
     if train := splits.get("train"):
-        held = splits.get(split) or splits.get("val") or splits.get("test") or train[::8]
-        return Protocol(train, train) if split == "train" else Protocol(held, train)
-    return _plain_roles(name, scene.views, split == "train", listed, num_sources)
+        held_out = splits.get(split) or splits.get("val") or splits.get("test")
+        if split == "train":
+            return Protocol(train, train)
+        return Protocol(held_out or held_out_views(train), train)
+    return _roles_without_splits(name, scene.views, split == "train", listed, num_sources)
 
 
 @lru_cache
-def _plain_roles(
+def _roles_without_splits(
     name: str, views: tuple[int, ...], train: bool, listed: bool, num_sources: int
 ) -> Protocol:
     if train and listed:
         return Protocol(views, views)
-    held = held_out_views(views)
-    roles = Protocol(held, tuple(sorted(set(views).difference(held))))
     if name == "dtu":
         roles = choose_held_out(views, num_sources)
+    else:
+        targets = held_out_views(views)
+        roles = Protocol(targets, tuple(sorted(set(views).difference(targets))))
     return Protocol(roles.pool, roles.pool) if train else roles
 
 
 def plan_task(
     scene: PosedScene, protocol: Protocol, choice: DataChoice, subset: str | None = None
 ) -> SceneTask:
-    """Choose targets and their sources."""
+    """Choose the targets of a scene and the sources of each."""
     targets = choice.targets or protocol.targets
     _check_sources(scene, choice.sources)
     pool = choice.sources or tuple(view for view in protocol.pool if view not in targets)
-    # Of fewer views than wanted all are read.
-    fewest = min((len(set(pool) - {target}) for target in targets), default=0)
-    if not fewest:
+    available = min((len(set(pool) - {target}) for target in targets), default=0)
+    if not available:
         raise UserError(
-            f"Scene {scene.name!r}: of {len(scene.view_ids)} views none is left to render a test "
-            "view from; choose fewer --targets, or more --sources."
+            f"Scene {scene.name!r}: of {len(scene.view_ids)} views none is left as a source of a "
+            "test view; choose fewer --targets, or more --sources."
         )
-    count = min(choice.n_views, fewest)
+    count = min(choice.n_views, available)
     if count < choice.n_views:
-        _LOG.warning("%s: --n_views is %d here, all that there are", scene.name, count)
+        _LOG.warning("%s: only %d source views are available (--n_views)", scene.name, count)
     return SceneTask(
         scene=scene,
         targets=targets,
@@ -165,17 +168,17 @@ def plan_task(
 
 
 def _check_sources(scene: PosedScene, sources: Sequence[int]) -> None:
-    tested = declared_test_views(scene)
-    if named := [str(view) for view in sources if view in tested]:
-        free = [str(view) for view in scene.view_ids if view not in tested]
+    test_views = declared_test_views(scene)
+    if forbidden := [str(view) for view in sources if view in test_views]:
+        allowed = [str(view) for view in scene.view_ids if view not in test_views]
         raise UserError(
-            f"Scene {scene.name!r}: --sources names {', '.join(named)}, which its files set apart "
-            f"for tests; take others, such as --sources {' '.join(free[:3])}."
+            f"Scene {scene.name!r}: --sources names {', '.join(forbidden)}, which its files set "
+            f"apart for tests; choose others, such as --sources {' '.join(allowed[:3])}."
         )
 
 
 def scene_tasks(choice: DataChoice) -> list[SceneTask]:
-    """Return the chosen scenes of a data set on disk, or its test scenes, with what is rendered."""
+    """Return a task for each chosen scene of a data set on disk, or else each test scene."""
     name, tasks = choice.format_name, []
     for folder in choice.scene_folders("test"):
         scene = open_scene(name, folder, _options(name, folder.resolve().name, choice))
@@ -184,47 +187,49 @@ def scene_tasks(choice: DataChoice) -> list[SceneTask]:
 
 
 def protocol_of(name: str, scene: PosedScene, num_sources: int) -> Protocol:
-    """Return the protocol of a scene, by its format and its name."""
-    region = _REGIONS.get(name, _FORWARD_FACING)
+    """Return the protocol of a scene of format ``name``."""
+    region = _REGIONS.get(name, _CROPPED)
     if name == "dtu":
         return replace(choose_held_out(scene.view_ids, num_sources), region=region)
     if name in ("llff", "colmap") and scene.name == "fern" and _has(scene, FERN_TARGETS):
         return Protocol(FERN_TARGETS, FERN_POOL, region)
     if _is_fox(name, scene.name) and _has(scene, FOX_TARGETS):
         return Protocol(FOX_TARGETS, scene.view_ids, region)
-    if tested := declared_test_views(scene):
-        few = tuple(spread_evenly(tested, _BLENDER_TARGETS)) if name == "blender" else tested
-        return Protocol(few, scene.splits["train"], region)
+    if targets := declared_test_views(scene):
+        if name == "blender":
+            targets = tuple(spread_evenly(targets, _NUM_BLENDER_TARGETS))
+        return Protocol(targets, scene.splits["train"], region)
     return Protocol(held_out_views(scene.view_ids), scene.view_ids, region)
 
 
 def declared_test_views(scene: PosedScene) -> tuple[int, ...]:
-    """Return the views that the files set apart for tests, those for validation if there are none.
+    """Return the test views declared in the scene's files, or else its validation views.
 
-    They are never sources of what is measured, nor trained on.
+    They are never trained on, nor sources in an evaluation.
     """
     return scene.splits.get("test") or scene.splits.get("val") or ()
 
 
 def read_split(choice: DataChoice, num_sources: int) -> SceneTask:
-    """Find the one scene to fine-tune on and divide its views, for renderings of so many sources.
+    """Open the one scene to fine-tune on, and split its views into test and training views.
 
-    The test views are those of the protocol (for the fox every eighth), unless the choice has some.
+    The test views are the chosen targets, or else those of the protocol (for the fox every eighth).
+    ``num_sources`` is the number of source views that fine-tuning renders from.
     """
-    # Sources are counted for one target at a time; all that matters here is that there are some.
-    reading = replace(choice, n_views=1)
+    # Fine-tuning chooses its own sources, so that one for each target suffices here.
+    one_source = replace(choice, n_views=1)
     if choice.dataset_name == "procedural":
-        from datasets.procedural_data import world_tasks
+        from datasets.procedural.held_out import world_tasks
 
         held_out = HeldOutScenes(num_worlds=1, world_views=20)
-        tasks = list(islice(world_tasks(held_out, reading), 1))
+        tasks = list(islice(world_tasks(held_out, one_source), 1))
     else:
-        tasks = scene_tasks(reading)
+        tasks = scene_tasks(one_source)
     if len(tasks) > 1:
         names = [task.scene.name for task in tasks]
         raise UserError(
-            f"{choice.datadir}: holds {len(names)} scenes ({', '.join(names[:4])}, ...), but one "
-            f"is fine-tuned at a time; point --datadir at it: {choice.datadir}/{names[0]}"
+            f"{choice.datadir}: has {len(names)} scenes ({', '.join(names[:4])}, ...), but "
+            f"fine-tuning takes one; point --datadir at it: {choice.datadir}/{names[0]}"
         )
     task = tasks[0]
     targets, pool = task.targets, task.pool
@@ -236,8 +241,8 @@ def read_split(choice: DataChoice, num_sources: int) -> SceneTask:
     return task
 
 
-def check_counted(task: SceneTask) -> None:
-    """Refuse test views of which no pixel would count."""
+def check_valid_pixels(task: SceneTask) -> None:
+    """Refuse test views without any valid pixel."""
     for view in task.targets:
         mask = task.scene.read_view(view).mask
         rows, columns = (int(side * task.region.border + 1e-6) for side in mask.shape)
@@ -245,25 +250,24 @@ def check_counted(task: SceneTask) -> None:
             return
     raise UserError(
         f"Scene {task.scene.name!r}: no pixel of its test views {list(task.targets)} counts, since "
-        "their masks are black there. Choose other --targets, or correct the masks."
+        "their masks are black. Choose other --targets, or correct the masks."
     )
 
 
 def check_split(task: SceneTask, num_sources: int) -> None:
-    """Refuse a division with too few views to train or to test on."""
+    """Refuse a split with too few training or test views."""
     scene, count = task.scene.name, len(task.pool)
     if not task.targets:
         raise UserError(
             f"Scene {scene!r} has no view to test on; choose some of its {count} with --targets."
         )
-    if num_sources < MIN_SOURCES:
-        raise UserError(
-            f"--n_views {num_sources}: fine-tuning renders from at least {MIN_SOURCES} views."
-        )
-    if count < MIN_TRAINING_VIEWS:
+    fewest = _MIN_FINETUNING_VIEWS
+    if num_sources < fewest:
+        raise UserError(f"--n_views {num_sources}: fine-tuning needs at least {fewest} sources.")
+    if count < fewest:
         raise UserError(
             f"Scene {scene!r}: {count} training views are left beside {len(task.targets)} test "
-            f"views; {MIN_TRAINING_VIEWS} are needed. Choose fewer --targets or more --sources."
+            f"views; {fewest} are needed. Choose fewer --targets or more --sources."
         )
 
 

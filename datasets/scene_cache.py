@@ -1,8 +1,8 @@
-"""Folders for what is computed once for a scene: cameras, depth range. Does not import torch.
+"""Cache folders for what is computed once per scene: estimated cameras, measured depth range.
 
-They lie in ``estimated`` in a folder of photos, or in ``NAME_estimated`` beside a video or another
-single file. Where nothing can be written there, they lie in the user's own cache, and where there
-is none in the folder for temporary files.
+The cache of a folder of photos is its sub-folder ``estimated``; that of a video or another single
+file is ``NAME_estimated`` beside it. If that place is not writable, the cache is in the user's
+cache folder, or else in the folder for temporary files. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ CAMERAS_NAME = "transforms.json"
 
 
 def scene_cache(source: Path) -> Path:
-    """Return the folder for what is found out about a scene, which need not exist yet."""
-    beside = _folder_beside(source)
-    writable = _is_writable(beside if beside.is_dir() else beside.parent)
-    return beside if writable else _folder_of_user(source)
+    """Return the cache folder of a scene, which may not exist yet."""
+    local = _local_cache(source)
+    writable = _is_writable(local if local.is_dir() else local.parent)
+    return local if writable else _user_cache_of_scene(source)
 
 
 def find_estimate(source: Path) -> Path | None:
-    """Return the folder with the cameras that were estimated for photos or a video, if any."""
-    places = (_folder_beside(source), _folder_of_user(source))
-    return next((place for place in places if (place / CAMERAS_NAME).is_file()), None)
+    """Return the folder with the estimated cameras of photos or a video, if there is one."""
+    folders = (_local_cache(source), _user_cache_of_scene(source))
+    return next((folder for folder in folders if (folder / CAMERAS_NAME).is_file()), None)
+
+
+def user_cache(name: str, key: str) -> Path:
+    """Return a folder in the user's cache with a readable name, unique for ``key``."""
+    # In a container, the user may have no home folder, or that of root.
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    root = home if _is_creatable(home) else Path(tempfile.gettempdir())
+    return root / "vggt-nerf" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _is_writable(folder: Path) -> bool:
-    # Root may write everywhere, but not where the owner forbade it to all.
+    # For root, os.access is always true; the mode bits respect a folder made read-only.
     return os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222 != 0
 
 
-def _can_be_made(folder: Path) -> bool:
+def _is_creatable(folder: Path) -> bool:
     if not folder.is_absolute():
         return False
-    return _is_writable(next(place for place in (folder, *folder.parents) if place.is_dir()))
+    return _is_writable(next(parent for parent in (folder, *folder.parents) if parent.is_dir()))
 
 
-def _folder_beside(source: Path) -> Path:
+def _local_cache(source: Path) -> Path:
     if source.suffix and not source.is_dir():
         return source.with_name(f"{source.stem}_{ESTIMATED}")
     return source / ESTIMATED
 
 
-def _folder_of_user(source: Path) -> Path:
-    place = source.resolve()
-    return cache_of_user(place.name, str(place))
-
-
-def cache_of_user(name: str, key: str) -> Path:
-    """Return a folder in the user's own cache, named for people and told apart by ``key``."""
-    # A container's user may have no home, or one that belongs to root.
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    root = Path(home if _can_be_made(Path(home)) else tempfile.gettempdir())
-    return root / "vggt-nerf" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+def _user_cache_of_scene(source: Path) -> Path:
+    path = source.resolve()
+    return user_cache(path.name, str(path))

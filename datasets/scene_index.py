@@ -1,7 +1,7 @@
-"""What a large data set holds, written down once, so that a training starts without looking.
+"""Index of a large data set, so that training starts without opening every scene.
 
-``python -m apps.inspect_data --write_index`` makes ``scenes.json`` in the data folder: for each
-scene its views, the size of its images and its own splits, if any.
+``python -m apps.inspect_data --write_index`` writes ``scenes.json`` into the data folder: the
+views, the image size and the splits of each scene.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from datasets.data_source import DataSource
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import Size
 from datasets.formats.photo_files import common_size
 from datasets.formats.registry import choose_scenes, open_scene
 from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
-from datasets.mix import DataSource
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError, first_line
 from utils.files import read_json, write_text
@@ -28,26 +28,26 @@ from utils.files import read_json, write_text
 INDEX_NAME = "scenes.json"
 REWRITE = "Write it again with python -m apps.inspect_data --write_index."
 _MAX_VIEWS = 1 << 21
-"""Of all scenes that differ in their number."""
+"""Bound on the sum of the distinct view counts in an index."""
 _LOG = logging.getLogger(__name__)
 _REPORT_EVERY = 500
 _INDEX_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What JSON that is no index raises; infinity for a count, for one."""
+"""Raised by valid JSON that is no index, such as an infinite count."""
 
 
 @dataclass(frozen=True)
 class SceneEntry:
-    """One scene, as far as planning an epoch needs it."""
+    """What planning an epoch needs of a scene."""
 
     folder: Path
     views: tuple[int, ...]
     size: Size
-    """At which images are read; in the index, of the images on disk."""
+    """Size at which images are read; in the index file, their size on disk."""
     splits: Mapping[Split, tuple[int, ...]]
 
 
 def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
-    """Return the scenes of a split: from the index if there is one, else by opening them all."""
+    """Return the scenes of a split, from the index or else by opening all of them."""
     name, root = source.name, source.folder
     index = {
         scene: replace(entry, size=source.options.target_size(entry.size))
@@ -58,11 +58,11 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
         return list(index.values())
     folders = choose_scenes(name, root, source.scan, split)
     if index:
-        absent = [folder.name for folder in folders if folder.name not in index]
-        if absent:
+        missing = [folder.name for folder in folders if folder.name not in index]
+        if missing:
             raise UserError(
-                f"{root / INDEX_NAME}: lacks {absent[0]!r}, which the list of {split} scenes "
-                f"names. {REWRITE}"
+                f"{root / INDEX_NAME}: lacks {missing[0]!r}, which is a chosen or listed {split} "
+                f"scene. {REWRITE}"
             )
         return [index[folder.name] for folder in folders]
     entries = []
@@ -71,7 +71,7 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
         if number % _REPORT_EVERY == 0:
             _LOG.info(
                 "%s: %d of %d scenes opened; python -m apps.inspect_data --write_index saves "
-                "this next time",
+                "this time in later runs",
                 *(root, number, len(folders)),
             )
     if FORMATS[name].shares_cameras:
@@ -80,17 +80,17 @@ def list_entries(source: DataSource, split: Split) -> list[SceneEntry]:
 
 
 def describe(scene: PosedScene, folder: Path) -> SceneEntry:
-    """Note what planning needs of a scene."""
+    """Return the index entry of an open scene."""
     return SceneEntry(folder, scene.view_ids, scene.image_size, dict(scene.splits))
 
 
 def write_index(name: str, root: Path, entries: Sequence[SceneEntry]) -> Path:
-    """Write the index of a data set, whole or not at all."""
+    """Write the index of a data set atomically."""
     scenes = {}
     for entry in entries:
-        views, count = entry.views, len(entry.views)
-        listed = count if views == _first_views(count) else views
-        scenes[entry.folder.name] = {"views": listed, "size": entry.size, "splits": entry.splits}
+        count = len(entry.views)
+        views = count if entry.views == _first_views(count) else entry.views
+        scenes[entry.folder.name] = {"views": views, "size": entry.size, "splits": entry.splits}
     path = root / INDEX_NAME
     write_text(path, json.dumps({"format": name, "scenes": scenes}))
     return path
@@ -106,8 +106,8 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
         if content["format"] != name:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
-        listed = [row["views"] for row in content["scenes"].values()]
-        total = sum({int(views) for views in listed if not isinstance(views, list)})
+        views = [row["views"] for row in content["scenes"].values()]
+        total = sum({int(count) for count in views if not isinstance(count, list)})
         if total > _MAX_VIEWS:
             raise ValueError(f"{total} views")
         return {
@@ -121,7 +121,7 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
 
 def _folder(root: Path, scene: str) -> Path:
     if scene in ("", "..") or Path(scene).name != scene:
-        raise ValueError(f"{reprlib.repr(scene)} is no folder in it")
+        raise ValueError(f"{reprlib.repr(scene)} is not the name of a folder")
     return root / scene
 
 
@@ -132,9 +132,9 @@ def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401
     splits: dict[Split, tuple[int, ...]] = {
         split: tuple(map(int, row["splits"][split])) for split in SPLITS if split in row["splits"]
     }
-    named = {view for ids in splits.values() for view in ids}
-    if not views or row["splits"].keys() - set(SPLITS) or named - set(views):
-        raise ValueError(f"{folder.name}: {len(views)} views with splits that name others")
+    in_splits = {view for ids in splits.values() for view in ids}
+    if not views or row["splits"].keys() - set(SPLITS) or in_splits - set(views):
+        raise ValueError(f"{folder.name}: {len(views)} views, but its splits name others")
     return SceneEntry(folder, views, (height, width), splits)
 
 

@@ -1,4 +1,4 @@
-"""Containers for posed images: what readers produce and what the model consumes."""
+"""Containers of posed images, which readers produce and models consume."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from utils.cameras import Cameras, resize_intrinsics
 
 @dataclass(frozen=True)
 class Views:
-    """Images with their cameras and whatever else is known of each pixel."""
+    """Images with their cameras, depths and masks."""
 
     images: Float[Tensor, "*batch view 3 height width"]
     """RGB in [0, 1]."""
     cameras: Cameras
     """Batch axes ``(*batch, view)``."""
     depths: Float[Tensor, "*batch view height width"]
-    """z-depth in scene units; 0 where it is unknown (everywhere, if there is no depth)."""
+    """z-depth in scene units; 0 where it is unknown."""
     masks: Bool[Tensor, "*batch view height width"]
-    """Pixels that losses and metrics may count; all true where nothing says otherwise."""
+    """Pixels that losses and metrics may count."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -33,21 +33,21 @@ class Views:
         return self.images.shape[-2], self.images.shape[-1]
 
     def __getitem__(self, index: Any) -> Views:  # noqa: ANN401
-        """Index the batch axes, and views, as a tensor would be indexed."""
+        """Index the leading axes as those of a tensor."""
         images, depths, masks = self.images[index], self.depths[index], self.masks[index]
         return Views(images, self.cameras[index], depths, masks)
 
     def take(self, order: Sequence[int]) -> Views:
-        """Return chosen views, in the order given."""
+        """Select views in the given order."""
         at = (..., order, slice(None), slice(None))
         cameras = Cameras(self.cameras.intrinsics[at], self.cameras.c2w[at])
         return Views(self.images[..., order, :, :, :], cameras, self.depths[at], self.masks[at])
 
     def resized(self, size: tuple[int, int]) -> Views:
-        """Return the views at another height and width, whatever the aspect.
+        """Resize to a height and width, whatever the aspect.
 
-        Images are interpolated, antialiased and within [0, 1]. Depth and mask are those of the
-        original pixel at the centre of each new one, never averaged.
+        Images are interpolated with antialiasing. Depths and masks are sampled at the centre of
+        each new pixel, never averaged.
         """
         flat = self.images.flatten(0, -4)
         images = functional.interpolate(flat, size, mode="bilinear", antialias=True)
@@ -66,14 +66,14 @@ class Views:
         )
 
     def to(self, device: torch.device | str) -> Views:
-        """Return the views on another device."""
+        """Move the views to a device."""
         images, depths, masks = (x.to(device) for x in (self.images, self.depths, self.masks))
         return Views(images, self.cameras.to(device), depths, masks)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One task: given the sources, predict the targets. Collated samples gain a leading axis."""
+    """Sources and targets of one scene. Collated samples have a leading scene axis."""
 
     sources: Views
     targets: Views
@@ -84,28 +84,26 @@ class Sample:
     source_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
     target_ids: tuple[int, ...] | tuple[tuple[int, ...], ...]
     cameras_are_exact: bool = False
-    """Whether the cameras have no error: those of worlds have none, those of photographs do."""
+    """Whether the cameras have no error: true of procedural worlds, false of photographs."""
 
     def to(self, device: torch.device | str) -> Sample:
-        """Return the sample on another device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in ("sources", "targets", "near_far")
-        }
-        return replace(self, **moved)
+        """Move the sample to a device."""
+        sources, targets = self.sources.to(device), self.targets.to(device)
+        return replace(self, sources=sources, targets=targets, near_far=self.near_far.to(device))
 
 
 class SampleRequest(NamedTuple):
-    """What a sampler asks a dataset for: the same request always yields the same sample."""
+    """What a sampler requests from a data set; equal requests give equal samples."""
 
     index: int
-    """Which item of the dataset."""
+    """Item of the data set."""
     seed: int = 0
-    """Seeds every random choice that the dataset makes for this sample."""
+    """Seed of all random choices for this sample."""
     num_sources: int = 3
 
 
 def join(parts: Sequence[Any]) -> Any:  # noqa: ANN401
-    """Put tensors, or dataclasses of tensors, together along their first axis."""
+    """Concatenate tensors, or dataclasses of tensors, along their first axis."""
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.cat(list(parts))

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from datasets.config import DataChoice, HeldOutScenes
-from datasets.procedural_data import world_tasks
-from datasets.protocols import SceneTask, check_counted, scene_tasks
+from datasets.procedural.held_out import world_tasks
+from datasets.protocols import SceneTask, check_valid_pixels, scene_tasks
 from evaluation.config import EvaluationConfig
 from evaluation.pictures import save_pictures
 from evaluation.rendering import Renderer, evaluate_scene
@@ -51,7 +51,7 @@ def evaluate(config: EvaluationConfig) -> Report:
     ]
     scenes, unit = {}, LengthUnit()
     for task in tasks:
-        check_counted(task)
+        check_valid_pixels(task)
         results = evaluate_scene(task, renderers, perceptual)
         row, unit = scene_report(task, results), task.scene.unit
         region = row["views"][0]["region"]

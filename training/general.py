@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.data_module import SceneDataModule
-from datasets.mixed_data import MixedDataModule
-from datasets.procedural_data import ProceduralDataModule
+from datasets.procedural.data_module import ProceduralDataModule
+from datasets.procedural.mixed_data import MixedDataModule
 from models.checkpoints.baselines import KIND
 from models.checkpoints.general import Checkpoint, general_content, read_checkpoint, read_model_file
 from models.checkpoints.weights import fill_weights

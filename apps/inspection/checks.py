@@ -12,8 +12,8 @@ from torch import Tensor
 
 from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
 from datasets.formats.format_table import PoseConvention
-from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
+from datasets.view_selection import spread_evenly
 
 _FIELD_OF_VIEW = (5.0, 150.0)
 _MAX_OFF_CENTER = 0.1

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datasets.formats.format_table import PoseConvention
 from datasets.formats.options import Size
-from datasets.matching import detect_features, halfway_points, match_features
+from datasets.matching import detect_features, match_features, midpoint_triangulation
 from utils.cameras import Cameras, to_camera
 
 _MAX_FEATURES = 2500
@@ -233,7 +233,7 @@ def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
     # Coordinates of maps are too large to triangulate in, and only the pair matters.
     c2w[:, :3, 3] -= c2w[:1, :3, 3].clone()
     cameras = Cameras(cameras.intrinsics.double(), c2w)
-    points, angles = halfway_points(pixels, cameras)
+    points, angles = midpoint_triangulation(pixels, cameras)
     depths = to_camera(points.expand(2, -1, -1), cameras)[..., 2]
     projections = cameras.intrinsics @ cameras.w2c[:, :3]
     fundamental = epipolar.fundamental_from_projections(projections[:1], projections[1:])

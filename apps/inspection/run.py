@@ -15,10 +15,10 @@ from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import is_listed, open_scene
 from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
-from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index
+from datasets.view_selection import spread_evenly
 from models.scenes.photo_cameras import ensure_cameras
 from utils.errors import UserError
 

@@ -13,8 +13,8 @@ from apps.rendering.frames import Job, plan_frames
 from apps.rendering.geometry import source_job
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import make_path
-from datasets.bare_photos import is_video
 from datasets.formats.options import Size
+from datasets.photos.files import is_video
 
 LONGEST_SIDES = (160, 192, 256, 320, 384, 512, 640, 960)
 MAX_RENDERINGS = 12

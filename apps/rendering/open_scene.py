@@ -14,7 +14,7 @@ from datasets.formats.registry import open_scene as read_scene
 from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.procedural_data import posed_world
+from datasets.procedural.held_out import posed_world
 from datasets.protocols import declared_test_views
 from models.checkpoints.general import read_model_file
 from models.novel_view import NovelViewModel

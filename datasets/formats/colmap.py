@@ -44,7 +44,8 @@ from datasets.formats.photo_files import (
     sizes_for_cameras,
     warn_once,
 )
-from datasets.posed_scene import PosedScene, rank_by_common_points
+from datasets.posed_scene import PosedScene
+from datasets.view_selection import rank_by_common_points
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 

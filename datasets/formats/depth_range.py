@@ -27,8 +27,9 @@ from datasets.matching import (
     match_features,
     triangulate_pair,
 )
-from datasets.posed_scene import ReadView, rank_by_pose
+from datasets.posed_scene import ReadView
 from datasets.scene_cache import scene_cache
+from datasets.view_selection import rank_by_pose
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
 from utils.files import read_json, write_text

@@ -39,7 +39,8 @@ from datasets.formats.mvsnet_files import (
 from datasets.formats.options import ReadOptions, Size
 from datasets.formats.photo_files import shortened, warn_once
 from datasets.formats.registry import DEFAULT_LISTS, LAYOUT_HELP
-from datasets.posed_scene import PosedScene, ViewPixels, rank_by_distance
+from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.view_selection import rank_by_distance
 from utils.cameras import (
     Cameras,
     LengthUnit,

@@ -160,7 +160,7 @@ def photo_scene(
     size = options.target_size(sizes[0])
     photos = _with_dynamic_masks(photos, source)
     read_view = PhotoReader(tuple(photos), size, options.background)
-    _check_counted(read_view, source)
+    _check_valid_pixels(read_view, source)
     poses, origin = recentred(torch.stack(list(c2w)))
     small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
     reader = PhotoReader(tuple(photos), small, options.background)
@@ -239,7 +239,7 @@ def _with_dynamic_masks(photos: Sequence[Photo], source: Path) -> list[Photo]:
     ]
 
 
-def _check_counted(reader: PhotoReader, source: Path) -> None:
+def _check_valid_pixels(reader: PhotoReader, source: Path) -> None:
     """Refuse a scene without any pixel that counts; mostly the first photo shows that it has."""
     for view, photo in enumerate(reader.photos):
         # Most photos have neither; nothing is decoded for them.

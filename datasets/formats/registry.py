@@ -14,12 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.bare_photos import find_photos, find_unread_photos, is_video
 from datasets.formats.foreign import describe_foreign
 from datasets.formats.format_table import FORMATS
 from datasets.formats.image_files import by_number
 from datasets.formats.options import ReadOptions
 from datasets.formats.scene_lists import Split, find_scene_list, read_scene_list
+from datasets.photos.files import find_photos, find_unread_photos, is_video
 from datasets.scene_cache import CAMERAS_NAME, find_estimate
 from utils.errors import UserError
 

@@ -28,7 +28,7 @@ from datasets.formats.images import resize_nearest, resize_smooth
 from datasets.formats.masks import resized_mask
 from datasets.formats.options import ReadOptions, Size
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
-from datasets.remote_folder import PiecewiseFile, current_file
+from datasets.shards.remote_folder import RangeFile, current_file
 from utils.cameras import Cameras, LengthUnit, resize_intrinsics
 from utils.errors import UserError
 from utils.files import READ_ERRORS, atomic_write, read_json, write_text
@@ -45,7 +45,7 @@ _BYTES_PER_PIXEL, _MORE_BYTES = 64, 1 << 16
 class ShardReader:
     """Reads views under one light."""
 
-    file: PiecewiseFile
+    file: RangeFile
     offsets: dict[int, tuple[int, ...]]
     """Of each view: where depth and mask begin, where each light does, and where the last ends."""
     stored: Size
@@ -133,7 +133,7 @@ def _scene_of(record: dict[str, Any], folder: Path, options: ReadOptions) -> Pos
         view: _checked_offsets(row, stored, max(lights, 1))
         for view, row in zip(views, record["offsets"], strict=True)
     }
-    file = PiecewiseFile(folder / ARCHIVE, str(record["sha256"])[:16])
+    file = RangeFile(folder / ARCHIVE, str(record["sha256"])[:16])
     readers = [ShardReader(file, offsets, stored, size, light) for light in range(max(lights, 1))]
     ranges = record["view_near_far"]
     if ranges is not None:

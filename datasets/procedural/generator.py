@@ -1,7 +1,7 @@
-"""An endless source of posed images with exact geometry.
+"""Generator of posed images of procedural scenes with exact geometry.
 
-A scene is a function of (seed, scene id), a view of it of (seed, scene id, view number): neither
-depends on what else is in the batch, nor on how many views are asked for.
+A scene is a function of (seed, scene id), and a view of (seed, scene id, view number), regardless
+of the other scenes in the batch and of the number of views.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ class ProceduralBatch:
     """Rendered scenes."""
 
     views: Views
-    """Batch axes (scene, view). Depth is 0 where there is no surface; colours count everywhere,
-    so that all masks are true."""
+    """Batch axes (scene, view). Depth is 0 without a surface; all masks are true."""
     near_far: Float[Tensor, "scene 2"]
-    """Bounds of the depth in these views, with a margin."""
+    """Bounds of the depths of these views, with a margin."""
 
 
 class ProceduralGenerator:
-    """Renders scenes by number."""
+    """Plans and renders scenes by number."""
 
     def __init__(self, config: ProceduralConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
@@ -42,7 +41,7 @@ class ProceduralGenerator:
             self._photos = load_photos(config.texture_folder).to(self.device)
 
     def on(self, device: torch.device | str) -> ProceduralGenerator:
-        """Return the same scenes, rendered on another device."""
+        """Return a generator of the same scenes on another device."""
         return ProceduralGenerator(self.config, device)
 
     def sample(
@@ -52,11 +51,7 @@ class ProceduralGenerator:
         size: tuple[int, int],
         difficulty: float = 1.0,
     ) -> ProceduralBatch:
-        """Render views 0 to ``num_views`` - 1 of scenes at (height, width).
-
-        ``difficulty`` in [0, 1] widens baselines, adds clutter and lets the light change between
-        views.
-        """
+        """Plan and render views 0 to ``num_views`` - 1 of scenes; see ``prepare``."""
         return self.render(self.prepare(scene_ids, num_views, size, difficulty))
 
     def prepare(
@@ -67,9 +62,10 @@ class ProceduralGenerator:
         difficulty: float = 1.0,
         light: int = 0,
     ) -> PreparedBatch:
-        """Plan scenes on the CPU, without touching the device: fit for a worker process.
+        """Plan scenes on the CPU, in a worker process for example.
 
-        ``light`` chooses one of a scene's light settings; geometry and cameras stay.
+        ``size`` is height and width. ``difficulty`` in [0, 1] widens baselines, adds clutter and
+        varies the light between views. ``light`` selects a light condition of the same scene.
         """
         view = (num_views, size, difficulty, light)
         return join([plan_scene(self.config, scene, *view) for scene in scene_ids])
@@ -90,7 +86,7 @@ class ProceduralGenerator:
 
 
 def _depth_bounds(depth: Float[Tensor, "scene pixel"]) -> Float[Tensor, "scene 2"]:
-    """Bound the depth of each scene, with a margin; 1 and 2 where nothing is seen."""
+    """Bound the depth of each scene with a margin of 5 %; 1 and 2 if no surface is visible."""
     nearest, farthest = torch.where(depth > 0, depth, torch.inf).amin(1), depth.amax(1)
     bounds = torch.stack([0.95 * nearest, 1.05 * farthest], -1)
     return torch.where((farthest > 0)[:, None], bounds, bounds.new_tensor([1.0, 2.0]))

@@ -10,12 +10,12 @@ from typing import Literal
 
 import torch
 
-from datasets.bare_photos import is_video
 from datasets.config import SceneConfig
-from datasets.estimated_cameras import EstimatedCameras, write_transforms
-from datasets.photo_folder import UprightPhoto, collect_photos, fit_photos
+from datasets.photos.estimated_cameras import EstimatedCameras, write_transforms
+from datasets.photos.files import is_video
+from datasets.photos.preparation import UprightPhoto, collect_photos, fit_photos
+from datasets.photos.structure_from_motion import is_reliable, reconstruct_cameras
 from datasets.scene_cache import CAMERAS_NAME, find_estimate, scene_cache
-from datasets.structure_from_motion import is_trustworthy, reconstruct_cameras
 from models.vggt.backbone import BackboneFeatures, FrozenVGGT
 from models.vggt.network import VGGT
 from models.vggt.pose_encoding import decode_pose
@@ -86,7 +86,7 @@ def estimate_cameras(
     """
     estimate = None if settings.method == "vggt" else reconstruct_cameras(photos, in_order)
     registered = 0 if estimate is None else len(estimate.photos)
-    if estimate is not None and (settings.method == "colmap" or is_trustworthy(estimate, photos)):
+    if estimate is not None and (settings.method == "colmap" or is_reliable(estimate, photos)):
         if registered < len(photos):
             message = "%d of %d photos could not be registered and are left out"
             _LOG.warning(message, len(photos) - registered, len(photos))

@@ -14,11 +14,11 @@ from PIL import Image
 
 from apps.estimate_cameras import PhotoConfig, main, run_estimation
 from apps.inspect_data import InspectionConfig
-from datasets.estimated_cameras import write_transforms
 from datasets.formats.images import Lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
-from datasets.photo_folder import collect_photos
+from datasets.photos.estimated_cameras import write_transforms
+from datasets.photos.preparation import collect_photos
 from datasets.scene_cache import scene_cache
 from models.scenes.photo_cameras import predict_cameras
 from models.vggt.backbone import BackboneFeatures, FrozenVGGT

@@ -6,7 +6,9 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.config import DataConfig
-from datasets.data_module import ResumableDataLoader, SceneBatchSampler, SceneDataModule
+from datasets.data_module import SceneDataModule
+from datasets.loading import ResumableDataLoader
+from datasets.sampling import SceneBatchSampler
 from utils.errors import UserError
 
 

@@ -14,7 +14,7 @@ from datasets.formats import decoding
 from datasets.formats.decoding import read_header, read_image, read_image_size, read_mask
 from datasets.formats.images import DepthFile, Lens, read_depth
 from datasets.formats.photo_files import Photo, PhotoReader
-from datasets.photo_folder import collect_photos, fit_photos
+from datasets.photos.preparation import collect_photos, fit_photos
 from utils.errors import UserError
 
 GREY = np.linspace(0, 255, 40 * 60).reshape(40, 60).astype(np.uint8)
@@ -203,7 +203,7 @@ def test_photos_in_folders_and_of_telephones(tmp_path, caplog):
     folder = "estimated/images"
     assert names == [f"{folder}/left_IMG_1_HEIC.png", f"{folder}/right_a_IMG_1_HEIC.png"]
     assert np.abs(read_image(photos[0].path) - COLOUR / 255).mean() < 0.02
-    assert "1 files of kinds that are not read are left out (IMG_2.DNG)" in caplog.text
+    assert "1 files in unsupported formats are left out (IMG_2.DNG)" in caplog.text
     # What was written there is not taken for photos the next time.
     assert len(collect_photos(tmp_path, tmp_path / "estimated", 8)) == 2
 

@@ -10,7 +10,7 @@ from utils.errors import UserError
 def test_scenes_outside_of_the_folder_are_refused(tmp_path, name):
     rows = {name: {"views": 3, "size": [4, 4], "splits": {}}}
     (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
-    with pytest.raises(UserError, match=r"scenes\.json: .*is no folder in it"):
+    with pytest.raises(UserError, match=r"scenes\.json: .*is not the name of a folder"):
         read_index("transforms", tmp_path)
 
 

@@ -38,7 +38,7 @@ def test_tensors_are_shared_by_name_where_few_files_may_be_open(monkeypatch):
     chosen = []
     monkeypatch.setattr(multiprocessing, "set_sharing_strategy", chosen.append)
     for allowed in (1024, 1 << 20):
-        monkeypatch.setattr(loading, "_open_files_allowed", lambda allowed=allowed: allowed)
+        monkeypatch.setattr(loading, "_open_files_limit", lambda allowed=allowed: allowed)
         loading.check_shared_memory(1, 1)
     assert chosen == ["file_system"]
 

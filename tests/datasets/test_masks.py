@@ -11,7 +11,7 @@ from datasets.config import DataChoice, DataConfig
 from datasets.data_module import SceneDataModule
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
-from datasets.protocols import check_counted, scene_tasks
+from datasets.protocols import check_valid_pixels, scene_tasks
 from utils.errors import UserError
 
 
@@ -67,9 +67,9 @@ def test_masks_that_leave_nothing_to_count_are_refused_at_once(root):
     masked(root, [0, 1, 1, 1, 1, 1, 1, 1])
     (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0,)))
     with pytest.raises(UserError, match=r"no pixel of its test views \[0\] counts"):
-        check_counted(task)
+        check_valid_pixels(task)
     (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0, 3)))
-    check_counted(task)
+    check_valid_pixels(task)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_images_that_are_transparent_everywhere_are_refused_at_once(root):
     assert not masks[0].any() and masks[1].all()
     choice = DataChoice(dataset_name="transforms", datadir=str(root), targets=(0,))
     with pytest.raises(UserError, match=r"no pixel of its test views \[0\] counts"):
-        check_counted(scene_tasks(choice)[0])
+        check_valid_pixels(scene_tasks(choice)[0])
 
 
 def test_the_mask_of_moving_things_that_a_frame_names(root):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.photo_folder import collect_photos, fit_photos
+from datasets.photos.preparation import collect_photos, fit_photos
 from utils.errors import UserError
 
 
@@ -77,7 +77,7 @@ def test_what_are_no_pictures(tmp_path):
         with pytest.raises(UserError, match=match):
             collect_photos(folder, tmp_path / "out", 3)
 
-    refused(tmp_path, "holds 0 pictures")
+    refused(tmp_path, "has 0 photos")
     (tmp_path / "v.mp4").write_bytes(b"no video")
     refused(tmp_path / "v.mp4", r"v\.mp4: cannot read the video")
     refused(tmp_path / "absent", "no folder of photos")

@@ -87,7 +87,11 @@ def test_sample_takes_the_nearest_sources(scene):
     ("method", "given", "problem"),
     [
         *(
-            ("nearest", (1, [0, 1, 2], count), f"'row': {count} source views.*view 1.*ask for 1 to")
+            (
+                "nearest",
+                (1, [0, 1, 2], count),
+                f"'row': view 1 needs {count} sou.*choose 1 to",
+            )
             for count in (0, 3, -1)
         ),
         ("load_views", ([0, 5],), UNKNOWN),

@@ -134,7 +134,7 @@ def test_fewer_views_than_wanted_are_all_read(drawn_scene, caplog):
     protocol = Protocol((2, 5), drawn_scene.view_ids)
     few = plan_task(drawn_scene, protocol, DataChoice(sources=(1, 2, 3)))
     assert [set(sources) for sources in few.sources] == [{1, 3}, {2, 3}]
-    assert "drawn: --n_views is 2 here" in caplog.text
+    assert "drawn: only 2 source views are available" in caplog.text
     assert plan_task(drawn_scene, protocol, DataChoice(sources=(1,))).sources == ((1,), (1,))
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from datasets.data_module import SceneBatchSampler
-from datasets.scene_dataset import ItemGroup
+from datasets.sampling import ItemGroup, SceneBatchSampler
 
 
 def batches(epoch=0, first_batch=0, num_items=20, **options):

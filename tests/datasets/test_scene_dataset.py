@@ -9,11 +9,12 @@ import pytest
 from scene_layouts import WRITERS, open_dataset
 
 from datasets.config import DataChoice, DataConfig, HeldOutScenes
-from datasets.data_module import SceneBatchSampler, SceneDataModule
-from datasets.mix import DataSource, parse_source
+from datasets.data_module import SceneDataModule
+from datasets.data_source import DataSource, parse_source
 from datasets.posed_scene import ViewPixels
 from datasets.procedural.config import HELD_OUT_SEED, ProceduralDataConfig, ReplayConfig
-from datasets.scene_dataset import ItemGroup, PixelCache
+from datasets.sampling import ItemGroup, SceneBatchSampler
+from datasets.scene_dataset import PixelCache
 from datasets.scene_index import list_entries, read_index, write_index
 from datasets.views import SampleRequest
 from utils.errors import UserError
@@ -178,11 +179,11 @@ AT_LEAST_ZERO = ("num_workers", "val_views", "batches_per_epoch")
                 ("x:y", "expected NAME:FOLDER"),
                 ("dtu:", "expected NAME:FOLDER"),
                 ("colmap:a,b=c", "'b' is none of weight"),
-                ("procedural:x", "written procedural"),
+                ("procedural:x", "write procedural"),
                 ("llff:x,weight=0", "positive number, found '0'"),
                 ("llff:x,weight=nan", "positive"),
-                ("llff:x,height=4", "height and width go together"),
-                ("llff:x,height=4.5,width=4", "whole pixels"),
+                ("llff:x,height=4", "both height and width"),
+                ("llff:x,height=4.5,width=4", "whole numbers of pixels"),
             )
         ),
         (DataConfig, {"mix": ("dtu:x",), **PROCEDURAL}, "mix has no worlds"),

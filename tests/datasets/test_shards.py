@@ -9,12 +9,12 @@ import torch
 from scene_layouts import WRITERS, open_dataset
 
 from apps.make_shards import ShardConfig, main, make_shards
-from datasets import remote_folder
 from datasets.config import DataConfig
 from datasets.data_module import SceneDataModule, build_dataset
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene, recognise_format
 from datasets.scene_dataset import SamplingRules
+from datasets.shards import remote_folder
 from datasets.views import SampleRequest
 from utils.errors import UserError
 
@@ -25,7 +25,7 @@ RULES = SamplingRules(num_nearest=4, num_targets=1, max_sources=2)
 def cache(monkeypatch, tmp_path):
     """The cache of the user; failed requests are tried again at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote_folder, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(remote_folder, "_RETRY_DELAYS", (0.0, 0.0))
     (tmp_path / "cache").mkdir()
     return tmp_path / "cache" / "vggt-nerf"
 
@@ -102,7 +102,7 @@ def test_writing_goes_on_where_it_stopped(tiny_dtu, shards, tmp_path, capsys, ca
     assert "1 of them new" in said and (out / "scan1" / "shard.tar").stat().st_mtime_ns == kept
     assert (out / "scan2" / "shard.tar").read_bytes() == (shards / "scan2/shard.tar").read_bytes()
     flags = ["--dataset_name", "dtu", "--datadir", str(tiny_dtu), "--out", str(out)]
-    assert main([*flags, "--quality", "90"]) == 2 and "in another way" in caplog.text
+    assert main([*flags, "--quality", "90"]) == 2 and "with other settings" in caplog.text
     assert main(["--dataset_name", "procedural", "--out", str(out)]) == 2
 
 
@@ -132,7 +132,7 @@ def test_what_is_kept_on_disk_is_bounded_and_read_again(shards, serve, cache):
     same_samples(build_dataset(config(server.url, shard_cache_mb=1), "train", RULES), data)
     assert sum(path.endswith(".tar") for path in server.asked) == asked + 1
     (pieces / "old").write_bytes(bytes(3 << 19))
-    remote_folder._keep_within(pieces, 1 << 20, 1 << 20)
+    remote_folder._enforce_limit(pieces, 1 << 20, 1 << 20)
     assert sum(path.stat().st_size for path in pieces.iterdir()) <= 1 << 20
     nothing = build_dataset(config(server.url, shard_cache_mb=0), "train", RULES)
     shutil.rmtree(pieces)
@@ -144,7 +144,7 @@ def test_a_server_that_fails_is_asked_again(shards, serve, caplog):
     server = serve(shards)
     server.failures = 2
     assert samples(build_dataset(config(server.url), "train", RULES), 1)
-    assert caplog.text.count("tried again") == 2
+    assert caplog.text.count("retrying in") == 2
     server.failures = 100
     with pytest.raises(UserError, match=r"scenes\.json: cannot be read .*3 times in a row"):
         build_dataset(config(server.url), "train", RULES)
@@ -153,7 +153,7 @@ def test_a_server_that_fails_is_asked_again(shards, serve, caplog):
         build_dataset(config(f"{server.url}/absent"), "train", RULES)
     with pytest.raises(UserError, match="pip install s3fs"):
         build_dataset(config("s3://bucket/shards"), "train", RULES)
-    with pytest.raises(UserError, match="of a URL only shards are read"):
+    with pytest.raises(UserError, match="only shards can be read from a URL"):
         DataConfig(mix=(f"dtu:{server.url}",))
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from textured_planes import FOCAL, pose
 
 from datasets.config import SceneConfig
-from datasets.estimated_cameras import EstimatedCameras
 from datasets.formats.registry import open_scene
-from datasets.photo_folder import collect_photos
+from datasets.photos.estimated_cameras import EstimatedCameras
+from datasets.photos.preparation import collect_photos
+from datasets.photos.structure_from_motion import is_reliable, reconstruct_cameras
 from datasets.scene_cache import find_estimate, scene_cache
-from datasets.structure_from_motion import is_trustworthy, reconstruct_cameras
 from models.scenes import photo_cameras
 from models.scenes.photo_cameras import ensure_cameras
 from utils.cameras import Cameras
@@ -78,7 +78,7 @@ def test_two_sizes_of_photos_have_two_focal_lengths(plane_photos):
         image.resize((640, 480)).save(plane_photos / "5.png")
     photos = collect_photos(plane_photos, plane_photos / "out", 10)
     found = reconstruct_cameras(photos)
-    assert found is not None and is_trustworthy(found, photos)
+    assert found is not None and is_reliable(found, photos)
     focals = found.cameras.intrinsics[:, 0, 0]
     assert focals[5] / focals[0] == pytest.approx(2, rel=0.05)
     assert "of 6 photos" in found.describe(6) and "pixels" in found.describe(6)
@@ -116,7 +116,7 @@ def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_colmap_does_not_take_over_how_a_process_ends():
     script = (
-        "import os, signal; from datasets.structure_from_motion import _import_pycolmap; "
+        "import os, signal; from datasets.photos.structure_from_motion import _import_pycolmap; "
         "_import_pycolmap(); os.kill(os.getpid(), signal.SIGTERM)"
     )
     root = Path(__file__).resolve().parents[2]

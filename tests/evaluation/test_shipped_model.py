@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from datasets.procedural.config import HELD_OUT_SEED, ProceduralConfig
+from datasets.procedural.data_module import held_out_sample
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.procedural_data import held_out_sample
 from evaluation.scores import psnr
 from models.checkpoints.general import read_checkpoint
 

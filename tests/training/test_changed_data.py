@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from training_runs import train
 
-from datasets.data_record import check_unchanged, record_data
-from datasets.mix import DataSource
+from datasets.data_fingerprint import check_unchanged, fingerprint_data
+from datasets.data_source import DataSource
 from datasets.scene_dataset import PixelCache, SamplingRules, SceneDataset
 from utils.checkpoints import load_safely
 from utils.errors import UserError
@@ -47,7 +47,7 @@ CHANGES = {
     ),
     "removed": (remove_view, "scan1: . images are missing .*target views, there are"),
     "swapped": (swap_scans, "scan1: .* images are replaced .*; scan2: .* images are replaced"),
-    "moved cameras": (move_cameras, "scan1: its cameras are others"),
+    "moved cameras": (move_cameras, "scan1: its cameras have changed"),
 }
 
 
@@ -59,7 +59,7 @@ def parts(root):
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changed_is_named(dtu_copy, name):
     change, match = CHANGES[name]
-    recorded = record_data(parts(dtu_copy))
+    recorded = fingerprint_data(parts(dtu_copy))
     check_unchanged(recorded, parts(dtu_copy))
     change(dtu_copy)
     with pytest.raises(UserError, match=match):
@@ -67,7 +67,7 @@ def test_what_changed_is_named(dtu_copy, name):
 
 
 def test_a_missing_scene_is_named(dtu_copy, write_dtu_lists):
-    recorded = record_data(parts(dtu_copy))
+    recorded = fingerprint_data(parts(dtu_copy))
     write_dtu_lists(dtu_copy, {"train": ["scan1"]})
     with pytest.raises(UserError, match="scene scan2 is missing; there were 16 target views"):
         check_unchanged(recorded, parts(dtu_copy))

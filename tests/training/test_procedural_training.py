@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from apps.export_checkpoint import ExportConfig, export_checkpoint
-from datasets.mixed_data import MixedDataModule
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
-from datasets.procedural_data import ProceduralDataModule
-from datasets.replay import StepPlans
+from datasets.procedural.data_module import ProceduralDataModule
+from datasets.procedural.mixed_data import MixedDataModule
+from datasets.procedural.replay import StepPlans
 from training.config import AugmentationConfig, GeneralTrainingConfig
 from training.general import run_general_training
 from training.training_scenes import TrainingScenes

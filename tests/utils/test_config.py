@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 
 from datasets.config import SceneConfig
-from datasets.mix import parse_source
+from datasets.data_source import parse_source
 from training.config import GeneralTrainingConfig
 from utils.config import differing_settings, parse_config
 from utils.files import from_repository

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from datasets.formats.registry import is_part_of_folder
-from datasets.protocols import SceneTask, check_counted, read_split
+from datasets.protocols import SceneTask, check_valid_pixels, read_split
 from evaluation.pictures import save_pictures
 from evaluation.rendering import TestViews
 from evaluation.report import full_report, scene_report, table, write_json
@@ -72,7 +72,7 @@ def _finetune(
             f"Scene {split.scene.name!r}: no pixel of its {len(split.pool)} training views counts, "
             "since their masks are black. Correct the masks, or remove them."
         )
-    check_counted(split)
+    check_valid_pixels(split)
     test_views = split.scene.load_views(split.targets).to(device)
     open_scene = resume_scene if run.ckpt else encode_scene
     scene, header = open_scene(config, split, views)

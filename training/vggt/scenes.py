@@ -9,13 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from datasets.loading import rank_and_world_size
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.replay import (
-    FIRST_TRAINING_SCENE,
-    PlannedData,
-    SceneRequest,
-    place_among_ranks,
-)
+from datasets.procedural.replay import FIRST_TRAINING_SCENE, PlannedData, SceneRequest
 from training.vggt.config import MIN_VIEWS, CurriculumConfig, HeldOutConfig, MiniTrainingConfig
 from utils.devices import generator_for
 
@@ -89,11 +85,11 @@ class MiniData(PlannedData):
         """Return the scenes of a training batch on this rank."""
         step, patch = batch * self._replay.visits, self._config.network.patch_size
         plan = plan_step(self._config.curriculum, step, patch, self._seed)
-        return plan.request(batch, *place_among_ranks(self))
+        return plan.request(batch, *rank_and_world_size(self))
 
     def held_out_requests(self) -> list[SceneRequest]:
-        """Return the batches of held-out scenes of this rank."""
-        return held_out_requests(self._config.held_out, *place_among_ranks(self))
+        """Return this rank's share of the held-out scenes."""
+        return held_out_requests(self._config.held_out, *rank_and_world_size(self))
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

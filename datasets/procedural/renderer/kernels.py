@@ -1,9 +1,9 @@
-"""Kernels of the renderer, each compiled on its own when it first runs on an accelerator.
+"""Compilation of the renderer's kernels, each on its first call on an accelerator.
 
 Compiling the whole renderer would take many minutes, as sphere tracing unrolls. The first two axes
-of a kernel's tensors are (scene, ray), where an axis of size 1 stands for all scenes or rays. Their
-sizes may change from call to call; all other axes are fixed. A kernel is compiled twice at most:
-for one scene and for many.
+of a kernel's tensors are (scene, ray) and may have size 1 for broadcasting. Their sizes may change
+between calls; all other axes are fixed. A kernel is compiled at most twice: for one scene and for
+several.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _ALIGNED = 4
-"""Rows are padded to a multiple of so many numbers (16 bytes): a kernel would copy a tensor that
-starts elsewhere."""
+"""Rows are padded to a multiple of this many numbers (16 bytes): a kernel copies a tensor with
+another alignment."""
 
 
 def on_host(tensor: Tensor) -> bool:
     """Tell whether a tensor is on the CPU, where one scene is rendered at a time.
 
-    Leaving rays out pays there; elsewhere the host would wait, and every batch have another shape.
+    Skipping rays is faster there; on an accelerator it would synchronise with the host, and change
+    the shapes of every batch.
     """
     return tensor.device.type == "cpu"
 
@@ -39,7 +40,7 @@ def where_needed(
     arguments: tuple[Tensor, ...],
     otherwise: Float[Tensor, "scene ray ..."],
 ) -> Float[Tensor, "scene ray ..."]:
-    """Evaluate a function of rays where it is needed, and return other values elsewhere."""
+    """Evaluate a function of rays where ``needed``, and return ``otherwise`` elsewhere."""
     if not on_host(needed):
         needed = needed.reshape(needed.shape + (1,) * (otherwise.ndim - needed.ndim))
         return torch.where(needed, function(*arguments), otherwise)
@@ -57,21 +58,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Compile a function of tensors into few kernels on an accelerator; not so on the CPU."""
+    """Decorate a function of tensors to be compiled on an accelerator, but not on the CPU."""
 
     @functools.wraps(function)
     def choose(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
         first: Any = arguments[0]
         if torch.compiler.is_compiling() or on_host(first):
             return function(*arguments, **options)
-        return compiled(function)(*map(_steady, arguments), **options)  # pyright: ignore
+        return compiled(function)(*map(_with_stable_layout, arguments), **options)  # pyright: ignore
 
     return choose
 
 
-def _steady(argument: Tensor) -> Tensor:
-    """Bring an argument into the form that a kernel is compiled for: contiguous, of any size."""
-    # Flat in between: an axis of size 1 may have any stride, and each would be compiled for.
+def _with_stable_layout(argument: Tensor) -> Tensor:
+    """Make an argument contiguous and mark its first axes dynamic, to avoid recompilations."""
+    # An axis of size 1 may have any stride; flattening first gives it the standard one.
     argument = argument.contiguous().view(-1).view(argument.shape)
     for axis in range(min(2, argument.ndim)):
         if argument.shape[axis] > 1:
@@ -84,11 +85,11 @@ def slot_groups(
     count: int,
     used: Bool[Tensor, "scene slot"],
     filler: float = 0.0,
-) -> tuple[Float[Tensor, "scene 1 few padded"], ...]:
-    """Cut a table into groups of slots, one for each call of a kernel.
+) -> tuple[Float[Tensor, "scene 1 group padded"], ...]:
+    """Split a table into groups of slots, one for each call of a kernel.
 
-    On the CPU it is one group of all that are used. Elsewhere these are groups of ``count``, filled
-    up with rows of ``filler``: a kernel that reduces over all slots takes minutes to compile.
+    On the CPU, one group has all used slots. On an accelerator, each group has ``count`` slots,
+    padded with ``filler``: a kernel that reduces over all slots would take minutes to compile.
     """
     if on_host(table):
         return (table[:, None, used.any(0)],)

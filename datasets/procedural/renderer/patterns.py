@@ -1,9 +1,9 @@
-"""Noise and patterns of surfaces, as functions of the place on the surface.
+"""Noise and surface patterns as functions of texture coordinates.
 
-Noise hashes lattice points in 32-bit integers that wrap: the same on every device. A pattern is a
-pair (blend, accent): the colour is ``mix(mix(first, second, blend), third, accent)``. Edges are as
-soft as the pixel's footprint is wide, and patterns finer than a pixel fade to their mean, so that
-nothing flickers that a camera would not show.
+Noise hashes lattice points in wrapping 32-bit integers, with equal results on every device. A
+pattern is a pair (blend, accent): the colour is ``mix(mix(first, second, blend), third, accent)``.
+Against aliasing, edges are as wide as the pixel's footprint, and patterns finer than a pixel fade
+to their mean.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _finish(state: Seeds) -> Field:
 
 
 def hashed(x: Lattice, y: Lattice, seed: Lattice | int = 0) -> Field:
-    """Map lattice points to numbers in [0, 1); all int32."""
+    """Hash int32 lattice points to numbers in [0, 1)."""
     return _finish(x * _X + y * _Y + seed * _SEED)
 
 
@@ -45,7 +45,7 @@ def whole(values: Field) -> Seeds:
 
 
 def noise_and_slope(points: Points, seed: Seeds) -> tuple[Field, Points]:
-    """Smooth value noise in [-1, 1] with unit feature size, and its gradient."""
+    """Return value noise in [-1, 1] with unit feature size, and its gradient."""
     cell = points.floor()
     fraction = points - cell
     x, y, z = cell.to(torch.int32).unbind(-1)
@@ -62,18 +62,18 @@ def noise_and_slope(points: Points, seed: Seeds) -> tuple[Field, Points]:
 
 
 def _rises(values: list[Tensor]) -> list[Tensor]:
-    """Return the differences of neighbours along an axis."""
+    """Return the differences of neighbouring lattice points along an axis."""
     return [high - low for low, high in zip(values[::2], values[1::2], strict=True)]
 
 
 def _lerp(values: list[Tensor], share: Tensor) -> list[Tensor]:
-    """Interpolate between neighbours along an axis."""
+    """Interpolate between neighbouring lattice points along an axis."""
     return [low + share * rise for low, rise in zip(values[::2], _rises(values), strict=True)]
 
 
 @fused
 def octaves(points: Points, seed: Seeds, footprint: Field) -> tuple[Field, Points]:
-    """Sum four octaves of noise and its gradient; those finer than a pixel's footprint fade out."""
+    """Sum four octaves of noise and gradient; octaves finer than the footprint fade out."""
     total, slope = torch.zeros_like(footprint), torch.zeros_like(points)
     scale, strength = 1.0, 0.55
     for octave in range(4):
@@ -81,7 +81,7 @@ def octaves(points: Points, seed: Seeds, footprint: Field) -> tuple[Field, Point
         kept = strength * (1.6 - 2.0 * scale * footprint).clamp(0, 1)
         total = total + kept * value
         slope = slope + (kept * scale)[..., None] * gradient
-        # An irrational ratio keeps the lattices of two octaves from lining up.
+        # A ratio that is no whole number keeps the lattices of the octaves from aligning.
         scale, strength = scale * 2.17, strength * 0.55
     return total, slope
 
@@ -90,13 +90,13 @@ Layers = tuple[Values, Values]
 
 
 @dataclass(frozen=True)
-class Place:
-    """The places on surfaces whose colours are asked for; lengths in periods of the pattern."""
+class PatternInput:
+    """Texture coordinates and parameters of a pattern; lengths in periods of the pattern."""
 
     u: Values
     v: Values
     height: Values
-    """Along the frame's z axis."""
+    """Coordinate along the frame's z axis."""
     footprint: Values
     """Width of a pixel."""
     cloud: Values
@@ -106,77 +106,77 @@ class Place:
     detail: Values
 
     def hash(self, u: Values, v: Values, seed: int = 0) -> Values:
-        """Return a random number in [0, 1) of each unit cell of two coordinates."""
+        """Return a random number in [0, 1) for each unit cell of two coordinates."""
         return hashed(whole(u), whole(v), self.seed + seed)
 
     def faded(self, values: Values, mean: Values | float, fineness: float | int = 1) -> Values:
-        """Fade to the mean what repeats ``fineness`` times a period, as pixels grow."""
+        """Fade a feature that repeats ``fineness`` times a period to its mean, by the footprint."""
         kept = (1.7 - 1.7 * fineness * self.footprint).clamp(0, 1)
         return mean + kept * (values - mean)
 
 
 def _step(edge: Values | float, values: Values, width: Values) -> Values:
-    """Rise from 0 to 1 over a pixel's width around an edge."""
+    """Return an antialiased step from 0 to 1 at an edge."""
     return ((values - edge) / width.clamp_min(1e-3) + 0.5).clamp(0, 1)
 
 
 def _bar(position: Values, half_width: Values | float, width: Values) -> Values:
-    """Be 1 within half a width of the middle of every period."""
+    """Return 1 within ``half_width`` of the middle of every period, antialiased."""
     return 1 - _step(half_width, (fraction(position) - 0.5).abs(), width)
 
 
-def _plain(p: Place) -> Layers:
+def _plain(p: PatternInput) -> Layers:
     return 0 * p.u, 0 * p.u
 
 
-def _marble(p: Place) -> Layers:
+def _marble(p: PatternInput) -> Layers:
     return _step(0.0, p.cloud, 0.6 + 0 * p.u), (p.cloud * 2 - 0.7).clamp(0, 1)
 
 
-def _wood(p: Place) -> Layers:
+def _wood(p: PatternInput) -> Layers:
     rings = (p.u**2 * 0.02 + (p.v + 0.7) ** 2).sqrt() + p.detail * p.cloud
     wave = 0.5 + 0.5 * (2 * math.pi * rings).sin()
     fibre = p.hash(p.v * 9, p.u * 0.4)
     return p.faded(wave * wave, 0.4), p.faded(0.25 * fibre, 0.1, 9)
 
 
-def _courses(p: Place, half_u: Values | float, half_v: Values | float) -> tuple[Values, Values]:
-    """Lay cells in rows that are shifted against each other; returns their hash, and joints."""
+def _courses(p: PatternInput, half_u: Values | float, half_v: Values | float) -> Layers:
+    """Return hashes and joints of cells in rows that are shifted against each other."""
     u = p.u / p.aspect + 0.5 * (whole(p.v) % 2).float() * (p.aspect > 1.05)
     joint_u = 1 - _bar(u, half_u, p.footprint / p.aspect)
     return p.hash(u, p.v), torch.maximum(joint_u, 1 - _bar(p.v, half_v, p.footprint))
 
 
-def _brick(p: Place) -> Layers:
-    own, joint = _courses(p, 0.5 - p.detail / p.aspect, 0.5 - p.detail)
-    return p.faded(joint, 3 * p.detail), own * (1 - joint)
+def _brick(p: PatternInput) -> Layers:
+    cell_hash, joint = _courses(p, 0.5 - p.detail / p.aspect, 0.5 - p.detail)
+    return p.faded(joint, 3 * p.detail), cell_hash * (1 - joint)
 
 
-def _planks(p: Place) -> Layers:
-    own, joint = _courses(p, 0.492, 0.485)
-    grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * own + 4 * p.detail * p.cloud).sin()
-    blend = (0.6 * own + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
+def _planks(p: PatternInput) -> Layers:
+    cell_hash, joint = _courses(p, 0.492, 0.485)
+    grain = 0.5 + 0.5 * (20 * fraction(p.v) + 30 * cell_hash + 4 * p.detail * p.cloud).sin()
+    blend = (0.6 * cell_hash + 0.4 * p.faded(grain, 0.5, 3)).clamp(0, 1)
     return blend, p.faded(joint, 0.03)
 
 
-def _checker(p: Place) -> Layers:
+def _checker(p: PatternInput) -> Layers:
     first, second = _bar(p.u / p.aspect, 0.25, p.footprint), _bar(p.v, 0.25, p.footprint)
     return p.faded(first + second - 2 * first * second, 0.5), 0 * p.u
 
 
-def _stripes(p: Place) -> Layers:
+def _stripes(p: PatternInput) -> Layers:
     thin = _bar(p.u + 0.31, 0.04, p.footprint)
     return p.faded(_bar(p.u, p.detail, p.footprint), 2 * p.detail), p.faded(thin, 0.08)
 
 
-def _cloth(p: Place) -> Layers:
+def _cloth(p: PatternInput) -> Layers:
     threads = 0.5 + 0.25 * ((25 * p.u).sin() + (25 * p.v).sin())
     bands = 0.5 * (_bar(p.u, p.detail, p.footprint) + _bar(p.v, p.detail, p.footprint))
     return p.faded(bands, p.detail), p.faded(0.35 * threads, 0.17, 4)
 
 
-def _glyphs(p: Place) -> Layers:
-    """Lines of words of letters: each letter is 4 by 6 random blocks in a cell of 5 by 9."""
+def _glyphs(p: PatternInput) -> Layers:
+    """Draw lines of text: each letter is 4 by 6 random blocks in a cell of 5 by 9."""
     line, letter = p.v * 3, p.u * 5
     row, column = whole(line), whole(letter)
     length = 3 + hashed(row, row * 0, p.seed) * 30
@@ -188,11 +188,11 @@ def _glyphs(p: Place) -> Layers:
     return p.faded(ink, 0.3 * written.float(), 12), 0.8 * heading.float()
 
 
-def _cells(p: Place) -> Layers:
-    """Pebbles or cracks: the two nearest of one random point per lattice cell (Worley, 1996)."""
+def _cells(p: PatternInput) -> Layers:
+    """Draw pebbles or cracks by cellular noise (Worley, 1996)."""
     column, row = whole(p.u), whole(p.v)
     nearest = second = torch.full_like(p.u, 9.0)
-    own = torch.zeros_like(p.u)
+    cell_hash = torch.zeros_like(p.u)
     for shift in range(9):
         i, j = column + (shift % 3 - 1), row + (shift // 3 - 1)
         x = i.float() + hashed(i, j, p.seed) - p.u
@@ -200,46 +200,48 @@ def _cells(p: Place) -> Layers:
         gap = x * x + y * y
         closer = gap < nearest
         second = torch.where(closer, nearest, torch.minimum(second, gap))
-        own = torch.where(closer, hashed(i, j, p.seed + 29), own)
+        cell_hash = torch.where(closer, hashed(i, j, p.seed + 29), cell_hash)
         nearest = torch.where(closer, gap, nearest)
     crack = 1 - _step(0.06, second.sqrt() - nearest.sqrt(), 0.08 + p.footprint)
-    return p.faded(crack, 0.2), p.faded(own * (1 - crack), 0.4)
+    return p.faded(crack, 0.2), p.faded(cell_hash * (1 - crack), 0.4)
 
 
-def _speckle(p: Place) -> Layers:
+def _speckle(p: PatternInput) -> Layers:
     fine, coarse = p.hash(p.u * 8, p.v * 8), p.hash(p.u * 3, p.v * 3, 7)
     spots = p.faded((coarse < 0.5 * p.detail).float(), 0.5 * p.detail, 3)
     return p.faded((fine < p.detail).float(), p.detail, 8), spots
 
 
-def _gradient(p: Place) -> Layers:
+def _gradient(p: PatternInput) -> Layers:
     return 0.5 + 0.5 * (p.height + 0.3 * p.cloud).sin(), 0 * p.u
 
 
-def _dots(p: Place) -> Layers:
+def _dots(p: PatternInput) -> Layers:
     x, y = fraction(p.u) - 0.5, fraction(p.v) - 0.5
     inside = 1 - _step(0.55 * p.detail + 0.1, (x * x + y * y).sqrt(), p.footprint)
     mean = p.detail**2
     return p.faded(inside, mean), p.faded(inside * (p.hash(p.u, p.v) < 0.3), 0.3 * mean)
 
 
-def _collage(p: Place) -> Layers:
-    """Packaging and posters: blocks within blocks, and circles, at three scales."""
+def _collage(p: PatternInput) -> Layers:
+    """Draw nested blocks and circles at three scales, as on packaging and posters."""
     blend, accent = torch.zeros_like(p.u), torch.zeros_like(p.u)
     for level, scale in enumerate((0.35, 0.9, 2.6)):
         u, v = p.u * scale, p.v * scale / p.aspect
-        own = p.hash(u, v, 11 * level)
+        cell_hash = p.hash(u, v, 11 * level)
         x, y = fraction(u) - 0.5, fraction(v) - 0.5
         is_round = p.hash(u, v, 3 + level) < 0.3
         gap = torch.where(is_round, (x * x + y * y).sqrt(), torch.maximum(x.abs(), y.abs()))
-        inside = p.faded(1 - _step(0.25 + 0.25 * own, gap, scale * p.footprint), 0.4, scale)
-        blend = torch.where(own < 0.45, blend * (1 - inside) + inside * (own * 2), blend)
-        accent = torch.where(own > 0.7, accent * (1 - inside) + inside * own, accent)
+        inside = p.faded(1 - _step(0.25 + 0.25 * cell_hash, gap, scale * p.footprint), 0.4, scale)
+        blend = torch.where(
+            cell_hash < 0.45, blend * (1 - inside) + inside * (cell_hash * 2), blend
+        )
+        accent = torch.where(cell_hash > 0.7, accent * (1 - inside) + inside * cell_hash, accent)
     return blend.clamp(0, 1), accent.clamp(0, 1)
 
 
-def _windows(p: Place) -> Layers:
-    """Rows of windows with frames, on a wall."""
+def _windows(p: PatternInput) -> Layers:
+    """Draw rows of windows with frames."""
     u, v, width = p.u / p.aspect, p.v, p.footprint
     wide, high = (fraction(u) - 0.5).abs(), (fraction(v) - 0.5).abs()
     opening = (1 - _step(0.24, wide, width)) * (1 - _step(0.34, high, width))
@@ -249,33 +251,35 @@ def _windows(p: Place) -> Layers:
     return p.faded(glass, 0.25), p.faded(frame - glass, 0.15).clamp(0, 1)
 
 
-def _grass(p: Place) -> Layers:
-    """Blades and fur: noise that is drawn out, in two scales."""
+def _grass(p: PatternInput) -> Layers:
+    """Draw blades or fur by elongated noise at two scales."""
     long = p.hash(p.u * 14 + 2 * p.cloud, p.v * 3)
     fine = p.hash(p.u * 31, p.v * 7 + p.cloud, 1)
     return 0.6 * p.faded(long, 0.5, 9) + 0.2 * (p.cloud + 1), 0.6 * p.faded(fine, 0.5, 16)
 
 
-def _floral(p: Place) -> Layers:
-    """Flowers scattered over cloth or paper: petals around a point, with leaves."""
-    own, other = p.hash(p.u, p.v), p.hash(p.u, p.v, 13)
-    x, y = fraction(p.u) - 0.3 - 0.4 * own, fraction(p.v) - 0.3 - 0.4 * other
+def _floral(p: PatternInput) -> Layers:
+    """Draw scattered flowers with petals and leaves."""
+    cell_hash, other_hash = p.hash(p.u, p.v), p.hash(p.u, p.v, 13)
+    x, y = fraction(p.u) - 0.3 - 0.4 * cell_hash, fraction(p.v) - 0.3 - 0.4 * other_hash
     radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
-    petals = 0.16 + 0.1 * own + 0.05 * (angle * (3 + 2 * (own > 0.5)) + 9 * own).cos()
+    petals = (
+        0.16 + 0.1 * cell_hash + 0.05 * (angle * (3 + 2 * (cell_hash > 0.5)) + 9 * cell_hash).cos()
+    )
     flower = 1 - _step(petals, radius + 0.05 * p.cloud, p.footprint)
     rings = 0.5 + 0.5 * (40 * radius + 5 * angle.cos() + 4 * p.cloud).sin()
-    leaves = 1 - _step(0.4 * (2 * angle + 6 * other).sin().abs() ** 4, radius, p.footprint)
-    shown = (other < 0.85).float()
-    blend = p.faded(flower * (0.5 + 0.5 * rings) * shown, 0.15)
-    return blend, p.faded(leaves * (1 - flower) * shown, 0.1)
+    leaves = 1 - _step(0.4 * (2 * angle + 6 * other_hash).sin().abs() ** 4, radius, p.footprint)
+    has_flower = (other_hash < 0.85).float()
+    blend = p.faded(flower * (0.5 + 0.5 * rings) * has_flower, 0.15)
+    return blend, p.faded(leaves * (1 - flower) * has_flower, 0.1)
 
 
-PATTERN_CODE: dict[str, Callable[[Place], Layers]] = {
+PATTERN_FUNCTIONS: dict[str, Callable[[PatternInput], Layers]] = {
     function.__name__.lstrip("_"): function
     for function in (
         *(_plain, _marble, _wood, _brick, _checker, _stripes, _cloth, _glyphs, _cells, _speckle),
         *(_gradient, _planks, _dots, _collage, _windows, _grass, _floral),
     )
-} | {"photo": _collage}  # seen only where there are no photographs
-PATTERNS = tuple(PATTERN_CODE)
-"""Names of the patterns; a material's row stores the index."""
+} | {"photo": _collage}  # Only a substitute where no photographs are given.
+PATTERNS = tuple(PATTERN_FUNCTIONS)
+"""Names of the patterns; the row of a material has the index."""

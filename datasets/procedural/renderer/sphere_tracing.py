@@ -1,4 +1,4 @@
-"""Blended blobs: signed distances and sphere tracing (Hart, 1996)."""
+"""Signed distances of blended blobs, and sphere tracing (Hart, 1996)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datasets.procedural.renderer import geometry, kernels
-from datasets.procedural.renderer.geometry import FAR, Flags, Rays, SceneTensors, Values, Vectors
+from datasets.procedural.renderer.geometry import FAR, Flags, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
+from utils.cameras import Rays
 
 _BLOBS_IN_KERNEL = 5
-"""Blobs that one kernel takes on an accelerator."""
-_NOTHING_NEAR = 1e3
-"""A distance beyond every blob's."""
-_HIT = 4e-4
-"""Distance at which a ray has arrived, relative to the way that it came."""
+"""Blobs per kernel call on an accelerator."""
+_EMPTY_DISTANCE = 1e3
+"""Distance to a padding slot, larger than that to any blob."""
+_HIT_TOLERANCE = 4e-4
+"""Distance to the surface that counts as a hit, for a ray parameter of 0; it grows with it."""
 
 PerScene = Float[Tensor, "scene 1"]
 
@@ -25,7 +26,7 @@ PerScene = Float[Tensor, "scene 1"]
 def blob_distances(
     affine: Float[Tensor, "scene blob 3 4"], shape: Float[Tensor, "scene blob 5"], points: Vectors
 ) -> Float[Tensor, "scene ray blob"]:
-    """Signed distances to rounded boxes (balls and capsules among them) and rings."""
+    """Return signed distances to rounded boxes (including balls and capsules) and rings."""
     x, y, z = geometry.to_local(affine, points, points=True)
     half_x, half_y, half_z, radius, ring = shape[:, None].unbind(-1)
     around = (x * x + y * y).sqrt() - ring
@@ -40,13 +41,13 @@ class DistanceField:
     """Signed distance to a scene's blobs, blended by a smooth minimum of exponentials."""
 
     def __init__(self, scene: SceneTensors, rays: Vectors) -> None:
-        """Lay the blobs out for no more points than ``rays``."""
+        """Prepare the kernel inputs for at most as many points as ``rays``."""
         self._blend = scene.blob_blend[:, None]
         table = torch.cat([scene.blob_affine.flatten(2), scene.blob_shape], -1)
         used = scene.blob_shape[..., 3] > 0
-        # Negative half sides and radii are far from everywhere.
-        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, used, -_NOTHING_NEAR)
-        self._nearest = torch.full(rays.shape[:2], _NOTHING_NEAR, device=rays.device)
+        # Negative half sides and radii make padding slots far from all points.
+        self._groups = slot_groups(table, _BLOBS_IN_KERNEL, used, -_EMPTY_DISTANCE)
+        self._nearest = torch.full(rays.shape[:2], _EMPTY_DISTANCE, device=rays.device)
         self._total = torch.zeros_like(self._nearest)
 
     def __call__(self, points: Vectors) -> Values:
@@ -66,7 +67,7 @@ class DistanceField:
 def _blend_in(
     blobs: Tensor, blend: PerScene, points: Vectors, nearest: Values, total: Values
 ) -> tuple[Values, Values]:
-    """Add blobs to a running minimum and to the sum of exponentials relative to it."""
+    """Add blobs to the running minimum and to the sum of exponentials relative to it."""
     affine, shape = blobs[:, 0, :, :12].unflatten(-1, (3, 4)), blobs[:, 0, :, 12:17]
     gaps = blob_distances(affine, shape, points)
     least = torch.minimum(nearest, gaps.amin(-1))
@@ -87,7 +88,7 @@ def _point_at(origins: Vectors, directions: Vectors, t: Values) -> Vectors:
 def sphere_trace(
     scene: SceneTensors, rays: Rays, steps: int, needed: Flags | None = None, end: float = FAR
 ) -> Values:
-    """Return where ``needed`` rays meet blobs before ``end``: the ray parameter, or ``FAR``."""
+    """Return the ray parameter at which ``needed`` rays hit blobs before ``end``, or ``FAR``."""
     entry, leave = geometry.enter_box(scene.blob_box, rays)
     leave = leave.clamp_max(end)
     enters = entry < leave if needed is None else (entry < leave) & needed
@@ -106,37 +107,39 @@ def _trace(
         for _ in range(steps):
             t = _step(t, distance.along(rays, t), directions, leave)
     t, gap = _polish(distance, rays, t)
-    way = t * directions.norm(dim=-1)
-    return torch.where((gap.abs() < _HIT * (1 + t)) & (t < leave) & (way > 1e-3), t, FAR)
+    length = t * directions.norm(dim=-1)
+    on_surface = gap.abs() < _HIT_TOLERANCE * (1 + t)
+    return torch.where(on_surface & (t < leave) & (length > 1e-3), t, FAR)
 
 
 @fused
 def _step(t: Values, gap: Values, directions: Vectors, leave: Values) -> Values:
-    """Step forward by what is surely free."""
+    """Advance by the distance to the nearest surface."""
     return torch.minimum(t + gap / directions.norm(dim=-1), leave + 1e-3)
 
 
 def _advance_active(
     distance: DistanceField, rays: Rays, t: Values, leave: Values, steps: int
 ) -> Values:
-    """Advance only the rays that have not arrived yet; every three steps these are chosen anew."""
+    """Advance only the rays that have not converged; these are selected every three steps."""
     active, t = (t < leave)[0].nonzero()[:, 0], t.clone()
     for _ in range(0, steps, 3):
-        few = Rays(rays.origins[:, active], rays.directions[:, active])
-        now = before = t[:, active]
+        part, end = Rays(rays.origins[:, active], rays.directions[:, active]), leave[:, active]
+        current = previous = t[:, active]
         for _ in range(3):
-            before = now
-            now = _step(now, distance.along(few, now), few.directions, leave[:, active])
-        t[:, active] = now
-        moved = (now - before) * few.directions.norm(dim=-1)
-        active = active[((moved > 0.2 * _HIT * (1 + now)) & (now < leave[:, active]))[0]]
+            previous = current
+            current = _step(current, distance.along(part, current), part.directions, end)
+        t[:, active] = current
+        moved = (current - previous) * part.directions.norm(dim=-1)
+        unconverged = moved > 0.2 * _HIT_TOLERANCE * (1 + current)
+        active = active[(unconverged & (current < end))[0]]
         if len(active) == 0:
             break
     return t
 
 
 def _polish(distance: DistanceField, rays: Rays, t: Values) -> tuple[Values, Values]:
-    """Replace the slow end of sphere tracing by two secant steps; also return the last distance."""
+    """Refine hits by two secant steps; return ray parameters and remaining distances."""
     speed = rays.directions.norm(dim=-1)
     step = 2e-3 / speed
     gap = distance.along(rays, t)
@@ -149,12 +152,12 @@ def _polish(distance: DistanceField, rays: Rays, t: Values) -> tuple[Values, Val
 
 
 def nearest_blob(scene: SceneTensors, points: Vectors) -> Values:
-    """Return the number of the blob that is nearest to each point."""
+    """Return the index of the blob nearest to each point."""
     return blob_distances(scene.blob_affine, scene.blob_shape, points).argmin(-1).to(points.dtype)
 
 
 def blob_normal(scene: SceneTensors, points: Vectors) -> Vectors:
-    """Gradient of the distance by differences along the corners of a tetrahedron."""
+    """Return the distance's gradient by finite differences along a tetrahedron's corners."""
     normal, distance = torch.zeros_like(points), DistanceField(scene, points)
     for corner in points.new_tensor([[1, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]]):
         normal = normal + distance(points + 2e-3 * corner)[..., None] * corner

@@ -1,4 +1,4 @@
-"""Materials and photographs, and what surfaces look like where a ray has hit."""
+"""Materials, and the colours of surfaces at the hits of rays."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from torch import Tensor
 from datasets.formats.decoding import read_image
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.geometry import Numbers, Values, Vectors
-from datasets.procedural.renderer.patterns import PATTERN_CODE, PATTERNS, Layers, Place, octaves
+from datasets.procedural.renderer.patterns import (
+    PATTERN_FUNCTIONS,
+    PATTERNS,
+    Layers,
+    PatternInput,
+    octaves,
+)
 from utils.errors import UserError
 
-SIDE, LEVELS = 256, 5
-"""Side to which photographs are brought, cut square, and copies, each half as wide as the last."""
-_MOST = 256
-"""So many photographs are read at most."""
+_SIDE, _LEVELS = 256, 5
+"""Side of the square mip maps of photographs, and number of levels."""
+_MAX_PHOTOS = 256
 
 Number = float | int
 Colour = tuple[Number, Number, Number]
@@ -27,37 +32,37 @@ Colour = tuple[Number, Number, Number]
 
 @dataclass(frozen=True)
 class Material:
-    """Colours as a screen shows them; frequencies in periods per world unit."""
+    """A surface material: colours in display space, frequencies in periods per world unit."""
 
     first: Colour = (0.5, 0.5, 0.5)
     second: Colour | None = None
-    """The colours of the pattern; absent ones repeat the one before."""
+    """Colours of the pattern; None repeats the one before."""
     third: Colour | None = None
     pattern: str = "plain"
     frequency: Number = 4.0
     aspect: Number = 1.0
-    """Width of a pattern's cell by its height."""
+    """Width of a cell of the pattern relative to its height."""
     detail: Number = 0.1
-    """The pattern's own parameter: width of mortar, share of dots, warp of rings."""
+    """Parameter of the pattern: width of mortar, share of dots, warp of rings."""
     noise: Number = 0.05
-    """Strength of the multi-octave variation of brightness."""
+    """Amplitude of multi-octave brightness noise."""
     noise_frequency: Number = 3.0
     bump: Number = 0.0
-    """Strength of the relief, seen in the shading only."""
+    """Strength of the bump map, which affects shading only."""
     gloss: Number = 0.0
     sharpness: Number = 30.0
     """Strength and exponent of the highlights."""
     reflection: Number = 0.0
-    """Share of the backdrop that is mirrored head-on; more at grazing angles."""
+    """Reflectance of the backdrop at normal incidence; it is larger at grazing angles."""
     emission: Number = 0.0
-    """Light of its own, times the colour."""
+    """Emitted light relative to the colour."""
     seed: Number = 0.0
-    """Decides the pattern's random features, and which photograph is shown."""
+    """Seed of the pattern, and index of the photograph."""
     turn: Number = 0.0
-    """Angle by which the pattern is turned on its surface."""
+    """Rotation of the pattern on its surface in radians."""
 
     def row(self) -> list[float]:
-        """Lay the material out for the renderer: linear colours, pattern, all other values."""
+        """Return the row for the renderer: linear colours, pattern, all other values."""
         second = self.second or self.first
         colours = (self.first, second, self.third or second)
         values = [value for colour in colours for value in linear(colour)]
@@ -67,21 +72,21 @@ class Material:
 
 _NAMES = [field.name for field in fields(Material)]
 COLUMN = {name: 9 + index for index, name in enumerate(_NAMES[_NAMES.index("pattern") :])}
-"""Place of each value in a material's row, behind three linear colours."""
+"""Index of each value in a material's row, after three linear colours."""
 MATERIAL_VALUES = 9 + len(COLUMN)
 
 
 def linear(colour: Colour) -> Colour:
-    """Turn a screen colour into light."""
+    """Convert a display colour to linear light."""
     red, green, blue = (max(channel, 0.0) ** 2.2 for channel in colour)
     return red, green, blue
 
 
 def surface_coordinates(
-    solid: Vectors, normal: Vectors, wrap: Values, turn: Values
+    points: Vectors, normal: Vectors, wrap: Values, turn: Values
 ) -> tuple[Values, Values]:
-    """Map a surface flat: along the axis it faces most, or rolled around its z axis."""
-    x, y, z = solid.unbind(-1)
+    """Return texture coordinates: projected along the dominant axis, or cylindrical around z."""
+    x, y, z = points.unbind(-1)
     facing = normal.abs()
     sideways = (facing[..., 2] < 0.7) & (wrap > 0)
     along_x = (facing[..., 0] > facing[..., 1]) & (facing[..., 0] >= facing[..., 2])
@@ -95,65 +100,65 @@ def surface_coordinates(
 
 
 def surface_colour(
-    solid: Vectors,
+    points: Vectors,
     normal: Vectors,
     wrap: Values,
     footprint: Values,
     material: Float[Tensor, "scene ray value"],
     photos: Float[Tensor, "photo texel 3"] | None = None,
 ) -> tuple[Vectors, Vectors]:
-    """Evaluate materials at hits: albedo and gradient of the relief, in the surface's frame."""
+    """Evaluate materials: albedo and gradient of the bump map, in the surface's frame."""
     value = {name: material[..., index] for name, index in COLUMN.items()}
     seed = value["seed"].to(torch.int32)
-    u, v = surface_coordinates(solid, normal, wrap, value["turn"])
+    u, v = surface_coordinates(points, normal, wrap, value["turn"])
     scale, frequency = value["noise_frequency"], value["frequency"]
-    cloud, slope = octaves(solid * scale[..., None], seed, footprint * scale)
-    u, v, height, width = (frequency * length for length in (u, v, solid[..., 2], footprint))
+    cloud, slope = octaves(points * scale[..., None], seed, footprint * scale)
+    u, v, height, width = (frequency * length for length in (u, v, points[..., 2], footprint))
     aspect, detail = value["aspect"].clamp_min(0.1), value["detail"]
-    place = Place(u, v, height, width, cloud, seed, aspect, detail)
-    blend, accent = _pick_pattern(place, value["pattern"])
+    coordinates = PatternInput(u, v, height, width, cloud, seed, aspect, detail)
+    blend, accent = _evaluate_patterns(coordinates, value["pattern"])
     first, second, third = material[..., 0:3], material[..., 3:6], material[..., 6:9]
     albedo = first + blend[..., None] * (second - first)
     albedo = albedo + accent[..., None] * (third - albedo)
     if photos is not None:
-        shown = photo_colour(photos, seed.long(), place.u, place.v, place.footprint)
+        texels = photo_colour(photos, seed.long(), u, v, width)
         is_photo = value["pattern"] == PATTERNS.index("photo")
-        albedo = torch.where(is_photo[..., None], shown, albedo)
+        albedo = torch.where(is_photo[..., None], texels, albedo)
     albedo = albedo * (1 + value["noise"] * cloud).clamp_min(0.1)[..., None]
-    # The relief's slope per world unit would grow with frequency; its look should not.
+    # The slope is not scaled by the noise frequency, so that bumps look equally strong at any.
     return albedo.clamp(0.005, 0.95), value["bump"][..., None] * slope
 
 
-def _pick_pattern(place: Place, index: Values) -> Layers:
-    blend, accent = torch.zeros_like(place.u), torch.zeros_like(place.u)
+def _evaluate_patterns(coordinates: PatternInput, index: Values) -> Layers:
+    blend, accent = torch.zeros_like(coordinates.u), torch.zeros_like(coordinates.u)
     for number, name in enumerate(PATTERNS[1:], start=1):
         chosen = index == number
         if kernels.on_host(chosen) and not bool(chosen.any()):
             continue
-        layers = PATTERN_CODE[name](place)
+        layers = PATTERN_FUNCTIONS[name](coordinates)
         blend = torch.where(chosen, layers[0], blend)
         accent = torch.where(chosen, layers[1], accent)
     return blend, accent
 
 
 def load_photos(folder: Path | str) -> Float[Tensor, "photo texel 3"]:
-    """Read the photographs of a folder as linear light, all levels of each in one row."""
+    """Read the photographs of a folder as linear mip maps, the levels of each in one row."""
     folder = Path(folder)
-    kinds = {".jpg", ".jpeg", ".png"}
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in kinds]
+    suffixes = {".jpg", ".jpeg", ".png"}
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes]
     if not files:
         raise UserError(f"{folder}: no JPEG or PNG photographs here (texture_folder).")
-    return torch.stack([_levels(path) for path in files[:_MOST]])
+    return torch.stack([_mip_map(path) for path in files[:_MAX_PHOTOS]])
 
 
-def _levels(path: Path) -> Float[Tensor, "texel 3"]:
-    image = torch.from_numpy(read_image(path, least=(SIDE, SIDE)))
+def _mip_map(path: Path) -> Float[Tensor, "texel 3"]:
+    image = torch.from_numpy(read_image(path, least=(_SIDE, _SIDE)))
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = image[top : top + side, left : left + side].permute(2, 0, 1)[None] ** 2.2
-    level = F.interpolate(square, (SIDE, SIDE), mode="bilinear", antialias=True)
+    level = F.interpolate(square, (_SIDE, _SIDE), mode="bilinear", antialias=True)
     rows = []
-    for _ in range(LEVELS):
+    for _ in range(_LEVELS):
         rows.append(level[0].permute(1, 2, 0).reshape(-1, 3))
         level = F.avg_pool2d(level, 2)
     return torch.cat(rows)
@@ -162,13 +167,13 @@ def _levels(path: Path) -> Float[Tensor, "texel 3"]:
 def photo_colour(
     photos: Float[Tensor, "photo texel 3"], which: Numbers, u: Values, v: Values, footprint: Values
 ) -> Vectors:
-    """Look photographs up, bilinearly in the level that goes with the pixel's footprint."""
-    level = (footprint * SIDE).clamp_min(1).log2().round().clamp(0, LEVELS - 1).long()
-    side = SIDE >> level
-    # Levels lie one after the other: the geometric series of their areas.
-    start = (SIDE * SIDE - side * side) * 4 // 3 + which.remainder(len(photos)) * photos.shape[1]
-    # One photograph fills one period; every other one is mirrored, so that there is no seam.
-    x, y = ((1 - (place.remainder(2) - 1).abs()) * side - 0.5 for place in (u, v))
+    """Sample photographs bilinearly in the mip level of the pixel's footprint."""
+    level = (footprint * _SIDE).clamp_min(1).log2().round().clamp(0, _LEVELS - 1).long()
+    side = _SIDE >> level
+    # The offset of a level is a geometric series of the areas of the finer ones.
+    start = (_SIDE * _SIDE - side * side) * 4 // 3 + which.remainder(len(photos)) * photos.shape[1]
+    # One photograph fills one period; alternate periods are mirrored to avoid seams.
+    x, y = ((1 - (w.remainder(2) - 1).abs()) * side - 0.5 for w in (u, v))
     column, row = x.floor(), y.floor()
     total = torch.zeros(*u.shape, 3, device=u.device)
     flat = photos.flatten(0, 1)

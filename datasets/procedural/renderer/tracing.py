@@ -1,4 +1,4 @@
-"""The nearest surface along each ray, and what stands between a point and a lamp."""
+"""Nearest surface along each ray, and visibility of lamps."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datasets.procedural.renderer import geometry, kernels
-from datasets.procedural.renderer.geometry import FAR, Numbers, Rays, SceneTensors, Values, Vectors
+from datasets.procedural.renderer.geometry import FAR, Numbers, SceneTensors, Values, Vectors
 from datasets.procedural.renderer.kernels import fused, slot_groups, where_needed
 from datasets.procedural.renderer.sphere_tracing import blob_normal, nearest_blob, sphere_trace
+from utils.cameras import Rays
 
 STEPS, SHADOW_STEPS = 40, 18
-"""Sphere-tracing steps from a camera, and towards a lamp."""
+"""Sphere-tracing steps of camera rays and of shadow rays."""
 _SLOTS_IN_KERNEL = 3
-"""Slots that one kernel tests on an accelerator."""
-_BUNDLE = 4096
-"""Neighbouring rays that are tested together on the CPU."""
+"""Slots per kernel call on an accelerator."""
+_RAYS_PER_CONE = 4096
+"""Neighbouring rays that share a bounding cone on the CPU."""
 
 Table = Float[Tensor, "scene _slot _value"]
 Flags = Bool[Tensor, "scene _slot"]
 
 
 class Hits(NamedTuple):
-    """Where rays ended; normals have unit length and point towards the viewer."""
+    """First hits of rays; the unit normals point towards the viewer."""
 
     t: Values
     slot: Numbers
@@ -36,7 +37,7 @@ class Hits(NamedTuple):
 
 
 def trace(scene: SceneTensors, rays: Rays) -> Hits:
-    """Find the nearest surface and its normal. The rays of a scene share their origin."""
+    """Find the nearest surface and its normal. All rays of a scene share their origin."""
     _, first_blob, first_face = scene.slot_starts
     t, face = geometry.hit_shell(scene.shell_box, rays)
     slot = face + first_face
@@ -55,15 +56,15 @@ def trace(scene: SceneTensors, rays: Rays) -> Hits:
 def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
     first_card, first_blob, first_face = scene.slot_starts
     normals = []
-    for gradient, affine, shape, own in (
+    for gradient, affine, shape, index in (
         (_convex_gradient, scene.convex_affine, scene.convex_shape, slot),
         (_card_gradient, scene.card_affine, scene.card_shape, slot - first_card),
     ):
-        own = own.clamp(0, affine.shape[1] - 1)
-        rows = geometry.pick(affine.flatten(2), own).unflatten(-1, (3, 4))
+        index = index.clamp(0, affine.shape[1] - 1)
+        rows = geometry.gather_rows(affine.flatten(2), index).unflatten(-1, (3, 4))
         local = geometry.dot(rows[..., :3], points[..., None, :]) + rows[..., 3]
-        inner = gradient(geometry.pick(shape, own), local)
-        normals.append((inner[..., None] * rows[..., :3]).sum(-2))
+        local_normal = gradient(geometry.gather_rows(shape, index), local)
+        normals.append((local_normal[..., None] * rows[..., :3]).sum(-2))
     normal = torch.where((slot >= first_card)[..., None], normals[1], normals[0])
     on_blob = (slot >= first_blob) & (slot < first_face)
     normal = where_needed(on_blob, partial(blob_normal, scene), (points,), normal)
@@ -75,7 +76,7 @@ def _normals(scene: SceneTensors, points: Vectors, slot: Numbers) -> Vectors:
 
 
 def _convex_gradient(quadric: Float[Tensor, "scene ray 5"], local: Vectors) -> Vectors:
-    """Normal of whichever bound of the shape the point lies on."""
+    """Return the normal of the quadric or of the cube's face, whichever the point lies on."""
     x, y, z = local.unbind(-1)
     ax, ay, az, b, _ = quadric.unbind(-1)
     gradient = torch.stack([ax * x, ay * y, az * z + 0.5 * b], -1)
@@ -96,42 +97,43 @@ def _card_gradient(shape: Float[Tensor, "scene ray 9"], local: Vectors) -> Vecto
 def lamp_visible(
     scene: SceneTensors, lamp: Float[Tensor, "scene 4"], origins: Vectors, to_lamp: Vectors
 ) -> Values:
-    """Return 1 where nothing stands before a lamp (centre, radius), on which the rays end."""
+    """Return 1 where no surface occludes a lamp (centre, radius), at which the rays end."""
     rays, slack = Rays(origins, to_lamp), float(lamp[0, 3]) + 1e-3 if kernels.on_host(lamp) else 0.0
-    seen = nearest_closed_form(scene, rays, lamp[:, :3], slack)[0] >= 1
-    return (seen & (sphere_trace(scene, rays, SHADOW_STEPS, needed=seen, end=1.0) >= 1)).float()
+    clear = nearest_closed_form(scene, rays, lamp[:, :3], slack)[0] >= 1
+    return (clear & (sphere_trace(scene, rays, SHADOW_STEPS, needed=clear, end=1.0) >= 1)).float()
 
 
 def nearest_closed_form(
     scene: SceneTensors, rays: Rays, apex: Float[Tensor, "scene 3"], slack: float
 ) -> tuple[Values, Numbers]:
-    """Nearest convex shape or card: ray parameter (``FAR`` for a miss) and slot.
+    """Find the nearest convex shape or card: ray parameter (``FAR`` for a miss) and slot.
 
-    All rays start or end within ``slack`` of the apex. On the CPU, neighbours are tested together
-    against the surfaces in their common cone.
+    All rays start or end within ``slack`` of the apex. On the CPU, neighbouring rays are tested
+    only against the surfaces in their bounding cone.
     """
     convex = _numbered(scene.convex_affine, scene.convex_shape, 0)
     cards = _numbered(scene.card_affine, scene.card_shape, scene.slot_starts[0])
-    every = (scene.convex_sphere[..., 3] > 0, scene.card_sphere[..., 3] > 0)
     if not kernels.on_host(rays.origins):
-        return _running_nearest((convex, cards), every, rays)
-    found = []
-    for o, d in zip(rays.origins.split(_BUNDLE, 1), rays.directions.split(_BUNDLE, 1), strict=True):
-        few = _touched(scene, apex[0], (o if slack else o + d)[0], slack)
-        found.append(_running_nearest((convex, cards), few, Rays(o, d)))
-    return torch.cat([t for t, _ in found], 1), torch.cat([slot for _, slot in found], 1)
+        used = (scene.convex_sphere[..., 3] > 0, scene.card_sphere[..., 3] > 0)
+        return _running_nearest((convex, cards), used, rays)
+    hits = []
+    parts = (values.split(_RAYS_PER_CONE, 1) for values in (rays.origins, rays.directions))
+    for o, d in zip(*parts, strict=True):
+        in_cone = _slots_in_cone(scene, apex[0], (o if slack else o + d)[0], slack)
+        hits.append(_running_nearest((convex, cards), in_cone, Rays(o, d)))
+    return torch.cat([t for t, _ in hits], 1), torch.cat([slot for _, slot in hits], 1)
 
 
 def _numbered(affine: Tensor, shape: Tensor, first: int) -> Table:
-    """Join each slot's number, frame and shape in a row."""
+    """Concatenate number, affine map and shape of each slot in a row."""
     numbers = torch.arange(first, first + shape.shape[1], dtype=shape.dtype, device=shape.device)
     return torch.cat([numbers.expand(len(shape), -1)[..., None], affine.flatten(2), shape], -1)
 
 
-def _touched(
+def _slots_in_cone(
     scene: SceneTensors, apex: Float[Tensor, 3], points: Float[Tensor, "ray 3"], slack: float
 ) -> tuple[Flags, Flags]:
-    """Find the convex shapes and cards that reach into the cone from an apex around all points."""
+    """Find the convex shapes and cards that intersect the cone from an apex around all points."""
     unit = torch.nn.functional.normalize(points - apex, dim=-1)
     axis = torch.nn.functional.normalize(unit.mean(0), dim=-1)
     half_angle = geometry.dot(unit, axis).min().clamp(-1, 1).acos()
@@ -141,9 +143,9 @@ def _touched(
     size = spheres[:, 3] + slack
     angle = (geometry.dot(offset, axis) / gap).clamp(-1, 1).acos()
     reach = torch.where(gap > size, (size / gap).clamp(max=1).asin(), 4.0)
-    touched = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
+    in_cone = (angle < half_angle + reach + 1e-3) & (spheres[:, 3] > 0)
     convex = scene.convex_sphere.shape[1]
-    return touched[None, :convex], touched[None, convex:]
+    return in_cone[None, :convex], in_cone[None, convex:]
 
 
 def _running_nearest(
@@ -158,7 +160,7 @@ def _running_nearest(
     return t, slot.long()
 
 
-Group = Float[Tensor, "scene 1 few value"]
+Group = Float[Tensor, "scene 1 slot value"]
 
 
 @fused
@@ -179,7 +181,7 @@ def _closer(
     t: Values,
     slot: Values,
 ) -> tuple[Values, Values]:
-    """Replace the nearest hits so far by those with a few slots that are nearer."""
+    """Update the nearest hits with those of a group of slots."""
     affine, shape = slots[..., 1:13].unflatten(-1, (3, 4)), slots[..., 13:]
     nearest, index = hit(affine, shape, origins, directions).min(-1)
     number = torch.gather(slots[..., 0], 1, index)

@@ -1,4 +1,4 @@
-"""From a scene's number to everything that has to be known before rendering."""
+"""Plans a scene from its number: surfaces, cameras, lamps and image sensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """Scenes that are planned but not rendered: small CPU tensors, cheap to send around."""
+    """Inputs of the renderer as small CPU tensors, which workers send to the training process."""
 
     scenes: SceneTensors
     cameras: Cameras
@@ -45,9 +45,9 @@ def plan_scene(
     difficulty: Number,
     light: int = 0,
 ) -> PreparedBatch:
-    """Build a world, place the cameras and set the lamps; the scene axis has length 1."""
+    """Plan the surfaces, cameras, lamps and sensors of one scene; the scene axis has length 1."""
     rng, is_dtu = Rng(config.seed, scene), config.rig == "dtu"
-    # The fixed rig suits the studio alone: elsewhere it would stand in the walls.
+    # In the other scene types, cameras of the fixed rig would be inside walls.
     name = "studio" if is_dtu else rng.pick(config.scene_types)
     builder, path = build_world(name, rng.child("world"), difficulty)
     builder.materials = _retextured(builder.materials, config, rng)
@@ -57,15 +57,16 @@ def plan_scene(
         c2w = dtu_poses(num_views)
     else:
         c2w = _place_cameras(tensors, path, rng, num_views, difficulty)
-    lamps, setting = builder.lamps, rng.child("light", light)
+    lamps, light_rng = builder.lamps, rng.child("light", light)
     if light:
-        lamps = [_relit(lamp, setting, 0.9) for lamp in lamps]
+        lamps = [_with_random_strength(lamp, light_rng, 0.9) for lamp in lamps]
     sensor, rows, sensors = _draw("sensor", rng.child("sensor")), [], []
     for view in range(num_views):
-        own = rng.child("picture", view)
-        sensors.append(_exposed(sensor, own, 0.02 + 0.06 * difficulty))
-        changed = [_relit(lamp, own, 0.12 * difficulty**2) for lamp in lamps]
-        rows.append(_lamp_rows(changed, path.subject))
+        view_rng = rng.child("picture", view)
+        sensors.append(_sensor_row(sensor, view_rng, 0.02 + 0.06 * difficulty))
+        spread = 0.12 * difficulty**2
+        view_lamps = [_with_random_strength(lamp, view_rng, spread) for lamp in lamps]
+        rows.append(_lamp_rows(view_lamps, path.subject))
     seeds = [rng.child("pixels", light, view).integer(0, 2**30) for view in range(num_views)]
     cameras = Cameras(_tensor([path.intrinsics(size)] * num_views), _tensor(c2w))
     numbers = torch.tensor([seeds], dtype=torch.int32)
@@ -77,7 +78,7 @@ def _tensor(values: Any) -> Float[Tensor, "1 view ..."]:  # noqa: ANN401
 
 
 def build_world(name: str, rng: Rng, difficulty: Number) -> tuple[SceneBuilder, CameraPath]:
-    """Run the description of a scene type."""
+    """Build a world of a scene type."""
     builder = SceneBuilder()
     values = Interpreter(builder, rng, difficulty=difficulty).place(name, Frame(), {})
     floor, walls, ceiling = (values.get(n, NO_SURFACE) for n in ("floor", "walls", "ceiling"))
@@ -91,38 +92,37 @@ def build_world(name: str, rng: Rng, difficulty: Number) -> tuple[SceneBuilder, 
 
 
 def _retextured(materials: list[Material], config: ProceduralConfig, rng: Rng) -> list[Material]:
-    """Make all materials plain in some worlds, and show photographs on some in the others."""
+    """Make all materials plain in some worlds; in the others, texture some with photographs."""
     plain, photos = rng.chance(config.textureless), rng.child("photos")
     for number, material in enumerate(materials):
         if plain:
             material = replace(material, pattern="plain", noise=0.15 * material.noise, bump=0.0)
         elif config.texture_folder is not None and photos.chance(config.photo_share):
             frequency, noise = photos.log_uniform(0.3, 2.5), min(material.noise, 0.1)
-            shown = {"pattern": "photo", "seed": photos.integer(0, 9999)}
-            material = replace(material, frequency=frequency, noise=noise, **shown)
+            photo = {"pattern": "photo", "seed": photos.integer(0, 9999)}
+            material = replace(material, frequency=frequency, noise=noise, **photo)
         materials[number] = material
     return materials
 
 
 def _draw(name: str, rng: Rng, **given: Number) -> dict[str, Any]:
-    """Draw the values of a block that adds nothing to a scene."""
+    """Draw the values of a block without surfaces."""
     return Interpreter(SceneBuilder(), rng).place(name, Frame(), given)
 
 
-def _exposed(sensor: dict[str, Any], rng: Rng, spread: Number) -> list[Number]:
-    """Vary exposure and white balance, as automatic cameras do; returns the sensor's row."""
-    own = _draw("exposure", rng, level=math.exp(rng.normal(spread)), tint=0.3 * spread)
-    gain = np.multiply(sensor["gain"], own["gain"])
+def _sensor_row(sensor: dict[str, Any], rng: Rng, spread: Number) -> list[Number]:
+    """Return the sensor's row for a view with random exposure and white balance."""
+    exposure = _draw("exposure", rng, level=math.exp(rng.normal(spread)), tint=0.3 * spread)
+    gain = np.multiply(sensor["gain"], exposure["gain"])
     return [*gain, *(sensor[name] for name in ("blur", "noise", "vignette", "contrast"))]
 
 
-def _relit(lamp: Lamp, rng: Rng, amount: Number) -> Lamp:
-    """Vary a lamp's strength."""
-    return replace(lamp, colour=np.asarray(lamp.colour) * np.exp(rng.normal(amount)))
+def _with_random_strength(lamp: Lamp, rng: Rng, spread: Number) -> Lamp:
+    return replace(lamp, colour=np.asarray(lamp.colour) * np.exp(rng.normal(spread)))
 
 
 def _lamp_rows(lamps: list[Lamp], subject: Vector) -> list[list[Number]]:
-    """Lay lamps out for the renderer; those that are missing are dark."""
+    """Return the renderer's rows of the lamps, padded with dark ones."""
     rows = []
     for lamp in lamps[:LAMPS]:
         squared = float(np.square(np.subtract(lamp.position, subject)).sum())
@@ -133,17 +133,17 @@ def _lamp_rows(lamps: list[Lamp], subject: Vector) -> list[list[Number]]:
 def _place_cameras(
     scene: SceneTensors, path: CameraPath, rng: Rng, num_views: int, difficulty: Number
 ) -> Float[np.ndarray, "view 4 4"]:
-    """Find a clear place for every camera; crowded ones move towards the path's middle."""
+    """Draw camera poses, and redraw obstructed ones nearer to the middle of the path."""
     start = rng.child("path")
     offset = (start.uniform(0, 1), start.uniform(0, 1))
-    poses, waiting = np.tile(np.eye(4), (num_views, 1, 1)), list(range(num_views))
+    poses, pending = np.tile(np.eye(4), (num_views, 1, 1)), list(range(num_views))
     for attempt in range(_ATTEMPTS):
-        for view in waiting:
-            own = rng.child("camera", view, attempt)
-            poses[view] = path.pose(own, view, offset, 1 - attempt / (_ATTEMPTS - 1))
-        clear = has_clear_view(scene, torch.from_numpy(poses[waiting]).float(), path, difficulty)
-        waiting = [view for view, fine in zip(waiting, clear.tolist(), strict=True) if not fine]
-        if not waiting:
+        for view in pending:
+            view_rng = rng.child("camera", view, attempt)
+            poses[view] = path.pose(view_rng, view, offset, 1 - attempt / (_ATTEMPTS - 1))
+        clear = has_clear_view(scene, torch.from_numpy(poses[pending]).float(), path, difficulty)
+        pending = [view for view, ok in zip(pending, clear.tolist(), strict=True) if not ok]
+        if not pending:
             break
     return poses
 
@@ -152,15 +152,15 @@ def _place_cameras(
 def has_clear_view(
     scene: SceneTensors, c2w: Float[Tensor, "view 4 4"], path: CameraPath, difficulty: Number
 ) -> Bool[Tensor, " view"]:
-    """Tell which cameras stand free, inside the world, with little right before the lens."""
+    """Tell which cameras are in free space inside the world, with few surfaces near the lens."""
     centers = c2w[:, :3, 3]
     steps = torch.linspace(-0.8, 0.8, 5) * np.tan(0.5 * path.field_of_view)
     grid = torch.cartesian_prod(steps, steps)
     local = torch.cat([grid, torch.ones(len(grid), 1)], -1)
     directions = (local @ c2w[:, :3, :3].transpose(1, 2)).reshape(1, -1, 3)
-    rays = (centers.repeat_interleave(len(grid), 0)[None], directions)
-    convex = geometry.hit_convex(scene.convex_affine, scene.convex_shape, *rays)
-    cards = geometry.hit_cards(scene.card_affine, scene.card_shape, *rays)
+    origins = centers.repeat_interleave(len(grid), 0)[None]
+    convex = geometry.hit_convex(scene.convex_affine, scene.convex_shape, origins, directions)
+    cards = geometry.hit_cards(scene.card_affine, scene.card_shape, origins, directions)
     nearest = torch.minimum(convex.amin(-1), cards.amin(-1)).reshape(len(c2w), -1)
     crowded = (nearest < 0.3 * path.distance).float().mean(1)
     free = DistanceField(scene, centers[None])(centers[None])[0] > 0.12 * path.distance

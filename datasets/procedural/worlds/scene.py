@@ -1,4 +1,4 @@
-"""Random choices, and a world as a list of surfaces while it is built, as tensors afterwards."""
+"""Random numbers, and the construction of a scene from surfaces."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from datasets.procedural.renderer.textures import MATERIAL_VALUES, Colour, Mater
 
 
 class Rng:
-    """A stream of random choices. Equal keys give equal streams, on any machine."""
+    """Random number generator: equal keys give equal sequences on any machine."""
 
     def __init__(self, *key: int | str) -> None:
         self._key = key
-        # Only ``random`` is used: Python guarantees its sequence across versions.
+        # Python guarantees the sequence of this method alone across versions.
         self._random = random.Random("/".join(map(str, key))).random
 
     def child(self, *key: int | str) -> Rng:
-        """Return an unrelated stream that does not depend on what was drawn from this one."""
+        """Return an independent generator, whatever has been drawn from this one."""
         return Rng(*self._key, *key)
 
     def uniform(self, low: Number, high: Number) -> float:
@@ -34,39 +34,39 @@ class Rng:
         return low + (high - low) * self._random()
 
     def log_uniform(self, low: Number, high: Number) -> float:
-        """Draw a positive number whose logarithm is uniform."""
+        """Draw a positive number with a uniform logarithm."""
         return math.exp(self.uniform(math.log(low), math.log(high)))
 
     def normal(self, spread: Number) -> float:
-        """Draw from a normal distribution around 0."""
+        """Draw from a normal distribution with mean 0 and standard deviation ``spread``."""
         radius = math.sqrt(-2 * math.log(1 - self._random()))
         return spread * radius * math.cos(2 * math.pi * self._random())
 
     def integer(self, low: int, high: int) -> int:
-        """Draw an integer; both bounds are included."""
+        """Draw an integer, bounds included."""
         return low + int(self._random() * (high - low + 1))
 
     def chance(self, probability: Number) -> bool:
-        """Return true with a probability."""
+        """Return True with a probability."""
         return self._random() < probability
 
     def pick(self, *options: Any) -> Any:  # noqa: ANN401
-        """Pick one of several options; a single one is a sequence, or words of a text."""
-        several = options[0] if len(options) == 1 else options
-        several = several.split() if isinstance(several, str) else several
-        return several[int(self._random() * len(several))]
+        """Pick one of the arguments, or of the items or words of a single argument."""
+        items = options[0] if len(options) == 1 else options
+        items = items.split() if isinstance(items, str) else items
+        return items[int(self._random() * len(items))]
 
     def weighted(self, options: list[tuple[Number, str]]) -> str:
-        """Pick one of several (weight, option) pairs."""
-        mark = self._random() * sum(weight for weight, _ in options)
+        """Pick an option of (weight, option) pairs."""
+        remaining = self._random() * sum(weight for weight, _ in options)
         for weight, option in options:
-            mark -= weight
-            if mark < 0:
+            remaining -= weight
+            if remaining < 0:
                 return option
         return options[-1][1]
 
     def colour(self) -> Colour:
-        """Draw a screen colour: mostly muted, now and then vivid."""
+        """Draw a display colour: mostly muted, sometimes vivid."""
         saturation = self.uniform(0.5, 0.9) if self.chance(0.22) else self.uniform(0.0, 0.5)
         return colorsys.hsv_to_rgb(self.uniform(0, 1), saturation, self.uniform(0.15, 0.95))
 
@@ -95,22 +95,24 @@ QUADRICS: dict[str, Quadric] = {
 }
 """Convex shapes: ``ax x^2 + ay y^2 + az z^2 + b z + c <= 0`` inside the cube of half-side 1."""
 LIMITS = {"convex": 96, "card": 48, "blob": 14}
-"""Slots of one scene."""
+"""Slots of a scene by kind."""
 MAX_MATERIALS = 48
 NO_SURFACE = -1
-_AWAY, _IDENTITY = np.full((3, 4), [0, 0, 0, 1e3]), np.eye(3, 4)
+_FAR_AWAY, _IDENTITY = np.full((3, 4), [0, 0, 0, 1e3]), np.eye(3, 4)
 
 
 def frustum(taper: Number) -> Quadric:
-    """Return a cut cone of radius 1 at the wider end; the top is ``taper`` times the bottom."""
+    """Return a frustum of radius 1 at the wider end; top radius = ``taper`` * bottom radius."""
     narrow = min(taper, 1 / taper, 0.999)
     middle, slope = (1 + narrow) / 2, (narrow - 1) / 2
     upwards = 1 if taper < 1 else -1
     return (1.0, 1.0, -(slope**2), -2 * middle * slope * upwards, -(middle**2))
 
 
-def turned(yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0) -> Float[np.ndarray, "3 3"]:
-    """Roll about x, then pitch about y, then yaw about z (the vertical)."""
+def euler_rotation(
+    yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0
+) -> Float[np.ndarray, "3 3"]:
+    """Return the rotation by roll about x, then pitch about y, then yaw about z (up)."""
     (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
     level = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
     tilt = np.array([[cp, sp * sr, sp * cr], [0.0, cr, -sr], [-sp, cp * sr, cp * cr]])
@@ -119,7 +121,7 @@ def turned(yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0) -> Float[
 
 @dataclass(frozen=True)
 class Frame:
-    """A place in the world, whose z axis points up: objects are built in its coordinates."""
+    """Coordinate frame of an object, with the z axis up."""
 
     origin: Float[np.ndarray, 3] = field(default_factory=lambda: np.zeros(3))
     rotation: Float[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
@@ -128,15 +130,15 @@ class Frame:
     def moved(
         self, point: Vector = (0, 0, 0), turn: Sequence[Number] = (), scale: Number = 1.0
     ) -> Frame:
-        """Return the frame at a point of this one, turned and scaled further."""
+        """Return a frame at a point of this one, with a further rotation and scale."""
         origin = self.origin + self.scale * (self.rotation @ np.array(point))
-        rotation = self.rotation @ turned(*turn) if turn else self.rotation
+        rotation = self.rotation @ euler_rotation(*turn) if turn else self.rotation
         return Frame(origin, rotation, self.scale * scale)
 
 
 @dataclass(frozen=True)
 class Lamp:
-    """A lamp (or the sun, far away). Its colour is what white receives at the scene's centre."""
+    """A spherical lamp. Its colour is the light that arrives at the subject."""
 
     position: Vector
     radius: Number
@@ -145,44 +147,44 @@ class Lamp:
 
 def _row(
     shape: Vector = (),
-    affine: np.ndarray = _AWAY,
+    affine: np.ndarray = _FAR_AWAY,
     frame: np.ndarray = _IDENTITY,
     sphere: Vector = (0.0, 0.0, -1e3, 0.0),
     **label: Number,
 ) -> Row:
-    """Return one surface, its values named as in ``SceneTensors``; by default too far to be met."""
+    """Return the values of a surface, named as in ``SceneTensors``; by default of a free slot."""
     row: Row = {"shape": shape, "affine": affine, "sphere": sphere, "frame": frame}
     return row | {"shade": 0.0, "wrap": 0.0, "material": NO_SURFACE} | label
 
 
 @dataclass
 class SceneBuilder:
-    """Collects the surfaces of one world; what does not fit into its slots is left out."""
+    """Collects the surfaces of a world; surfaces beyond the number of slots are left out."""
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in LIMITS})
     materials: list[Material] = field(default_factory=list)
     blend: Number = 0.02
     shell_box: tuple[Vector, Vector] = ((-30.0, -30.0, 0.0), (30.0, 30.0, 30.0))
     shell_materials: list[int] = field(default_factory=lambda: [NO_SURFACE] * SHELL_FACES)
-    """Faces -x, -y, -z (the floor), +x, +y, +z (the ceiling)."""
+    """Materials of the faces -x, -y, -z (floor), +x, +y, +z (ceiling)."""
     lamps: list[Lamp] = field(default_factory=list)
     backdrop: Sequence[Vector] = ((0.0, 0.0, 0.0),) * 4 + ((0.3, 0.3, 0.3),)
     """Zenith, horizon, ground, (clouds, haze, 0), ambient light."""
 
     def room_left(self, *more: int) -> bool:
-        """Tell whether that many more convex shapes, cards and blobs fit."""
+        """Tell whether ``more`` convex shapes, cards and blobs fit."""
         counts = zip(self.rows, more, strict=False)
         return all(len(self.rows[kind]) + count <= LIMITS[kind] for kind, count in counts)
 
     def add_material(self, material: Material) -> int:
-        """Enter a material; returns its number. When the table is full, an older one serves."""
+        """Add a material and return its number; if the table is full, return another's number."""
         if len(self.materials) >= MAX_MATERIALS:
             return len(self.rows["convex"]) % MAX_MATERIALS
         self.materials.append(material)
         return len(self.materials) - 1
 
     def add_convex(self, frame: Frame, quadric: Vector, half: Vector, material: int) -> None:
-        """Add a convex shape around a frame's origin."""
+        """Add a convex shape centred at a frame's origin."""
         sides = np.maximum(np.asarray(half, float) * frame.scale, 1e-4)
         rounded = quadric[0] == 1.0 and quadric[1] == 1.0 and sides[2] > 0.3 * sides[0]
         wrap = (sides[0] + sides[1]) / 2 if rounded else 0.0
@@ -192,7 +194,7 @@ class SceneBuilder:
         self._add("convex", frame, sides, quadric, reach, **label)
 
     def add_card(self, frame: Frame, shape: Sequence[Number], half: Vector, material: int) -> None:
-        """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for shapes."""
+        """Add a thin sheet along a frame's x and y axes; see ``hit_cards`` for ``shape``."""
         sides = np.array([half[0], half[1], half[0]]) * frame.scale
         reach = math.hypot(sides[0], sides[1], sides[2] * (abs(shape[0]) + abs(shape[1])))
         self._add("card", frame, sides, shape, reach, material=material)
@@ -200,13 +202,13 @@ class SceneBuilder:
     def add_blob(
         self, frame: Frame, core: Vector, radius: Number, material: int, ring: Number = 0.0
     ) -> None:
-        """Add a rounded box, capsule, ball or ring that blends into its neighbours."""
+        """Add a rounded box, capsule, ball or ring, which blends with other blobs."""
         shape = np.array([*core, radius, ring]) * frame.scale
         reach = float(np.linalg.norm(shape[:3]) + shape[3] + shape[4])
         self._add("blob", frame, np.ones(3), shape, reach, material=material)
 
     def tensors(self) -> SceneTensors:
-        """Lay the world out for the renderer, on the CPU; the scene axis has length 1."""
+        """Return the renderer's tensors on the CPU; the scene axis has length 1."""
         spheres = np.array([row["sphere"] for row in self.rows["blob"]]).reshape(-1, 4)
         reach = spheres[:, 3:] + 2 * self.blend
         low, high = spheres[:, :3] - reach, spheres[:, :3] + reach
@@ -218,15 +220,15 @@ class SceneBuilder:
             "materials": _padded(materials, MAX_MATERIALS, [0.0] * MATERIAL_VALUES),
             "backdrop": self.backdrop,
         }
-        every: list[Row] = []
+        all_rows: list[Row] = []
         for kind, rows in self.rows.items():
             slots = _padded(rows, LIMITS[kind], _row([0.0] * (9 if kind == "card" else 5)))
-            every += slots
+            all_rows += slots
             for name in ("affine", "shape", "sphere", "shade"):
                 arrays[f"{kind}_{name}"] = [row[name] for row in slots]
-        every += [_row(material=material) for material in self.shell_materials]
+        all_rows += [_row(material=material) for material in self.shell_materials]
         for name in ("frame", "wrap", "material"):
-            arrays[f"slot_{name}"] = [row[name] for row in every]
+            arrays[f"slot_{name}"] = [row[name] for row in all_rows]
         tensors = {}
         for name in SceneTensors.__dataclass_fields__:
             kind = np.int64 if name == "slot_material" else np.float32

@@ -78,7 +78,7 @@ def test_what_is_not_ours_is_not_overwritten(tmp_path):
     with pytest.raises(UserError, match="choose another"):
         write_dtu(generator(), tmp_path, settings)
     folder = write_dtu(generator(), tmp_path / "dtu", settings)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="has other settings"):
         write_dtu(generator(seed=1), folder, settings)
 
 

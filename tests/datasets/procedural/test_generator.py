@@ -35,7 +35,7 @@ def test_seeds_and_scenes_differ():
 
 @pytest.mark.parametrize("scene_type", SCENE_TYPES)
 def test_every_kind_of_world_is_in_range(scene_type):
-    batch = sample([0, 1], archetypes=scene_type)
+    batch = sample([0, 1], scene_types=(scene_type,))
     images, depths, views = batch.views.images, batch.views.depths, batch.views
     assert images.shape == (2, 2, 3, *SIZE) and images.std() > 0.02
     assert images.isfinite().all() and images.min() >= 0 and images.max() <= 1
@@ -72,28 +72,28 @@ def test_points_of_one_view_lie_on_the_surfaces_of_another():
 
 
 def test_textureless_worlds_have_the_same_shapes_and_plain_surfaces():
-    config = {"archetypes": "room,studio", "samples": 1}
+    config = {"scene_types": ("room", "studio"), "samples": 1}
     plain, patterned = (sample(range(3), **config, textureless=share) for share in (1.0, 0.0))
     assert torch.equal(plain.views.depths, patterned.views.depths)
     steps = [v.images.diff(dim=-1).abs().mean((1, 2, 3, 4)) for v in (plain.views, patterned.views)]
     assert (steps[0] < steps[1]).all()
-    config = ProceduralConfig(archetypes="room,studio", textureless=1.0)
+    config = ProceduralConfig(scene_types=("room", "studio"), textureless=1.0)
     rows = ProceduralGenerator(config).prepare(range(3), 1, SIZE).scenes.materials
     assert (rows[..., COLUMN["pattern"]] == 0).all() and (rows[..., COLUMN["noise"]] < 0.11).all()
 
 
 def test_photographs_are_worn(tmp_path):
     Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / "red.png")
-    plain = sample([2], archetypes="room").views.images.mean((0, 1, 3, 4))
+    plain = sample([2], scene_types=("room",)).views.images.mean((0, 1, 3, 4))
     settings = {"texture_folder": str(tmp_path), "photo_share": 1.0, "textureless": 0.0}
-    worn = sample([2], archetypes="room", **settings).views.images.mean((0, 1, 3, 4))
+    worn = sample([2], scene_types=("room",), **settings).views.images.mean((0, 1, 3, 4))
     assert worn[0] > 2 * worn[1]
     assert plain[0] < 2 * plain[1]
 
 
 def test_bad_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="moon"):
-        ProceduralConfig(archetypes="studio,moon")
+        ProceduralConfig(scene_types=("studio", "moon"))
     with pytest.raises(UserError, match="rig"):
         ProceduralConfig(rig="helicopter")
     with pytest.raises(UserError, match="photographs"):

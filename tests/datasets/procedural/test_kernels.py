@@ -68,7 +68,7 @@ def test_an_image_is_the_same_in_either_order_of_work(as_accelerator):
 
 def test_nothing_waits_for_an_accelerator(as_accelerator, monkeypatch):
     monkeypatch.setattr(scene, "LIMITS", {"convex": 6, "card": 3, "blob": 5})
-    batch = prepared_scenes(1, archetypes="studio")
+    batch = prepared_scenes(1, scene_types=("studio",))
     as_accelerator()
     # Fake tensors have no values: whatever asks for one, or for their number, raises.
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

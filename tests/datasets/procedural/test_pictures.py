@@ -4,7 +4,7 @@ import torch
 
 from apps.make_textures import dead_leaves, main
 from datasets.formats.decoding import read_image
-from datasets.procedural.renderer.rendering import contrasted
+from datasets.procedural.renderer.rendering import apply_contrast
 
 
 def test_a_picture_is_a_function_of_its_seed_with_structure_at_every_scale():
@@ -34,9 +34,9 @@ def test_the_tool_writes_pictures_and_overwrites_none(tmp_path, caplog):
 def test_contrast_keeps_black_grey_and_white_and_steepens_the_middle():
     image = torch.linspace(0, 1, 5).expand(1, 3, 1, 5)
     for slope in (1.0, 1.7):
-        shown = contrasted(image, torch.full((1, 1, 1, 1), slope))[0, 0, 0]
+        shown = apply_contrast(image, torch.full((1, 1, 1, 1), slope))[0, 0, 0]
         torch.testing.assert_close(shown[[0, 2, 4]], torch.tensor([0.0, 0.5, 1.0]))
     step = torch.tensor([0.495, 0.505]).expand(1, 3, 1, 2)
-    shown = contrasted(step, torch.full((1, 1, 1, 1), 1.7))[0, 0, 0]
+    shown = apply_contrast(step, torch.full((1, 1, 1, 1), 1.7))[0, 0, 0]
     torch.testing.assert_close(shown.diff(), torch.tensor([0.017]), rtol=1e-3, atol=0)
-    torch.testing.assert_close(contrasted(image, torch.ones(1, 1, 1, 1)), image)
+    torch.testing.assert_close(apply_contrast(image, torch.ones(1, 1, 1, 1)), image)

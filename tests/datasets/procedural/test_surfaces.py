@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.procedural.renderer.geometry import Rays, quadric_value
+from datasets.procedural.renderer.geometry import quadric_value
 from datasets.procedural.renderer.textures import Material
 from datasets.procedural.renderer.tracing import trace
 from datasets.procedural.worlds.camera_paths import look_at
 from datasets.procedural.worlds.scene import QUADRICS, Frame, SceneBuilder, frustum
-from utils.cameras import Cameras, pixel_grid, unproject
+from utils.cameras import Cameras, Rays, pixel_grid, unproject
 
 SHEET = [0.3, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]
 FRAME = Frame()

@@ -16,7 +16,7 @@ from utils.errors import UserError
     [
         ("--datadir {dtu}/scan22", ["no scan 'scan22'", "scan2"]),
         ("--dataset_name llff --datadir {tmp}/llff/ferns", ["no such scene", "fern"]),
-        ("--datadir {dtu} --scans scan1,scan2", ["one is fine-tuned at a time"]),
+        ("--datadir {dtu} --scans scan1,scan2", ["fine-tuning takes one"]),
         ("--sources 1", ["1 training views", "2 are needed"]),
         ("--n_views 1", ["--n_views 1", "at least 2"]),
         ("--num_steps 0", ["num_steps=0"]),

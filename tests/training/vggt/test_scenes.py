@@ -7,7 +7,7 @@ import torch
 
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.generator import ProceduralGenerator
-from datasets.replay import FIRST_TRAINING_SCENE, SceneRequest
+from datasets.procedural.replay import FIRST_TRAINING_SCENE, SceneRequest
 from training.vggt import scenes
 from training.vggt.config import MAX_HELD_OUT, CurriculumConfig, HeldOutConfig
 from training.vggt.evaluation import evaluate_held_out

@@ -1,7 +1,9 @@
 from collections import Counter
+from types import SimpleNamespace
 
 from datasets.procedural.config import ReplayConfig
-from datasets.replay import RenderedBatches, batch_of
+from datasets.procedural.generator import ProceduralGenerator
+from datasets.procedural.replay import PlannedData, batch_of
 
 
 def visited(config: ReplayConfig, steps: int, seed: int = 0) -> list[int]:
@@ -25,19 +27,35 @@ def test_batches_are_a_function_of_step_and_seed():
     assert visited(ReplayConfig(visits=1, replay_batches=5), 20) == list(range(20))
 
 
-def run(config: ReplayConfig, steps: range, rendered: list[int]) -> list[str]:
-    """Go through steps with nothing rendered before."""
-    batches = RenderedBatches(config)
+class Renderer(ProceduralGenerator):
+    """Stands in for a generator: plans are numbers, and batches are texts."""
 
-    def render(plan: int) -> str:
-        rendered.append(plan)
+    def __init__(self, rendered):
+        self.rendered = rendered
+
+    def on(self, device):
+        return self
+
+    def render(self, plan):
+        self.rendered.append(plan)
         return f"batch {plan}"
 
+
+class NumberedData(PlannedData):
+    def request(self, batch):
+        return batch
+
+
+def run(config: ReplayConfig, steps: range, rendered: list[int]) -> list[str]:
+    """Go through steps with nothing rendered before."""
+    data = NumberedData(Renderer(rendered), config, 0, len(steps), 0)
+    trainer = SimpleNamespace(global_step=steps.start, strategy=SimpleNamespace(root_device="cpu"))
+    data.trainer = trainer
     taken = []
-    for step in steps:
-        missing = config.missing_batches(step, batches.numbers)
-        taken.append(batches.take(step, 0, {number: number for number in missing}, render))
-        assert len(batches.numbers) <= config.replay_batches
+    for plans in data._next_steps(len(steps)):
+        taken.append(data.on_after_batch_transfer(plans, 0))
+        assert len(data._rendered) <= config.replay_batches
+        trainer.global_step += 1
     return taken
 
 

@@ -1,4 +1,4 @@
-"""Cameras of photos that have none, once they are estimated, and their ``transforms.json``."""
+"""Estimated cameras of photos, and their ``transforms.json``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from datasets.formats.images import Lens
-from datasets.photo_folder import UprightPhoto
+from datasets.photos.preparation import UprightPhoto
 from utils.cameras import Cameras
 from utils.files import write_text
 
@@ -20,38 +20,38 @@ _DISTORTION = {
     "perspective": ("OPENCV", ("k1", "k2", "p1", "p2", "k3")),
     "fisheye": ("OPENCV_FISHEYE", ("k1", "k2", "k3", "k4")),
 }
-"""Model and coefficients in ``transforms.json``, by model of the lens."""
+"""Camera model and names of the coefficients in ``transforms.json``, for each lens model."""
 
 
 @dataclass(frozen=True)
 class EstimatedCameras:
-    """Cameras of some photos, in an arbitrary unit of length."""
+    """Cameras of photos, in an arbitrary unit of length."""
 
     photos: tuple[UprightPhoto, ...]
-    """Those that have a camera."""
+    """The photos whose camera is known."""
     cameras: Cameras
-    """Of the whole photos, each at its own size; one axis."""
+    """One for each photo, at the size of the photo."""
     near_far: tuple[float, float]
     method: str
-    """How they were found, for users."""
+    """Name of the method, for log messages."""
     lenses: tuple[Lens, ...] = ()
-    """With distortion, if that is known; one for each photo."""
+    """Lens with distortion of each photo; empty if unknown."""
     reprojection_error: float | None = None
-    """Mean distance of matched features from their points, in pixels of the photos."""
+    """Mean reprojection error of the matches, in pixels of the photos."""
 
     def describe(self, total: int) -> str:
-        """Say in one line how the cameras of so many photos were found, and how well they fit."""
-        found = f"cameras of {len(self.photos)} of {total} photos by {self.method}"
+        """Summarise the estimate in one line; ``total`` counts the photos that were given."""
+        summary = f"cameras of {len(self.photos)} of {total} photos by {self.method}"
         if self.reprojection_error is None:
-            return f"{found}: not checked against the images"
-        return f"{found}: mean reprojection error {self.reprojection_error:.2f} pixels"
+            return f"{summary}: not checked against the images"
+        return f"{summary}: mean reprojection error {self.reprojection_error:.2f} pixels"
 
 
 def write_transforms(path: Path, estimated: EstimatedCameras) -> None:
-    """Write ``transforms.json``; photos are named relative to its folder."""
+    """Write ``transforms.json``; the paths of the photos are relative to its folder."""
     frames = [
-        _frame(photo, estimated.cameras[place], path.parent)
-        for place, photo in enumerate(estimated.photos)
+        _frame(photo, estimated.cameras[index], path.parent)
+        for index, photo in enumerate(estimated.photos)
     ]
     for frame, lens in zip(frames if estimated.lenses else (), estimated.lenses, strict=True):
         model, names = _DISTORTION[lens.model]

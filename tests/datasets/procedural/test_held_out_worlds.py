@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datasets.config import DataChoice, HeldOutScenes
-from datasets.procedural_data import world_tasks
+from datasets.procedural.held_out import world_tasks
 from evaluation.rendering import task_sample
 from utils.errors import UserError
 

@@ -1,39 +1,34 @@
-"""Procedural worlds as data: of a general training run, for Lightning, and for evaluation.
+"""Lightning data module of procedural worlds.
 
-In training, workers plan and the training device renders; every visit to a rendered batch draws
-other targets and sources from its views.
+Workers plan the worlds and the training device renders them; each visit to a rendered batch draws
+other targets and sources among its views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datasets.config import DataChoice, DataConfig, HeldOutScenes
-from datasets.posed_scene import PosedScene, ViewPixels
+from datasets.config import DataConfig
+from datasets.loading import rank_and_world_size
 from datasets.procedural.config import ProceduralConfig, ProceduralDataConfig, ReplayConfig
 from datasets.procedural.generator import ProceduralBatch, ProceduralGenerator
-from datasets.protocols import Protocol, Region, SceneTask, plan_task
-from datasets.replay import (
+from datasets.procedural.replay import (
     FIRST_TRAINING_SCENE,
     HeldOutPlan,
     PlannedData,
     SceneRequest,
     StepPlans,
-    place_among_ranks,
 )
-from datasets.views import Sample, Views
+from datasets.views import Sample
 from utils.devices import generator_for
 from utils.errors import UserError
 
-SIZE_STREAM, VIEW_STREAM = 11, 12
-TEXTURED, TEXTURELESS = "textured", "textureless"
-WORLD_SIZE = (192, 256)
-_REGION = Region(depth_is_complete=True)
+_SIZE_STREAM, _VIEW_STREAM = 11, 12
+_DEFAULT_STEPS_PER_EPOCH = 1000
 
 
 class ProceduralDataModule(PlannedData):
@@ -55,26 +50,27 @@ class ProceduralDataModule(PlannedData):
             rays_per_chunk=worlds.rays_per_chunk,
         )
         self._data, self._worlds = data, worlds
-        epoch = data.batches_per_epoch or 1000
-        super().__init__(ProceduralGenerator(config), replay, seed, epoch, data.num_workers)
+        steps_per_epoch = data.batches_per_epoch or _DEFAULT_STEPS_PER_EPOCH
+        generator = ProceduralGenerator(config)
+        super().__init__(generator, replay, seed, steps_per_epoch, data.num_workers)
 
     def request(self, batch: int) -> SceneRequest:
-        """Return worlds that no other batch and no other rank sees."""
+        """Return worlds that no other batch and no other rank uses."""
         data, worlds = self._data, self._worlds
-        rank, world_size = place_among_ranks(self)
+        rank, world_size = rank_and_world_size(self)
         first = FIRST_TRAINING_SCENE + (batch * world_size + rank) * data.scenes_per_batch
-        drawn = generator_for("cpu", self._seed, SIZE_STREAM, batch, 1)
-        size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=drawn))]
+        generator = generator_for("cpu", self._seed, _SIZE_STREAM, batch, 1)
+        size = worlds.sizes[int(torch.randint(len(worlds.sizes), (), generator=generator))]
         difficulty = worlds.difficulty_at(batch * self._replay.visits)
         ids = range(first, first + data.scenes_per_batch)
         return SceneRequest(ids, worlds.world_views, size, difficulty)
 
     def held_out_requests(self) -> list[SceneRequest]:
         """Return this rank's share of the held-out worlds, equally many on all ranks."""
-        worlds, (rank, world_size) = self._worlds, place_among_ranks(self)
+        worlds, (rank, world_size) = self._worlds, rank_and_world_size(self)
         count = -(-worlds.val_worlds // world_size)
         size, views = worlds.sizes[0], self._data.num_source_views + 1
-        ids = [(rank + place * world_size) % worlds.val_worlds for place in range(count)]
+        ids = [(rank + index * world_size) % worlds.val_worlds for index in range(count)]
         return [SceneRequest([number], views, size, worlds.val_difficulty) for number in ids]
 
     def on_after_batch_transfer(
@@ -84,20 +80,20 @@ class ProceduralDataModule(PlannedData):
         rendered: ProceduralBatch = super().on_after_batch_transfer(batch, dataloader_idx)
         if isinstance(batch, HeldOutPlan):
             return held_out_sample(rendered, batch.scene_ids)
-        data, rank = self._data, place_among_ranks(self)[0]
-        # The number of sources must be the same on all ranks; what they are need not.
-        shared = generator_for("cpu", self._seed, SIZE_STREAM, batch.step)
+        data, rank = self._data, rank_and_world_size(self)[0]
+        # All ranks draw the same number of sources, but each its own views.
+        shared = generator_for("cpu", self._seed, _SIZE_STREAM, batch.step)
         span = data.max_sources - data.min_sources + 1
         num_sources = data.min_sources + int(torch.randint(span, (), generator=shared))
         device = rendered.near_far.device
-        generator = generator_for(device, self._seed, VIEW_STREAM, batch.step, rank)
+        generator = generator_for(device, self._seed, _VIEW_STREAM, batch.step, rank)
         targets, sources = draw_views(
             rendered.views.cameras.centers,
             (data.num_targets, num_sources),
             self._worlds.source_noise,
             generator,
         )
-        return _sample(rendered, targets, sources)
+        return _select_sample(rendered, targets, sources)
 
 
 def draw_views(
@@ -108,7 +104,8 @@ def draw_views(
 ) -> tuple[Int[Tensor, "scene target"], Int[Tensor, "scene source"]]:
     """Draw targets at random, and for each scene sources near its first target.
 
-    ``counts`` are those of targets and sources; ``noise`` is that of the log of distances.
+    ``counts`` holds the numbers of targets and sources; ``noise`` is the standard deviation of the
+    log of the factors on distances.
     """
     shape, device = centers.shape[:2], centers.device
     order = torch.rand(shape, generator=generator, device=device).argsort(1)
@@ -126,17 +123,17 @@ def held_out_sample(rendered: ProceduralBatch, scene_ids: Sequence[int]) -> Samp
     distances = (centers - centers[:, :1]).norm(dim=-1)
     order = distances.argsort(1)
     names = tuple(f"world{number}" for number in scene_ids)
-    return _sample(rendered, order[:, :1], order[:, 1:], names, ((0,),) * len(names))
+    return _select_sample(rendered, order[:, :1], order[:, 1:], names, ((0,),) * len(names))
 
 
-def _sample(
+def _select_sample(
     rendered: ProceduralBatch,
     targets: Int[Tensor, "scene target"],
     sources: Int[Tensor, "scene source"],
     names: tuple[str, ...] = (),
     target_ids: tuple[tuple[int, ...], ...] = (),
 ) -> Sample:
-    """Take views of rendered scenes; which ones they are is known on the device only."""
+    """Select views of rendered scenes, without copying the indices to the host."""
     rows = torch.arange(len(targets), device=targets.device)[:, None]
     return Sample(
         sources=rendered.views[rows, sources],
@@ -146,51 +143,4 @@ def _sample(
         source_ids=(),
         target_ids=target_ids,
         cameras_are_exact=True,
-    )
-
-
-def _rendered_pixels(views: Views, view: int) -> ViewPixels:
-    return ViewPixels(
-        image=views.images[view].permute(1, 2, 0).numpy(),
-        depth=views.depths[view].numpy(),
-        mask=views.masks[view].numpy(),
-    )
-
-
-def world_tasks(
-    held_out: HeldOutScenes, choice: DataChoice, device: torch.device | str = "cpu"
-) -> Iterator[SceneTask]:
-    """Yield every world twice, when its turn comes: textured, then with nearly all surfaces plain.
-
-    Shapes, cameras and lamps are the same both times, so that the subsets differ in texture alone.
-    """
-    size = choice.size or WORLD_SIZE
-    views = tuple(range(held_out.world_views))
-    protocol = Protocol(views[: held_out.world_targets], views, _REGION)
-    generators = {
-        subset: ProceduralGenerator(
-            ProceduralConfig(seed=held_out.world_seed, textureless=share), device
-        )
-        for subset, share in ((TEXTURED, 0.0), (TEXTURELESS, 1.0))
-    }
-    for world in range(held_out.num_worlds):
-        for subset, generator in generators.items():
-            batch = generator.sample([world], held_out.world_views, size, held_out.world_difficulty)
-            scene = posed_world(batch, f"world{world:04d}_{subset}")
-            yield plan_task(scene, protocol, choice, subset)
-
-
-def posed_world(batch: ProceduralBatch, name: str) -> PosedScene:
-    """Turn the only scene of a rendered batch into a posed scene."""
-    batched = batch.views.to("cpu")
-    views = Views(batched.images[0], batched.cameras[0], batched.depths[0], batched.masks[0])
-    ids = tuple(range(len(views.images)))
-    return PosedScene(
-        name=name,
-        view_ids=ids,
-        view_names=tuple(f"{view:03d}" for view in ids),
-        cameras=views.cameras,
-        near_far=batch.near_far[0].cpu(),
-        image_size=views.size,
-        read_view=partial(_rendered_pixels, views),
     )

@@ -3,7 +3,7 @@ import torch
 
 from datasets.config import DataConfig
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
-from datasets.procedural_data import ProceduralDataModule, draw_views
+from datasets.procedural.data_module import ProceduralDataModule, draw_views
 from utils.errors import UserError
 
 

@@ -1,28 +1,28 @@
-"""Procedural scenes on their way to a training step: planned, rendered, used several times.
+"""Procedural scenes in training: planned by workers, rendered on the device, used several times.
 
-Workers plan, the training device renders, and several steps use each rendered batch: every
-``visits`` steps a new batch comes in; the steps between go back to one of the last
-``replay_batches``. What a step trains on is a function of the step alone.
+Every ``visits`` steps a new batch is rendered; the steps in between repeat one of the last
+``replay_batches`` batches. The batch of a step is a function of the step alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from datasets.loading import process_options
+from datasets.loading import worker_options
 from datasets.procedural.config import ReplayConfig
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.planning import PreparedBatch
 from datasets.views import Sample
 from utils.devices import generator_for
 
-# Apart from the streams of the training modules.
-BATCH_STREAM = 2
+# Distinct from the random streams of the training modules.
+_BATCH_STREAM = 2
 FIRST_TRAINING_SCENE = 1_000_000
 """Held-out scenes have smaller numbers."""
 
@@ -32,35 +32,12 @@ def batch_of(config: ReplayConfig, step: int, seed: int) -> int:
     kept = config.kept_batches(step)
     if step % config.visits == 0:
         return kept[-1]
-    generator = generator_for("cpu", seed, BATCH_STREAM, step)
+    generator = generator_for("cpu", seed, _BATCH_STREAM, step)
     return kept[int(torch.randint(len(kept), (), generator=generator))]
 
 
-class RenderedBatches:
-    """The batches in use, on the training device."""
-
-    def __init__(self, config: ReplayConfig) -> None:
-        self._config = config
-        self._batches: dict[int, Any] = {}
-
-    @property
-    def numbers(self) -> Collection[int]:
-        """The batches that are held."""
-        return self._batches.keys()
-
-    def take(
-        self, step: int, seed: int, plans: Mapping[int, Any], render: Callable[[Any], Any]
-    ) -> Any:  # noqa: ANN401
-        """Render the new batches, drop those of no more use, return the step's batch."""
-        for number, plan in plans.items():
-            self._batches[number] = render(plan)
-        for number in set(self._batches).difference(self._config.kept_batches(step)):
-            del self._batches[number]
-        return self._batches[batch_of(self._config, step, seed)]
-
-
 class SceneRequest(NamedTuple):
-    """Numbered scenes: the same request always gives the same images."""
+    """Numbered scenes; equal requests give equal images."""
 
     scene_ids: Sequence[int]
     num_views: int
@@ -69,54 +46,48 @@ class SceneRequest(NamedTuple):
 
 
 class HeldOutPlan(NamedTuple):
-    """What the loader brings to a validation step."""
+    """Input of a validation step."""
 
     scene_ids: Sequence[int]
     plan: PreparedBatch
 
 
 class StepPlans(NamedTuple):
-    """What the loader brings to a training step."""
+    """Input of a training step."""
 
     step: int
     batches: Mapping[int, Any]
-    """Plans of the batches that are to be rendered, by number; in a sampler, their requests."""
+    """Plans of the batches to render, by number; the sampler has their requests here."""
 
 
 class PlannedScenes(Dataset[StepPlans | HeldOutPlan]):
-    """Plans of the requests of a training step, or of one request for held-out scenes."""
+    """Plans for the requests of a training step, or for one request of held-out scenes."""
 
     def __init__(self, prepare: Callable[..., PreparedBatch]) -> None:
         self._prepare = prepare
 
     def __getitem__(self, item: StepPlans | SceneRequest) -> StepPlans | HeldOutPlan:
-        """Plan what a sampler asks for."""
+        """Plan the scenes of an item."""
         if isinstance(item, SceneRequest):
             return HeldOutPlan(item.scene_ids, self._prepare(*item))
         plans = {number: self._prepare(*request) for number, request in item.batches.items()}
         return StepPlans(item.step, plans)
 
 
-class StepSampler(Sampler[StepPlans]):
-    """The next steps of a run, as many as an epoch has, with what each has to render."""
+@dataclass(frozen=True)
+class StepSampler:
+    """The next steps of a run, as many as an epoch has, with the requests to render."""
 
-    def __init__(self, steps: int, next_steps: Callable[[int], Iterator[StepPlans]]) -> None:
-        self._steps, self._next_steps = steps, next_steps
+    steps: int
+    next_steps: Callable[[int], Iterator[StepPlans]]
 
     def __len__(self) -> int:
         """Count the steps of an epoch."""
-        return self._steps
+        return self.steps
 
     def __iter__(self) -> Iterator[StepPlans]:
-        """Count up from the present step."""
-        return self._next_steps(self._steps)
-
-
-def place_among_ranks(data: pl.LightningDataModule) -> tuple[int, int]:
-    """Return rank and number of ranks; outside a trainer there is one."""
-    if data.trainer is None:
-        return 0, 1
-    return data.trainer.global_rank, data.trainer.world_size
+        """Yield the steps from the current one."""
+        return self.next_steps(self.steps)
 
 
 class PlannedData(pl.LightningDataModule):
@@ -127,18 +98,18 @@ class PlannedData(pl.LightningDataModule):
         planner: ProceduralGenerator,
         replay: ReplayConfig,
         seed: int,
-        epoch: int,
+        steps_per_epoch: int,
         num_workers: int,
     ) -> None:
-        """Wire the data; an ``epoch`` has so many steps on this rank."""
         super().__init__()
         self._planner, self._replay, self._seed = planner, replay, seed
-        self.batches_per_epoch, self._num_workers = epoch, num_workers
-        self._rendered = RenderedBatches(replay)
+        self.batches_per_epoch, self._num_workers = steps_per_epoch, num_workers
+        self._rendered: dict[int, Any] = {}
+        """Rendered batches that later steps may use, by number."""
         self._renderer: ProceduralGenerator | None = None
 
     def request(self, batch: int) -> SceneRequest:
-        """Return the scenes of a numbered training batch on this rank."""
+        """Return the scenes of a training batch on this rank."""
         raise NotImplementedError
 
     def held_out_requests(self) -> Sequence[SceneRequest]:
@@ -165,38 +136,41 @@ class PlannedData(pl.LightningDataModule):
         device: torch.device,
         dataloader_idx: int,
     ) -> Any:  # noqa: ANN401
-        """Leave plans on the CPU, and move samples that were read."""
+        """Move samples; plans stay on the CPU until they are rendered."""
         return batch.to(device) if isinstance(batch, Sample) else batch
 
     def on_after_batch_transfer(self, batch: StepPlans | HeldOutPlan, dataloader_idx: int) -> Any:  # noqa: ANN401
-        """Render plans, and return the batch that the step trains on."""
+        """Render plans, and return the batch of the step."""
         assert self.trainer is not None
         if self._renderer is None:
             self._renderer = self._planner.on(self.trainer.strategy.root_device)
         if isinstance(batch, HeldOutPlan):
             return self._renderer.render(batch.plan)
-        assert batch.step == self.steps_taken(), "the loader has lost step with the run"
-        return self._rendered.take(batch.step, self._seed, batch.batches, self._renderer.render)
+        assert batch.step == self.steps_taken(), "the loader is at another step than the trainer"
+        for number, plan in batch.batches.items():
+            self._rendered[number] = self._renderer.render(plan)
+        for number in set(self._rendered).difference(self._replay.kept_batches(batch.step)):
+            del self._rendered[number]
+        return self._rendered[batch_of(self._replay, batch.step, self._seed)]
 
     def _next_steps(self, count: int) -> Iterator[StepPlans]:
-        first, held = self.steps_taken(), set(self._rendered.numbers)
+        first, held = self.steps_taken(), set(self._rendered)
         for step in range(first, first + count):
             missing = self._replay.missing_batches(step, held)
             held.update(missing)
             yield StepPlans(step, {number: self.request(number) for number in missing})
 
     def _loader(
-        self, sampler: Sampler[Any] | Sequence[SceneRequest], num_workers: int
+        self, sampler: StepSampler | Sequence[SceneRequest], num_workers: int
     ) -> DataLoader[Any]:
-        """Return a loader that plans ahead in worker processes."""
         return DataLoader(
             PlannedScenes(self._planner.prepare),
             batch_size=None,
             sampler=sampler,
             collate_fn=_identity,
-            # Each plan in waiting keeps some 20 files open.
+            # Each prefetched plan keeps about 20 files open.
             prefetch_factor=2 if num_workers else None,
-            **process_options(num_workers),
+            **worker_options(num_workers),
         )
 
 

@@ -1,4 +1,7 @@
-"""Data sets of a training by name and place. This module does not import torch."""
+"""One data set of a training run, and its notation on the command line (``--mix``).
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions, Size
-from datasets.remote_folder import folder_for, is_url
+from datasets.shards.remote_folder import folder_for, is_url
 from utils.errors import UserError
 from utils.files import from_repository
 
@@ -20,21 +23,24 @@ _KEYS = ("weight", "height", "width")
 
 @dataclass(frozen=True)
 class DataSource:
-    """One data set of a training."""
+    """One data set of a training run."""
 
     name: str
+    """Name of the format."""
     folder: Path
     weight: float = 1.0
+    """Share of the batches, relative to the other data sets."""
     options: ReadOptions = field(default_factory=ReadOptions)
     scan: str = ""
     url: str = ""
-    """Of shards that lie elsewhere; the folder then stands for it."""
+    """Address of remote shards; ``folder`` then is their local cache."""
 
 
 def parse_source(text: str) -> DataSource:
-    """Read ``name:folder[,weight=2][,height=512,width=640]``; the folder may hold any character.
+    """Parse ``NAME:FOLDER[,weight=2][,height=512,width=640]``.
 
-    Procedural worlds have no folder, and sizes of their own: ``procedural[,weight=8]``.
+    The folder may contain any character. Procedural worlds have neither a folder nor a size here:
+    ``procedural[,weight=8]``.
     """
     rest = text
     numbers: dict[str, float] = {}
@@ -45,40 +51,40 @@ def parse_source(text: str) -> DataSource:
         rest = rest[: match.start()]
     if rest == "procedural" and numbers.keys() <= {"weight"}:
         return DataSource(rest, Path(), numbers.get("weight", 1.0))
-    name, colon, rest = rest.partition(":")
+    name, _, location = rest.partition(":")
     if name == "procedural":
         raise UserError(
-            f"mix {text!r}: procedural worlds are written procedural or procedural,weight=8; "
-            "--world_heights and --world_widths choose their sizes."
+            f"mix {text!r}: write procedural or procedural,weight=8 for procedural worlds; "
+            "--world_heights and --world_widths set their sizes."
         )
-    if not colon or not rest or name not in FORMATS:
+    if not location or name not in FORMATS:
         raise UserError(
             f"mix {text!r}: expected NAME:FOLDER with NAME one of {', '.join(FORMATS)}, for "
             "example blendedmvs:data/blendedmvs,weight=2"
         )
     weight, options = numbers.get("weight", 1.0), ReadOptions(size=_size(numbers, text))
-    if not is_url(rest):
-        return DataSource(name, from_repository(Path(rest).expanduser()), weight, options)
+    if not is_url(location):
+        return DataSource(name, from_repository(Path(location).expanduser()), weight, options)
     if name != "shards":
         raise UserError(
-            f"mix {text!r}: of a URL only shards are read; write some from a copy on this machine: "
+            f"mix {text!r}: only shards can be read from a URL; write them from a local copy: "
             f"python -m apps.make_shards --dataset_name {name} --datadir FOLDER --out SHARDS"
         )
-    return DataSource(name, folder_for(rest), weight, options, url=rest)
+    return DataSource(name, folder_for(location), weight, options, url=location)
 
 
 def _size(numbers: Mapping[str, float], text: str) -> Size | None:
     size = [numbers[key] for key in ("height", "width") if key in numbers]
     if len(size) == 1 or any(side != round(side) for side in size):
-        raise UserError(f"mix {text!r}: height and width go together, in whole pixels.")
+        raise UserError(f"mix {text!r}: give both height and width, as whole numbers of pixels.")
     return (round(size[0]), round(size[1])) if size else None
 
 
-def _positive(word: str, what: str) -> float:
+def _positive(word: str, name: str) -> float:
     try:
         number = float(word)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise UserError(f"{what} must be a positive number, found {word!r}.")
+        raise UserError(f"{name} must be a positive number, found {word!r}.")
     return number
