@@ -1,4 +1,4 @@
-"""Which pixels count: masks of files, masks of moving things, transparency."""
+"""Which pixels count: masks of files, masks of moving objects, transparency."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_masks_of_moving_things_beside_the_photos_leave_them_out(
     Image.fromarray(moving).save(root / "images" / "dynamic_mask_000.png")
     masks = open_scene(name, root).load_views([0, 1]).masks
     assert not masks[0, :, :40].any() and masks[0, :, 40:].all() and masks[1].all()
-    assert "1 masks of moving things are used: dynamic_mask_000.png" in caplog.text
+    assert "1 masks of moving objects are used: dynamic_mask_000.png" in caplog.text
     assert "have no camera" not in caplog.text
 
 

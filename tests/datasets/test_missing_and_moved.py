@@ -197,7 +197,7 @@ def test_keys_that_are_not_used_are_named_once_for_all_scenes(root, caplog):
     other = shutil.copytree(root, root.with_name("scene b"))
     for folder in (root, other, root):
         open_scene("transforms", folder)
-    assert caplog.text.count("holds what is not used: exposure, rolling_shutter") == 1
+    assert caplog.text.count("these keys are not used: exposure, rolling_shutter") == 1
     assert "aabb_scale" not in caplog.text
 
 

@@ -8,7 +8,7 @@ import pytest
 from datasets.config import DataChoice
 from datasets.formats.mvsnet_files import read_pairs
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes, find_scenes, split_scenes
-from datasets.formats.scene_lists import find_scene_list, read_scene_list
+from datasets.formats.splits import find_scene_list, read_scene_list
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,
