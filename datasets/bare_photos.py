@@ -22,7 +22,7 @@ def find_photos(folder: Path) -> list[Path]:
 
     They come in the order of the numbers in their names.
     """
-    from datasets.formats.image_files import list_images
+    from datasets.formats.images.image_files import list_images
 
     places = (folder / name for name in _FOLDERS)
     found = (list_images(place) for place in places if place.is_dir())
@@ -31,8 +31,8 @@ def find_photos(folder: Path) -> list[Path]:
 
 def find_unread_photos(folder: Path) -> list[str]:
     """Return the names of photos of kinds that are not read, where photos are looked for."""
-    from datasets.formats.image_files import UNREAD_SUFFIXES
+    from datasets.formats.images.image_files import UNSUPPORTED_SUFFIXES
 
     places = [folder / name for name in _FOLDERS if (folder / name).is_dir()]
     files = sorted(path for place in places for path in place.iterdir())
-    return [path.name for path in files if path.suffix.lower() in UNREAD_SUFFIXES]
+    return [path.name for path in files if path.suffix.lower() in UNSUPPORTED_SUFFIXES]

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from datasets.config import DataConfig
 from datasets.data_record import check_unchanged, record_data
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.loading import SampleLoader, check_shared_memory
 from datasets.remote_folder import prepare_folder
 from datasets.replay import place_among_ranks

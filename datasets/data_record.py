@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datasets.formats.photo_files import shortened
+from datasets.formats.messages import join_names
 from datasets.posed_scene import PosedScene
 from datasets.scene_dataset import SceneDataset
 from utils.errors import UserError
@@ -64,7 +64,7 @@ def _changes_of(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
     }
     for what, names in kinds.items():
         if names:
-            yield f"{len(names)} images are {what} ({shortened(names)})"
+            yield f"{len(names)} images are {what} ({join_names(names)})"
     largest = max(map(abs, before["cameras"]))
     pairs = zip(before["cameras"], now["cameras"], strict=True)
     if not any(kinds.values()) and any(abs(a - b) > _MOVED * largest for a, b in pairs):

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from datasets.formats.options import Size
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.views import Sample, Views
 from utils.cameras import Cameras, LengthUnit
 from utils.errors import UserError

@@ -18,7 +18,7 @@ import torch
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
 from datasets.formats.registry import open_scene
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry

@@ -18,8 +18,8 @@ import torch
 
 from datasets.estimated_cameras import EstimatedCameras
 from datasets.formats.depth_range import range_around
+from datasets.formats.images.photos import PhotoReader
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene
 from datasets.photo_folder import UprightPhoto
 from utils.cameras import Cameras

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from datasets.formats.photo_files import shortened
+from datasets.formats.messages import join_names
 from datasets.protocols import SceneTask
 from datasets.views import Views
 from models.baselines.checkpoint import BaselineCheckpoint
@@ -66,7 +66,7 @@ def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str |
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
     if bool(others.any()):
         changed = [name for name, other in zip(names, others.tolist(), strict=True) if other]
-        return f"{len(changed)} of {len(names)} are others ({shortened(changed)})"
+        return f"{len(changed)} of {len(names)} are others ({join_names(changed)})"
     ours, theirs = views.cameras.c2w, scene.cameras.c2w
     same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
     return None if same else "their cameras are others"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.config import DataConfig, DataSource
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
-from datasets.formats.scene_lists import find_scene_list
+from datasets.formats.splits import find_scene_list
 from datasets.scene_index import read_index
 from models.baselines.checkpoint import KIND, is_mvsnerf_file
 from utils.config import settings_from_plain

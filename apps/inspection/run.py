@@ -13,7 +13,7 @@ from apps.inspection.checks import SceneChecks, check_scene
 from apps.inspection.picture import draw_scene
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, is_listed, open_scene
-from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
+from datasets.formats.splits import SPLITS, Split, find_scene_list
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles

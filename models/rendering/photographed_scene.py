@@ -14,8 +14,8 @@ from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.checks import check_pinhole, estimate_near_far, rigid_poses
-from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, measure_near_far
+from datasets.formats.checks import check_pinhole, rigid_poses
+from datasets.formats.depth_range import MATCHED_SIDE, estimate_near_far, measure_near_far
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
@@ -164,7 +164,7 @@ def _views(images: UInt8[np.ndarray, "view height width 3"], cameras: Cameras) -
 def _near_far(views: Views) -> Float[Tensor, " 2"]:
     size = ReadOptions(longest_side=MATCHED_SIDE).target_size(views.size)
     small = views.resized(size)
-    measured = measure_near_far(SmallViews(small.cameras, partial(_pixels, small)))
+    measured = measure_near_far(small.cameras, partial(_pixels, small))
     return torch.tensor(measured) if measured else estimate_near_far(small.cameras, "these cameras")
 
 
