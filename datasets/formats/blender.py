@@ -55,7 +55,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
         for split in files
     }
     if not splits["train"]:
-        raise UserError(f"{paths['train']}: none of its images is there. Restore them.")
+        raise UserError(f"{paths['train']}: none of its images exists. Restore them.")
     photos = build_photos(frames, images)
     for frame, photo in zip(frames, photos, strict=True):
         if photo.lens is not None and photo.lens.distorts:

@@ -125,11 +125,11 @@ def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
     nearest, farthest = depths.min().item(), depths.max().item()
     if nearest <= _MIN_DEPTH_RATIO * farthest:
         raise UserError(
-            f"{source}: gives no near and far, and its cameras do not look at a common place from "
+            f"{source}: has no near and far, and its cameras do not look at a common point, from "
             "which they could be estimated. Give near and far in the file, or --near_far."
         )
     near, far = _NEAR_OF_FOCUS * nearest, _FAR_OF_FOCUS * farthest
-    _LOG.info("%s gives no near and far; estimated %.3g and %.3g", source, near, far)
+    _LOG.info("%s: has no near and far; estimated %.3g and %.3g", source, near, far)
     return torch.tensor([near, far])
 
 
@@ -148,7 +148,7 @@ def _cached_or_measured(
     if isinstance(entry, dict) and entry.get("cameras") == key:
         _log_once(f"{source}: near {entry['near']:.4g} and far {entry['far']:.4g}, see {path}")
         return entry["near"], entry["far"]
-    _LOG.info("%s: gives no near and far; matching features of neighbouring views, once", source)
+    _LOG.info("%s: has no near and far; matching features of neighbouring views, once", source)
     measured = measure_near_far(cameras, read_view)
     if measured is None:
         _LOG.warning("%s: too few features match to measure near and far", source)

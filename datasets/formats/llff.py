@@ -118,7 +118,7 @@ def _check_row(row: Float64[np.ndarray, " 17"], source: str) -> None:
     if min(height, width) <= 0:
         raise UserError(
             f"{source}: image height, width and focal length are {height:g}, {width:g} and "
-            f"{focal:g} pixels; that is no camera."
+            f"{focal:g} pixels, but must be positive."
         )
     check_pinhole((focal, focal), (width / 2, height / 2), (height, width), source)
 

@@ -32,6 +32,12 @@ class ReadOptions:
     longest_side: int | None = None
     """Without ``cover``: shrink images, keeping their aspect, to this many pixels at most."""
 
+    def __post_init__(self) -> None:
+        """Refuse a size that no image can be resized to."""
+        if self.size is not None and not all(1 <= side <= _MAX_SIDE for side in self.size):
+            size = f"{self.size[1]}x{self.size[0]}"
+            raise UserError(f"Images cannot be resized to {size}; sides must be 1 to {_MAX_SIDE}.")
+
     @property
     def allows_several_sizes(self) -> bool:
         """Whether images of several sizes are resized to one."""
@@ -60,12 +66,6 @@ class ReadOptions:
             return scaled_size(original, self.scale)
         height, width = (max(round(side * min(factor, 1.0)), 1) for side in original)
         return height, width
-
-    def check_size(self) -> None:
-        """Refuse a size whose sides are not 1 to 16384."""
-        if self.size is not None and not all(1 <= side <= _MAX_SIDE for side in self.size):
-            size = f"{self.size[1]}x{self.size[0]}"
-            raise UserError(f"Images cannot be resized to {size}; sides must be 1 to {_MAX_SIDE}.")
 
 
 def scaled_size(size: Size, scale: float) -> Size:

@@ -38,8 +38,6 @@ _LOG = logging.getLogger(__name__)
 
 def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> PosedScene:
     """Read a scene of a format; its pixels are read on demand."""
-    options = options or ReadOptions()
-    options.check_size()
     camera_folder = folder
     has_cameras = folder.suffix == ".json" or (folder / CAMERAS_NAME).is_file()
     if name == "photos" and not has_cameras:
@@ -51,7 +49,7 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
             )
     module, _, function = FORMATS[name].reader.rpartition(".")
     reader = getattr(import_module(f"datasets.formats.{module}"), function)
-    scene = reader(camera_folder, options)
+    scene = reader(camera_folder, options or ReadOptions())
     return scene if camera_folder == folder else replace(scene, name=folder.resolve().stem)
 
 
@@ -80,9 +78,7 @@ def choose_scenes(name: str, folder: Path, names: str = "", split: Split = "test
     if not chosen:
         if not folder.exists() and not shares_cameras:
             others = [path.name for path in find_scenes(name, folder.parent)]
-            raise UserError(
-                f"{folder}: no such folder, there is no such scene{_nearest(folder.name, others)}"
-            )
+            raise UserError(f"{folder}: no such scene{_nearest(folder.name, others)}")
         return split_scenes(name, folder, split)
     existing = {path.resolve().name: path for path in find_scenes(name, folder)}
     for scene in chosen:
@@ -134,7 +130,7 @@ def _format_of_file(file: Path) -> str:
         return "photos"
     if file.suffix.lower() == ".json":
         return "transforms"
-    problem = f"{file}: is no camera file that is read alone; give its folder: {file.parent}"
+    problem = f"{file}: is not a camera file that can be read alone; give its folder: {file.parent}"
     raise UserError(describe_unsupported(file.parent) or problem)
 
 
@@ -218,4 +214,8 @@ def _existing_scans(root: Path, names: Sequence[str]) -> list[str]:
 
 def _nearest(name: str, existing: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, existing, n=3, cutoff=0.3) or sorted(existing)[:3]
-    return f"; the nearest names there: {', '.join(close)}" if close else "; the folder has none"
+    return (
+        f"; similar names in the folder: {', '.join(close)}"
+        if close
+        else "; the folder has no scenes"
+    )

@@ -94,7 +94,7 @@ def declared_splits(
         missing = [name for name, views in zip(listed, matches, strict=True) if views is None]
         if missing:
             warn_once(
-                f"{source}: the list of {split} images names some without camera: "
+                f"{source}: the list of {split} images names images without a camera: "
                 f"{join_names(missing)}"
             )
         splits[split] = tuple(sorted(set().union(*(views or () for views in matches))))

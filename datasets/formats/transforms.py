@@ -135,7 +135,7 @@ def _build_lens(frame: Frame, size: Size) -> Lens:
     height, width = size
     focal_x, focal_y = _focal(frame, "x", width), _focal(frame, "y", height)
     if focal_x is None and focal_y is None:
-        raise UserError(f"{frame.source}: gives neither fl_x nor camera_angle_x.")
+        raise UserError(f"{frame.source}: has neither fl_x nor camera_angle_x; add one.")
     focal = (focal_x or focal_y or 0.0, focal_y or focal_x or 0.0)
     center = frame.numbers.get("cx", width / 2), frame.numbers.get("cy", height / 2)
     check_pinhole(focal, center, size, frame.source)
@@ -167,7 +167,9 @@ def _find_downscaled(
         if len(images) == most
     }
     folder, options = choose_image_folder(sizes, options)
-    warn_once(f"{frames[0].file}: its images are not there; those in {folder.name} are read")
+    warn_once(
+        f"{frames[0].file}: its images are missing; downscaled ones in {folder.name} are read"
+    )
     return folders[folder], options
 
 
@@ -213,7 +215,7 @@ def _coefficients(frame: Frame) -> tuple[float, ...]:
         return k1, k2, k3, k4
     if k4:
         raise UserError(
-            f"{frame.source}: k4 {k4:g} is no coefficient of a perspective lens in OpenCV; "
-            f"undistort the images first, or say camera_model {FISHEYE_MODEL} if it is one."
+            f"{frame.source}: k4 {k4:g} is not a coefficient of OpenCV's perspective lens. "
+            f"Undistort the images, or set camera_model to {FISHEYE_MODEL} for a fisheye lens."
         )
     return k1, k2, p1, p2, k3

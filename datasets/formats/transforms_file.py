@@ -35,7 +35,6 @@ OPENGL_AXES = np.array([1.0, -1.0, -1.0, 1.0])
 FISHEYE_MODEL = "OPENCV_FISHEYE"
 COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _MAX_FRAMES = 1 << 16
-_MAX_NUMBER = 1e30
 _PINHOLE_KEYS = ("fl_x", "fl_y", "cx", "cy")
 _NUMBER_KEYS = (*_PINHOLE_KEYS, "w", "h", "camera_angle_x", "camera_angle_y", *COEFFICIENTS)
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
@@ -110,7 +109,7 @@ def parse_transforms(
             raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
     near_far = _parse_numbers(content, ("near", "far"), str(path))
     if len(near_far) == 1:
-        raise UserError(f"{path}: gives {next(iter(near_far))} alone; give near and far.")
+        raise UserError(f"{path}: has {next(iter(near_far))} alone; add the other of near and far.")
     keys = {str(key) for entry in (content, *entries) for key in entry}
     warn_of_unused_keys(keys - _USED_KEYS - _IRRELEVANT_KEYS, path)
     lists: dict[Split, tuple[str, ...]] = {
@@ -243,8 +242,7 @@ def _parse_numbers(
 
 
 def _is_number(value: object) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) < _MAX_NUMBER
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
@@ -253,7 +251,7 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
         return "fisheye"
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(
-            f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
+            f"{source}: camera_model {reprlib.repr(model)} is not supported; supported are "
             f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}. For panoramas, run "
             "ns-process-data images --camera-type equirectangular --data IMAGES --output-dir NEW "
             "(pip install nerfstudio); undistort other photos first."

@@ -219,7 +219,7 @@ def test_features_take_no_memory(tmp_path):
     finally:
         tracemalloc.stop()
     path.write_bytes(head + bytes(24 * count - 1))
-    with pytest.raises(UserError, match=rf"{count} entries are promised .* the file is cut"):
+    with pytest.raises(UserError, match=rf"{count} entries are declared .* the file is truncated"):
         read_images(path)
 
 
@@ -227,7 +227,7 @@ def test_features_take_no_memory(tmp_path):
 def test_entries_that_are_there_twice(content, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"a\.txt: .*entry 1 is there twice"):
+    with pytest.raises(UserError, match=r"a\.txt: .*entry 1 appears twice"):
         (read_cameras if "PINHOLE" in content else read_images)(path)
 
 

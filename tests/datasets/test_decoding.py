@@ -104,7 +104,9 @@ def test_what_cannot_be_shown_is_refused_for_what_it_is(tmp_path, monkeypatch):
     refused("a.heic", "damaged or not an image; copy or unpack it again, or convert it to JPEG")
     monkeypatch.setattr(decoding, "_MAX_PIXELS", 1000)
     Image.fromarray(GREY).save(tmp_path / "large.png")
-    refused("large.png", "60x40 pixels, more than the .* that are read of this kind; shrink it")
+    refused(
+        "large.png", "60x40 pixels, more than the limit of .* for files of this kind; shrink it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
         (b"Pf\n2 2\nnan\n" + bytes(16), "impossible"),
         (b"Pf\n2 2\n-1\n" + bytes(15), "16 bytes"),
         (b"Pf\n2 2\n-1\n" + bytes(17), "16 bytes"),
-        (b"Pf\n2000000000 2000000000\n-1\n" + bytes(16), "promises"),
+        (b"Pf\n2000000000 2000000000\n-1\n" + bytes(16), "declares"),
         (b"Pf" + b"1" * 10_000_000, "not a PFM"),
         (None, r"bad\.pfm"),
     ],

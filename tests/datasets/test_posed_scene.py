@@ -123,7 +123,7 @@ def test_no_range_without_a_common_focus(scene):
     outward.c2w[:, :3, [0, 2]] *= -1
     panorama.c2w[:, :3, 3] = 0
     for cameras in (parallel, outward, panorama, parallel[:1]):
-        with pytest.raises(UserError, match=r"x\.json.*common place.*Give near and far"):
+        with pytest.raises(UserError, match=r"x\.json.*common point.*Give near and far"):
             estimate_near_far(cameras, "x.json")
 
 

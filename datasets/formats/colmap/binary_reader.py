@@ -41,8 +41,8 @@ class BinaryReader:
         count = self.take("Q")[0]
         if count * min_entry_bytes > self.bytes_left:
             raise Malformed(
-                f"{count} entries are promised at byte {self._offset - 8}, and "
-                f"{self.bytes_left} bytes follow; the file is cut or damaged"
+                f"{count} entries are declared at byte {self._offset - 8}, but "
+                f"{self.bytes_left} bytes follow; the file is truncated or damaged"
             )
         return count
 

@@ -149,7 +149,7 @@ def _collect(entries: Iterator[tuple[int, _Entry]]) -> dict[int, _Entry]:
     collected: dict[int, _Entry] = {}
     for number, entry in entries:
         if number in collected:
-            raise Malformed(f"entry {number} is there twice")
+            raise Malformed(f"entry {number} appears twice")
         collected[number] = entry
         if len(collected) > _MAX_ENTRIES:
             raise Malformed(f"it has more than {_MAX_ENTRIES} entries")

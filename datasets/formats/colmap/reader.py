@@ -222,7 +222,7 @@ def _check_model(
     names: set[str] = set()
     for image in images.values():
         if image.name in names:
-            raise UserError(f"{path}: {image.name!r} is there twice; export the model again.")
+            raise UserError(f"{path}: {image.name!r} appears twice; export the model again.")
         names.add(image.name)
         parts = PurePosixPath(image.name.replace("\\", "/")).parts
         if not image.name.strip() or ".." in parts:

@@ -183,8 +183,8 @@ def _check_size(path: Path, size: Size, max_pixels: int) -> None:
         )
     if height * width > max_pixels:
         raise UserError(
-            f"{path}: the image has {width}x{height} pixels, more than the {max_pixels // 10**6} "
-            "million that are read of this kind; shrink it first."
+            f"{path}: the image has {width}x{height} pixels, more than the limit of "
+            f"{max_pixels // 10**6} million for files of this kind; shrink it first."
         )
 
 

@@ -49,7 +49,7 @@ def read_pfm(path: Path) -> Float32[np.ndarray, "height width"]:
             actual = path.stat().st_size - file.tell()
             if actual != expected:
                 raise UserError(
-                    f"{path}: the header promises {width}x{height} values ({expected} bytes), "
+                    f"{path}: the header declares {width}x{height} values ({expected} bytes), "
                     f"but {actual} bytes follow it. Copy or convert the file again."
                 )
             values = np.frombuffer(file.read(expected), dtype=f"{byte_order}f4")

@@ -47,8 +47,8 @@ class MaskFile:
     def advice(self) -> str:
         """Remedy for a mask without a valid pixel."""
         if self.white_is_invalid:
-            return "white pixels of a dynamic mask are left out; invert these masks or remove them"
-        return "white pixels of a mask count; invert these masks or remove them"
+            return "white pixels of a dynamic mask are invalid; invert these masks or remove them"
+        return "white pixels of a mask are valid; invert these masks or remove them"
 
 
 @dataclass(frozen=True)
@@ -205,8 +205,8 @@ def warn_of_unused_photos(used: Iterable[Path], source: Path, masks: Sequence[Pa
     unused = sorted(path.name for path in beside if path.is_file() and path.resolve() not in known)
     if unused:
         warn_once(
-            f"{source}: {len(unused)} images beside those that it names have no camera and are "
-            f"left out: {join_names(unused)}"
+            f"{source}: {len(unused)} images beside the others have no camera and are left "
+            f"out: {join_names(unused)}"
         )
 
 
@@ -248,7 +248,7 @@ def _check_valid_pixels(reader: PhotoReader, source: Path) -> None:
             f"They are transparent everywhere, as {first.path} is: save them without alpha, or "
             "with alpha above 0 where something is visible."
         )
-    raise UserError(f"{source}: no pixel of its {len(reader.photos)} photos counts. {reason}")
+    raise UserError(f"{source}: no pixel of its {len(reader.photos)} photos is valid. {reason}")
 
 
 def _wrong_size(path: Path, size: Size, expected: Size) -> UserError:
