@@ -117,8 +117,8 @@ def _check_row(row: Float64[np.ndarray, " 17"], source: str) -> None:
     height, width, focal = row[[4, 9, 14]].tolist()
     if min(height, width) <= 0:
         raise UserError(
-            f"{source}: image height, width and focal length are {height:g}, {width:g} and "
-            f"{focal:g} pixels, but must be positive."
+            f"{source}: image height and width are {height:g} and {width:g} pixels, but must be "
+            "positive. Create the file again with LLFF's imgs2poses.py."
         )
     check_pinhole((focal, focal), (width / 2, height / 2), (height, width), source)
 

@@ -79,9 +79,10 @@ def read_view_lists(folders: Sequence[Path]) -> dict[Split, tuple[str, ...]]:
 def declared_splits(
     lists: Mapping[Split, Sequence[str]], names: Sequence[str], source: Path
 ) -> dict[Split, tuple[int, ...]]:
-    """Return the views of each split by lists of image names; test views are never for training.
+    """Return the views of each split by lists of image names.
 
-    ``names`` are the image names of all views. A list may omit the folders of an image.
+    ``names`` are the image names of all views. A list may omit the folders of an image. Views for
+    validation or test are never for training.
     """
     if not lists:
         return {}

@@ -3,7 +3,7 @@
 The formats are those of COLMAP's documentation ("Output Format"; Schoenberger and Frahm,
 Structure-from-Motion Revisited, CVPR 2016). Poses are world-to-camera with OpenCV axes, and the
 centre of the first pixel is at 0.5. Files are streamed, and every count is checked against the
-bytes that are left, so that damaged files take no memory.
+bytes that are left before memory is allocated.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ def find_photos(
     # With both, input holds the photos before undistortion.
     groups = [find_image_folders(root, pattern) for pattern in ("images", "input")]
     groups = [group for group in groups if group] or [[root]]
-    matches = ({folder: _match(folder, names) for folder in group} for group in groups)
-    matches = ({folder: photos for folder, photos in group.items() if photos} for group in matches)
-    matched = next((group for group in matches if group), {})
+    matched: dict[Path, dict[int, Path]] = {}
+    for group in groups:
+        matched = matched or {folder: paths for folder in group if (paths := _match(folder, names))}
     if not matched:
         raise UserError(
             f"{root}: no photo of the {len(names)} images of the COLMAP model; for example, there "
