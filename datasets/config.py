@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from datasets.data_source import DataSource, parse_source
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import choose_scenes, recognise_format
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.procedural.config import HELD_OUT_SEED
 from utils.files import from_repository
 from utils.settings import (

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datasets.formats.photo_files import shortened
+from datasets.formats.messages import join_names
 from datasets.posed_scene import PosedScene
 from datasets.scene_dataset import SceneDataset
 from utils.errors import UserError
@@ -65,7 +65,7 @@ def _scene_differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) 
     }
     for kind, names in changed.items():
         if names:
-            yield f"{len(names)} images are {kind} ({shortened(names)})"
+            yield f"{len(names)} images are {kind} ({join_names(names)})"
     tolerance = _CAMERA_TOLERANCE * max(map(abs, recorded["cameras"]))
     pairs = zip(recorded["cameras"], current["cameras"], strict=True)
     if not any(changed.values()) and any(abs(a - b) > tolerance for a, b in pairs):

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from datasets.config import DataConfig
 from datasets.data_fingerprint import check_unchanged, fingerprint_data
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.loading import (
     ResumableDataLoader,
     SampleLoader,

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from datasets.formats.options import Size
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.view_selection import rank_by_distance, rank_by_pose
 from datasets.views import Sample, Views
 from utils.cameras import Cameras, LengthUnit

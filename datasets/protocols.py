@@ -19,7 +19,7 @@ import torch
 from datasets.config import DataChoice, HeldOutScenes
 from datasets.formats.options import ReadOptions, Size, scaled_size
 from datasets.formats.registry import open_scene
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.posed_scene import PosedScene
 from datasets.scene_index import SceneEntry
 from datasets.view_selection import spread_evenly

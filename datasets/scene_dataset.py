@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from datasets.data_source import DataSource
 from datasets.formats.options import Size
 from datasets.formats.registry import is_listed, open_scene
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.protocols import Protocol, assign_roles
 from datasets.sampling import ItemGroup

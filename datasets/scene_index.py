@@ -17,10 +17,10 @@ from typing import Any
 
 from datasets.data_source import DataSource
 from datasets.formats.format_table import FORMATS
+from datasets.formats.images.photos import common_size
 from datasets.formats.options import Size
-from datasets.formats.photo_files import common_size
 from datasets.formats.registry import choose_scenes, open_scene
-from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
+from datasets.formats.splits import SPLITS, Split, find_scene_list
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError, first_line
 from utils.files import read_json, write_text

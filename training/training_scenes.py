@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datasets.config import DataConfig
 from datasets.data_source import DataSource
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
-from datasets.formats.scene_lists import find_scene_list
+from datasets.formats.splits import find_scene_list
 from datasets.scene_index import read_index
 from models.checkpoints.baselines import KIND, is_mvsnerf_file
 from utils.checkpoints import load_safely, resolve_checkpoint

@@ -14,7 +14,7 @@ from apps.inspection.picture import draw_scene
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import is_listed, open_scene
-from datasets.formats.scene_lists import SPLITS, Split, find_scene_list
+from datasets.formats.splits import SPLITS, Split, find_scene_list
 from datasets.posed_scene import PosedScene
 from datasets.protocols import assign_roles
 from datasets.scene_index import describe, write_index

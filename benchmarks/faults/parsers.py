@@ -19,11 +19,11 @@ from apps.rendering.geometry_files import read_points as read_cloud
 from apps.rendering.paths import TRANSFORMS_NAME, read_camera_path
 from benchmarks.faults.samples import Parser, array_file, image_file
 from benchmarks.faults.scene_parsers import scene_parsers
-from datasets.formats.colmap_model import read_cameras, read_images, read_points
-from datasets.formats.decoding import read_image, read_mask
-from datasets.formats.images import DepthFile, read_depth, read_pfm
+from datasets.formats.colmap.model import read_cameras, read_images, read_points
+from datasets.formats.images.decoding import read_image, read_mask
+from datasets.formats.images.depth_maps import DepthFile, read_depth, read_pfm
 from datasets.formats.mvsnet_files import read_camera_file, read_pairs
-from datasets.formats.scene_lists import read_scene_list
+from datasets.formats.splits import read_scene_list
 from models.baselines.config import BaselineConfig
 from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoint
 from models.checkpoints.general import checkpoint_from
@@ -93,7 +93,7 @@ def _camera_path() -> bytes:
 
 
 def _image_parsers() -> list[Parser]:
-    read = partial(read_image, background=1.0, least=(8, 12))
+    read = partial(read_image, background=1.0, min_size=(8, 12))
     formats = {"png": "RGBA", "jpg": "RGB", "tif": "RGB", "webp": "RGB", "bmp": "RGB"}
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -1,1 +1,1 @@
-"""A general model, made excellent on one scene."""
+"""Readers of posed scenes, one module a format, and what they share."""

@@ -1,4 +1,4 @@
-"""What every reader asks of cameras and depth ranges before it uses them."""
+"""Validation of cameras and numeric arrays that are read from files."""
 
 from __future__ import annotations
 
@@ -11,34 +11,27 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 from datasets.formats.options import Size
-from utils.camera_rig import nearest_point_to_axes
-from utils.cameras import Cameras
-from utils.errors import UserError
+from utils.errors import UserError, first_line
+from utils.files import check_size
 
-ARRAY_ERRORS = (
+_NPY_ERRORS = (
     *(OSError, ValueError, TypeError, LookupError, OverflowError, EOFError, SyntaxError),
     *(MemoryError, tokenize.TokenError),
 )
-"""What NumPy raises on damaged ``.npy`` files, whose headers are Python literals."""
-
+"""Raised by NumPy for damaged ``.npy`` files, whose headers are Python literals."""
 _MAX_DEVIATION = 1e-3
+"""Deviation from orthonormality, or of a rotation's scale from 1, that is rounding."""
 _MIN_SCALE = 1e-6
-"""Scales of rotations below which nothing is left of them."""
 _MIN_FOCAL, _MAX_FOCAL = 0.05, 100.0
-"""Focal lengths, in image sides, beyond which a file cannot be right."""
+"""Plausible focal lengths, in image sides."""
 MAX_CENTER_DEVIATION = 0.25
-"""How far, in image sides, a principal point may lie from the centre of its image."""
+"""Largest plausible offset of the principal point from the image centre, in image sides."""
 _MAX_ROUNDING = 2.0
-"""Pixels by which the sides of a shrunk photo may be rounded, together."""
-_NEAR_OF_FOCUS, _FAR_OF_FOCUS = 0.3, 2.5
-_MIN_SPREAD = 1e-3
-"""Squared sine of the spread of viewing directions (2 degrees) below which they are parallel."""
-_MIN_DEPTH_RATIO = 1e-3
-"""Smallest ratio of nearest to farthest depth of the common point; below it there is none."""
+"""Pixels by which rounding may change the aspect of a downscaled image."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,45 +39,58 @@ _LOG = logging.getLogger(__name__)
 def finite_array(
     values: object, shape: tuple[int, ...] | None, source: Path | str
 ) -> Float64[np.ndarray, "*shape"]:
-    """Return finite numbers of a shape, if one is wanted; ``source`` begins error messages."""
+    """Convert to an array of finite numbers; ``source`` begins error messages.
+
+    A ``shape`` of None allows any.
+    """
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: expected numbers, found {reprlib.repr(values)}.") from error
     if not np.isfinite(array).all() or (shape is not None and array.shape != shape):
-        wanted = "x".join(map(str, shape or array.shape))
+        expected = "x".join(map(str, shape or array.shape))
         raise UserError(
-            f"{source}: expected {wanted} finite numbers, found {reprlib.repr(values)}."
+            f"{source}: expected {expected} finite numbers, found {reprlib.repr(values)}."
         )
     return array
 
 
-def rigid_c2w(matrix: Float64[Tensor, "3 4"], source: str) -> Float64[Tensor, "4 4"]:
-    """Complete a pose, without rounding in its rotation; ``source`` begins error messages."""
-    return rigid_poses(matrix[None], [source])[0]
+def load_array(path: Path, kind: str, max_bytes: int) -> Shaped[np.ndarray, "*shape"]:
+    """Map a ``.npy`` file of numbers into memory; ``kind`` names it in error messages."""
+    try:
+        check_size(path, max_bytes, kind)
+        # Mapping checks the declared shape against the file size before memory is allocated.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _NPY_ERRORS as error:
+        raise UserError(
+            f"{path}: cannot read the {kind} ({first_line(error)}). Copy the file again."
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise UserError(f"{path}: the {kind} is not an array of numbers. Export it again.")
+    return array
 
 
 def rigid_poses(
     matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
 ) -> Float64[Tensor, "pose 4 4"]:
-    """Complete many poses as ``rigid_c2w`` does one.
+    """Complete poses to 4x4 and make their rotations orthonormal; ``sources`` begin messages.
 
-    A scale of the rotation alone, such as that of an object that holds the camera, says nothing
-    about where the camera stands and looks, and is left out.
+    A uniform scale of the rotation, such as that of a parent object in Blender, does not change
+    where a camera is or looks, and is removed.
     """
     scales = torch.linalg.det(matrices[..., :3]).abs().clamp_min(_MIN_SCALE**3).pow(1 / 3)
     scaled = (scales - 1).abs() > _MAX_DEVIATION
     rotations = matrices[..., :3] / torch.where(scaled, scales, 1.0)[:, None, None]
     products = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
     deviations = products.abs().flatten(1).amax(1)
-    usable = (deviations <= _MAX_DEVIATION) & (torch.linalg.det(rotations) > 0)
-    usable &= matrices.float().isfinite().flatten(1).all(1)
-    if not bool(usable.all()):
-        first = int(usable.int().argmin())
+    valid = (deviations <= _MAX_DEVIATION) & (torch.linalg.det(rotations) > 0)
+    valid &= matrices.float().isfinite().flatten(1).all(1)
+    if not bool(valid.all()):
+        first = int(valid.int().argmin())
         _refuse_pose(matrices[first], deviations[first].item(), sources[first])
     if bool(scaled.any()):
         first = int(scaled.int().argmax())
-        message = "%s: the rotations of %d poses are scaled, this one by %.4g, which is left out"
+        message = "%s: the rotations of %d poses are scaled, this one by %.4g; the scale is removed"
         _LOG.warning(message, sources[first], int(scaled.sum()), scales[first].item())
     left, _, right = torch.linalg.svd(rotations)
     c2w = torch.eye(4, dtype=torch.float64).repeat(len(matrices), 1, 1)
@@ -100,7 +106,7 @@ def _refuse_pose(matrix: Float64[Tensor, "3 4"], deviation: float, source: str) 
     if deviation <= _MAX_DEVIATION:
         problem = "it is a mirror image (determinant -1); an axis has the wrong sign"
     raise UserError(
-        f"{source}: the rotation of the pose is none: {problem}. Export the cameras again, "
+        f"{source}: the rotation of the pose is invalid: {problem}. Export the cameras again, "
         "without scaling or mirroring."
     )
 
@@ -111,7 +117,7 @@ def check_pinhole(
     size: tuple[float | int, float | int],
     source: str,
 ) -> None:
-    """Refuse focal lengths (x, y) and principal points (x, y) that cannot be those of an image."""
+    """Refuse implausible focal lengths (x, y) and principal points (x, y) for an image size."""
     height, width = size
     for length, side in zip(focal, (width, height), strict=True):
         if not _MIN_FOCAL <= length / side <= _MAX_FOCAL:
@@ -130,63 +136,27 @@ def check_pinhole(
 
 
 def check_aspect(
-    size: Size, native: tuple[float | int, float | int], image: Path, camera: str
+    size: Size, camera_size: tuple[float | int, float | int], image: Path, camera: str
 ) -> None:
-    """Refuse an image that is no shrunk copy of what its camera took (``native``)."""
-    height, width = native
+    """Refuse an image that is not a downscaled copy of the image size that its camera states."""
+    height, width = camera_size
     if min(height, width) < 1:
-        raise UserError(f"{camera}: an image of {width:g}x{height:g} is none.")
-    if is_shrunk_copy(size, native):
+        raise UserError(f"{camera}: an image size of {width:g}x{height:g} is impossible.")
+    if is_shrunk_copy(size, camera_size):
         return
-    turned = is_shrunk_copy((size[1], size[0]), native)
-    advice = "It is turned: undo the rotation." if turned else "Is it cropped, or another photo?"
+    rotated = is_shrunk_copy((size[1], size[0]), camera_size)
+    advice = "It is rotated: undo the rotation." if rotated else "Is it cropped, or another photo?"
     raise UserError(
         f"{image}: the image is {size[1]}x{size[0]}, but its camera in {camera} belongs to images "
         f"of {width:g}x{height:g} or a fraction of that. {advice}"
     )
 
 
-def is_shrunk_copy(size: Size, native: tuple[float | int, float | int]) -> bool:
-    """Say whether an image has the shape of another, but for the rounding of its sides."""
-    return abs(size[0] - native[0] * size[1] / native[1]) <= _MAX_ROUNDING
+def is_shrunk_copy(size: Size, original: tuple[float | int, float | int]) -> bool:
+    """Return whether two image sizes have the same aspect, up to rounding of the sides."""
+    return abs(size[0] - original[0] * size[1] / original[1]) <= _MAX_ROUNDING
 
 
 def center_deviation(center: tuple[float, float], size: tuple[float | int, float | int]) -> float:
-    """Return how far a principal point (column, row) is off the centre, in image sides."""
+    """Return the offset of a principal point (column, row) from the centre, in image sides."""
     return max(abs(center[0] / size[1] - 0.5), abs(center[1] / size[0] - 0.5))
-
-
-def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
-    """Check a range of z-depths."""
-    near_far = torch.tensor([near, far], dtype=torch.float64).float()
-    if not 0 < near_far[0].item() < near_far[1].item() < float("inf"):
-        raise UserError(
-            f"{source}: near is {near:g} and far {far:g}; 0 < near < far must hold, in the units "
-            "of the camera positions. --near_far NEAR FAR chooses others."
-        )
-    return near_far
-
-
-def estimate_near_far(cameras: Cameras, source: str) -> Float[Tensor, " 2"]:
-    """Estimate near and far from the cameras alone.
-
-    The point closest to all optical axes is where they look; near is 0.3 times its smallest z-depth
-    in any view, far 2.5 times its largest. That is wide on purpose: what lies outside cannot be
-    rendered. It contains the known ranges of DTU (2.8 times as long as those), LLFF's fern (1.2)
-    and instant-ngp's fox (1.9). A landscape far behind the subject is cut off.
-    """
-    centers, axes = cameras.centers.double(), cameras.c2w[:, :3, 2].double()
-    # The largest eigenvalue is 1 where all axes are parallel.
-    spread = 1 - torch.linalg.eigvalsh(axes.T @ axes / len(axes))[-1].item()
-    depths = torch.zeros(1)
-    if spread > _MIN_SPREAD:
-        depths = ((nearest_point_to_axes(centers, axes) - centers) * axes).sum(-1)
-    closest, farthest = depths.min().item(), depths.max().item()
-    if closest <= _MIN_DEPTH_RATIO * farthest:
-        raise UserError(
-            f"{source}: gives no near and far, and its cameras do not look at a common place from "
-            "which they could be estimated. Give near and far in the file, or --near_far."
-        )
-    near, far = _NEAR_OF_FOCUS * closest, _FAR_OF_FOCUS * farthest
-    _LOG.info("%s gives no near and far; estimated %.3g and %.3g", source, near, far)
-    return torch.tensor([near, far])

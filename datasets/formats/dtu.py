@@ -1,15 +1,14 @@
-"""The DTU reader: one scan of a folder in MVSNet's training layout (see data/README.md).
+"""Reader of DTU: one scan of a folder in MVSNet's training layout (see data/README.md).
 
 * cameras: ``Cameras/train/00000000_cam.txt``, else ``Cameras/00000000_cam.txt``, in millimetres
 * images: ``Rectified/scan1_train/rect_001_3_r5000.png``, else ``Rectified/scan1/``; view 0, light 3
 * depth: ``Depths_raw/scan1/depth_map_0000.pfm``, else ``Depths/scan1/``, ``Depths/scan1_train/``
 * masks: ``depth_visual_0000.png`` beside the depth map
 
-Views are numbered from 0; the names of image files count from 1. In the calibration, the centres of
-the pixels of the 1600x1200 photograph have whole numbers as coordinates. In the files for images of
-640x512 (halved, then cropped by 80 columns and 44 rows) intrinsics are ``(K / 2 - crop) / 4``:
-those of an image a quarter as large, without the shift of half a pixel. Both are corrected here and
-nowhere else.
+View ids count from 0, the names of image files from 1. In the calibration, pixel centres of the
+1600x1200 photograph are at integers. Images of 640x512 are halved photographs, cropped by 80
+columns and 44 rows; their camera files hold the intrinsics ``(K / 2 - crop) / 4`` of an image a
+quarter as large, without the shift of half a pixel. Both conventions are converted here.
 """
 
 from __future__ import annotations
@@ -24,10 +23,13 @@ import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
-from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation, given_near_far
-from datasets.formats.decoding import read_image, read_image_size, read_mask
-from datasets.formats.image_files import describe_folder
-from datasets.formats.images import read_pfm, resize_nearest, resize_smooth
+from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation
+from datasets.formats.depth_range import checked_near_far
+from datasets.formats.images.decoding import read_image, read_image_size, read_mask
+from datasets.formats.images.depth_maps import read_pfm
+from datasets.formats.images.image_files import describe_folder
+from datasets.formats.images.resizing import resize_nearest, resize_smooth
+from datasets.formats.messages import join_names, warn_once
 from datasets.formats.mvsnet_files import (
     CAMERA_NAME,
     CameraFile,
@@ -37,7 +39,6 @@ from datasets.formats.mvsnet_files import (
     read_pairs,
 )
 from datasets.formats.options import ReadOptions, Size
-from datasets.formats.photo_files import shortened, warn_once
 from datasets.formats.registry import DEFAULT_LISTS, LAYOUT_HELP
 from datasets.posed_scene import PosedScene, ViewPixels
 from datasets.view_selection import rank_by_distance
@@ -54,15 +55,14 @@ from utils.errors import UserError
 UNIT = LengthUnit("mm", 200.0)
 """Files are in millimetres; a scene unit is 200 of them."""
 FAR_MARGIN = 1.5
-"""Scenes end this much farther than the files say: these mean the object, while the photographs
-also show the table behind it."""
-PHOTO_SIZE: Size = (1200, 1600)
-"""The photographs of the DTU robot, as height and width."""
-CROPPED_SIZE: Size = (512, 640)
-"""What MVSNet made of them: halved, then cropped about the centre."""
+"""Factor on the far depth of the files, which covers the object but not the table behind it."""
+_PHOTO_SIZE: Size = (1200, 1600)
+"""Height and width of the original photographs."""
+_CROPPED_SIZE: Size = (512, 640)
+"""Height and width after MVSNet's halving and cropping."""
 _CROP_TOP, _CROP_LEFT = 44, 80
 _TEST_LIGHT = 3
-"""Under which every published figure is measured."""
+"""Light of the test images in the literature."""
 _MILLIMETRE = 1 / UNIT.factor
 
 _IMAGE_NAME = re.compile(r"rect_(\d{3,4})_(\d+)_r\d+\.(?:png|jpg)", re.IGNORECASE)
@@ -71,84 +71,84 @@ _MASK_NAME = re.compile(r"depth_visual_(\d{4})\.png")
 
 
 @dataclass(frozen=True)
-class ScanReader:
+class _ScanReader:
     """Reads the views of a scan under one light."""
 
     images: Mapping[int, Path]
     depths: Mapping[int, Path]
     masks: Mapping[int, Path]
-    native: Size
+    image_size: Size
+    """Height and width of all image files, after cropping."""
     size: Size
 
     def __call__(self, view: int) -> ViewPixels:
-        """Read one view; its mask counts where there is true depth, as in MVSNeRF's protocol."""
-        depth = np.zeros(self.size, np.float32)
+        """Read one view; without a mask file, pixels with true depth are valid, as in MVSNeRF."""
+        depth, mask = np.zeros(self.size, np.float32), np.ones(self.size, np.bool_)
         if view in self.depths:
             path = self.depths[view]
-            depth = self._resized(read_pfm(path), path)
+            depth = self._resized_map(read_pfm(path), path)
             depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
-        mask = depth > 0 if view in self.depths else np.ones(self.size, np.bool_)
+            mask = depth > 0
         if view in self.masks:
-            mask = self._resized(read_mask(self.masks[view]), self.masks[view])
+            mask = self._resized_map(read_mask(self.masks[view]), self.masks[view])
         return ViewPixels(self._image(self.images[view]), depth * np.float32(_MILLIMETRE), mask)
 
     def _image(self, path: Path) -> Float[np.ndarray, "height width 3"]:
         height, width = read_image_size(path)
-        if _native_size((height, width)) != self.native:
+        if _cropped_size((height, width)) != self.image_size:
             raise UserError(
                 f"{path}: the image is {width}x{height}, but the scan has "
-                f"{self.native[1]}x{self.native[0]} images."
+                f"{self.image_size[1]}x{self.image_size[0]} images."
             )
         image = read_image(path)
-        if (height, width) == PHOTO_SIZE:
+        if (height, width) == _PHOTO_SIZE:
             image = _cropped(resize_smooth(image, (height // 2, width // 2)))
         return resize_smooth(image, self.size)
 
-    def _resized(
+    def _resized_map(
         self, values: Shaped[np.ndarray, "height width"], path: Path
     ) -> Shaped[np.ndarray, "new_height new_width"]:
-        """Bring a map of photo size, image size or an even fraction of it to the wanted size."""
+        """Resize a map of the size of the photographs, the images or an even fraction of these."""
         height, width = values.shape
-        rows, columns = self.native
-        if (height, width) == PHOTO_SIZE and self.native == CROPPED_SIZE:
+        rows, columns = self.image_size
+        if (height, width) == _PHOTO_SIZE and self.image_size == _CROPPED_SIZE:
             values = _cropped(resize_nearest(values, (height // 2, width // 2), True))
         elif rows % height or columns % width or rows // height != columns // width:
             raise UserError(
                 f"{path}: the map is {width}x{height}, which does not go with {columns}x{rows} "
                 "images."
             )
-        return resize_nearest(resize_nearest(values, self.native, True), self.size, True)
+        return resize_nearest(resize_nearest(values, self.image_size, True), self.size, True)
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     """Read a scan, named by the data folder and its own name as in ``data/dtu/scan2``."""
     root, scan = folder.parent, folder.name
-    cameras = {view: read_camera_file(path) for view, path in _camera_files(root).items()}
-    image_dir, images = _find_images(root, scan)
-    views, lights = _choose_views(image_dir, images, cameras.keys())
-    native = _native_size(read_image_size(images[lights[0]][views[0]]))
-    size = options.target_size(native)
-    depth_dir = _find_depth_dir(root, scan)
-    depths, masks = (files_by_view(depth_dir, name) for name in (_DEPTH_NAME, _MASK_NAME))
-    # Training counts every pixel, or the model would be free to fill the black background.
-    readers = tuple(ScanReader(images[light], depths, {}, native, size) for light in lights)
+    cameras = {view: read_camera_file(path) for view, path in _find_cameras(root).items()}
+    image_folder, images = _find_images(root, scan)
+    views, lights = _choose_views(image_folder, images, cameras.keys())
+    image_size = _cropped_size(read_image_size(images[lights[0]][views[0]]))
+    size = options.target_size(image_size)
+    depth_folder = _find_depth_folder(root, scan)
+    depths, masks = (files_by_view(depth_folder, name) for name in (_DEPTH_NAME, _MASK_NAME))
+    readers = tuple(_ScanReader(images[light], depths, {}, image_size, size) for light in lights)
     files = [cameras[view] for view in views]
     c2w = torch.stack([invert_rigid(file.w2c) for file in files])
-    factors = size[1] / native[1], size[0] / native[0]
-    intrinsics = [resize_intrinsics(image_intrinsics(file, native), *factors) for file in files]
-    near_c2w, origin = recentred(c2w)
-    photographed = Cameras(torch.stack(intrinsics).float(), near_c2w)
+    scale = size[1] / image_size[1], size[0] / image_size[0]
+    intrinsics = [resize_intrinsics(image_intrinsics(file, image_size), *scale) for file in files]
+    recentred_c2w, origin = recentred(c2w)
     return PosedScene(
         name=scan,
         view_ids=views,
         view_names=tuple(images[lights[0]][view].name for view in views),
-        cameras=photographed.scaled_world(_MILLIMETRE),
+        cameras=Cameras(torch.stack(intrinsics).float(), recentred_c2w).scaled_world(_MILLIMETRE),
         near_far=_near_far(list(cameras.values()), options, folder),
         image_size=size,
         read_view=replace(readers[0], masks=masks),
         image_files=tuple(images[light][view] for light in lights for view in views),
         lights=readers,
         neighbours=_neighbours(root, dict(zip(views, c2w[:, :3, 3], strict=True))),
+        # Training counts every pixel, or the model could fill the black background with anything.
         masks_for_tests_only=True,
         unit=UNIT,
         origin=origin * _MILLIMETRE,
@@ -156,20 +156,20 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
 
 def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
-    """Bring intrinsics to an image of ``size``, in the convention of ``utils.cameras``.
+    """Convert intrinsics to an image of ``size``, in the convention of ``utils.cameras``.
 
-    The principal point tells which size the file speaks of: a quarter of the image, the image
-    itself or, for 640x512 images, the photograph that they were cut from.
+    The principal point tells which size the file refers to: a quarter of the image, the image
+    itself or, for 640x512 images, the photograph from which they were cropped.
     """
     height, width = size
     sizes = {"quarter": (height / 4, width / 4), "image": (height, width)}
-    if size == CROPPED_SIZE:
-        sizes["photo"] = PHOTO_SIZE
+    if size == _CROPPED_SIZE:
+        sizes["photo"] = _PHOTO_SIZE
     center = camera.intrinsics[0, 2].item(), camera.intrinsics[1, 2].item()
     deviations = {kind: center_deviation(center, sides) for kind, sides in sizes.items()}
     kind = min(deviations, key=lambda name: deviations[name])
     if deviations[kind] > MAX_CENTER_DEVIATION:
-        tried = ", ".join(f"{wide:g}x{high:g}" for high, wide in sizes.values())
+        tried = ", ".join(f"{columns:g}x{rows:g}" for rows, columns in sizes.values())
         raise UserError(
             f"{camera.path}: the principal point ({center[0]:g}, {center[1]:g}) is not near the "
             f"centre of an image of {tried}, the sizes that go with {width}x{height} images. "
@@ -184,7 +184,7 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
     return crop_intrinsics(halved, float(_CROP_LEFT), float(_CROP_TOP))
 
 
-def _camera_files(root: Path) -> dict[int, Path]:
+def _find_cameras(root: Path) -> dict[int, Path]:
     for folder in (root / "Cameras" / "train", root / "Cameras"):
         if files := files_by_view(folder, CAMERA_NAME):
             return dict(sorted(files.items()))
@@ -195,6 +195,7 @@ def _camera_files(root: Path) -> dict[int, Path]:
 
 
 def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]]]:
+    """Return the image folder, and the images by light and view."""
     for folder in (root / "Rectified" / f"{scan}_train", root / "Rectified" / scan):
         images: dict[int, dict[int, Path]] = {}
         for match, path in matching_files(folder, _IMAGE_NAME):
@@ -207,40 +208,43 @@ def _find_images(root: Path, scan: str) -> tuple[Path, dict[int, dict[int, Path]
     )
 
 
-def _find_depth_dir(root: Path, scan: str) -> Path:
+def _find_depth_folder(root: Path, scan: str) -> Path:
     names = (f"Depths_raw/{scan}", f"Depths/{scan}", f"Depths/{scan}_train")
     folders = [root / name for name in names]
     return next((folder for folder in folders if files_by_view(folder, _DEPTH_NAME)), folders[0])
 
 
 def _choose_views(
-    image_dir: Path, images: Mapping[int, Mapping[int, Path]], cameras: Collection[int]
+    image_folder: Path, images: Mapping[int, Mapping[int, Path]], cameras: Collection[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the views with image and camera, and the lights that show all, the tests' first."""
-    views_of = {light: set(found) & set(cameras) for light, found in images.items()}
-    reference = max(sorted(views_of), key=lambda light: len(views_of[light]))
+    """Return the views with image and camera, and the lights that show them all, test light first.
+
+    Without images of the test light, the first light is the one with the most views.
+    """
+    views_of = {light: set(files) & set(cameras) for light, files in sorted(images.items())}
+    reference = max(views_of, key=lambda light: len(views_of[light]))
     if views_of.get(_TEST_LIGHT):
         reference = _TEST_LIGHT
     views = views_of[reference]
-    complete = [n for n in sorted(views_of) if n != reference and views_of[n] >= views]
-    lost = sorted(set(images[reference]) - set(cameras))
-    if lost:
+    if without_camera := sorted(set(images[reference]) - set(cameras)):
         warn_once(
-            f"{image_dir.parents[1]}: images without a camera file are not used; for example, "
-            f"Cameras/ has no {lost[0]:08d}_cam.txt"
+            f"{image_folder.parents[1]}: images without a camera file are not used; for example, "
+            f"Cameras/ has no {without_camera[0]:08d}_cam.txt"
         )
-    absent = sorted(set(cameras) - views)
-    if absent:
-        name = f"rect_{absent[0] + 1:03d}_{reference}_r5000.png"
+    if without_image := sorted(set(cameras) - views):
+        name = f"rect_{without_image[0] + 1:03d}_{reference}_r5000.png"
         warn_once(
-            f"{image_dir}: {len(views)} of {len(cameras)} views have image and camera; for "
+            f"{image_folder}: {len(views)} of {len(cameras)} views have image and camera; for "
             f"example, there is no {name}"
         )
-    if partial := [str(light) for light in sorted(views_of) if not views_of[light] >= views]:
-        warn_once(f"{image_dir}: lights that lack some views are not used: {shortened(partial)}")
+    if partial := [str(light) for light, own in views_of.items() if not own >= views]:
+        warn_once(
+            f"{image_folder}: lights that lack some views are not used: {join_names(partial)}"
+        )
     if not views:
-        raise UserError(f"{image_dir}: no image has a camera file. {LAYOUT_HELP}")
-    return tuple(sorted(views)), (reference, *complete)
+        raise UserError(f"{image_folder}: no image has a camera file. {LAYOUT_HELP}")
+    others = [light for light, own in views_of.items() if light != reference and own >= views]
+    return tuple(sorted(views)), (reference, *others)
 
 
 def _neighbours(
@@ -260,15 +264,15 @@ def _near_far(
     cameras: Sequence[CameraFile], options: ReadOptions, folder: Path
 ) -> Float[Tensor, " 2"]:
     if options.near_far is not None:
-        return given_near_far(*options.near_far, f"{folder}, with the given range") * _MILLIMETRE
+        return checked_near_far(*options.near_far, f"{folder}, with the given range") * _MILLIMETRE
     near, far = min(file.near for file in cameras), max(file.far for file in cameras)
     return torch.tensor([near, FAR_MARGIN * far]) * _MILLIMETRE
 
 
-def _native_size(file_size: Size) -> Size:
-    return CROPPED_SIZE if file_size == PHOTO_SIZE else file_size
+def _cropped_size(file_size: Size) -> Size:
+    return _CROPPED_SIZE if file_size == _PHOTO_SIZE else file_size
 
 
 def _cropped(image: Shaped[np.ndarray, "height width ..."]) -> Shaped[np.ndarray, "512 640 ..."]:
-    height, width = CROPPED_SIZE
+    height, width = _CROPPED_SIZE
     return image[_CROP_TOP : _CROP_TOP + height, _CROP_LEFT : _CROP_LEFT + width]

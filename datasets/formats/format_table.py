@@ -1,15 +1,16 @@
-"""The formats of scenes by name.
+"""Table of the scene formats.
 
-A format is a row of ``FORMATS`` and a module with ``read_scene(folder, options)``, imported when a
-scene is opened: this module does not import torch.
+A format is an entry of ``FORMATS`` and a reader, ``read_scene(folder, options)`` in a module that
+is imported when a scene is opened: this module does not import torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from datasets.formats.scene_lists import Split
+from datasets.formats.splits import Split
 from datasets.scene_cache import CAMERAS_NAME, ESTIMATED
 
 PoseConvention = Literal["opengl", "llff", "opencv", "opencv_c2w"]
@@ -17,38 +18,38 @@ PoseConvention = Literal["opengl", "llff", "opencv", "opencv_c2w"]
 
 @dataclass(frozen=True)
 class SceneFormat:
-    """One format."""
+    """A scene format."""
 
-    module: str
-    """In ``datasets.formats``."""
+    reader: str
+    """Module in ``datasets.formats`` and function, as ``module.function``."""
     markers: tuple[str, ...]
-    """Files by which a folder is known as a scene; patterns as ``glob`` has them."""
+    """Glob patterns of files by which a folder is recognised as a scene."""
     poses: PoseConvention
-    """How its files write poses: camera-to-world of OpenGL or LLFF, or OpenCV's world-to-camera or
-    camera-to-world."""
-    reader: str = "read_scene"
-    """The function of the module."""
-    default_lists: tuple[tuple[Split, str], ...] = ()
-    """Lists in ``configs/lists`` for data sets that have none of their own."""
+    """How files write poses: camera-to-world with OpenGL or LLFF axes, or OpenCV's world-to-camera
+    or camera-to-world."""
+    default_lists: Mapping[Split, str] = field(default_factory=dict)
+    """Scene lists in ``configs/lists`` for data sets without lists of their own."""
     shares_cameras: bool = False
-    """Whether scenes are named parts of one folder with common cameras, as DTU's scans are."""
+    """Whether scenes are scans in one folder with common cameras, as in DTU."""
 
 
 FORMATS: dict[str, SceneFormat] = {
     "dtu": SceneFormat(
-        *("dtu", ("Cameras",), "opencv"),
-        default_lists=(
-            ("train", "dtu_train_88.txt"),
-            ("val", "dtu_test_16.txt"),
-            ("test", "dtu_test_16.txt"),
-        ),
+        "dtu.read_scene",
+        ("Cameras",),
+        "opencv",
+        default_lists={
+            "train": "dtu_train_88.txt",
+            "val": "dtu_test_16.txt",
+            "test": "dtu_test_16.txt",
+        },
         shares_cameras=True,
     ),
-    "llff": SceneFormat("llff", ("poses_bounds.npy",), "llff"),
-    "blender": SceneFormat("blender", ("transforms_train.json",), "opengl"),
-    "transforms": SceneFormat("transforms", ("transforms.json",), "opengl"),
+    "llff": SceneFormat("llff.read_scene", ("poses_bounds.npy",), "llff"),
+    "blender": SceneFormat("blender.read_scene", ("transforms_train.json",), "opengl"),
+    "transforms": SceneFormat("transforms.read_scene", ("transforms.json",), "opengl"),
     "colmap": SceneFormat(
-        "colmap",
+        "colmap.reader.read_scene",
         (
             *("sparse/[0-9]*/cameras.bin", "sparse/[0-9]*/cameras.txt"),
             *("sparse/cameras.bin", "sparse/cameras.txt", "colmap/sparse/[0-9]*/cameras.bin"),
@@ -58,39 +59,33 @@ FORMATS: dict[str, SceneFormat] = {
         ),
         "opencv",
     ),
-    "blendedmvs": SceneFormat("blendedmvs", ("cams",), "opencv"),
-    "sdfstudio": SceneFormat(
-        "research_scenes", ("meta_data.json",), "opencv_c2w", "read_sdfstudio"
-    ),
-    "nsvf": SceneFormat("research_scenes", ("pose/[012]_*.txt",), "opencv_c2w", "read_nsvf"),
+    "blendedmvs": SceneFormat("blendedmvs.read_scene", ("cams",), "opencv"),
+    "sdfstudio": SceneFormat("research_scenes.read_sdfstudio", ("meta_data.json",), "opencv_c2w"),
+    "nsvf": SceneFormat("research_scenes.read_nsvf", ("pose/[012]_*.txt",), "opencv_c2w"),
     "neus": SceneFormat(
-        "research_scenes", ("cameras_sphere.npz", "cameras.npz"), "opencv", "read_neus"
+        "research_scenes.read_neus", ("cameras_sphere.npz", "cameras.npz"), "opencv"
     ),
-    "nerfies": SceneFormat("research_scenes", ("camera/*.json",), "opencv", "read_nerfies"),
+    "nerfies": SceneFormat("research_scenes.read_nerfies", ("camera/*.json",), "opencv"),
     "bundler": SceneFormat(
-        *("reconstructions", ("bundle*.out", "bundle/bundle.out"), "opengl", "read_bundler"),
+        "reconstructions.read_bundler", ("bundle*.out", "bundle/bundle.out"), "opengl"
     ),
     "meshroom": SceneFormat(
-        "reconstructions",
-        ("cameras.sfm", "sfm.sfm", "sfm.json"),
-        "opencv_c2w",
-        "read_meshroom",
+        "reconstructions.read_meshroom", ("cameras.sfm", "sfm.sfm", "sfm.json"), "opencv_c2w"
     ),
     "scannet": SceneFormat(
-        *("rgbd_scans", ("intrinsic/intrinsic_color.txt",), "opencv_c2w", "read_scannet"),
+        "captures.read_scannet", ("intrinsic/intrinsic_color.txt",), "opencv_c2w"
     ),
-    "seven_scenes": SceneFormat(
-        *("rgbd_scans", ("frame-*.pose.txt",), "opencv_c2w", "read_seven_scenes"),
-    ),
+    "seven_scenes": SceneFormat("captures.read_seven_scenes", ("frame-*.pose.txt",), "opencv_c2w"),
     "polycam": SceneFormat(
-        "phone_captures",
+        "captures.read_polycam",
         ("keyframes/corrected_cameras/*.json", "keyframes/cameras/*.json"),
         "opengl",
-        "read_polycam",
     ),
     "record3d": SceneFormat(
-        *("phone_captures", ("EXR_RGBD/metadata.json", "rgbd/*.jpg"), "opengl", "read_record3d"),
+        "captures.read_record3d", ("EXR_RGBD/metadata.json", "rgbd/*.jpg"), "opengl"
     ),
-    "shards": SceneFormat("shards", ("shard.json",), "opencv_c2w"),
-    "photos": SceneFormat("transforms", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"),
+    "shards": SceneFormat("shards.read_scene", ("shard.json",), "opencv_c2w"),
+    "photos": SceneFormat(
+        "transforms.read_scene", (f"{ESTIMATED}/{CAMERAS_NAME}", CAMERAS_NAME), "opengl"
+    ),
 }

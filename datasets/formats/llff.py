@@ -1,9 +1,9 @@
-"""The LLFF reader: a folder with ``poses_bounds.npy`` and its images, often shrunk by a factor.
+"""Reader of LLFF scenes: ``poses_bounds.npy`` and images, often downscaled as in ``images_4``.
 
-Each row of ``poses_bounds.npy`` holds a 3x5 matrix ``[R | t | h w f]`` and the nearest and
-farthest depth that the view sees (Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019).
-``R`` is camera-to-world with axes down, right, backwards; ``h w f`` speak of the full image, the
-principal point is its centre. Images go with rows in the order of their names.
+Each row of ``poses_bounds.npy`` holds a 3x5 matrix ``[R | t | h w f]`` and the nearest and farthest
+depth of the view (Mildenhall et al., Local Light Field Fusion, SIGGRAPH 2019). ``R`` is
+camera-to-world with axes down, right, backwards; ``h w f`` refer to the full-size image, whose
+centre is the principal point. Images belong to rows in the order of their names.
 """
 
 from __future__ import annotations
@@ -15,42 +15,30 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.checks import (
-    ARRAY_ERRORS,
-    check_aspect,
-    check_pinhole,
-    rigid_poses,
-)
-from datasets.formats.image_files import (
-    by_number,
+from datasets.formats.checks import check_aspect, check_pinhole, load_array, rigid_poses
+from datasets.formats.images.decoding import read_image_size
+from datasets.formats.images.image_files import (
     choose_image_folder,
     describe_folder,
     find_image_folders,
     list_images,
+    natural_key,
 )
+from datasets.formats.images.photos import Photo, oriented_sizes, photo_scene
+from datasets.formats.messages import join_names, warn_once
 from datasets.formats.options import ReadOptions, Size
-from datasets.formats.photo_files import (
-    Photo,
-    photo_scene,
-    read_sizes,
-    shortened,
-    sizes_for_cameras,
-    warn_once,
-)
-from datasets.formats.scene_lists import content_lines
+from datasets.formats.splits import content_lines
 from datasets.posed_scene import PosedScene
-from utils.errors import UserError, first_line
-from utils.files import check_size
+from utils.errors import UserError
 
-_NEAR_FACTOR, _FAR_FACTOR = 0.8, 1.2
+NEAR_FACTOR, FAR_FACTOR = 0.8, 1.2
 _MAX_BYTES = 1 << 24
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read a scene in LLFF's layout; pixels are read when asked for.
+    """Read a scene, from the smallest images that are at least as large as the target size.
 
-    Near and far are 0.8 times the nearest and 1.2 times the farthest bound of the scene. Images
-    come from the smallest of ``images``, ``images_4``, ... that is at least as large as wanted.
+    Near and far are 0.8 times the nearest and 1.2 times the farthest bound of the scene.
     """
     if not folder.is_dir():
         raise UserError(
@@ -62,86 +50,77 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     images = _used_images(folder, sorted(list_images(image_folder)))
     if len(images) != len(rows):
         advice = "Remove or restore images until there is one for each camera"
-        if any((folder / place).exists() for place in ("sparse", "colmap")):
+        if any((folder / name).exists() for name in ("sparse", "colmap")):
             advice += ", or read the COLMAP model beside it: --dataset_name colmap"
         raise UserError(
             f"{image_folder}: holds {len(images)} images ({images[0].name} to {images[-1].name}), "
             f"but {path} has cameras for {len(rows)}; both go by file names. {advice}."
         )
-    natives: list[Size | None] = [(round(row[4].item()), round(row[9].item())) for row in rows]
-    sizes, photos = sizes_for_cameras(images, natives, path, exif=False), []
+    stated: list[Size | None] = [(round(row[4].item()), round(row[9].item())) for row in rows]
+    sizes, photos = oriented_sizes(images, stated, path, apply_exif=False), []
     for image, (size, upright), row in zip(images, sizes, rows, strict=True):
         check_aspect(size, (row[4].item(), row[9].item()), image, str(path))
         photos.append(Photo(image, size, _intrinsics(row, size), upright=upright))
     c2w = _poses(rows, path)
     near_far = None if options.near_far else _near_far(rows, path)
-    # Rows go by name, views by the numbers in the names: these differ where 10 comes before 2.
-    order = sorted(range(len(images)), key=lambda place: by_number(images[place].name))
-    photos = [photos[place] for place in order]
+    # Rows are in the order of names, views in that of numbers: 10 comes before 2 in one of them.
+    order = sorted(range(len(images)), key=lambda index: natural_key(images[index].name))
+    photos = [photos[index] for index in order]
     return photo_scene(folder.resolve().name, path, photos, list(c2w[order]), options, near_far)
 
 
 def _used_images(folder: Path, images: list[Path]) -> list[Path]:
-    """Keep the images that ``view_imgs.txt`` lists, in which LLFF's scripts say what they used."""
+    """Keep the images in ``view_imgs.txt``, where LLFF's scripts list what they used."""
     path = folder / "view_imgs.txt"
     if not path.is_file():
         return images
-    named = {Path(line).stem for _, line in content_lines(path)}
-    return [image for image in images if image.stem in named]
+    used = {Path(line).stem for _, line in content_lines(path)}
+    return [image for image in images if image.stem in used]
 
 
 def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float] | None:
-    """Return the range of the rows whose own is one; points behind a camera spoil some, or all."""
-    usable = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
-    if not usable.any():
+    """Return the range of the valid bounds; points behind a camera make others negative."""
+    valid = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
+    if not valid.any():
         warn_once(f"{path}: in no row the bounds are 0 < near < far; near and far are measured")
         return None
-    if not usable.all():
-        left_out = [str(number) for number in np.flatnonzero(~usable)]
+    if not valid.all():
+        left_out = [str(number) for number in np.flatnonzero(~valid)]
         warn_once(
             f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far and are left out: "
-            f"row {shortened(left_out)}"
+            f"row {join_names(left_out)}"
         )
-    bounds = rows[usable, 15:]
-    return _NEAR_FACTOR * bounds.min().item(), _FAR_FACTOR * bounds.max().item()
+    bounds = rows[valid, 15:]
+    return NEAR_FACTOR * bounds.min().item(), FAR_FACTOR * bounds.max().item()
 
 
 def _read_rows(path: Path) -> Float64[np.ndarray, "view 17"]:
-    try:
-        check_size(path, _MAX_BYTES, "list of cameras")
-        # Mapping compares the promised shape with the file's size before any memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise UserError(
             f"{path}: the file is missing; the data set or LLFF's imgs2poses.py has it."
-        ) from error
-    except ARRAY_ERRORS as error:
-        told = f"{path}: cannot read the cameras ({first_line(error)}). Copy the file again."
-        raise UserError(told) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise UserError(f"{path}: the file holds no array of numbers; expected n rows of 17.")
+        )
+    array = load_array(path, "list of cameras", _MAX_BYTES)
     if array.ndim != 2 or array.shape[1] != 17 or not len(array):
         raise UserError(
             f"{path}: the array has shape {array.shape}; expected (n, 17), for each view a 3x5 "
             "matrix and two bounds."
         )
     rows = np.array(array, np.float64)
-    _check_rows(rows, path)
+    for number, row in enumerate(rows):
+        _check_row(row, f"{path}, row {number}")
     return rows
 
 
-def _check_rows(rows: Float64[np.ndarray, "view 17"], path: Path) -> None:
-    for number, row in enumerate(rows):
-        if not np.isfinite(row).all():
-            raise UserError(f"{path}, row {number}: holds values that are not finite.")
-        height, width, focal = row[[4, 9, 14]].tolist()
-        if min(height, width) <= 0:
-            raise UserError(
-                f"{path}, row {number}: image height, width and focal length are {height:g}, "
-                f"{width:g} and {focal:g} pixels; that is no camera."
-            )
-        focals, center = (focal, focal), (width / 2, height / 2)
-        check_pinhole(focals, center, (height, width), f"{path}, row {number}")
+def _check_row(row: Float64[np.ndarray, " 17"], source: str) -> None:
+    if not np.isfinite(row).all():
+        raise UserError(f"{source}: holds values that are not finite.")
+    height, width, focal = row[[4, 9, 14]].tolist()
+    if min(height, width) <= 0:
+        raise UserError(
+            f"{source}: image height and width are {height:g} and {width:g} pixels, but must be "
+            "positive. Create the file again with LLFF's imgs2poses.py."
+        )
+    check_pinhole((focal, focal), (width / 2, height / 2), (height, width), source)
 
 
 def _poses(rows: Float64[np.ndarray, "view 17"], path: Path) -> Float64[Tensor, "view 4 4"]:
@@ -159,15 +138,14 @@ def _intrinsics(row: Float64[np.ndarray, " 17"], size: Size) -> Float64[Tensor, 
 
 
 def _choose_images(root: Path, options: ReadOptions) -> tuple[Path, ReadOptions]:
-    folders = {
-        entry: found
-        for entry in find_image_folders(root, "images")
-        if (found := list_images(entry))
+    sizes = {
+        folder: read_image_size(images[0])
+        for folder in find_image_folders(root, "images")
+        if (images := list_images(folder))
     }
-    if not folders:
+    if not sizes:
         raise UserError(
             f"{root}: neither images/ nor images_4/ or the like holds images; "
             f"{describe_folder(root)}."
         )
-    firsts = read_sizes(images[0] for images in folders.values())
-    return choose_image_folder(dict(zip(folders, firsts, strict=True)), options)
+    return choose_image_folder(sizes, options)

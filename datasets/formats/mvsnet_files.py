@@ -1,9 +1,9 @@
-"""Camera files of MVSNet, which DTU and BlendedMVS come with, checked.
+"""MVSNet's camera files and pair lists, which DTU and BlendedMVS use.
 
 A ``*_cam.txt`` holds ``extrinsic`` (world-to-camera 4x4), ``intrinsic`` (3x3) and a last line
 ``depth_min depth_interval [depth_num [depth_max]]`` (Yao et al., MVSNet, ECCV 2018). The farthest
-depth is ``depth_max`` if it is there, else ``depth_min + depth_num * depth_interval`` with 192
-planes unless the file says otherwise: 425 + 192 * 2.5 = 905 mm for DTU.
+depth is ``depth_max``, else ``depth_min + depth_num * depth_interval`` with 192 planes by default:
+425 + 192 * 2.5 = 905 mm for DTU.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datasets.formats.scene_lists import content_lines
+from datasets.formats.splits import content_lines
 from utils.errors import UserError
 from utils.files import check_size
 
 CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
+_MAX_DEVIATION = 1e-3
+"""Of the rotation from orthonormality."""
 
 
 @dataclass(frozen=True)
 class CameraFile:
-    """One camera file, checked, in the file's own convention."""
+    """A validated camera file, in its own convention."""
 
     path: Path
     intrinsics: Float64[Tensor, "3 3"]
@@ -44,7 +46,7 @@ def files_by_view(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
 
 
 def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
-    """Return the files of a folder whose names match, in the order of their names."""
+    """Return the files of a folder whose names match, sorted by name."""
     if not folder.is_dir():
         return []
     entries = sorted(folder.iterdir())
@@ -52,11 +54,11 @@ def matching_files(folder: Path, pattern: re.Pattern[str]) -> list[tuple[re.Matc
 
 
 def read_camera_file(path: Path) -> CameraFile:
-    """Parse and check a camera file."""
+    """Read and validate a camera file."""
     try:
         check_size(path, _MAX_BYTES, "camera file")
         status = path.stat()
-        return _read_unchanged(path, status.st_mtime_ns, status.st_size)
+        return _read_cached(path, status.st_mtime_ns, status.st_size)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the camera file ({error}).") from error
 
@@ -79,8 +81,8 @@ def read_pairs(path: Path) -> dict[int, list[int]]:
 
 
 @lru_cache(maxsize=1024)
-def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
-    """Parse a file once for all scans that share it, unless it changes."""
+def _read_cached(path: Path, modified: int, size: int) -> CameraFile:
+    """Parse a file once for all scans that share it; the key changes with the file."""
     text = path.read_text(encoding="utf-8")
     numbered = enumerate((line.strip() for line in text.splitlines()), start=1)
     lines = [(number, line) for number, line in numbered if line]
@@ -88,32 +90,37 @@ def _read_unchanged(path: Path, changed: int, size: int) -> CameraFile:
     lines += [end] * (10 - len(lines))
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
     w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
+    _expect(_is_rigid(w2c), path, lines[1], "the extrinsic must be a rotation and translation")
     _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
     rows = [_numbers(path, line, (3,)) for line in lines[6:9]]
     intrinsics = torch.tensor(rows, dtype=torch.float64)
+    _expect(_is_pinhole(intrinsics), path, lines[6], "the intrinsic must be a pinhole camera's")
     near, interval, *more = _numbers(path, lines[9], (2, 3, 4))
     _expect(len(lines) == 10, path, lines[-1], "nothing may follow the depth range")
-    rotation = w2c[:3, :3]
-    error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    rigid = error < 1e-3 and torch.linalg.det(rotation).item() > 0
-    rigid = rigid and w2c[3].tolist() == [0, 0, 0, 1]
-    problem = "that begins here is not"
-    _expect(rigid, path, lines[1], f"the extrinsic {problem} a rotation and translation")
-    pinhole = min(intrinsics[0, 0].item(), intrinsics[1, 1].item()) > 0
-    pinhole = pinhole and intrinsics[1, 0] == 0 and intrinsics[2].tolist() == [0, 0, 1]
-    _expect(bool(pinhole), path, lines[6], f"the intrinsic {problem} that of a pinhole camera")
     far = more[1] if len(more) == 2 else near + (more or [_DEFAULT_PLANES])[0] * interval
     _expect(0 < near < far, path, lines[9], "expected 0 < depth_min < depth_max")
     return CameraFile(path, intrinsics, w2c, near, far)
 
 
+def _is_rigid(w2c: Float64[Tensor, "4 4"]) -> bool:
+    rotation = w2c[:3, :3]
+    deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
+    is_rotation = deviation < _MAX_DEVIATION and torch.linalg.det(rotation).item() > 0
+    return is_rotation and w2c[3].tolist() == [0, 0, 0, 1]
+
+
+def _is_pinhole(intrinsics: Float64[Tensor, "3 3"]) -> bool:
+    has_focals = min(intrinsics[0, 0].item(), intrinsics[1, 1].item()) > 0
+    return has_focals and intrinsics[1, 0].item() == 0 and intrinsics[2].tolist() == [0, 0, 1]
+
+
 def _numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[float]:
-    expected = f"expected {' or '.join(map(str, counts))} finite numbers"
     try:
         numbers = [float(word) for word in line[1].split()]
     except ValueError:
         numbers = []
     finite = all(abs(number) < float("inf") for number in numbers)
+    expected = f"expected {' or '.join(map(str, counts))} finite numbers"
     _expect(finite and len(numbers) in counts, path, line, expected)
     return numbers
 

@@ -1,7 +1,7 @@
-"""Cameras of other programs for structure from motion: Bundler's and Meshroom's.
+"""Readers of the structure-from-motion programs Bundler and Meshroom.
 
-Photos are looked for as the files name them, and by their bare names in the folder of the scene
-and in ``images`` in it, since both programs write paths of the machine that they ran on.
+Both write image paths of the machine that they ran on, so photos are looked for under these paths,
+then by bare name in the folder of the scene and in ``images`` and ``photos`` in it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 from jaxtyping import Float64
 
 from datasets.formats.checks import finite_array
-from datasets.formats.decoding import read_header
-from datasets.formats.image_files import ImageFinder, common_spelling, describe_folder
+from datasets.formats.images.decoding import read_header
+from datasets.formats.images.image_files import ImageFinder, describe_folder, normalize_path
+from datasets.formats.messages import warn_once
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import warn_once
-from datasets.formats.transforms import scene_of_file
-from datasets.formats.transforms_file import parse_transforms, pinhole_frame, stated
+from datasets.formats.transforms import scene_of_frames
+from datasets.formats.transforms_file import OPENGL_AXES, pinhole_frame
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError
 from utils.files import read_json
 
-_MAX_LINE, _MAX_PHOTOS, _SQUARE = 1 << 16, 1 << 16, 1e-3
+_MAX_LINE, _MAX_PHOTOS = 1 << 16, 1 << 16
 _CAMERA_LINES, _HEADER_LINES = 5, 8
-_NUMBERS_OF_NAME = re.compile(r"\s+0\s+[-+.\deE]+$")
-"""Bundler's guess of the focal length, after a name."""
-_TO_OPENGL = np.array([1.0, -1.0, -1.0])
-_RELATIVE_CENTRE, _MILLIMETRES = (1, 2, 1), (1, 2, 2)
-"""Versions of Meshroom's file from which on principal points count from the centre of the image,
-and focal lengths are in millimetres."""
+_FOCAL_GUESS = re.compile(r"\s+0\s+[-+.\deE]+$")
+"""Follows an image name in Bundler's ``list.txt``."""
+_RELATIVE_CENTER_VERSION, _MILLIMETRE_VERSION = (1, 2, 1), (1, 2, 2)
+"""Versions of Meshroom's file since which principal points are offsets from the image centre, and
+focal lengths are in millimetres."""
+_MAX_PIXEL_RATIO_ERROR = 1e-3
 _COEFFICIENTS = {
     "pinhole": (),
     "none": (),
@@ -49,32 +49,31 @@ def read_bundler(folder: Path, options: ReadOptions) -> PosedScene:
     """Read ``bundle.out`` of Bundler (Snavely et al., 2006), whose ``list.txt`` names the photos.
 
     Each camera has ``f k1 k2``, the three rows of its world-to-camera rotation and a translation,
-    with OpenGL's axes and the principal point in the middle of the photo. Photos that were not
-    placed have ``f`` 0.
+    with OpenGL axes and the principal point at the image centre. Photos that were not registered
+    have ``f`` 0.
     """
-    found = (*sorted(folder.glob("bundle*.out")), folder / "bundle" / "bundle.out")
-    path = next(place for place in found if place.is_file() or place == found[-1])
-    names = _photo_list(folder, path)
-    cameras = _bundler_cameras(path, len(names))
+    nested = folder / "bundle" / "bundle.out"
+    path = next((file for file in sorted(folder.glob("bundle*.out")) if file.is_file()), nested)
+    names = _read_photo_list(folder, path)
+    cameras = _read_bundler_cameras(path, len(names))
     finder, frames = ImageFinder(folder), []
     for name, camera in zip(names, cameras, strict=True):
         (focal, k1, k2), image = camera[0].tolist(), _locate(finder, name)
         if focal > 0 and (file := finder(image)) is not None:
             height, width = read_header(file).stored
-            c2w = np.concatenate([camera[1:4].T, -camera[1:4].T @ camera[4:].T], 1)
-            frame = pinhole_frame(image, c2w, np.array([focal, focal, width / 2, height / 2]))
-            frames.append(frame | {"k1": k1, "k2": k2, "w": width, "h": height})
-    _name_left_out(path, len(names) - len(frames), len(names))
-    # Photos are looked for from the scene's folder, wherever the cameras lie.
-    source = folder / path.name
-    return scene_of_file(source, parse_transforms({"frames": frames}, source), options)
+            c2w = np.concatenate([camera[1:4].T, -camera[1:4].T @ camera[4:].T], 1) * OPENGL_AXES
+            pinhole = np.array([focal, focal, width / 2, height / 2])
+            frames.append(pinhole_frame(image, c2w, pinhole, k1=k1, k2=k2, w=width, h=height))
+    _warn_of_left_out(path, len(names) - len(frames), len(names))
+    # Image paths are relative to the folder of the scene, even if the cameras lie in bundle/.
+    return scene_of_frames(folder / path.name, frames, options)
 
 
 def read_meshroom(folder: Path, options: ReadOptions) -> PosedScene:
     """Read ``cameras.sfm`` or ``sfm.json`` of Meshroom (AliceVision), of any version.
 
-    ``rotation`` is camera-to-world with OpenCV's axes, row by row. Until version 1.2.1 principal
-    points count from the corner of the image, until 1.2.2 focal lengths are in pixels.
+    ``rotation`` is camera-to-world with OpenCV axes, row by row. Before version 1.2.1 principal
+    points count from the image corner, before 1.2.2 focal lengths are in pixels.
     """
     names = ("cameras.sfm", "sfm.sfm", "sfm.json")
     path = next((file for name in names if (file := folder / name).is_file()), folder / names[0])
@@ -91,54 +90,61 @@ def read_meshroom(folder: Path, options: ReadOptions) -> PosedScene:
         transform = pose.get("transform") or {}
         rotation = finite_array(transform.get("rotation"), (9,), f"{source}: rotation")
         center = finite_array(transform.get("center"), (3,), f"{source}: center")
-        c2w = np.concatenate([rotation.reshape(3, 3) * _TO_OPENGL, center[:, None]], 1)
-        image = _locate(finder, str(view.get("path")))
-        frames.append(pinhole_frame(image, c2w, _pinhole(lens, version, source)))
-        frames[-1] |= _lens_numbers(lens, source)
-    _name_left_out(path, len(views) - len(frames), len(views))
-    return scene_of_file(path, parse_transforms({"frames": frames}, path), options)
+        c2w = np.concatenate([rotation.reshape(3, 3), center[:, None]], 1)
+        size = [lens.get("width"), lens.get("height")]
+        width, height = finite_array(size, (2,), f"{source}: width, height").tolist()
+        frame = pinhole_frame(
+            _locate(finder, str(view.get("path"))),
+            c2w,
+            _pinhole(lens, (width, height), version, source),
+            w=width,
+            h=height,
+            **_distortion(lens, source),
+        )
+        frames.append(frame)
+    _warn_of_left_out(path, len(views) - len(frames), len(views))
+    return scene_of_frames(path, frames, options)
 
 
-def _photo_list(folder: Path, path: Path) -> list[str]:
-    """Return the names in ``list.txt``; after a name there may be numbers about its camera."""
-    places = [folder / "list.txt", *folder.glob("*list*.txt"), path.parent / "list.txt"]
-    file = next((place for place in places if place.is_file()), None)
+def _read_photo_list(folder: Path, path: Path) -> list[str]:
+    files = [folder / "list.txt", *folder.glob("*list*.txt"), path.parent / "list.txt"]
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise UserError(
             f"{path}: names no photos, its list.txt does, and that is missing; "
             f"{describe_folder(folder)}. Write it with one photo a line, in the order of cameras."
         )
-    return [_NUMBERS_OF_NAME.sub("", line) for line in _lines(file, _MAX_PHOTOS) if line]
+    return [_FOCAL_GUESS.sub("", line) for line in _read_lines(file, _MAX_PHOTOS) if line]
 
 
-def _bundler_cameras(path: Path, count: int) -> Float64[np.ndarray, "camera 5 3"]:
-    most = _CAMERA_LINES * count + _HEADER_LINES
-    lines = (line for line in _lines(path, most) if not line.startswith("#"))
-    size = next(lines, "").split()
-    if not size or not size[0].isdecimal() or int(size[0]) != count:
+def _read_bundler_cameras(path: Path, count: int) -> Float64[np.ndarray, "camera 5 3"]:
+    max_lines = _CAMERA_LINES * count + _HEADER_LINES
+    lines = (line for line in _read_lines(path, max_lines) if not line.startswith("#"))
+    header = next(lines, "").split()
+    if not header or not header[0].isdecimal() or int(header[0]) != count:
         raise UserError(
             f"{path}: should hold {count} cameras, one for each photo in list.txt, but its first "
-            f"line says {' '.join(size)[:80]!r}. Export both files again, together."
+            f"line says {' '.join(header)[:80]!r}. Export both files again, together."
         )
     rows = [line.split() for line in islice(lines, _CAMERA_LINES * count)]
     numbers = finite_array(rows, (_CAMERA_LINES * count, 3), f"{path}: cameras")
     return numbers.reshape(count, _CAMERA_LINES, 3)
 
 
-def _lines(path: Path, most: int) -> list[str]:
-    """Read the first lines of a file that may be huge; the points come after the cameras."""
+def _read_lines(path: Path, max_lines: int) -> list[str]:
+    """Read the first lines of a file; the points after the cameras may be huge."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            lines = islice(iter(lambda: file.readline(_MAX_LINE), ""), most)
+            lines = islice(iter(lambda: file.readline(_MAX_LINE), ""), max_lines)
             return [line.strip() for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the cameras ({error}).") from error
 
 
 def _locate(finder: ImageFinder, name: str) -> str:
-    bare = PurePosixPath(common_spelling(name)).name
-    tried = (name, bare, f"images/{bare}", f"photos/{bare}")
-    return next((other for other in tried if finder(other) is not None), name)
+    bare = PurePosixPath(normalize_path(name)).name
+    candidates = (name, bare, f"images/{bare}", f"photos/{bare}")
+    return next((path for path in candidates if finder(path) is not None), name)
 
 
 def _entries(content: Mapping[str, Any], key: str, path: Path) -> Sequence[Mapping[str, Any]]:
@@ -152,36 +158,34 @@ def _entries(content: Mapping[str, Any], key: str, path: Path) -> Sequence[Mappi
 
 
 def _pinhole(
-    lens: Mapping[str, Any], version: tuple[float, ...], source: str
+    lens: Mapping[str, Any], size: tuple[float, float], version: tuple[float, ...], source: str
 ) -> Float64[np.ndarray, " 4"]:
-    size = finite_array([lens.get("width"), lens.get("height")], (2,), f"{source}: width, height")
     center = finite_array(lens.get("principalPoint"), (2,), f"{source}: principalPoint")
-    if version >= _RELATIVE_CENTRE:
-        center = center + size / 2
-    if version >= _MILLIMETRES:
-        given = [lens.get(key) for key in ("focalLength", "sensorWidth", "pixelRatio")]
-        length, sensor, ratio = finite_array(given, (3,), f"{source}: focalLength, sensorWidth")
-        if abs(ratio - 1) > _SQUARE:
-            raise UserError(f"{source}: pixelRatio is {ratio:g}; only square pixels are read.")
-        return np.array([*[length / sensor * size[0]] * 2, *center])
-    focal = finite_array(lens.get("pxFocalLength"), None, f"{source}: pxFocalLength")
-    return np.array([*np.broadcast_to(focal, 2), *center])
+    if version >= _RELATIVE_CENTER_VERSION:
+        center = center + np.array(size) / 2
+    if version < _MILLIMETRE_VERSION:
+        focal = finite_array(lens.get("pxFocalLength"), None, f"{source}: pxFocalLength")
+        return np.array([*np.broadcast_to(focal, 2), *center])
+    numbers = [lens.get(key) for key in ("focalLength", "sensorWidth", "pixelRatio")]
+    length, sensor, ratio = finite_array(numbers, (3,), f"{source}: focalLength, sensorWidth")
+    if abs(ratio - 1) > _MAX_PIXEL_RATIO_ERROR:
+        raise UserError(f"{source}: pixelRatio is {ratio:g}; only square pixels are read.")
+    return np.array([*[length / sensor * size[0]] * 2, *center])
 
 
-def _lens_numbers(lens: Mapping[str, Any], source: str) -> dict[str, object]:
-    """Return size and distortion of a lens, as ``transforms.json`` has them."""
+def _distortion(lens: Mapping[str, Any], source: str) -> dict[str, float]:
     kind = str(lens.get("distortionType") or lens.get("type"))
     if kind not in _COEFFICIENTS:
         raise UserError(
             f"{source}: lenses of type {kind!r} are not read; undistort the photos first, with "
             "Meshroom's node ExportImages or PrepareDenseScene."
         )
-    values = lens.get("distortionParams") or [0.0] * len(_COEFFICIENTS[kind])
-    numbers = finite_array(values, (len(_COEFFICIENTS[kind]),), f"{source}: distortionParams")
-    size = stated(w=float(lens["width"]), h=float(lens["height"]))
-    return size | dict(zip(_COEFFICIENTS[kind], numbers.tolist(), strict=True))
+    names = _COEFFICIENTS[kind]
+    values = lens.get("distortionParams") or [0.0] * len(names)
+    numbers = finite_array(values, (len(names),), f"{source}: distortionParams")
+    return dict(zip(names, numbers.tolist(), strict=True))
 
 
-def _name_left_out(path: Path, left_out: int, count: int) -> None:
+def _warn_of_left_out(path: Path, left_out: int, count: int) -> None:
     if left_out:
-        warn_once(f"{path}: {left_out} of {count} photos are left out: not placed, or not there")
+        warn_once(f"{path}: {left_out} of {count} photos are left out: not registered, or missing")

@@ -1,9 +1,9 @@
-"""Scenes as shards: one tar file each, of which views are read one by one, wherever it lies.
+"""Scenes as shards: one tar file each, whose views are read one by one, locally or from a URL.
 
-``NAME/shard.tar`` holds a view as consecutive members ``00012.depth.tif``, ``00012.mask.png`` and
-an image for each light, ``00012.0.png``: the layout of WebDataset, whose tools read it from end to
-end. ``NAME/shard.json`` holds all else that a ``PosedScene`` does, and where in the tar file each
-view lies: a piece of a tar file that begins with a member is one itself.
+``NAME/shard.tar`` holds each view as consecutive members ``00012.depth.tif``, ``00012.mask.png``
+and one image a light, ``00012.0.png``: the layout of WebDataset, whose tools can read it
+sequentially. ``NAME/shard.json`` holds the other fields of ``PosedScene`` and the offset of each
+view in the tar file; a byte range that begins with a member is itself a tar file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Shaped
 from PIL import Image
 
-from datasets.formats.checks import finite_array, given_near_far
-from datasets.formats.images import resize_nearest, resize_smooth
-from datasets.formats.masks import resized_mask
+from datasets.formats.checks import finite_array
+from datasets.formats.depth_range import checked_near_far
+from datasets.formats.images.resizing import resize_mask, resize_nearest, resize_smooth
 from datasets.formats.options import ReadOptions, Size
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.shards.remote_folder import RangeFile, current_file
@@ -36,90 +36,84 @@ from utils.files import READ_ERRORS, atomic_write, read_json, write_text
 RECORD, ARCHIVE = "shard.json", "shard.tar"
 _VERSION = 1
 _DEPTH, _MASK = "depth.tif", "mask.png"
-_AGAIN = "Write it again with python -m apps.make_shards."
-_BYTES_PER_PIXEL, _MORE_BYTES = 64, 1 << 16
-"""More than any piece of a view takes."""
+_FORMATS = {"tif": "TIFF", "png": "PNG", "jpg": "JPEG"}
+_REMEDY = "Write it again with python -m apps.make_shards."
+_OUT_REMEDY = "Choose another place with --out."
+_LOSSLESS = 100
+_MAX_BYTES_PER_PIXEL, _MAX_EXTRA_BYTES = 64, 1 << 16
+"""Bound of the size of a view's members."""
 
 
 @dataclass(frozen=True)
-class ShardReader:
+class _ShardReader:
     """Reads views under one light."""
 
     file: RangeFile
     offsets: dict[int, tuple[int, ...]]
-    """Of each view: where depth and mask begin, where each light does, and where the last ends."""
-    stored: Size
+    """For each view the offset of depth and mask, those of each light, and the end."""
+    stored_size: Size
     size: Size
     light: int = 0
 
     def __call__(self, view: int) -> ViewPixels:
         """Read one view."""
-        at = self.offsets[view]
-        # Depth and mask lie before the first light.
-        pieces = [at[:3:2]] if not self.light else [at[:2], at[self.light + 1 : self.light + 3]]
-        found: dict[str, bytes] = {}
-        for start, end in pieces:
-            found |= self._members(self.file.read(start, end)) if end > start else {}
-        depth, mask = np.zeros(self.stored, np.float32), np.ones(self.stored, np.bool_)
+        offsets = self.offsets[view]
+        # Depth and mask precede the first light.
+        ranges = [offsets[:3:2]]
+        if self.light:
+            ranges = [offsets[:2], offsets[self.light + 1 : self.light + 3]]
+        pieces = [self.file.read(start, end) for start, end in ranges if end > start]
+        depth, mask = np.zeros(self.stored_size, np.float32), np.ones(self.stored_size, np.bool_)
         try:
-            (image,) = (found[name] for name in found if name.startswith(f"{self.light}."))
-            pixels = self._decoded(image, "RGB").astype(np.float32) / np.float32(255)
-            if _DEPTH in found:
-                depth = self._decoded(found[_DEPTH], "F")
-            if _MASK in found:
-                mask = self._decoded(found[_MASK], "L") > 0
-        except READ_ERRORS as error:
-            raise self._damaged(view, error) from error
+            members = {name: data for piece in pieces for name, data in _members(piece).items()}
+            (image,) = (members[name] for name in members if name.startswith(f"{self.light}."))
+            pixels = self._decode(image, "RGB").astype(np.float32) / np.float32(255)
+            if _DEPTH in members:
+                depth = self._decode(members[_DEPTH], "F")
+            if _MASK in members:
+                mask = self._decode(members[_MASK], "L") > 0
+        except (tarfile.TarError, *READ_ERRORS) as error:
+            raise UserError(
+                f"{self.file.path}: view {view} is damaged, or belongs to another {RECORD} "
+                f"({type(error).__name__}: {str(error)[:80]}). Copy both again. {_REMEDY}"
+            ) from error
         return ViewPixels(
             image=resize_smooth(pixels, self.size),
             depth=resize_nearest(depth, self.size),
-            mask=resized_mask(mask, self.size),
+            mask=resize_mask(mask, self.size),
         )
 
-    def _members(self, piece: bytes) -> dict[str, bytes]:
-        try:
-            return dict(_members(piece))
-        except (tarfile.TarError, *READ_ERRORS) as error:
-            raise self._damaged(None, error) from error
-
-    def _decoded(self, data: bytes, mode: str) -> Shaped[np.ndarray, "height width *channels"]:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF")) as image:
-            if (image.height, image.width) != self.stored or image.mode != mode:
+    def _decode(self, data: bytes, mode: str) -> Shaped[np.ndarray, "height width *channels"]:
+        with Image.open(io.BytesIO(data), formats=tuple(_FORMATS.values())) as image:
+            if (image.height, image.width) != self.stored_size or image.mode != mode:
                 raise ValueError(f"a map of {image.width}x{image.height}, {image.mode}")
             return np.array(image)
 
-    def _damaged(self, view: int | None, error: Exception) -> UserError:
-        what = "a piece" if view is None else f"view {view}"
-        return UserError(
-            f"{self.file.path}: {what} is damaged, or belongs to another {RECORD} "
-            f"({type(error).__name__}: {str(error)[:80]}). Copy both again. {_AGAIN}"
-        )
 
-
-def _members(piece: bytes) -> Iterator[tuple[str, bytes]]:
+def _members(piece: bytes) -> dict[str, bytes]:
+    members = {}
     with tarfile.open(fileobj=io.BytesIO(piece), mode="r:") as archive:
         for member in archive:
-            # A sparse file would declare more than it holds.
+            # A sparse member declares more bytes than it holds.
             content = archive.extractfile(member) if member.size <= len(piece) else None
             if content is not None:
-                yield member.name.partition(".")[2], content.read()
+                members[member.name.partition(".")[2]] = content.read()
+    return members
 
 
 def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
-    """Read what a shard holds, at the size that it was written with unless another is chosen."""
+    """Read a shard, at the size that it was written with unless another is chosen."""
     path = current_file(folder / RECORD)
-    record = read_json(path, "shard", _AGAIN)
+    record = read_json(path, "shard", _REMEDY)
     try:
         if record["version"] != _VERSION:
             raise ValueError(f"it is of version {str(record['version'])[:20]}")
-        return _scene_of(record, folder, options)
-    except UserError:
-        raise
+        return _parse_record(record, folder, options)
     except READ_ERRORS as error:
-        raise UserError(f"{path}: not a readable shard ({str(error)[:120]}). {_AGAIN}") from error
+        raise UserError(f"{path}: not a readable shard ({str(error)[:120]}). {_REMEDY}") from error
 
 
-def _scene_of(record: dict[str, Any], folder: Path, options: ReadOptions) -> PosedScene:
+def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) -> PosedScene:
     path = folder / RECORD
     views = tuple(int(view) for view in record["view_ids"])
     stored: Size = (int(record["size"][0]), int(record["size"][1]))
@@ -134,13 +128,13 @@ def _scene_of(record: dict[str, Any], folder: Path, options: ReadOptions) -> Pos
         for view, row in zip(views, record["offsets"], strict=True)
     }
     file = RangeFile(folder / ARCHIVE, str(record["sha256"])[:16])
-    readers = [ShardReader(file, offsets, stored, size, light) for light in range(max(lights, 1))]
+    readers = [_ShardReader(file, offsets, stored, size, light) for light in range(max(lights, 1))]
     ranges = record["view_near_far"]
     if ranges is not None:
         ranges = torch.from_numpy(finite_array(ranges, (len(views), 2), path)).float()
-    near_far = given_near_far(*map(float, record["near_far"]), source=str(path))
+    near_far = checked_near_far(*map(float, record["near_far"]), source=str(path))
     if options.near_far is not None:
-        near_far, ranges = given_near_far(*options.near_far, str(path)) / unit.factor, None
+        near_far, ranges = checked_near_far(*options.near_far, str(path)) / unit.factor, None
     return PosedScene(
         name=str(record["name"]),
         view_ids=views,
@@ -152,7 +146,7 @@ def _scene_of(record: dict[str, Any], folder: Path, options: ReadOptions) -> Pos
         image_files=(path,),
         view_near_far=ranges,
         neighbours={
-            views[place]: tuple(map(int, others)) for place, others in enumerate(record["ranked"])
+            views[index]: tuple(map(int, others)) for index, others in enumerate(record["ranked"])
         },
         splits={split: tuple(ids) for split, ids in record["splits"].items()},
         lights=tuple(readers[:lights]),
@@ -163,22 +157,21 @@ def _scene_of(record: dict[str, Any], folder: Path, options: ReadOptions) -> Pos
 
 
 def _checked_offsets(row: Sequence[int], size: Size, lights: int) -> tuple[int, ...]:
-    most = _BYTES_PER_PIXEL * size[0] * size[1] + _MORE_BYTES
+    max_bytes = _MAX_BYTES_PER_PIXEL * size[0] * size[1] + _MAX_EXTRA_BYTES
     offsets = tuple(map(int, row))
     if len(offsets) != lights + 2 or offsets[0] < 0:
         raise ValueError(f"{len(offsets)} offsets of {lights} lights")
-    if not all(0 <= end - start <= most for start, end in pairwise(offsets)):
-        raise ValueError("offsets that are none of a view")
+    if not all(0 <= end - start <= max_bytes for start, end in pairwise(offsets)):
+        raise ValueError("the offsets of a view are too far apart, or not in order")
     return offsets
 
 
 def write_scene(scene: PosedScene, folder: Path, quality: int, **notes: Any) -> None:  # noqa: ANN401
-    """Write a scene as a shard; ``quality`` is JPEG's, and 100 is PNG, without loss.
+    """Write a scene as a shard, with 8-bit images: JPEG of ``quality``, or lossless PNG if 100.
 
-    Images are written with 8 bits for each colour. ``notes`` are put into the record, which is
-    written last: with it, the shard is whole.
+    ``notes`` are added to the record. The record is written last and marks the shard as complete.
     """
-    with atomic_write(folder / ARCHIVE, "Choose another place with --out.") as partial:
+    with atomic_write(folder / ARCHIVE, _OUT_REMEDY) as partial:
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as archive:
             offsets = [_add_view(archive, scene, view, quality) for view in scene.view_ids]
         with partial.open("rb") as file:
@@ -202,11 +195,11 @@ def write_scene(scene: PosedScene, folder: Path, quality: int, **notes: Any) -> 
         "origin": scene.origin.tolist(),
         **notes,
     }
-    write_text(folder / RECORD, json.dumps(record), "Choose another place with --out.")
+    write_text(folder / RECORD, json.dumps(record), _OUT_REMEDY)
 
 
 def _add_view(archive: tarfile.TarFile, scene: PosedScene, view: int, quality: int) -> list[int]:
-    """Write a view, and return where its parts begin and the last ends."""
+    """Write a view; return the offsets of depth and mask, of each light, and of the end."""
     pixels, offsets = scene.read_view(view), [archive.offset]
     if pixels.depth.any():
         _add(archive, f"{view:05d}.{_DEPTH}", pixels.depth, compression="tiff_adobe_deflate")
@@ -216,11 +209,10 @@ def _add_view(archive: tarfile.TarFile, scene: PosedScene, view: int, quality: i
     lights: Sequence[ReadView] = scene.lights or (scene.read_view,)
     for light, read_view in enumerate(lights):
         image = np.rint(read_view(view).image * 255).clip(0, 255).astype(np.uint8)
-        name = f"{view:05d}.{light}"
-        if quality == 100:
-            _add(archive, f"{name}.png", image)
+        if quality == _LOSSLESS:
+            _add(archive, f"{view:05d}.{light}.png", image)
         else:
-            _add(archive, f"{name}.jpg", image, quality=quality, subsampling=0)
+            _add(archive, f"{view:05d}.{light}.jpg", image, quality=quality, subsampling=0)
         offsets.append(archive.offset)
     return offsets
 
@@ -229,11 +221,11 @@ def _add(
     archive: tarfile.TarFile,
     name: str,
     values: Shaped[np.ndarray, "height width *channels"],
-    **how: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401
 ) -> None:
-    kind = {"tif": "TIFF", "png": "PNG", "jpg": "JPEG"}[name.rpartition(".")[2]]
+    """Encode an image or map and append it; ``options`` are those of its encoder in Pillow."""
     file = io.BytesIO()
-    Image.fromarray(values).save(file, kind, **how)
+    Image.fromarray(values).save(file, _FORMATS[name.rpartition(".")[2]], **options)
     member = tarfile.TarInfo(name)
     member.size = file.tell()
     file.seek(0)

@@ -1,12 +1,11 @@
-"""The file of instant-ngp's and nerfstudio's scenes, ``transforms.json``: parsing and checking.
+"""Parsing and validation of ``transforms.json``, the camera file of instant-ngp and nerfstudio.
 
 Numbers stand at the top of the file for all frames, or in a frame for that one: ``fl_x fl_y cx cy
 w h``, ``camera_angle_x camera_angle_y`` (radians) in place of focal lengths, ``k1 k2 k3 k4 p1 p2``.
-A map of z-depths, to be multiplied with a factor that gives the units of the camera positions, is
-``depth_file_path`` with ``depth_unit_scale_factor`` (0.001 unless given) for nerfstudio, and
-``depth_path`` with ``integer_depth_scale`` for instant-ngp. ``transform_matrix`` is camera-to-world
-with OpenGL's axes: right, up, backwards. ``train_filenames``, ``val_filenames`` and
-``test_filenames`` say which images are for what.
+A map of z-depths is ``depth_file_path`` with ``depth_unit_scale_factor`` (default 0.001) for
+nerfstudio, and ``depth_path`` with ``integer_depth_scale`` for instant-ngp; the factor leads to the
+unit of the camera positions. ``transform_matrix`` is camera-to-world with OpenGL axes: right, up,
+backwards. ``train_filenames``, ``val_filenames`` and ``test_filenames`` declare splits.
 """
 
 from __future__ import annotations
@@ -24,78 +23,121 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import rigid_poses
-from datasets.formats.image_files import by_number, common_spelling
-from datasets.formats.images import LensModel
-from datasets.formats.photo_files import warn_of_unused_keys
-from datasets.formats.scene_lists import SPLITS, Split
+from datasets.formats.images.image_files import natural_key, normalize_path
+from datasets.formats.images.lenses import LensModel
+from datasets.formats.messages import warn_of_unused_keys
+from datasets.formats.splits import SPLITS, Split
 from utils.errors import UserError
 from utils.files import read_json
 
-_MAX_FRAMES = 1 << 16
-_NUMBERS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y")
+OPENGL_AXES = np.array([1.0, -1.0, -1.0, 1.0])
+"""Signs of the columns of a camera-to-world matrix, from OpenCV to OpenGL axes and back."""
+FISHEYE_MODEL = "OPENCV_FISHEYE"
 COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_MAX_FRAMES = 1 << 16
+_PINHOLE_KEYS = ("fl_x", "fl_y", "cx", "cy")
+_NUMBER_KEYS = (*_PINHOLE_KEYS, "w", "h", "camera_angle_x", "camera_angle_y", *COEFFICIENTS)
 _DEPTH_SCALE, _INTEGER_SCALE = "depth_unit_scale_factor", "integer_depth_scale"
 _PERSPECTIVE_MODELS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-FISHEYE_MODEL = "OPENCV_FISHEYE"
-_REMEDY_OF_MODELS = (
-    "Panoramas are cut into pictures and given cameras by ns-process-data images --camera-type "
-    "equirectangular --data IMAGES --output-dir NEW (pip install nerfstudio); undistort other "
-    "photos first."
+_USED_KEYS = frozenset(
+    (
+        *(*_NUMBER_KEYS, _DEPTH_SCALE, _INTEGER_SCALE, "near", "far", "camera_model", "is_fisheye"),
+        *("frames", "file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
+        *("transform_matrix", "enable_depth_loading"),
+        *(f"{split}_filenames" for split in SPLITS),
+    )
 )
-_FRAME_KEYS = (
-    *("file_path", "mask_path", "dynamic_mask_path", "depth_file_path", "depth_path"),
-    "transform_matrix",
-)
-_OTHER_KEYS = ("frames", "near", "far", "camera_model", "is_fisheye", "enable_depth_loading")
-_WITHOUT_EFFECT = frozenset(
+_IRRELEVANT_KEYS = frozenset(
     "aabb_scale scale offset up from_na applied_transform applied_scale orientation_override "
     "auto_scale_poses_override ply_file_path colmap_im_id sharpness rotation image_id".split()
 )
-"""Keys that say nothing about cameras or pixels as they are read here."""
+"""Keys without effect on cameras or pixels as they are read here."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the file, checked."""
+    """A validated frame."""
 
     source: str
-    """Begins error messages."""
+    """File, index and image of the frame, to begin error messages."""
     file: Path
     file_path: str
-    """As the file has it, in a common spelling: no ``./``, slashes forward."""
+    """With forward slashes and without ``./``."""
     mask_path: str | None
-    """White where pixels count."""
+    """White pixels are valid."""
     dynamic_mask_path: str | None
-    """White where things move, which do not count."""
+    """White pixels belong to moving objects and are invalid."""
     depth_path: str | None
     depth_scale: float
     c2w: Float64[Tensor, "4 4"]
+    """With OpenCV axes."""
     numbers: Mapping[str, float]
-    """The frame's own, else the file's. Only what is there."""
+    """The frame's own numbers, else those at the top of the file; without absent ones."""
     model: LensModel
 
 
 @dataclass(frozen=True)
 class TransformsFile:
-    """What a file says, checked; images are not looked at."""
+    """A validated file; its images are not checked."""
 
     frames: list[Frame]
-    """By the numbers in their names."""
+    """Sorted by the numbers in their names."""
     near_far: tuple[float, float] | None
     lists: Mapping[Split, tuple[str, ...]]
-    """Names of the images that the file sets apart for training, validation and test."""
+    """Image names of the declared splits."""
 
 
 def read_transforms_file(path: Path, may_be_empty: bool = False) -> TransformsFile:
-    """Read and check a file, without frames if it may be."""
+    """Read and validate a file; ``may_be_empty`` allows it to have no frames."""
     return parse_transforms(read_json(path, "camera file"), path, may_be_empty)
 
 
 def parse_transforms(
     content: Mapping[str, object], path: Path, may_be_empty: bool = False
 ) -> TransformsFile:
-    """Check what a file holds; names in it are looked for beside ``path``."""
-    entries = content.get("frames")
+    """Validate the content of a file; image names are relative to the folder of ``path``."""
+    entries = _check_entries(content.get("frames"), path, may_be_empty)
+    sources = [_frame_source(entry, f"{path}, frame {n}") for n, entry in enumerate(entries)]
+    poses = _parse_poses([entry.get("transform_matrix") for entry in entries], sources)
+    frames = [
+        _parse_frame(entry, content, path, source, c2w)
+        for entry, source, c2w in zip(entries, sources, poses, strict=True)
+    ]
+    frames.sort(key=lambda frame: (natural_key(frame.file_path), frame.file_path))
+    for first, second in pairwise(frames):
+        if first.file_path == second.file_path:
+            raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
+    near_far = _parse_numbers(content, ("near", "far"), str(path))
+    if len(near_far) == 1:
+        raise UserError(f"{path}: has {next(iter(near_far))} alone; add the other of near and far.")
+    keys = {str(key) for entry in (content, *entries) for key in entry}
+    warn_of_unused_keys(keys - _USED_KEYS - _IRRELEVANT_KEYS, path)
+    lists: dict[Split, tuple[str, ...]] = {
+        split: names for split in SPLITS if (names := _parse_list(content, split, path))
+    }
+    return TransformsFile(frames, (near_far["near"], near_far["far"]) if near_far else None, lists)
+
+
+def pinhole_frame(
+    file_path: object,
+    c2w: Float64[np.ndarray, "*matrix"],
+    pinhole: Float64[np.ndarray, " 4"],
+    **keys: object,
+) -> dict[str, object]:
+    """Write a frame as JSON content, from another program's camera with OpenCV axes.
+
+    ``c2w`` has 3 or 4 rows; ``pinhole`` holds both focal lengths and the principal point (x, y).
+    ``keys`` are further keys of the frame; None leaves one out.
+    """
+    frame: dict[str, object] = {
+        "file_path": file_path,
+        "transform_matrix": (c2w[:3] * OPENGL_AXES).tolist(),
+    }
+    frame |= zip(_PINHOLE_KEYS, pinhole.tolist(), strict=True)
+    return frame | {key: value for key, value in keys.items() if value is not None}
+
+
+def _check_entries(entries: object, path: Path, may_be_empty: bool) -> list[Any]:
     if not isinstance(entries, list):
         raise UserError(f"{path}: 'frames' must be a list of cameras, one for each image.")
     if not entries and not may_be_empty:
@@ -109,42 +151,7 @@ def parse_transforms(
             f"{path}: lists {len(entries)} frames, more than the {_MAX_FRAMES} that are read; keep "
             "every second or third of them."
         )
-    sources = [_name_frame(entry, f"{path}, frame {n}") for n, entry in enumerate(entries)]
-    poses = _parse_poses([entry.get("transform_matrix") for entry in entries], sources)
-    frames = [
-        _parse_frame(entry, content, path, source, c2w)
-        for entry, source, c2w in zip(entries, sources, poses, strict=True)
-    ]
-    frames.sort(key=lambda frame: (by_number(frame.file_path), frame.file_path))
-    for first, second in pairwise(frames):
-        if first.file_path == second.file_path:
-            raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
-    range_of_file = _parse_numbers(content, ("near", "far"), str(path))
-    if len(range_of_file) == 1:
-        raise UserError(f"{path}: gives {next(iter(range_of_file))} alone; give near and far.")
-    near_far = (range_of_file["near"], range_of_file["far"]) if range_of_file else None
-    _name_unused(content, path)
-    lists: dict[Split, tuple[str, ...]] = {
-        split: names for split in SPLITS if (names := _parse_list(content, split, path))
-    }
-    return TransformsFile(frames, near_far, lists)
-
-
-def pinhole_frame(
-    file_path: object, c2w: Float64[np.ndarray, "*matrix"], pinhole: Float64[np.ndarray, " 4"]
-) -> dict[str, object]:
-    """Write a frame as the file has it, from other programs' cameras with OpenGL's axes.
-
-    ``c2w`` has 3 or 4 rows; ``pinhole`` holds both focal lengths and the principal point (x, y).
-    """
-    numbers = zip(("fl_x", "fl_y", "cx", "cy"), pinhole.tolist(), strict=True)
-    matrix = c2w.reshape(-1, 4)[:3].tolist()
-    return {"file_path": file_path, "transform_matrix": matrix, **dict(numbers)}
-
-
-def stated(**values: object) -> dict[str, object]:
-    """Return the values that another program's file gives."""
-    return {key: value for key, value in values.items() if value is not None}
+    return entries
 
 
 def _parse_list(content: Mapping[str, object], split: Split, path: Path) -> tuple[str, ...]:
@@ -152,19 +159,10 @@ def _parse_list(content: Mapping[str, object], split: Split, path: Path) -> tupl
     names = content.get(key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: {key} must list names, found {reprlib.repr(names)}.")
-    return tuple(common_spelling(name) for name in names)
+    return tuple(normalize_path(name) for name in names)
 
 
-def _name_unused(content: Mapping[str, object], path: Path) -> None:
-    frames = [entry for entry in content["frames"] if isinstance(entry, dict)]  # pyright: ignore[reportGeneralTypeIssues]
-    keys = {str(key) for entry in (content, *frames) for key in entry}
-    keys -= _WITHOUT_EFFECT.union(_FRAME_KEYS, _OTHER_KEYS, _NUMBERS, COEFFICIENTS)
-    keys -= {_DEPTH_SCALE, _INTEGER_SCALE, *(f"{split}_filenames" for split in SPLITS)}
-    warn_of_unused_keys(keys, path)
-
-
-def _name_frame(entry: object, source: str) -> str:
-    """Return what begins messages about a frame: its place and its image."""
+def _frame_source(entry: object, source: str) -> str:
     if not isinstance(entry, dict):
         raise UserError(f"{source}: expected an object, found {reprlib.repr(entry)}.")
     file_path = entry.get("file_path")
@@ -187,15 +185,14 @@ def _parse_frame(
     mask, dynamic_mask, depth = (
         _parse_path(entry, key, source) for key in ("mask_path", "dynamic_mask_path", depth_key)
     )
-    numbers = _parse_numbers(merged, (*_NUMBERS, *COEFFICIENTS, scale_key), source)
-    # Depths are in thousandths unless the file says otherwise.
+    numbers = _parse_numbers(merged, (*_NUMBER_KEYS, scale_key), source)
     depth_scale = numbers.pop(scale_key, 1e-3)
     if depth_scale <= 0:
         raise UserError(f"{source}: {scale_key} must be positive, found {depth_scale:g}.")
     return Frame(
         source=source,
         file=file,
-        file_path=common_spelling(entry["file_path"]),
+        file_path=normalize_path(entry["file_path"]),
         mask_path=mask,
         dynamic_mask_path=dynamic_mask,
         depth_path=depth,
@@ -210,18 +207,18 @@ def _parse_path(entry: Mapping[str, object], key: str, source: str) -> str | Non
     value = entry.get(key) or None
     if value is not None and not isinstance(value, str):
         raise UserError(f"{source}: {key} must name a file, found {reprlib.repr(value)}.")
-    return None if value is None else common_spelling(value)
+    return None if value is None else normalize_path(value)
 
 
 def _parse_poses(
     matrices: Sequence[object], sources: Sequence[str]
 ) -> Float64[Tensor, "frame 4 4"]:
-    rows = [_rows_of(matrix, source) for matrix, source in zip(matrices, sources, strict=True)]
+    rows = [_parse_matrix(matrix, source) for matrix, source in zip(matrices, sources, strict=True)]
     poses = torch.tensor(rows, dtype=torch.float64).reshape(-1, 3, 4)
-    return rigid_poses(poses * torch.tensor([1.0, -1.0, -1.0, 1.0]), sources)
+    return rigid_poses(poses * torch.from_numpy(OPENGL_AXES), sources)
 
 
-def _rows_of(matrix: object, source: str) -> list[list[float]]:
+def _parse_matrix(matrix: object, source: str) -> list[list[float]]:
     expected = f"{source}: transform_matrix must be 4 rows of 4 numbers"
     if not isinstance(matrix, list) or len(matrix) not in (3, 4):
         raise UserError(f"{expected}, found {reprlib.repr(matrix)}.")
@@ -254,7 +251,9 @@ def _parse_model(values: Mapping[str, object], source: str) -> LensModel:
         return "fisheye"
     if model not in _PERSPECTIVE_MODELS:
         raise UserError(
-            f"{source}: camera_model {reprlib.repr(model)} is not supported; there are "
-            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}. {_REMEDY_OF_MODELS}"
+            f"{source}: camera_model {reprlib.repr(model)} is not supported; supported are "
+            f"{', '.join(_PERSPECTIVE_MODELS)} and {FISHEYE_MODEL}. For panoramas, run "
+            "ns-process-data images --camera-type equirectangular --data IMAGES --output-dir NEW "
+            "(pip install nerfstudio); undistort other photos first."
         )
     return "perspective"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from datasets.formats.images import Lens
+from datasets.formats.images.lenses import Lens
 from datasets.photos.preparation import UprightPhoto
 from utils.cameras import Cameras
 from utils.files import write_text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.formats.image_files import UNREAD_SUFFIXES, list_images
+from datasets.formats.images.image_files import UNSUPPORTED_SUFFIXES, list_images
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 _SUBFOLDERS = ("", "images", "input")
@@ -31,7 +31,7 @@ def find_photos(folder: Path) -> list[Path]:
 def find_unread_photos(folder: Path) -> list[str]:
     """Return the names of photos in unsupported file formats, in the folders of ``find_photos``."""
     files = sorted(path for subfolder in _photo_folders(folder) for path in subfolder.iterdir())
-    return [path.name for path in files if path.suffix.lower() in UNREAD_SUFFIXES]
+    return [path.name for path in files if path.suffix.lower() in UNSUPPORTED_SUFFIXES]
 
 
 def _photo_folders(folder: Path) -> list[Path]:

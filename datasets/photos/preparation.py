@@ -14,10 +14,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.decoding import read_header, read_image
-from datasets.formats.image_files import by_number, list_folder, list_images
+from datasets.formats.images.decoding import read_header, read_image
+from datasets.formats.images.image_files import list_folder, list_images, natural_key
+from datasets.formats.messages import join_names
 from datasets.formats.options import Size
-from datasets.formats.photo_files import shortened
 from datasets.photos.files import VIDEO_SUFFIXES, find_photos, find_unread_photos, is_video
 from datasets.scene_cache import ESTIMATED
 from datasets.view_selection import spread_evenly
@@ -63,7 +63,7 @@ def collect_photos(source: Path, out: Path, max_views: int) -> list[UprightPhoto
         paths = find_photos(source) or _images_below(source, out)
         if unread := find_unread_photos(source):
             message = "%s: %d files in unsupported formats are left out (%s); convert to JPEG"
-            _LOG.warning(message, source, len(unread), shortened(unread))
+            _LOG.warning(message, source, len(unread), join_names(unread))
     elif is_video(source) and source.is_file():
         paths = _write_frames(source, out / "images", max_views)
     else:
@@ -87,7 +87,7 @@ def fit_photos(photos: Sequence[UprightPhoto], long_side: int) -> FittedPhotos:
     for photo in photos:
         top, left, rows, columns = crop = _central_crop(photo.size, aspect)
         needed = round(photo.size[0] * height / rows), round(photo.size[1] * width / columns)
-        pixels = read_image(photo.path, least=needed)
+        pixels = read_image(photo.path, min_size=needed)
         # The decoder may have reduced a large photo.
         scale_y, scale_x = pixels.shape[0] / photo.size[0], pixels.shape[1] / photo.size[1]
         cropped = pixels[
@@ -117,14 +117,14 @@ def _images_below(folder: Path, out: Path) -> list[Path]:
     photos = [
         path for inner in subfolders for path in list_images(inner) or _images_below(inner, out)
     ]
-    return sorted(photos, key=lambda path: by_number(path.relative_to(folder).as_posix()))
+    return sorted(photos, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
 
 
 def _upright(path: Path, source: Path, out: Path) -> UprightPhoto:
     header = read_header(path)
-    if not header.turned and path.suffix.lower() in _PLAIN_SUFFIXES:
+    if not header.rotated and path.suffix.lower() in _PLAIN_SUFFIXES:
         return UprightPhoto(path, header.stored)
-    image = torch.from_numpy(read_image(path, least=_MIN_COPY_SIZE)).permute(2, 0, 1)
+    image = torch.from_numpy(read_image(path, min_size=_MIN_COPY_SIZE)).permute(2, 0, 1)
     name = "_".join(path.relative_to(source).parts)
     target = out / f"{name.replace('.', '_')}.png"
     save_image(target, image)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from datasets.formats.depth_range import range_around
+from datasets.formats.images.photos import PhotoReader
 from datasets.formats.options import ReadOptions
-from datasets.formats.photo_files import PhotoReader
 from datasets.formats.registry import open_scene
 from datasets.photos.estimated_cameras import EstimatedCameras
 from datasets.photos.preparation import UprightPhoto

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.images import write_pfm
+from datasets.formats.images.depth_maps import write_pfm
 from datasets.procedural.generator import ProceduralGenerator
 from datasets.procedural.worlds.camera_paths import DTU_VIEWS
 from datasets.view_selection import angle_weights

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from datasets.data_source import DataSource
 from datasets.formats.registry import is_listed, open_scene
-from datasets.formats.scene_lists import Split
 from datasets.formats.shards import RECORD, write_scene
+from datasets.formats.splits import Split
 from datasets.protocols import assign_roles
 from datasets.scene_index import SceneEntry, list_entries, write_index
 from utils.errors import UserError

@@ -14,8 +14,8 @@ from jaxtyping import Float, Float32, Float64, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from datasets.formats.checks import check_pinhole, estimate_near_far, rigid_poses
-from datasets.formats.depth_range import MATCHED_SIDE, SmallViews, measure_near_far
+from datasets.formats.checks import check_pinhole, rigid_poses
+from datasets.formats.depth_range import MATCHED_SIDE, estimate_near_far, measure_near_far
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
@@ -172,7 +172,7 @@ def _view_pixels(views: Views, view: int) -> ViewPixels:
 def _estimated_near_far(views: Views) -> Float[Tensor, " 2"]:
     """Measure the depth range by matching small views, or else guess it from the cameras."""
     small = views.resized(ReadOptions(longest_side=MATCHED_SIDE).target_size(views.size))
-    measured = measure_near_far(SmallViews(small.cameras, partial(_view_pixels, small)))
+    measured = measure_near_far(small.cameras, partial(_view_pixels, small))
     return torch.tensor(measured) if measured else estimate_near_far(small.cameras, "these cameras")
 
 

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from datasets.formats import colmap_model
-from datasets.formats.colmap import image_lens
-from datasets.formats.colmap_model import (
+from datasets.formats.colmap import model as colmap_model
+from datasets.formats.colmap.model import (
     MODEL_PARAMETERS,
     ColmapCamera,
     read_cameras,
     read_images,
     read_points,
 )
+from datasets.formats.colmap.reader import build_lens
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene, recognise_format
 from utils.errors import UserError
@@ -55,7 +55,7 @@ def test_lenses_bend_rays_as_colmap_does(pycolmap, model):
     parameters = [*focal, 155.0, 118.0, *COEFFICIENTS.get(model, [])]
     theirs = pycolmap.Camera(model=model, width=320, height=240, params=parameters)
     assert len(theirs.params) == MODEL_PARAMETERS[model]
-    ours = image_lens(ColmapCamera(model, 320, 240, tuple(theirs.params)), (240, 320), "x")
+    ours = build_lens(ColmapCamera(model, 320, 240, tuple(theirs.params)), (240, 320), "x")
     # OpenCV's projection knows nothing of pixel centres, and COLMAP's convention is ours.
     fisheye, still = ours.model == "fisheye", np.zeros(3)
     project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
@@ -69,7 +69,7 @@ def test_lenses_bend_rays_as_colmap_does(pycolmap, model):
 def test_lenses_that_cannot_be_undone(model):
     camera = ColmapCamera(model, 320, 240, (260.0, 250.0, 160.0, 120.0, *([0.1] * 8)))
     with pytest.raises(UserError, match=f"{model} is not supported.*image_undistorter"):
-        image_lens(camera, (240, 320), "x")
+        build_lens(camera, (240, 320), "x")
 
 
 def test_a_model_goes_through_colmap_and_back(pycolmap, tmp_path, write_layout):
@@ -219,7 +219,7 @@ def test_features_take_no_memory(tmp_path):
     finally:
         tracemalloc.stop()
     path.write_bytes(head + bytes(24 * count - 1))
-    with pytest.raises(UserError, match=rf"{count} entries are promised .* the file is cut"):
+    with pytest.raises(UserError, match=rf"{count} entries are declared .* the file is truncated"):
         read_images(path)
 
 
@@ -227,7 +227,7 @@ def test_features_take_no_memory(tmp_path):
 def test_entries_that_are_there_twice(content, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"a\.txt: .*entry 1 is there twice"):
+    with pytest.raises(UserError, match=r"a\.txt: .*entry 1 appears twice"):
         (read_cameras if "PINHOLE" in content else read_images)(path)
 
 

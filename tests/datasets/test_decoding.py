@@ -10,10 +10,17 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from datasets.formats import decoding
-from datasets.formats.decoding import read_header, read_image, read_image_size, read_mask
-from datasets.formats.images import DepthFile, Lens, read_depth
-from datasets.formats.photo_files import Photo, PhotoReader
+from datasets.formats.images import decoding
+from datasets.formats.images.decoding import (
+    read_channels,
+    read_header,
+    read_image,
+    read_image_size,
+    read_mask,
+)
+from datasets.formats.images.depth_maps import DepthFile, read_depth
+from datasets.formats.images.lenses import Lens
+from datasets.formats.images.photos import Photo, PhotoReader
 from datasets.photos.preparation import collect_photos, fit_photos
 from utils.errors import UserError
 
@@ -78,7 +85,7 @@ def test_exif_turns_a_photo_unless_its_camera_does_not(tmp_path, orientation, su
     assert read_header(path).upright == (40, 60)
     assert np.abs(read_image(path) - COLOUR / 255).mean() < 0.02
     if suffix != "tif":
-        aside = read_image(path, upright=False)
+        aside = read_channels(path, keep_alpha=False, upright=False)
         assert np.abs(aside - np.asarray(stored) / 255).mean() < 0.02
 
 
@@ -88,16 +95,18 @@ def test_what_cannot_be_shown_is_refused_for_what_it_is(tmp_path, monkeypatch):
             read_image(tmp_path / name)
 
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "depth.tif")
-    refused("depth.tif", "grey values from 0 to 255, and which of them is white")
+    refused("depth.tif", "grey values from 0 to 255, and the file does not say which")
     Image.fromarray(GREY.astype(np.int32) - 5).save(tmp_path / "negative.tif")
     refused("negative.tif", "grey values from -5 to 250")
     cv2.imwrite(str(tmp_path / "hdr.tif"), (COLOUR / 255).astype(np.float32))
     refused("hdr.tif", "holds float32 values of 3 channels, which are not read")
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x1cftypheic" + bytes(100))
-    refused("a.heic", "damaged or no image; copy or unpack it again, or convert it to JPEG")
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
+    refused("a.heic", "damaged or not an image; copy or unpack it again, or convert it to JPEG")
+    monkeypatch.setattr(decoding, "_MAX_PIXELS", 1000)
     Image.fromarray(GREY).save(tmp_path / "large.png")
-    refused("large.png", "60x40 pixels, more than the .* that are read of this kind; shrink it")
+    refused(
+        "large.png", "60x40 pixels, more than the limit of .* for files of this kind; shrink it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,8 +133,8 @@ def test_large_photos_are_shrunk_while_they_are_read(tmp_path, monkeypatch, name
     photo = Photo(tmp_path / name, (400, 600), lens.intrinsics, lens)
     reader = PhotoReader((photo,), (40, 60), 1.0)
     exact = reader(0)
-    monkeypatch.setattr(decoding, "_EXACT_PIXELS", 1000)
-    small = read_image(tmp_path / name, least=(40, 60))
+    monkeypatch.setattr(decoding, "_SHRINK_PIXELS", 1000)
+    small = read_image(tmp_path / name, min_size=(40, 60))
     assert 40 <= small.shape[0] <= 50
     area = cv2.resize(whole, small.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(small - area).mean() < 0.02
@@ -145,9 +154,9 @@ def test_large_photos_are_averaged_and_turned(tmp_path, monkeypatch, orientation
     image.save(tmp_path / "a.png", exif=exif)
     whole = read_image(tmp_path / "a.png", 1.0)
     least = (32, 20) if orientation == 6 else (20, 32)
-    monkeypatch.setattr(decoding, "_EXACT_PIXELS", 1000)
-    monkeypatch.setattr(decoding, "_BAND", 40)
-    small = read_image(tmp_path / "a.png", 1.0, least=least)
+    monkeypatch.setattr(decoding, "_SHRINK_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "_BAND_ROWS", 40)
+    small = read_image(tmp_path / "a.png", 1.0, min_size=least)
     assert small.shape[:2] == ((35, 21) if orientation == 6 else (21, 35))
     area = cv2.resize(whole, small.shape[1::-1], interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(small, area, atol=0.004)
@@ -158,7 +167,7 @@ def test_a_png_of_few_bytes_and_many_pixels_takes_bounded_memory(tmp_path):
     Image.new("L", (13000, 13000)).save(path)
     assert path.stat().st_size < 1 << 20
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert read_image(path, least=(64, 64)).max() == 0
+    assert read_image(path, min_size=(64, 64)).max() == 0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
@@ -237,7 +246,7 @@ def test_masks_in_colours_and_in_alpha(tmp_path, mode, left, right):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "is a web page"),
-        (b"", "is damaged or no image"),
+        (b"", "is damaged or not an image"),
     ],
 )
 @pytest.mark.parametrize("name", ["photo.png", "photo.tif"])

@@ -12,7 +12,7 @@ from PIL import Image
 from scene_layouts import open_dataset
 
 from datasets.formats.dtu import UNIT
-from datasets.formats.images import read_pfm, write_pfm
+from datasets.formats.images.depth_maps import read_pfm, write_pfm
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.views import SampleRequest

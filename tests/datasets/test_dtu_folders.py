@@ -28,7 +28,7 @@ def test_scans_are_listed_counted_and_named(dtu_copy, caplog):
     with caplog.at_level(logging.INFO):
         data = dataset(folder, "val")
     assert scene_names(data) == ["scan1", "scan8"]
-    assert "2 of 16 scans found; missing: scan21, scan30, scan31, ... (+11)" in caplog.text
+    assert "2 of 16 scans found; missing: scan21, scan30, scan31, ..." in caplog.text
     assert "2 scenes, 2 target views" in caplog.text
     assert choose_scenes("dtu", folder, "scan8, scan1") == [folder / "scan8", folder / "scan1"]
     with pytest.raises(UserError, match="no scan 'scan9'.*scan8"):

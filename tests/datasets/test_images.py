@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.formats.decoding import read_image, read_image_size, read_mask
-from datasets.formats.image_files import ImageFinder, list_images
-from datasets.formats.images import read_pfm, resize_nearest, resize_smooth, write_pfm
+from datasets.formats.images.decoding import read_image, read_image_size, read_mask
+from datasets.formats.images.depth_maps import read_pfm, write_pfm
+from datasets.formats.images.image_files import ImageFinder, list_images
+from datasets.formats.images.resizing import resize_nearest, resize_smooth
 from utils.errors import UserError
 
 
@@ -57,7 +58,7 @@ def test_masks_and_resizing(tmp_path):
 
 def test_nearest_resize_by_either_pixel_centre():
     values = np.arange(8, dtype=np.float32)[None].repeat(2, 0)
-    whole = partial(resize_nearest, whole_centers=True)
+    whole = partial(resize_nearest, integer_centers=True)
     assert whole(values, (1, 4))[0].tolist() == [0, 2, 4, 6]
     assert resize_nearest(values, (1, 4))[0].tolist() == [1, 3, 5, 7]
     quarter = np.array([[10.0, 20.0]], np.float32)
@@ -106,8 +107,8 @@ def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no PFM"),
-        (b"PNG\n2 2\n-1\n" + bytes(16), "no PFM"),
+        (b"", "not a PFM"),
+        (b"PNG\n2 2\n-1\n" + bytes(16), "not a PFM"),
         (b"PF\n2 2\n-1\n" + bytes(48), "colour"),
         (b"Pf\n2\n-1\n" + bytes(16), "malformed"),
         (b"Pf\n2 2\nlittle\n" + bytes(16), "malformed"),
@@ -116,8 +117,8 @@ def test_rows_of_a_pfm_run_upwards_in_either_byte_order(tmp_path, scale, order):
         (b"Pf\n2 2\nnan\n" + bytes(16), "impossible"),
         (b"Pf\n2 2\n-1\n" + bytes(15), "16 bytes"),
         (b"Pf\n2 2\n-1\n" + bytes(17), "16 bytes"),
-        (b"Pf\n2000000000 2000000000\n-1\n" + bytes(16), "promises"),
-        (b"Pf" + b"1" * 10_000_000, "no PFM"),
+        (b"Pf\n2000000000 2000000000\n-1\n" + bytes(16), "declares"),
+        (b"Pf" + b"1" * 10_000_000, "not a PFM"),
         (None, r"bad\.pfm"),
     ],
 )

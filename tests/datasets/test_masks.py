@@ -1,4 +1,4 @@
-"""Which pixels count: masks of files, masks of moving things, transparency."""
+"""Which pixels count: masks of files, masks of moving objects, transparency."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_masks_of_moving_things_beside_the_photos_leave_them_out(
     Image.fromarray(moving).save(root / "images" / "dynamic_mask_000.png")
     masks = open_scene(name, root).load_views([0, 1]).masks
     assert not masks[0, :, :40].any() and masks[0, :, 40:].all() and masks[1].all()
-    assert "1 masks of moving things are used: dynamic_mask_000.png" in caplog.text
+    assert "1 masks of moving objects are used: dynamic_mask_000.png" in caplog.text
     assert "have no camera" not in caplog.text
 
 
@@ -62,7 +62,7 @@ def test_what_is_transparent_shows_the_background(root):
 
 def test_masks_that_leave_nothing_to_count_are_refused_at_once(root):
     masked(root, [0] * 8)
-    with pytest.raises(UserError, match=r"no pixel of its 8 photos counts.*mask0\.png.*invert"):
+    with pytest.raises(UserError, match=r"no pixel of its 8 photos is valid.*mask0\.png.*invert"):
         open_scene("transforms", root)
     masked(root, [0, 1, 1, 1, 1, 1, 1, 1])
     (task,) = scene_tasks(DataChoice(dataset_name="transforms", datadir=str(root), targets=(0,)))
@@ -96,7 +96,9 @@ def test_images_that_are_transparent_everywhere_are_refused_at_once(root):
     clear = Image.new("RGBA", (80, 64), (200, 10, 10, 0))
     for number in range(8):
         clear.save(root / "images" / f"{number:03d}.png")
-    with pytest.raises(UserError, match=r"no pixel of its 8 photos counts.*transparent.*000\.png"):
+    with pytest.raises(
+        UserError, match=r"no pixel of its 8 photos is valid.*transparent.*000\.png"
+    ):
         open_scene("transforms", root)
     Image.new("RGB", (80, 64), (200, 10, 10)).save(root / "images" / "003.png")
     masks = open_scene("transforms", root).load_views([0, 3]).masks

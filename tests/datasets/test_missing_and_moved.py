@@ -68,7 +68,7 @@ def test_test_images_that_were_never_rendered(tmp_path, write_layout, caplog):
     assert scene.splits == {"train": (0, 1, 2, 3, 4), "val": (5,)}
     assert "the images of 2 of 8 frames are missing, which are left out" in caplog.text
     shutil.rmtree(root / "train")
-    with pytest.raises(UserError, match=r"transforms_train\.json: none of its images is there"):
+    with pytest.raises(UserError, match=r"transforms_train\.json: none of its images exists"):
         open_scene("blender", root)
 
 
@@ -101,7 +101,7 @@ def test_only_shrunk_copies_are_there(tmp_path, write_layout, stated, caplog):
     assert scene.image_size == (32, 40)
     torch.testing.assert_close(scene.cameras.intrinsics, whole.cameras.intrinsics)
     torch.testing.assert_close(scene.load_views([3]).depths, depths)
-    assert "its images are not there; those in images_2 are read" in caplog.text
+    assert "its images are missing; downscaled ones in images_2 are read" in caplog.text
     # Of two copies the smaller serves a smaller wish.
     small = open_scene("transforms", root, ReadOptions(longest_side=20))
     assert small.read_view.photos[0].path.parent.name == "images_4"
@@ -161,7 +161,7 @@ def test_lists_of_the_file_are_kept_to(root, caplog):
     change(root, **lists)
     scene = open_scene("transforms", root)
     assert scene.splits == {"train": (0, 1, 3, 4, 5), "test": (2, 7)}
-    assert "the list of test images names some without camera: images/9.png" in caplog.text
+    assert "the list of test images names images without a camera: images/9.png" in caplog.text
     task = plan_task(scene, protocol_of("transforms", scene, 3), DataChoice())
     assert task.targets == (2, 7) and task.pool == (0, 1, 3, 4, 5)
     assert not {view for sources in task.sources for view in sources} & {2, 7}
@@ -197,7 +197,7 @@ def test_keys_that_are_not_used_are_named_once_for_all_scenes(root, caplog):
     other = shutil.copytree(root, root.with_name("scene b"))
     for folder in (root, other, root):
         open_scene("transforms", folder)
-    assert caplog.text.count("holds what is not used: exposure, rolling_shutter") == 1
+    assert caplog.text.count("these keys are not used: exposure, rolling_shutter") == 1
     assert "aabb_scale" not in caplog.text
 
 
@@ -265,7 +265,7 @@ def test_a_file_of_another_program_is_named_as_its_folder_is(tmp_path):
         with pytest.raises(UserError, match=r"Metashape.*--xml \S*cameras\.xml"):
             recognise_format(tmp_path / name)
     (tmp_path / "cameras.xml").unlink()
-    with pytest.raises(UserError, match=f"no camera file .* give its folder: {tmp_path}"):
+    with pytest.raises(UserError, match=f"not a camera file .* give its folder: {tmp_path}"):
         recognise_format(tmp_path / "notes.txt")
 
 

@@ -165,7 +165,7 @@ def test_what_layouts_say_beside_cameras(tmp_path, centered_scene, caplog):
         LAYOUTS[name](tmp_path / name, centered_scene)
     scene = open_scene("sdfstudio", tmp_path / "sdfstudio")
     assert scene.near_far.tolist() == [200.0, 1000.0]
-    assert "meta_data.json: holds what is not used: mono_depth_path" in caplog.text
+    assert "these keys are not used: mono_depth_path" in caplog.text
     assert "have no camera" not in caplog.text
     splits = open_scene("nsvf", tmp_path / "nsvf", OPTIONS).splits
     assert splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
@@ -176,7 +176,7 @@ def test_what_layouts_say_beside_cameras(tmp_path, centered_scene, caplog):
     assert half.splits == {"train": (0, 2, 4, 6), "val": (1, 3, 5, 7)}
     assert {path.parent.name for path in half.image_files} == {"2x"}
     torch.testing.assert_close(half.cameras.intrinsics[0, 0, 0], torch.tensor(FOCAL / 2))
-    assert "nerfies: what moves in this capture is blurred" in caplog.text
+    assert "nerfies: time stamps are not used" in caplog.text
     masks = open_scene("neus", tmp_path / "neus", OPTIONS).load_views([1, 2]).masks
     assert masks[0].any() and not masks[1].any()
     depths = open_scene("polycam", tmp_path / "polycam", OPTIONS).load_views([3]).depths
@@ -218,7 +218,7 @@ def test_the_first_line_of_nsvf_gives_focal_length_and_centre(tmp_path, centered
         ("nerfies", "scene.json", "{}", "near, far, scale: expected 3"),
         ("polycam", "keyframes/corrected_cameras/1.json", "{}", r"1\.json: t_00 to t_23"),
         ("record3d", "EXR_RGBD/metadata.json", "{}", "metadata.json: poses"),
-        ("record3d", "EXR_RGBD/metadata.json", json.dumps(NO_TURNS), "is no rotation"),
+        ("record3d", "EXR_RGBD/metadata.json", json.dumps(NO_TURNS), "is not a rotation"),
         ("record3d", "EXR_RGBD/rgb/0.jpg", None, "7 photos; each needs"),
     ],
 )

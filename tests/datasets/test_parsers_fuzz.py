@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets.data_source import parse_source
-from datasets.formats.colmap_model import read_cameras, read_images, read_points
-from datasets.formats.decoding import read_image, read_mask
-from datasets.formats.images import DepthFile, read_depth, read_pfm
+from datasets.formats.colmap.model import read_cameras, read_images, read_points
+from datasets.formats.images.decoding import read_image, read_mask
+from datasets.formats.images.depth_maps import DepthFile, read_depth, read_pfm
 from datasets.formats.mvsnet_files import read_camera_file, read_pairs
 from datasets.formats.registry import open_scene
-from datasets.formats.scene_lists import read_scene_list
+from datasets.formats.splits import read_scene_list
 from datasets.formats.transforms_file import read_transforms_file
 from datasets.scene_index import read_index
 from utils.errors import UserError

@@ -8,13 +8,8 @@ import pytest
 import torch
 from dots import arc_poses
 
-from datasets.formats.checks import (
-    check_pinhole,
-    estimate_near_far,
-    given_near_far,
-    rigid_c2w,
-    rigid_poses,
-)
+from datasets.formats.checks import check_pinhole, rigid_poses
+from datasets.formats.depth_range import checked_near_far, estimate_near_far
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene, ViewPixels
@@ -132,7 +127,7 @@ def test_no_range_without_a_common_focus(scene):
     outward.c2w[:, :3, [0, 2]] *= -1
     panorama.c2w[:, :3, 3] = 0
     for cameras in (parallel, outward, panorama, parallel[:1]):
-        with pytest.raises(UserError, match=r"x\.json.*common place.*Give near and far"):
+        with pytest.raises(UserError, match=r"x\.json.*common point.*Give near and far"):
             estimate_near_far(cameras, "x.json")
 
 
@@ -142,7 +137,7 @@ def test_impossible_ranges_and_sizes(tmp_path):
         *((float("nan"), 2.0), (1.0, float("inf"))),
     ):
         with pytest.raises(UserError, match=r"x\.json: near is .* 0 < near < far"):
-            given_near_far(near, far, "x.json")
+            checked_near_far(near, far, "x.json")
     for size in ((0, 5), (5, -1), (5, 1 << 20)):
         with pytest.raises(UserError, match=rf"resized to {size[1]}x{size[0]}"):
             open_scene("llff", tmp_path, ReadOptions(size))
@@ -165,7 +160,7 @@ def test_impossible_cameras(focal, center, problem):
 
 def test_rounding_is_taken_out_of_a_rotation():
     pose = torch.tensor(arc_poses(4)[3, :3])
-    c2w = rigid_c2w((pose * 1e4).round() / 1e4, "x.json")
+    (c2w,) = rigid_poses((pose * 1e4).round()[None] / 1e4, ["x.json"])
     assert (c2w[:3, :3] @ c2w[:3, :3].T - torch.eye(3)).abs().max() < 1e-12
     torch.testing.assert_close(c2w[:3], pose, atol=1e-4, rtol=0)
 
@@ -195,7 +190,7 @@ def test_poses_that_are_none(place, value, problem):
     pose = torch.eye(4, dtype=torch.float64)[:3]
     pose[place] = value
     with pytest.raises(UserError, match=rf"x\.json.*{problem}"):
-        rigid_c2w(pose, "x.json")
+        rigid_poses(pose[None], ["x.json"])
 
 
 def test_one_view_at_a_time_is_held_as_it_is_read(scene):
@@ -221,7 +216,7 @@ def test_one_view_at_a_time_is_held_as_it_is_read(scene):
     ],
 )
 def test_images_that_are_too_large_to_compute_with(options, native):
-    with pytest.raises(UserError, match="million that are computed with") as told:
+    with pytest.raises(UserError, match="more than the limit of") as told:
         options.target_size(native)
     size = tuple(map(int, str(told.value).split("--image_size ")[1].split()))
     assert ReadOptions(size=size).target_size(native) == size

@@ -8,7 +8,7 @@ import pytest
 from datasets.config import DataChoice
 from datasets.formats.mvsnet_files import read_pairs
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes, find_scenes, split_scenes
-from datasets.formats.scene_lists import find_scene_list, read_scene_list
+from datasets.formats.splits import find_scene_list, read_scene_list
 from datasets.protocols import (
     DTU_POOL,
     DTU_TARGETS,
@@ -173,7 +173,7 @@ def test_folders_of_scenes(tmp_path):
         assert find_scenes("transforms", given) == found
     assert find_scenes("transforms", tmp_path / "c") == [tmp_path / "c"]
     assert choose_scenes("transforms", tmp_path, "b") == both[1:]
-    with pytest.raises(UserError, match=r"no scene 'aa' \(--scan\).*names there: a"):
+    with pytest.raises(UserError, match=r"no scene 'aa' \(--scan\).*names in the folder: a"):
         choose_scenes("transforms", tmp_path, "aa")
-    with pytest.raises(UserError, match="no such scene.*names there: b"):
+    with pytest.raises(UserError, match="no such scene.*names in the folder: b"):
         choose_scenes("transforms", tmp_path / "bb")

@@ -12,8 +12,8 @@ from reference_data import SCENES, needs
 from apps.inspection.checks import check_scene
 from apps.inspection.conventions import fit_pair, match_pair
 from datasets.config import DataChoice
-from datasets.formats.decoding import read_image
 from datasets.formats.dtu import image_intrinsics
+from datasets.formats.images.decoding import read_image
 from datasets.formats.mvsnet_files import read_camera_file
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import open_scene

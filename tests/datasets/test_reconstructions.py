@@ -77,7 +77,7 @@ def test_cameras_are_those_of_the_scene(way, tmp_path, layouts, centered_scene, 
     torch.testing.assert_close(scene.cameras.c2w, expected.cameras.c2w, atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(scene.cameras.intrinsics, expected.cameras.intrinsics)
     assert scene.load_views([1]).images.equal(expected.load_views([1]).images)
-    assert "1 of 9 photos are left out: not placed, or not there" in caplog.text
+    assert "1 of 9 photos are left out: not registered, or missing" in caplog.text
 
 
 def test_distortion_of_bundler_is_undone(tmp_path, centered_scene):

@@ -163,7 +163,7 @@ def test_near_and_far_by_argument_file_and_estimate(root):
 def test_photos_without_a_frame_are_reported_once(root, caplog):
     Image.new("RGB", (8, 8)).save(root / "images/extra.png")
     assert [len(read(root).view_ids) for _ in range(2)] == [4, 4]
-    assert caplog.text.count("1 images beside those that it names have no camera") == 1
+    assert caplog.text.count("1 images beside the others have no camera") == 1
     assert "extra.png" in caplog.text
 
 

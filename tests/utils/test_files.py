@@ -24,7 +24,7 @@ def test_round_trip(tmp_path):
     assert names_in(path.parent) == ["x.ckpt"]
 
 
-UNREADABLE = ("plain", "half", "empty", "list", "absent")
+READ_ERRORS = ("plain", "half", "empty", "list", "absent")
 
 
 class Evil:
@@ -44,7 +44,7 @@ def test_files_that_are_hostile_truncated_missing_or_foreign(tmp_path):
     (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])
     (tmp_path / "empty.ckpt").write_bytes(b"")
     torch.save([1], tmp_path / "list.ckpt")
-    for name in ("evil.ckpt: refused", *(f"{kind}.ckpt" for kind in UNREADABLE)):
+    for name in ("evil.ckpt: refused", *(f"{kind}.ckpt" for kind in READ_ERRORS)):
         with pytest.raises(UserError, match=name):
             load_safely(tmp_path / name.split(":")[0])
     assert not trap.exists()

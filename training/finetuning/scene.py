@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from datasets.formats.photo_files import shortened
+from datasets.formats.messages import join_names
 from datasets.protocols import SceneTask
 from datasets.views import Views
 from models.baselines.mvsnerf.model import NUM_VIEWS, MVSNeRF
@@ -65,7 +65,7 @@ def _changed_views(scene: TunableScene, views: Views, split: SceneTask) -> str |
     names = [split.scene.view_names[split.scene.view_ids.index(view)] for view in split.pool]
     if bool(differs.any()):
         changed = [name for name, differ in zip(names, differs.tolist(), strict=True) if differ]
-        return f"{len(changed)} of {len(names)} have changed ({shortened(changed)})"
+        return f"{len(changed)} of {len(names)} have changed ({join_names(changed)})"
     ours, theirs = views.cameras.c2w, scene.cameras.c2w
     same = torch.allclose(ours, theirs, rtol=0, atol=_GREY_VALUE * theirs.abs().max().item())
     return None if same else "their cameras have changed"

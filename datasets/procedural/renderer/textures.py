@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from datasets.formats.decoding import read_image
+from datasets.formats.images.decoding import read_image
 from datasets.procedural.renderer import kernels
 from datasets.procedural.renderer.geometry import Numbers, Values, Vectors
 from datasets.procedural.renderer.patterns import (
@@ -152,7 +152,7 @@ def load_photos(folder: Path | str) -> Float[Tensor, "photo texel 3"]:
 
 
 def _mip_map(path: Path) -> Float[Tensor, "texel 3"]:
-    image = torch.from_numpy(read_image(path, least=(_SIDE, _SIDE)))
+    image = torch.from_numpy(read_image(path, min_size=(_SIDE, _SIDE)))
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = image[top : top + side, left : left + side].permute(2, 0, 1)[None] ** 2.2

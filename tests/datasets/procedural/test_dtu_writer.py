@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.formats.decoding import read_image
+from datasets.formats.images.decoding import read_image
 from datasets.formats.registry import choose_scenes, open_scene
 from datasets.procedural.config import ProceduralConfig
 from datasets.procedural.dtu_writer import COMPLETE, MILLIMETRES, PARTIAL, DtuSettings, write_dtu

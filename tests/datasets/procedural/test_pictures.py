@@ -3,7 +3,7 @@
 import torch
 
 from apps.make_textures import dead_leaves, main
-from datasets.formats.decoding import read_image
+from datasets.formats.images.decoding import read_image
 from datasets.procedural.renderer.rendering import apply_contrast
 
 

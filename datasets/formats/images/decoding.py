@@ -1,4 +1,4 @@
-"""The one decoder of image files: photographs of any kind, and masks."""
+"""Decoding of image files: photographs in any common file format, and masks."""
 
 from __future__ import annotations
 
@@ -15,68 +15,66 @@ import pillow_heif
 from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, TiffImagePlugin
 
-from datasets.formats.image_files import UNREAD_SUFFIXES
+from datasets.formats.images.image_files import UNSUPPORTED_SUFFIXES
 from datasets.formats.options import Size
 from utils.errors import UserError, first_line
 from utils.files import describe_placeholder
 
 pillow_heif.register_heif_opener()
 
-MAX_PIXELS = 240_000_000
-"""Of one image, which Pillow holds in four bytes each. Telephones take 2e8."""
-_MAX_COLOURED_MASK = 1 << 27
-"""Pixels of a mask that is not grey, of which two more bytes each are made."""
-_MAX_DEEP_TIFF = 1 << 26
-"""Pixels of a TIFF file of 16-bit colours, which takes 13 bytes each to be read."""
-Image.MAX_IMAGE_PIXELS = None
-"""Images are bounded by ``MAX_PIXELS``, with an error that says so."""
-_EXACT_PIXELS = 1 << 24
-"""Larger images are shrunk by a whole number while they are read, if they are wanted smaller."""
-_BAND = 512
-"""Rows of an image that are made an array at once."""
-_LONGEST = 64
-"""Sides of a large image: the longer by the shorter."""
+_MAX_PIXELS = 240_000_000
+"""Largest image; Pillow takes four bytes a pixel. Phones take up to 2e8 pixels."""
+_MAX_COLOR_MASK_PIXELS = 1 << 27
+"""Largest mask that is not grey; it takes two more bytes a pixel."""
+_MAX_DEEP_TIFF_PIXELS = 1 << 26
+"""Largest TIFF file of 16-bit colours; reading takes 13 bytes a pixel."""
+_MAX_ASPECT_RATIO = 64
+"""Of images above ``_SHRINK_PIXELS``."""
+Image.MAX_IMAGE_PIXELS = None  # Replaced by ``_MAX_PIXELS``, whose error names a remedy.
+_SHRINK_PIXELS = 1 << 24
+"""Images above this are shrunk by an integer factor while decoding, if a smaller size is wanted."""
+_BAND_ROWS = 512
+"""Rows of an image that are converted to an array at once."""
 _DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, RuntimeError),
     struct.error,
 )
-_ORIENTATION = 0x0112
-"""The EXIF tag; 1 means upright, 5 to 8 are quarter turns."""
+_EXIF_ORIENTATION = 0x0112
 _MASK_THRESHOLD = 10
-"""Grey value above which a mask counts, as the readers of MVSNet's DTU data have it."""
+"""Grey value (of 255) above which a mask is true, as in MVSNet's readers of DTU."""
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What is known of an image before its pixels are read."""
+    """Properties of an image file that are known before decoding."""
 
     stored: Size
-    """Height and width as the file has them, whatever EXIF says."""
+    """Height and width as stored, before EXIF rotation."""
     orientation: int = 1
-    transparent: bool = False
-    """Whether pixels have an alpha value, be it 1 everywhere."""
+    """EXIF orientation; 1 is upright, 5 to 8 are quarter turns."""
+    has_alpha: bool = False
 
     @property
-    def turned(self) -> bool:
-        """Whether EXIF says that the image is to be turned or mirrored to be seen upright."""
+    def rotated(self) -> bool:
+        """Whether EXIF rotates or mirrors the stored image."""
         return self.orientation != 1
 
     @property
     def upright(self) -> Size:
-        """Height and width as the image is seen."""
+        """Height and width after EXIF rotation."""
         height, width = self.stored
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever goes wrong while it is open is the file's fault and says so."""
-    if path.suffix.lower() in UNREAD_SUFFIXES and path.is_file():
-        # Of raw photos, Pillow would show the preview.
+def opened_image(path: Path, max_pixels: int | None = None) -> Iterator[Image.Image]:
+    """Open an image and check its size; errors inside the block become ``UserError``."""
+    if path.suffix.lower() in UNSUPPORTED_SUFFIXES and path.is_file():
+        # Pillow would decode the preview of a raw photo.
         raise UserError(f"{path}: {path.suffix} is not read; convert the image to JPEG or PNG.")
     try:
         with _open(path) as image:
-            check_pixels(path, image, MAX_PIXELS)
+            _check_size(path, (image.height, image.width), max_pixels or _MAX_PIXELS)
             yield image
     except FileNotFoundError as error:
         raise UserError(f"{path}: the image is missing.") from error
@@ -87,55 +85,38 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         if path.suffix.lower() in (".heic", ".heif", ".avif"):
             remedy += ", or convert it to JPEG"
         raise UserError(
-            f"{path}: cannot read the image ({first_line(error)}). The file is damaged or no "
+            f"{path}: cannot read the image ({first_line(error)}). The file is damaged or not an "
             f"image; {remedy}."
         ) from error
 
 
-def check_pixels(path: Path, image: Image.Image, most: int) -> None:
-    """Refuse an image that declares more pixels, before memory is taken for them."""
-    _check_size(path, (image.height, image.width), most)
-
-
-def _check_size(path: Path, size: Size, most: int) -> None:
-    if size[0] * size[1] > _EXACT_PIXELS and max(size) > _LONGEST * min(size):
-        # It could not be shrunk to any size that is wanted.
-        raise UserError(
-            f"{path}: the image has {size[1]}x{size[0]} pixels, a shape that no camera takes."
-        )
-    if size[0] * size[1] > most:
-        raise UserError(
-            f"{path}: the image has {size[1]}x{size[0]} pixels, more than the {most // 10**6} "
-            "million that are read of this kind; shrink it first."
-        )
-
-
 def read_header(path: Path) -> ImageHeader:
-    """Read size and orientation, without the pixels."""
+    """Read size, orientation and transparency without decoding pixels."""
     with opened_image(path) as image:
         return _header_of(image)
 
 
 def read_image_size(path: Path) -> Size:
-    """Read the size of the upright image from the header alone."""
+    """Read height and width of the upright image without decoding pixels."""
     return read_header(path).upright
 
 
 def read_image(
-    path: Path, background: float | None = None, *, upright: bool = True, least: Size | None = None
+    path: Path, background: float | None = None, *, min_size: Size | None = None
 ) -> Float32[np.ndarray, "height width 3"]:
-    """Read an image as RGB in [0, 1], over a grey ``background`` where it is transparent.
+    """Read an upright image as RGB in [0, 1].
 
-    Without a background, alpha is left aside; for the rest see ``read_channels``.
+    Transparent pixels are composited over a grey ``background``; None ignores alpha. For
+    ``min_size`` see ``read_channels``.
     """
-    values = read_channels(path, background is not None, upright=upright, least=least)
-    return over_background(values, background or 0.0)
+    channels = read_channels(path, keep_alpha=background is not None, min_size=min_size)
+    return over_background(channels, background or 0.0)
 
 
 def over_background(
     values: Float32[np.ndarray, "height width channels"], background: float
 ) -> Float32[np.ndarray, "height width 3"]:
-    """Put RGBA over a grey background; RGB stays as it is."""
+    """Composite RGBA over a grey background; RGB is returned unchanged."""
     if values.shape[2] == 3:
         return values
     alpha = values[..., 3:]
@@ -143,39 +124,36 @@ def over_background(
 
 
 def read_channels(
-    path: Path, transparent: bool, *, upright: bool = True, least: Size | None = None
+    path: Path, *, keep_alpha: bool, upright: bool = True, min_size: Size | None = None
 ) -> Float32[np.ndarray, "height width channels"]:
-    """Read an image as RGB in [0, 1], or RGBA if it has alpha, which ``transparent`` asks for.
+    """Read an image as RGB in [0, 1], or as RGBA if it has alpha and ``keep_alpha`` is set.
 
-    Without ``upright``, EXIF's turn is left aside. Images of more than 16 megapixels that are
-    wanted smaller are shrunk by a whole number, to ``least`` or more.
+    ``upright`` applies the EXIF rotation. With ``min_size``, images above 16 megapixels are shrunk
+    by an integer factor, to no less than that height and width.
     """
     with opened_image(path) as image:
         header = _header_of(image)
-        seen = header.upright if upright else header.stored
+        height, width = header.upright if upright else header.stored
         factor = 1
-        if least is not None and seen[0] * seen[1] > _EXACT_PIXELS:
-            factor = max(1, min(seen[0] // max(least[0], 1), seen[1] // max(least[1], 1)))
-        pixels = (
-            _decoded(path, image, transparent)
-            if factor == 1
-            else _shrunk(path, image, factor, transparent)
-        )
+        if min_size is not None and height * width > _SHRINK_PIXELS:
+            factor = max(1, min(height // max(min_size[0], 1), width // max(min_size[1], 1)))
+        if factor == 1:
+            pixels = _decode(path, image, keep_alpha)
+        else:
+            pixels = _decode_shrunk(path, image, factor, keep_alpha)
     if upright:
-        pixels = _turned(pixels, header.orientation)
+        pixels = _apply_orientation(pixels, header.orientation)
     values = pixels.astype(np.float32)
     if pixels.dtype != np.float32:
         values /= 255 if pixels.dtype == np.uint8 else 65535
-    if values.ndim == 2:
-        values = np.repeat(values[..., None], 3, axis=-1)
-    return values
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=-1)
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
     """Read a mask: true where grey is above 10 of 255, or above 0 if no pixel is above 10.
 
-    The brightest channel counts, and what is transparent is black; where all colours are black and
-    only alpha varies, alpha is the mask.
+    The brightest colour channel counts, and transparent pixels are black. If all colours are black
+    and alpha varies, alpha is the mask.
     """
     with opened_image(path) as image:
         orientation = _header_of(image).orientation
@@ -184,22 +162,36 @@ def read_mask(path: Path) -> Bool[np.ndarray, "height width"]:
         elif image.mode in ("1", "L", "I", "F") and not image.has_transparency_data:
             pixels = np.asarray(image.convert("L"))
         else:
-            check_pixels(path, image, _MAX_COLOURED_MASK)
+            _check_size(path, (image.height, image.width), _MAX_COLOR_MASK_PIXELS)
             pixels, alpha = (np.empty(image.size[::-1], np.uint8) for _ in range(2))
-            for top in range(0, image.height, _BAND):
-                rows = slice(top, top + _BAND)
-                channels = np.asarray(_rows_of(image, top, top + _BAND).convert("RGBA"))
+            for top in range(0, image.height, _BAND_ROWS):
+                rows = slice(top, top + _BAND_ROWS)
+                channels = np.asarray(_crop_rows(image, top, top + _BAND_ROWS).convert("RGBA"))
                 pixels[rows], alpha[rows] = channels[..., :3].max(-1), channels[..., 3]
             only_alpha = not pixels.any() and alpha.min() < 255
             pixels = alpha if only_alpha else np.minimum(pixels, alpha, out=pixels)
     mask = pixels > (_MASK_THRESHOLD if pixels.max() > _MASK_THRESHOLD else 0)
-    return _turned(mask, orientation)
+    return _apply_orientation(mask, orientation)
 
 
-def _turned(
+def _check_size(path: Path, size: Size, max_pixels: int) -> None:
+    """Refuse an image by its declared size, before memory is allocated."""
+    height, width = size
+    if height * width > _SHRINK_PIXELS and max(size) > _MAX_ASPECT_RATIO * min(size):
+        raise UserError(
+            f"{path}: the image has {width}x{height} pixels, a shape that no camera takes."
+        )
+    if height * width > max_pixels:
+        raise UserError(
+            f"{path}: the image has {width}x{height} pixels, more than the limit of "
+            f"{max_pixels // 10**6} million for files of this kind; shrink it first."
+        )
+
+
+def _apply_orientation(
     pixels: Shaped[np.ndarray, "height width *channels"], orientation: int
 ) -> Shaped[np.ndarray, "height2 width2 *channels"]:
-    """Turn and mirror an array as EXIF says."""
+    """Rotate and mirror an array by its EXIF orientation."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
@@ -207,23 +199,23 @@ def _turned(
     return np.ascontiguousarray(pixels[rows, columns])
 
 
-def _rows_of(image: Image.Image, top: int, bottom: int) -> Image.Image:
+def _crop_rows(image: Image.Image, top: int, bottom: int) -> Image.Image:
     return image.crop((0, top, image.width, min(bottom, image.height)))
 
 
-def _shrunk(
-    path: Path, image: Image.Image, factor: int, transparent: bool
+def _decode_shrunk(
+    path: Path, image: Image.Image, factor: int, keep_alpha: bool
 ) -> Shaped[np.ndarray, "height width *channels"]:
-    """Average squares of pixels, in bands: as an array, the image would take several times more."""
+    """Average squares of pixels, band by band to bound memory."""
     width, height = (max(side // factor, 1) for side in image.size)
-    # JPEG files can be decoded at a half, a quarter or an eighth; others stay as they are.
+    # JPEG files can be decoded at 1/2, 1/4 or 1/8 size; for others this does nothing.
     image.draft(None, (image.width // factor, image.height // factor))
-    ratio, step, bands = image.height / height, max(_BAND // factor, 1), []
+    ratio, step, bands = image.height / height, max(_BAND_ROWS // factor, 1), []
     for first in range(0, height, step):
         last = min(first + step, height)
         top, bottom = first * ratio, min(last * ratio, image.height)
         start = int(top)
-        pixels = _decoded(path, _rows_of(image, start, math.ceil(bottom)), transparent)
+        pixels = _decode(path, _crop_rows(image, start, math.ceil(bottom)), keep_alpha)
         if pixels.dtype == np.uint16:
             pixels = pixels.astype(np.float32) / 65535
         band = Image.fromarray(pixels)
@@ -236,10 +228,10 @@ def _open(path: Path) -> Image.Image:
     try:
         return Image.open(path)
     except Image.UnidentifiedImageError:
-        # Pillow knows no TIFF of three channels of 16 bits, and OpenCV does.
+        # Pillow does not read TIFF files of three 16-bit channels; OpenCV does.
         pixels = None
         if path.suffix.lower() in (".tif", ".tiff") and path.stat().st_size:
-            _check_size(path, _size_of_tiff(path), _MAX_DEEP_TIFF)
+            _check_size(path, _read_tiff_size(path), _MAX_DEEP_TIFF_PIXELS)
             pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         if pixels is None:
             raise
@@ -253,8 +245,8 @@ def _open(path: Path) -> Image.Image:
         return Image.fromarray(pixels.astype(np.uint8)[..., order])
 
 
-def _size_of_tiff(path: Path) -> Size:
-    """Return the height and width that a TIFF file declares; 0 where it declares none."""
+def _read_tiff_size(path: Path) -> Size:
+    """Return the declared height and width of a TIFF file; 0 where it declares none."""
     with path.open("rb") as file:
         tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
         file.seek(tags.next)
@@ -264,17 +256,18 @@ def _size_of_tiff(path: Path) -> Size:
 
 
 def _header_of(image: Image.Image) -> ImageHeader:
-    # Not PNG's own method, which decodes the image; and Pillow turns TIFF files by itself.
-    orientation = 1 if image.format == "TIFF" else Image.Image.getexif(image).get(_ORIENTATION, 1)
-    known = isinstance(orientation, int) and 1 <= orientation <= 8
+    # The method of PNG images would decode the pixels. Pillow rotates TIFF files itself.
+    exif = {} if image.format == "TIFF" else Image.Image.getexif(image)
+    orientation = exif.get(_EXIF_ORIENTATION, 1)
+    valid = isinstance(orientation, int) and 1 <= orientation <= 8
     size: Size = (image.height, image.width)
-    return ImageHeader(size, orientation if known else 1, image.has_transparency_data)
+    return ImageHeader(size, orientation if valid else 1, image.has_transparency_data)
 
 
-def _decoded(
-    path: Path, image: Image.Image, transparent: bool
+def _decode(
+    path: Path, image: Image.Image, keep_alpha: bool
 ) -> Shaped[np.ndarray, "height width *channels"]:
-    """Return grey, RGB or RGBA of 8 or 16 bits, or grey of float in [0, 1]."""
+    """Return grey, RGB or RGBA of 8 or 16 bits, or grey as float in [0, 1]."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
@@ -283,12 +276,12 @@ def _decoded(
         if 0 <= low and high <= (1.0 if image.mode == "F" else 65535):
             return values.astype(np.float32 if image.mode == "F" else np.uint16)
         raise UserError(
-            f"{path}: holds grey values from {low:g} to {high:g}, and which of them is white the "
-            "file does not say; convert it to 8-bit RGB first."
+            f"{path}: holds grey values from {low:g} to {high:g}, and the file does not say which "
+            "value is white; convert it to 8-bit RGB first."
         )
-    wanted = "RGBA" if transparent and image.has_transparency_data else "RGB"
+    mode = "RGBA" if keep_alpha and image.has_transparency_data else "RGB"
     try:
-        return np.asarray(image if image.mode == wanted else image.convert(wanted))
+        return np.asarray(image if image.mode == mode else image.convert(mode))
     except ValueError as error:
         if "conversion" not in str(error):
             raise

@@ -1,0 +1,1 @@
+"""COLMAP scenes: the sparse model, its photos and the reader."""

@@ -1,0 +1,1 @@
+"""Image files: finding, decoding, resizing, undistorting; photographs as views of a scene."""
