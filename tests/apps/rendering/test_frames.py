@@ -4,8 +4,13 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.cost import RenderingCost, describe_cost, render_frames
-from apps.rendering.frames import FrameStore, plan_frames
+from apps.rendering.frames import (
+    FrameStore,
+    RenderingCost,
+    describe_cost,
+    plan_frames,
+    render_frames,
+)
 from apps.rendering.paths import make_path
 from utils.errors import UserError
 
