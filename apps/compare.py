@@ -54,9 +54,7 @@ class ComparisonConfig(RenderingModel):
         """Check that there is a name for each checkpoint."""
         super().__post_init__()
         if self.names and len(self.names) != len(self.ckpts):
-            raise ValueError(
-                f"names={self.names}: give one for each of {len(self.ckpts)} checkpoints"
-            )
+            raise ValueError(f"names={self.names}: give {len(self.ckpts)}, one per checkpoint")
 
 
 main = command(ComparisonConfig, "apps.comparison:run_comparison", __doc__)

@@ -81,86 +81,54 @@ class CameraCheck:
 
 
 _UNCHANGED = Hypothesis("no mistake", "")
-_FOCAL = (("half", "double", 2.0), ("twice", "halve", 0.5), ("four times", "quarter", 0.25))
 _INTRINSICS = (
-    Hypothesis(
-        "a swapped principal point (cx belongs to the width, cy to the height)",
-        "swap cx and cy",
-        center_swapped=True,
-    ),
-    *(
-        Hypothesis(
-            f"focal lengths of images of {size} the size", f"{verb} fl_x and fl_y", focal=factor
-        )
-        for size, verb, factor in _FOCAL
-    ),
+    Hypothesis("a swapped principal point", "swap cx and cy", center_swapped=True),
+    Hypothesis("focal lengths of images of half the size", "double fl_x and fl_y", focal=2.0),
+    Hypothesis("focal lengths of images of twice the size", "halve fl_x and fl_y", focal=0.5),
+    Hypothesis("focal lengths of images of four times the size", "quarter fl_x, fl_y", focal=0.25),
 )
-_GL, _LLFF = "OpenGL's axes (right, up, backwards)", "LLFF's axes (down, right, backwards)"
 _NEGATE, _INVERT = "negate the second and third column of every matrix", "invert every matrix"
+_C2W, _W2C = "camera-to-world matrices", "world-to-camera matrices"
 _POSES: dict[PoseConvention, tuple[Hypothesis, ...]] = {
     "opengl": (
+        Hypothesis("OpenCV axes instead of OpenGL's", _NEGATE, False, _FLIP),
+        Hypothesis(f"{_W2C} instead of {_C2W}", _INVERT, True, _FLIP),
         Hypothesis(
-            "OpenCV axes where OpenGL's are expected (camera-to-world is right)",
-            _NEGATE,
-            axes=_FLIP,
-        ),
-        Hypothesis(
-            "world-to-camera matrices where camera-to-world are expected (the axes are right)",
-            _INVERT,
-            inverted=True,
-            axes=_FLIP,
-        ),
-        Hypothesis(
-            "OpenCV's world-to-camera matrices where OpenGL's camera-to-world are expected",
-            "invert every matrix, then negate its second and third column",
+            f"OpenCV's {_W2C} instead of OpenGL's {_C2W}",
+            f"{_INVERT}, then negate its second and third column",
             inverted=True,
         ),
         Hypothesis(
-            f"{_LLFF} where {_GL} are expected",
+            "LLFF's axes (down, right, backwards) instead of OpenGL's (right, up, backwards)",
             "put the second column first and the negated first column second",
             axes=((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
         ),
     ),
     "llff": (
         Hypothesis(
-            f"{_GL} where {_LLFF} are expected",
+            "OpenGL's axes (right, up, backwards) instead of LLFF's (down, right, backwards)",
             "put the negated second column first and the first column second",
             axes=((0, -1, 0), (1, 0, 0), (0, 0, 1)),
         ),
         Hypothesis(
-            f"OpenCV's axes (right, down, forwards) where {_LLFF} are expected",
+            "OpenCV's axes (right, down, forwards) instead of LLFF's (down, right, backwards)",
             "swap the first two columns and negate the third",
             axes=((0, 1, 0), (1, 0, 0), (0, 0, -1)),
         ),
     ),
     "opencv_c2w": (
-        Hypothesis(
-            "OpenGL axes where OpenCV's are expected (camera-to-world is right)",
-            _NEGATE,
-            axes=_FLIP,
-        ),
-        Hypothesis(
-            "world-to-camera matrices where camera-to-world are expected (the axes are right)",
-            _INVERT,
-            inverted=True,
-        ),
+        Hypothesis("OpenGL axes instead of OpenCV's", _NEGATE, False, _FLIP),
+        Hypothesis(f"{_W2C} instead of {_C2W}", _INVERT, True),
     ),
     "opencv": (
         Hypothesis(
-            "OpenGL axes where OpenCV's are expected (world-to-camera is right)",
+            "OpenGL axes instead of OpenCV's",
             "negate the second and third row of every matrix",
             axes=_FLIP,
         ),
+        Hypothesis(f"{_C2W} instead of {_W2C}", _INVERT, True),
         Hypothesis(
-            "camera-to-world matrices where world-to-camera are expected (the axes are right)",
-            _INVERT,
-            inverted=True,
-        ),
-        Hypothesis(
-            "OpenGL's camera-to-world matrices where OpenCV's world-to-camera are expected",
-            f"{_NEGATE}, then invert it",
-            inverted=True,
-            axes=_FLIP,
+            f"OpenGL's {_C2W} instead of OpenCV's {_W2C}", f"{_NEGATE}, then invert it", True, _FLIP
         ),
     ),
 }

@@ -107,8 +107,7 @@ class PathRecorder:
         if len(views) < 2:
             _notify(client, "first add two or more views to the path")
             return None
-        size = views[0].at(self.renderer.height)[1]
-        return recorded_path(views, self.renderer.scene, size)
+        return recorded_path(views, self.renderer.scene, self.renderer.height)
 
     def _render_video(self, client: viser.ClientHandle, path: CameraPath) -> Iterator[None]:
         """Render one frame per step, then send the client the video."""
@@ -126,16 +125,13 @@ class PathRecorder:
         notice.remove()
 
 
-def recorded_path(
-    views: Sequence[Viewpoint], scene: RenderableScene, size: tuple[int, int]
-) -> CameraPath:
-    """Interpolate recorded views smoothly, with the field of view of the first."""
+def recorded_path(views: Sequence[Viewpoint], scene: RenderableScene, height: int) -> CameraPath:
+    """Interpolate recorded views smoothly, with the field of view and aspect of the first."""
     count = max(1, (len(views) - 1) * _SECONDS_BETWEEN_VIEWS * _FPS)
     distance = focus_distance(scene.cameras, scene.near_far)
     c2w = smooth_path(torch.stack([view.c2w.float() for view in views]), count, distance)
-    focal = 0.5 * size[0] / math.tan(0.5 * views[0].fov)
-    intrinsics = torch.tensor([[focal, 0, size[1] / 2], [0, focal, size[0] / 2], [0, 0, 1.0]])
-    return CameraPath(Cameras(intrinsics.expand(count, 3, 3), c2w), size, closed=False)
+    camera, size = views[0].at(height)
+    return CameraPath(Cameras(camera.intrinsics.expand(count, 3, 3), c2w), size, closed=False)
 
 
 def path_content(path: CameraPath, origin: Float64[Tensor, " 3"]) -> dict[str, Any]:

@@ -54,14 +54,14 @@ READ = {"opengl": opengl, "llff": llff, "opencv": invert_rigid}
 @pytest.mark.parametrize(
     ("written", "file", "name"),
     [
-        ("opengl", lambda c: c, "OpenCV axes where OpenGL"),
+        ("opengl", lambda c: c, "OpenCV axes instead of OpenGL"),
         ("opengl", lambda c: invert_rigid(opengl(c)), "world-to-camera matrices"),
         ("opengl", invert_rigid, "OpenCV's world-to-camera"),
         ("opengl", llff, "LLFF's axes"),
         ("llff", opengl, "OpenGL's axes"),
         ("llff", lambda c: c, "OpenCV's axes"),
         ("opencv", lambda c: c, "camera-to-world matrices"),
-        ("opencv", lambda c: invert_rigid(opengl(c)), "OpenGL axes where OpenCV"),
+        ("opencv", lambda c: invert_rigid(opengl(c)), "OpenGL axes instead of OpenCV"),
         ("opencv", opengl, "OpenGL's camera-to-world"),
     ],
 )

@@ -97,7 +97,7 @@ def test_cameras_whose_positions_were_lost(root, tmp_path):
 @pytest.mark.parametrize("moved", [0.0, 1e6])
 def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
     write(root, axes=np.eye(4), moved=moved)
-    with pytest.raises(UserError, match=r"OpenCV axes where OpenGL's.*To fix it: negate"):
+    with pytest.raises(UserError, match=r"OpenCV axes instead of OpenGL's.*To fix it: negate"):
         run_inspection(config(root, tmp_path))
 
 

@@ -20,7 +20,7 @@ def view(x):
 
 
 def test_a_saved_path_is_read_again_as_it_was(painted_scene, tmp_path):
-    path = recorded_path([view(-1.0), view(0.0), view(1.0)], painted_scene, (32, 48))
+    path = recorded_path([view(-1.0), view(0.0), view(1.0)], painted_scene, 32)
     assert len(path.cameras.c2w) == 96
     torch.testing.assert_close(path.cameras.c2w[0], view(-1.0).c2w)
     torch.testing.assert_close(path.cameras.c2w[-1], view(1.0).c2w)
