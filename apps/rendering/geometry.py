@@ -45,14 +45,11 @@ def source_view_job(
     scene: RenderableScene, size: tuple[int, int], max_renderings: int
 ) -> RenderingJob:
     """Plan renderings from the source cameras, each from its nearest sources."""
-    sources = scene.cameras
-    count = min(max_renderings, len(sources.c2w))
-    indices = torch.linspace(0, len(sources.c2w) - 1, count).round().long()
-    intrinsics = [
-        path_intrinsics(sources.intrinsics[index, None], scene.image_size, size)
-        for index in indices.tolist()
-    ]
-    cameras = Cameras(torch.stack(intrinsics), sources.c2w[indices])
+    num_sources = len(scene.cameras.c2w)
+    count = min(max_renderings, num_sources)
+    rendered = scene.cameras[torch.linspace(0, num_sources - 1, count).round().long()]
+    intrinsics = [path_intrinsics(k[None], scene.image_size, size) for k in rendered.intrinsics]
+    cameras = Cameras(torch.stack(intrinsics), rendered.c2w)
     sources = tuple((SourceSet(indices, 1.0),) for indices in scene.choose_sources(cameras, size))
     return RenderingJob(scene, CameraPath(cameras, size, closed=False), sources)
 

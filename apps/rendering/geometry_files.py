@@ -165,12 +165,9 @@ def _colored_vertices(
 ) -> np.ndarray:
     """Return a structured array of PLY vertices; coordinates keep their precision."""
     code = "<f4" if points.dtype == np.float32 else "<f8"
-    channels = ("red", "green", "blue")
-    fields = [(axis, code) for axis in "xyz"] + [(channel, "u1") for channel in channels]
-    vertices = np.empty(len(points), fields)
-    for column, (axis, channel) in enumerate(zip("xyz", channels, strict=True)):
-        vertices[axis], vertices[channel] = points[:, column], colors[:, column]
-    return vertices
+    fields = [(axis, code) for axis in "xyz"]
+    fields += [(channel, "u1") for channel in ("red", "green", "blue")]
+    return np.rec.fromarrays([*points.T, *colors.T], dtype=fields)
 
 
 def _write_ply(
@@ -178,7 +175,7 @@ def _write_ply(
 ) -> None:
     """Write a binary PLY (Turk, 1994); fields of ``vertices`` become vertex properties."""
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
-    header += [f"property {_PLY_TYPES[code]} {name}" for name, code in vertices.dtype.descr]
+    header += [f"property {_PLY_TYPES[code]} {name}" for name, code, *_ in vertices.dtype.descr]
     content = vertices.tobytes()
     if faces is not None:
         triangles = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
