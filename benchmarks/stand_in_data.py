@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from apps.reconstruction.poses import write_poses
-from apps.rendering.geometry_files import PointCloud
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
@@ -31,9 +30,8 @@ def write_stand_ins(root: Path) -> None:
     for split, names in {"train": _SCANS[:2], "val": _SCANS[2:], "test": _SCANS[2:]}.items():
         (dtu / "lists" / f"{split}.txt").write_text("\n".join(names), encoding="utf-8")
     scene = open_scene("dtu", dtu / "scan2")
-    cloud = PointCloud(torch.zeros(0, 3), torch.zeros(0, 3))
     for folder in ("data/fox", "data/my_scenes/room"):
-        write_poses(scene, cloud, root / folder)
+        write_poses(scene, None, root / folder)
     _write_llff(scene, root / "data/nerf_llff_data/fern")
     for view in scene.view_ids:
         image = Image.fromarray((scene.read_view(view).image * 255).round().astype(np.uint8))

@@ -27,7 +27,7 @@ from utils.images import save_image
 _MAX_POINTS = 100_000
 
 
-def write_poses(scene: PosedScene, cloud: PointCloud, folder: Path) -> str:
+def write_poses(scene: PosedScene, cloud: PointCloud | None, folder: Path) -> str:
     """Write photos, cameras and points in the unit of the data set; return a summary line."""
     names = [f"images/{number:04d}.jpg" for number in range(len(scene.view_ids))]
     masks: dict[str, str] = {}
@@ -72,7 +72,7 @@ def _write_colmap(
     scene: PosedScene,
     names: list[str],
     c2w: Float64[Tensor, "view 4 4"],
-    cloud: PointCloud,
+    cloud: PointCloud | None,
     folder: Path,
 ) -> None:
     height, width = scene.image_size
@@ -90,14 +90,12 @@ def _write_colmap(
     write_text(folder / "cameras.txt", "\n".join(cameras) + "\n")
     header = "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then its features"
     write_text(folder / "images.txt", "\n".join([header, *images]) + "\n")
-    step = max(1, math.ceil(len(cloud.points) / _MAX_POINTS))
-    points = cloud.points[::step].double().tolist()
-    rows = [
-        f"{number} {_joined(point)} {color[0]} {color[1]} {color[2]} 0"
-        for number, (point, color) in enumerate(
-            zip(points, cloud.color_bytes[::step].tolist(), strict=True), start=1
-        )
-    ]
+    rows = []
+    if cloud is not None:
+        step = max(1, math.ceil(len(cloud.points) / _MAX_POINTS))
+        points, colors = cloud.points[::step].double().tolist(), cloud.color_bytes[::step].tolist()
+        for number, (point, color) in enumerate(zip(points, colors, strict=True), start=1):
+            rows.append(f"{number} {_joined(point)} {color[0]} {color[1]} {color[2]} 0")
     header = "# POINT3D_ID X Y Z R G B ERROR, without tracks"
     write_text(folder / "points3D.txt", "\n".join([header, *rows]) + "\n")
 

@@ -9,8 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from apps.inspection.checks import check_scene
 from apps.inspection.scene_figure import draw_scene
 from apps.reconstruction.config import ReconstructionConfig
@@ -20,7 +18,7 @@ from apps.reconstruction.stages import Stages
 from apps.rendering.config import CameraPathChoice, GeometryConfig, VideoConfig
 from apps.rendering.frames import format_duration
 from apps.rendering.geometry_export import run_export
-from apps.rendering.geometry_files import PointCloud, read_points
+from apps.rendering.geometry_files import read_points
 from apps.rendering.open_scene import open_photographs
 from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
@@ -168,8 +166,7 @@ class _Reconstruction:
         options = replace(choice.options, longest_side=_MAX_PHOTO_SIDE)
         folder = find_scenes(choice.dataset_name, Path(choice.datadir))[0]
         scene = open_scene(choice.dataset_name, folder, options)
-        empty = PointCloud(torch.zeros(0, 3), torch.zeros(0, 3))
-        cloud = read_points(self.points) if self.points.exists() else empty
+        cloud = read_points(self.points) if self.points.exists() else None
         return write_poses(scene, cloud, self.poses)
 
     def _next_lines(self, tuned: str | None, plan: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +22,9 @@ from apps.rendering.geometry_files import PointCloud, read_points
 from apps.rendering.open_scene import open_scene
 from apps.rendering.path_recorder import PathRecorder
 from apps.rendering.progressive import FAILURES, ProgressiveRenderer, Viewpoint
-from apps.rendering.viewer_server import start_server
+from apps.rendering.viewer_server import check_port, start_server
 from models.rendering.scene import RenderableScene, RenderedView
 from utils.camera_rig import describe_rig
-from utils.errors import UserError
 from utils.figures import DepthRange, color_bar, depth_picture, robust_range
 from utils.images import to_bytes
 
@@ -55,19 +53,6 @@ def run_viewer(config: ViewerConfig) -> str:
     except KeyboardInterrupt:
         viewer.close()
     return "the viewer has stopped"
-
-
-def check_port(host: str, port: int) -> None:
-    """Check that a port is free before anything is loaded."""
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({reason}); choose another --port, "
-            f"for example --port {port + 1 if port < 65535 else port - 1}."
-        ) from error
 
 
 class Viewer:

@@ -6,6 +6,7 @@ import functools
 import http
 import ipaddress
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,17 +27,24 @@ _connections.setLevel(logging.WARNING)
 _connections.addFilter(lambda record: record.msg != "opening handshake failed")
 
 
+def check_port(host: str, port: int) -> None:
+    """Check that a port is free before anything is loaded."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"--host {host} --port {port}: cannot listen there ({reason}); choose another --port, "
+            f"for example --port {port + 1 if port < 65535 else port - 1}."
+        ) from error
+
+
 def start_server(host: str, port: int, title: str) -> viser.ViserServer:
     """Start a server; log a warning if other machines can reach it."""
     local = is_local(host)
-    try:
-        with _guarded(local):
-            server = viser.ViserServer(host, port, title, verbose=False)
-    except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror}); choose another "
-            "--port"
-        ) from error
+    with _guarded(local):
+        server = viser.ViserServer(host, port, title, verbose=False)
     if not local:
         logger.warning(
             "--host %s: the viewer has no password, so anyone who can reach this machine can use "

@@ -22,7 +22,8 @@ from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry_files import PointCloud, read_points, write_points
-from apps.rendering.viewer import Viewer, check_port
+from apps.rendering.viewer import Viewer
+from apps.rendering.viewer_server import check_port
 from utils.cameras import LengthUnit
 from utils.errors import UserError
 
