@@ -130,7 +130,7 @@ def plan_frames(
     return RenderingJob(scene, path, sources)
 
 
-def render_frames(job: RenderingJob, store: FrameStore, progress: bool = True) -> None:
+def render_frames(job: RenderingJob, store: FrameStore) -> None:
     """Render the frames that are not stored yet; log a time estimate after the first."""
     missing = [frame for frame in range(len(job)) if not store.has(frame)]
     if not missing:
@@ -139,8 +139,7 @@ def render_frames(job: RenderingJob, store: FrameStore, progress: bool = True) -
     store.write(missing[0], view)
     _LOG.info("%s: %s", job.scene.name, describe_cost(cost, job, missing))
     done = len(job) - len(missing) + 1
-    bar = tqdm(missing[1:], "frames", len(job), initial=done, unit="frame", disable=not progress)
-    for frame in bar:
+    for frame in tqdm(missing[1:], "frames", len(job), initial=done, unit="frame"):
         store.write(frame, job.render(frame))
 
 

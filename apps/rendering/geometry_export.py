@@ -22,7 +22,7 @@ from utils.files import check_output_file
 _MIN_POINTS = 100
 
 
-def run_export(config: GeometryConfig, progress: bool = True) -> str:
+def run_export(config: GeometryConfig) -> str:
     """Export the geometry of a scene and return a line for each file."""
     for name in ("out", "mesh", "splats", "arrays"):
         if path := getattr(config, name):
@@ -31,7 +31,7 @@ def run_export(config: GeometryConfig, progress: bool = True) -> str:
     scene = open_scene(config.scene, config.model, size)
     job = source_view_job(scene, size or scene.image_size, config.max_renderings)
     store = job.store(config.out)
-    render_frames(job, store, progress)
+    render_frames(job, store)
     renderings = stack_renderings(job.path.cameras, store.read_all(len(job)))
     cloud = fuse_points(renderings, config.tolerance, min(config.min_agreeing, len(job) - 1))
     if len(cloud.points) < _MIN_POINTS:

@@ -20,7 +20,7 @@ from utils.images import save_image
 from utils.video import VIDEO_SUFFIXES, write_video
 
 
-def run_video(config: VideoConfig, progress: bool = True) -> str:
+def run_video(config: VideoConfig) -> str:
     """Render a video and return a summary line."""
     out = Path(config.out)
     _check_output(out)
@@ -29,7 +29,7 @@ def run_video(config: VideoConfig, progress: bool = True) -> str:
     job = plan_frames(scene, path)
     store = job.store(out)
     try:
-        render_frames(job, store, progress)
+        render_frames(job, store)
     except KeyboardInterrupt:
         done = sum(store.has(frame) for frame in range(len(job)))
         raise KeyboardInterrupt(
