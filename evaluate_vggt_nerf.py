@@ -1,4 +1,4 @@
-"""Measure a model on views that it was not shown.
+"""Evaluate a model on held-out views.
 
 For example: python evaluate_vggt_nerf.py --ckpt runs_new/NAME/ckpts/last.ckpt --dataset_name dtu
 --datadir data/dtu --out results/dtu.json

@@ -1,7 +1,7 @@
-"""Turn photos or a video into a moving picture, a point cloud, a mesh and camera poses.
+"""Reconstruct photos or a video: rendered video, point cloud, mesh and camera poses.
 
-For example: python reconstruct.py data/my_photos. Where photos have no cameras, these are
-estimated. An interrupted run goes on where it was: the same command again.
+For example: python reconstruct.py data/my_photos. Missing cameras are estimated. The same command
+resumes an interrupted run.
 """
 
 from __future__ import annotations

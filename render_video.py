@@ -1,8 +1,8 @@
-"""Render a video of a scene along a camera path, between and around its photographs.
+"""Render a video of a scene along a camera path.
 
 For example: python render_video.py --datadir data/nerf_llff_data/fern --path spiral --depth --out
-results/fern.mp4. Without --datadir it shows a procedural world. An interrupted run keeps its
-frames; the same command goes on.
+results/fern.mp4. Without --datadir a procedural world is rendered. The same command resumes an
+interrupted run.
 """
 
 from __future__ import annotations

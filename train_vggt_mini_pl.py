@@ -14,7 +14,7 @@ from utils.config import command
 
 
 def train(config: MiniTrainingConfig) -> str:
-    """Train, or evaluate what was trained, and say what was made."""
+    """Train, or evaluate a trained backbone, and return a summary."""
     from training.vggt.run import evaluate_folder, run_mini_training
 
     if config.run.evaluate:

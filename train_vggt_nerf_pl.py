@@ -14,7 +14,7 @@ from utils.config import command
 
 
 def train(config: GeneralTrainingConfig) -> str:
-    """Train, and say where the checkpoints are."""
+    """Train and return the folder of the checkpoints."""
     from training.general import run_general_training
 
     return f"done; checkpoints are in {run_general_training(config)}"

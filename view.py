@@ -1,7 +1,7 @@
-"""Look at a scene in the browser: drag the camera, and see what the model renders there.
+"""View a scene in the browser: the model renders the view of a camera that is moved interactively.
 
-For example: python view.py --datadir data/nerf_llff_data/fern, then open the address that it
-prints. Without --datadir it shows a procedural world.
+For example: python view.py --datadir data/nerf_llff_data/fern, then open the printed address.
+Without --datadir a procedural world is shown.
 """
 
 from __future__ import annotations

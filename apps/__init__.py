@@ -1,1 +1,1 @@
-"""Programs beside the model: inspection, rendering, the viewer, exports, conversions."""
+"""Applications of the model: inspection, rendering, viewer, exports, conversions."""

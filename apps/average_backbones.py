@@ -1,6 +1,7 @@
-"""Average the weights of backbones that were trained from the same start.
+"""Average the weights of backbones that were trained from the same initial weights.
 
-The mean is often better than any of them ("Model soups", Wortsman et al., 2022).
+The average is often better than each of them ("Model soups", Wortsman et al., 2022).
+For example: python -m apps.average_backbones runs_mini/A/export runs_mini/B/export --out mean
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit status, as ``run_and_report`` documents it."""
+    """Run the script and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", help="backbones of one size, each with config.json")
-    parser.add_argument("--out", required=True, help="folder to write the mean to")
+    parser.add_argument("--out", required=True, help="folder for the averaged backbone")
     arguments = parser.parse_args(argv)
 
     from utils.errors import run_and_report
@@ -29,23 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def average_backbones(folders: Sequence[str], out: str) -> Path:
-    """Write the mean of several backbones' weights; return the file."""
+    """Write the mean of the backbones' weights and return the file."""
     import torch
 
     from models.vggt.network import VGGT
     from utils.errors import UserError
 
     if len(folders) < 2:
-        raise UserError(f"{list(folders)}: a mean takes at least two backbones")
+        raise UserError(f"{list(folders)}: give at least two backbones to average")
     networks = [VGGT.from_pretrained(folder) for folder in folders]
-    first = networks[0]
     for folder, network in zip(folders, networks, strict=True):
-        if network.config != first.config:
-            raise UserError(f"{folder}: is of another size than {folders[0]}; both must be alike")
+        if network.config != networks[0].config:
+            raise UserError(f"{folder}: has another size than {folders[0]}; give equal sizes")
     states = [network.state_dict() for network in networks]
     mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
-    first.load_state_dict(mean)
-    return first.save_pretrained(out)
+    networks[0].load_state_dict(mean)
+    return networks[0].save_pretrained(out)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Compare models on the same views: a table of figures, and pictures side by side.
+"""Compare models on the same views: a table of metrics, and images side by side.
 
 For example: python -m apps.compare --ckpts ckpts/vggt-mini-nerf ckpts/mvsnerf-v0.tar --datadir
-data/nerf_llff_data/fern. Each checkpoint is a general model, a baseline or a fine-tuned scene; with
-a fine-tuned scene among them the views are its test views, and data that are not named those that
-it was read from. One checkpoint makes a strip of each view: sources, truth, prediction, error,
-depth. Several make a column each, with errors and depths on one scale.
+data/nerf_llff_data/fern. Each checkpoint is a general model, a baseline or a fine-tuned scene. If
+one is a fine-tuned scene, its test views are compared, by default on the data that it was trained
+on. A single checkpoint gives a strip per view: sources, ground truth, prediction, error, depth.
+Several checkpoints give a column each, with errors and depths on one scale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ if __name__ == "__main__":
     stop_at_once()
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
@@ -27,9 +26,9 @@ from utils.settings import Alias, Within
 
 @dataclass(frozen=True)
 class ComparisonConfig(RenderingModel):
-    """All settings: what is compared, and how it is shown."""
+    """All settings of ``python -m apps.compare``."""
 
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    essential_flags: ClassVar = {
         "the models": ("ckpts", "names", "device"),
         "the data": ("dataset_name", "datadir", "scan", "image_size"),
         "the views": ("targets", "sources", "n_views"),
@@ -39,23 +38,23 @@ class ComparisonConfig(RenderingModel):
     data: DataChoice = field(default_factory=DataChoice)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     ckpts: Annotated[tuple[str, ...], Alias(("ckpt",))] = (DEFAULT_CKPT,)
-    """general checkpoints (of a folder the newest one in it), baselines and fine-tuned scenes"""
+    """general checkpoints (for a folder the newest in it), baselines and fine-tuned scenes"""
     names: tuple[str, ...] = ()
     """labels of the checkpoints; none: the names of their runs"""
     out: str = "results/comparison"
-    """folder for comparison.json and a picture of each scene"""
+    """folder for comparison.json and an image or video of each scene"""
     pictures: Literal["jpg", "png", "mp4", "none"] = "jpg"
-    """jpg, png: a picture of at most 3 MiB; mp4: a video that shows each view a second"""
+    """jpg, png: an image of at most 3 MiB per scene; mp4: a video that shows each view for 1 s"""
     height: Annotated[int, Within(16)] = 160
-    """rows of each small picture"""
+    """height of each panel in pixels"""
     lpips_weights: str | None = None
-    """VGG-16 weights of torchvision for LPIPS; none: where PyTorch keeps them once downloaded"""
+    """VGG-16 weights of torchvision for LPIPS; none: PyTorch's download folder"""
 
     def __post_init__(self) -> None:
-        """Check that names and checkpoints match."""
+        """Check that there is a name for each checkpoint."""
         super().__post_init__()
         if self.names and len(self.names) != len(self.ckpts):
-            raise ValueError(f"names={self.names}: there are {len(self.ckpts)} checkpoints")
+            raise ValueError(f"names={self.names}: give {len(self.ckpts)}, one per checkpoint")
 
 
 main = command(ComparisonConfig, "apps.comparison:run_comparison", __doc__)

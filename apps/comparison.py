@@ -1,4 +1,4 @@
-"""One comparison from its settings to its table and pictures."""
+"""Comparison of models on the same views: load, evaluate, draw, tabulate."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from utils.files import check_output_folder
 from utils.images import save_small_image
 from utils.video import write_video
 
-_MOST_BYTES = 3 * 2**20
-"""A README with larger pictures opens slowly."""
+_MAX_IMAGE_BYTES = 3 * 2**20
 _COLUMNS = (
     ("view_count", "views", 1.0, 0),
     ("psnr", "PSNR", 1.0, 2),
@@ -46,78 +45,80 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Competitor:
-    """A model on its device, or a fine-tuned scene."""
+class ComparedModel:
+    """A model or a fine-tuned scene, with its label and the scenes that it was trained on."""
 
     name: str
-    renders: Renderer | FinetunedScene
+    model: Renderer | FinetunedScene
     trained_on: TrainingScenes
 
-    def results(
+    def evaluate(
         self, task: SceneTask, chunk: int | None, perceptual: ImageDistance | None
     ) -> list[ViewResult]:
-        """Render and measure the targets of a scene."""
-        if isinstance(self.renders, Renderer):
-            return evaluate_scene(task, [self.renders], perceptual)
-        return _render_tuned(self.name, self.renders, task, chunk, perceptual)
+        """Render and measure the target views of a scene."""
+        if isinstance(self.model, Renderer):
+            return evaluate_scene(task, [self.model], perceptual)
+        return _evaluate_tuned(self.name, self.model, task, chunk, perceptual)
 
 
 def run_comparison(config: ComparisonConfig) -> str:
-    """Render and measure with every model, draw, and return the table."""
+    """Evaluate every model, write metrics and images, and return the table."""
     out = check_output_folder(config.out, "--out")
     device = choose_devices(config.device)[0]
-    competitors = _load(config, device)
+    models = _load_models(config, device)
     data, rows = config.data, {}
     if tuned := next((path for path in config.ckpts if is_tuned_scene(path)), None):
-        data = _data_of(tuned, data)
+        data = _data_of_tuned(tuned, data)
     perceptual = find_perceptual_distance(config.lpips_weights, device)
-    reports: dict[str, dict[str, Any]] = {one.name: {} for one in competitors}
+    reports: dict[str, dict[str, Any]] = {model.name: {} for model in models}
     for task in read_tasks(data, config.held_out, device):
-        results, name = {}, task.scene.name
-        for one in competitors:
-            with _measured_memory(device) as memory:
-                results[one.name] = one.results(task, config.chunk, perceptual)
-            seen = task.scene.name in one.trained_on
-            about = {"memory_gib": memory.get("gib"), "trained_on": seen}
-            reports[one.name][name] = {**scene_report(task, results[one.name]), **about}
-            label = f"{name}, {one.name}{' (trained on it)' if seen else ''}"
-            rows[label] = {**reports[one.name][name], "view_count": len(task.targets)}
+        results, scene = {}, task.scene.name
+        for model in models:
+            with _peak_memory(device) as memory:
+                results[model.name] = model.evaluate(task, config.chunk, perceptual)
+            trained = scene in model.trained_on
+            row = {**scene_report(task, results[model.name]), **memory, "trained_on": trained}
+            reports[model.name][scene] = row
+            label = f"{scene}, {model.name}{' (trained on it)' if trained else ''}"
+            rows[label] = {**row, "view_count": len(task.targets)}
         _draw(config, out, task, results)
-    settings = {"ckpts": config.ckpts, "device": _device_name(device), "torch": torch.__version__}
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    settings = {"ckpts": config.ckpts, "device": device_name, "torch": torch.__version__}
     full = {name: full_report(scenes, settings) for name, scenes in reports.items()}
     write_json({"models": full}, out / "comparison.json")
     rows |= {f"mean, {name}": report["mean"] for name, report in full.items()}
-    notes = [f"{one.name}: {one.trained_on.text}" for one in competitors]
-    return "\n".join([*format_table(rows, _COLUMNS), *notes, f"figures and pictures are in {out}"])
+    notes = [f"{model.name}: {model.trained_on.text}" for model in models]
+    return "\n".join([*format_table(rows, _COLUMNS), *notes, f"metrics and images are in {out}"])
 
 
-def _load(config: ComparisonConfig, device: torch.device) -> list[Competitor]:
+def _load_models(config: ComparisonConfig, device: torch.device) -> list[ComparedModel]:
     names: list[str] = []
-    found = []
+    models = []
     for path, label in zip(config.ckpts, config.names or map(_run_name, config.ckpts), strict=True):
-        # Two runs may have one name.
+        # Runs can have the same name.
         names.append(label if label not in names else f"{label} ({len(names) + 1})")
         if is_tuned_scene(path):
-            tuned = load_finetuned(path, device)
-            found.append(Competitor(names[-1], tuned, TrainingScenes.of_tuned(tuned.header.scene)))
-            continue
-        checkpoint = read_model_file(path).with_overrides(config.vggt_path)
-        renderer = Renderer(checkpoint.build_model(device), device, config.chunk, config.bf16)
-        found.append(Competitor(names[-1], renderer, TrainingScenes.of_general(path)))
-    return found
+            model = load_finetuned(path, device)
+            trained_on = TrainingScenes.of_tuned(model.header.scene)
+        else:
+            checkpoint = read_model_file(path).with_overrides(config.vggt_path)
+            model = Renderer(checkpoint.build_model(device), device, config.chunk, config.bf16)
+            trained_on = TrainingScenes.of_general(path)
+        models.append(ComparedModel(names[-1], model, trained_on))
+    return models
 
 
 @contextmanager
-def _measured_memory(device: torch.device) -> Iterator[dict[str, float]]:
-    """Fill in ``gib``: the peak of a GPU's memory inside, beyond what was in use before."""
-    memory: dict[str, float] = {}
+def _peak_memory(device: torch.device) -> Iterator[dict[str, float | None]]:
+    """Yield a row whose ``memory_gib`` becomes the peak of newly allocated GPU memory."""
+    row: dict[str, float | None] = {"memory_gib": None}
     if device.type != "cuda":
-        yield memory
+        yield row
         return
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    yield memory
-    memory["gib"] = (torch.cuda.max_memory_allocated(device) - before) / 2**30
+    yield row
+    row["memory_gib"] = (torch.cuda.max_memory_allocated(device) - before) / 2**30
 
 
 def _draw(
@@ -126,20 +127,16 @@ def _draw(
     task: SceneTask,
     results: Mapping[str, list[ViewResult]],
 ) -> None:
-    drawn = task.scene, results, config.height
     path = out / f"{task.scene.name}.{config.pictures}"
     if config.pictures == "mp4":
-        write_video(path, comparison_frames(*drawn), fps=1.0)
+        write_video(path, comparison_frames(task.scene, results, config.height), fps=1.0)
     elif config.pictures != "none":
-        save_small_image(path, comparison_sheet(*drawn), _MOST_BYTES)
+        sheet = comparison_sheet(task.scene, results, config.height)
+        save_small_image(path, sheet, _MAX_IMAGE_BYTES)
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _data_of(path: str, chosen: DataChoice) -> DataChoice:
-    """Complete what was chosen by the data and views of a fine-tuned scene."""
+def _data_of_tuned(path: str, chosen: DataChoice) -> DataChoice:
+    """Fill in the data and views of a fine-tuned scene where none were chosen."""
     header = header_of(read_scene_file(path), path)
     settings = settings_from_plain(FineTuningConfig, header.settings, f"{path}: settings")
     targets = chosen.targets or header.test_ids
@@ -148,7 +145,7 @@ def _data_of(path: str, chosen: DataChoice) -> DataChoice:
     return replace(chosen, targets=targets, sources=chosen.sources or header.train_ids)
 
 
-def _render_tuned(
+def _evaluate_tuned(
     name: str,
     tuned: FinetunedScene,
     task: SceneTask,
@@ -158,7 +155,7 @@ def _render_tuned(
     if tuned.header.scene != task.scene.name:
         raise UserError(
             f"{name}: was fine-tuned on {tuned.header.scene!r}, not on {task.scene.name!r}; "
-            f"choose its scene with --datadir, and --scan {tuned.header.scene}"
+            f"choose its scene with --datadir and --scan {tuned.header.scene}"
         )
     if seen := [view for view in task.targets if view in tuned.header.train_ids]:
         raise UserError(
@@ -172,12 +169,12 @@ def _render_tuned(
 
 
 def _run_name(path: str) -> str:
-    """Return the name of the run's folder, or of the folder that was given; MVSNeRF's own name."""
-    here = Path(path)
-    if here.suffix == ".tar" and not is_tuned_scene(path):
-        return here.stem
-    if here.suffix:
-        here = here.parent
-    while here.name == "ckpts" or here.name.startswith("epoch="):
-        here = here.parent
-    return here.name or path
+    """Return the name of a checkpoint's run folder, or of the file for MVSNeRF's checkpoint."""
+    folder = Path(path)
+    if folder.suffix == ".tar" and not is_tuned_scene(path):
+        return folder.stem
+    if folder.suffix:
+        folder = folder.parent
+    while folder.name == "ckpts" or folder.name.startswith("epoch="):
+        folder = folder.parent
+    return folder.name or path

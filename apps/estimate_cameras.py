@@ -11,7 +11,6 @@ if __name__ == "__main__":
     stop_at_once()
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -24,7 +23,7 @@ from utils.settings import Alias, Settings, Within
 class PhotoConfig(Settings):
     """All settings of ``python -m apps.estimate_cameras``."""
 
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    essential_flags: ClassVar = {
         "photos": ("photos", "max_views", "out", "overwrite"),
         "method": ("method", "vggt_path", "backbone_size", "device"),
     }
@@ -33,25 +32,24 @@ class PhotoConfig(Settings):
     """folder of photos, or a video"""
     out: str | None = None
     """folder for transforms.json; none: `estimated` in the folder of photos, or NAME_estimated
-    beside a video, where every command finds it; ~/.cache/vggt-nerf if these cannot be
-    written"""
+    beside a video, where all commands look for it; ~/.cache/vggt-nerf if these are read-only"""
     method: Literal["auto", "colmap", "vggt"] = "auto"
-    """colmap: structure from motion; vggt: the backbone alone, which is rough; auto: the backbone
-    where structure from motion fails"""
+    """colmap: structure from motion; vggt: the backbone alone, which is less accurate; auto: the
+    backbone if structure from motion fails"""
     vggt_path: str = "ckpts/vggt-mini"
     """folder of the backbone"""
     backbone_size: int | None = None
-    """longer side of the backbone's input; none: the size at which it was trained"""
+    """longer side of the backbone's input in pixels; none: as in its training"""
     max_views: Annotated[int, Within(2)] = 40
-    """photos, or frames of a video; of more so many are taken, spread evenly"""
+    """largest number of photos or video frames, spread evenly over all"""
     device: str = "auto"
-    """where the backbone computes: auto, gpu or cpu"""
+    """device of the backbone: auto, gpu or cpu"""
     overwrite: bool = False
-    """replace cameras that were estimated before"""
+    """replace existing estimates"""
 
 
 def run_estimation(config: PhotoConfig) -> str:
-    """Estimate cameras, write them, and say what to do with them."""
+    """Estimate and write cameras; return a summary with the command that checks them."""
     from datasets.scene_cache import CAMERAS_NAME, scene_cache
     from models.scenes.photo_cameras import Estimation, estimate_and_save
     from models.vggt.backbone import check_backbone_size
@@ -63,24 +61,24 @@ def run_estimation(config: PhotoConfig) -> str:
     folder = scene_cache(source) if config.out is None else Path(config.out)
     path = folder / CAMERAS_NAME
     if path.exists() and not config.overwrite:
-        raise UserError(f"{path}: is there already; --overwrite true replaces it.")
+        raise UserError(f"{path}: exists already; --overwrite true replaces it.")
     check_output_folder(folder, "--out")
     if config.backbone_size is not None:
         check_backbone_size(config.backbone_size, config.vggt_path)
-    how = Estimation(
+    settings = Estimation(
         config.method,
         config.max_views,
         config.vggt_path,
         config.backbone_size,
         str(choose_devices(config.device)[0]),
     )
-    found = estimate_and_save(source, folder, how)
-    height, width = min(photo.size for photo in found.photos)
-    differ = len({photo.size for photo in found.photos}) > 1
-    advice = f" --image_size {height} {width}" if differ else ""
+    photos = estimate_and_save(source, folder, settings).photos
+    sizes = {photo.size for photo in photos}
+    height, width = min(sizes)
+    size_flag = f" --image_size {height} {width}" if len(sizes) > 1 else ""
     return (
-        f"cameras of {len(found.photos)} photos are in {path}. They are estimates: check them with"
-        f"\npython -m apps.inspect_data --dataset_name transforms --datadir {folder}{advice}"
+        f"cameras of {len(photos)} photos are in {path}. They are estimates: check them with"
+        f"\npython -m apps.inspect_data --dataset_name transforms --datadir {folder}{size_flag}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Make a checkpoint small enough to share: half precision, what rendering needs, no optimiser."""
+"""Export a checkpoint for sharing: weights in half precision, without the optimiser state."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from typing import Annotated, Any
 from utils.config import command
 from utils.settings import Planes, Settings, Within
 
-KEPT = ("vggt_nerf", "state_dict", "global_step")
-BACKBONE_FOLDER = "backbone"
-BACKBONE_SETTINGS = ("vggt_path", "backbone_size")
-SAMPLING_SETTINGS = ("N_samples", "sampling_spread")
-RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
-FOLDERS = (("data", "datadir"), ("worlds", "world_photos"))
-"""Paths of the machine that trained: of no use to others."""
+_EXPORTED_ENTRIES = ("vggt_nerf", "state_dict", "global_step")
+_BACKBONE_SETTINGS = ("vggt_path", "backbone_size")
+_SAMPLING_SETTINGS = ("N_samples", "sampling_spread")
+_RUN_SETTINGS = ("expname", "save_dir", "ckpt", "init_ckpt")
+_DATA_FOLDERS = (("data", "datadir"), ("worlds", "world_photos"))
+"""Settings with paths of the training machine, which are removed."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,17 @@ class ExportConfig(Settings):
     """All settings of ``apps.export_checkpoint``."""
 
     ckpt: str
-    """checkpoint of general training; a folder stands for the newest .ckpt in it"""
+    """checkpoint of general training; for a folder the newest .ckpt in it"""
     out: str = "exported"
-    """folder to write model.ckpt to, and the folder backbone where the backbone was trained, too"""
+    """folder for model.ckpt, and for the folder backbone if the backbone was trained as well"""
     vggt_path: str | None = None
-    """where those who load it find the backbone; none: where it was found, or is written to"""
+    """path of the backbone that the export refers to; none: unchanged, or the written folder"""
     backbone_size: Annotated[int, Within(28)] | None = None
-    """longer side, in pixels, of what the backbone will see; none: as in training"""
+    """longer side of the backbone's input in pixels; none: as in training"""
     N_samples: Planes | None = None
-    """samples on each ray when it renders; none: as in training"""
+    """samples per ray when rendering; none: as in training"""
     sampling_spread: bool | None = None
-    """whether samples are also drawn beside where the volume found mass; none: as in training"""
+    """also sample beside the planes that have weight; none: as in training"""
 
 
 def export_checkpoint(config: ExportConfig) -> Path:
@@ -51,13 +50,13 @@ def export_checkpoint(config: ExportConfig) -> Path:
     from utils.files import check_output_file
 
     content = general_content(resolve_checkpoint(config.ckpt))
-    kept: dict[str, Any] = {name: content[name] for name in KEPT}
+    kept: dict[str, Any] = {name: content[name] for name in _EXPORTED_ENTRIES}
     settings = kept["vggt_nerf"]["settings"]
-    settings["run"] = {k: v for k, v in settings["run"].items() if k not in RUN_SETTINGS}
-    for part, name in FOLDERS:
-        settings.get(part, {}).pop(name, None)
+    settings["run"] = {k: v for k, v in settings["run"].items() if k not in _RUN_SETTINGS}
+    for group, name in _DATA_FOLDERS:
+        settings.get(group, {}).pop(name, None)
     if mix := settings.get("data", {}).get("mix"):
-        # Of folders, the names alone.
+        # Keep the name of each folder, without its path.
         settings["data"]["mix"] = tuple(re.sub(r":.*/", ":", text) for text in mix)
     backbone, rendering = settings["backbone"], settings["model"]["rendering"]
     if config.backbone_size is not None:
@@ -65,19 +64,19 @@ def export_checkpoint(config: ExportConfig) -> Path:
         check_backbone_size(config.backbone_size, *folders)
     target = check_output_file(Path(config.out) / "model.ckpt", "--out")
     if pop_backbone_weights(kept["state_dict"]):
-        folder = target.parent / BACKBONE_FOLDER
+        folder = target.parent / "backbone"
         kept["vggt_nerf"]["backbone_fingerprint"] = _write_backbone(config.ckpt, folder)
         backbone |= {"vggt_path": str(folder), "random_backbone": False}
     chosen = {name: value for name, value in vars(config).items() if value is not None}
-    backbone |= {name: chosen[name] for name in BACKBONE_SETTINGS if name in chosen}
-    rendering |= {name: chosen[name] for name in SAMPLING_SETTINGS if name in chosen}
+    backbone |= {name: chosen[name] for name in _BACKBONE_SETTINGS if name in chosen}
+    rendering |= {name: chosen[name] for name in _SAMPLING_SETTINGS if name in chosen}
     kept["state_dict"] = {name: value.half() for name, value in kept["state_dict"].items()}
     save_atomically(kept, target)
     return target
 
 
 def _write_backbone(checkpoint: str, folder: Path) -> str:
-    """Write the backbone that was trained, too, and return its fingerprint in half precision."""
+    """Write the trained backbone in half precision and return its fingerprint."""
     from models.checkpoints.general import read_checkpoint
     from models.vggt.backbone import FrozenVGGT, fingerprint
     from models.vggt.network import VGGT

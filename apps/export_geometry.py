@@ -1,10 +1,8 @@
-"""Write a scene's geometry: a coloured point cloud and, if wanted, a mesh.
+"""Export a scene's geometry: a coloured point cloud and optionally a mesh, splats or arrays.
 
 For example: python -m apps.export_geometry --datadir data/dtu/scan65 --out results/points.ply
---mesh results/mesh.glb
-
-Depths are rendered from the source cameras; what several of them agree on is
-kept.
+--mesh results/mesh.glb. Depth maps are rendered from the source cameras and fused; points on which
+several of them agree are kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Look at a data set before training on it: what it holds, and whether its cameras fit its images.
+"""Inspect a data set before training: its contents, and whether its cameras match its images.
 
 For example: python -m apps.inspect_data --datadir data/my_scenes
 """
@@ -11,7 +11,6 @@ if __name__ == "__main__":
     stop_at_once()
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,19 +23,19 @@ from utils.settings import Count, NonNegativeInt
 class InspectionConfig(SceneConfig):
     """All settings of ``python -m apps.inspect_data``."""
 
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    essential_flags: ClassVar = {
         "the data": ("datadir", "dataset_name", "scan", "image_size", "near_far"),
-        "what is done": ("scenes", "out", "write_index"),
+        "the inspection": ("scenes", "out", "write_index"),
     }
 
     scenes: NonNegativeInt = 3
-    """Scenes whose cameras are checked against their images, spread over all; 0: all"""
+    """number of scenes whose cameras are checked against the images, spread evenly; 0: all"""
     pairs: Count = 8
-    """Pairs of views that are matched in each of these"""
+    """pairs of views that are matched per checked scene"""
     out: str = "results/inspection"
-    """Folder for the pictures"""
+    """folder for the figures"""
     write_index: bool = False
-    """Write scenes.json into the data folder: training then starts without opening every scene"""
+    """write scenes.json into the data folder, so that training starts without opening all scenes"""
 
 
 main = command(InspectionConfig, "apps.inspection.run:run_inspection", __doc__)

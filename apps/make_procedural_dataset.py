@@ -1,6 +1,6 @@
-"""Write procedural scenes to disk in DTU layout, so that DTU's reader can be tried without DTU.
+"""Write procedural scenes in DTU layout, as test data for the DTU reader.
 
-Example: python -m apps.make_procedural_dataset --out data/procedural --scenes 3 --size 128 160
+For example: python -m apps.make_procedural_dataset --out data/procedural --scenes 3 --size 128 160
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from utils.settings import Count, Length, Settings
 
 @dataclass(frozen=True)
 class DatasetConfig(Settings):
-    """What to write and where."""
+    """All settings of ``python -m apps.make_procedural_dataset``."""
 
     out: str
-    """folder to write; made if it is missing"""
+    """output folder"""
     scenes: int = 3
     """number of scenes"""
     first_scene: int = 0
     """number of the first scene"""
     seed: int = 0
-    """seed of all scenes"""
+    """seed of the scene generator"""
     size: Annotated[tuple[int, ...], Length((2,))] = DtuSettings.size
     """height and width of the images"""
     views: int = DtuSettings.num_views
@@ -40,15 +40,15 @@ class DatasetConfig(Settings):
     lights: tuple[int, ...] = DtuSettings.lights
     """light settings, 0 to 6"""
     held_out: int = DtuSettings.held_out
-    """scenes for validation and test"""
+    """number of scenes for validation and test"""
     samples: Count = 3
     """rays per pixel"""
     device: str = "cpu"
-    """where to render, such as cpu or cuda"""
+    """device that renders: cpu or cuda"""
 
 
 def write(config: DatasetConfig) -> str:
-    """Write the data set and say where it is."""
+    """Write the data set and return a summary line."""
     worlds = ProceduralConfig(seed=config.seed, rig="dtu", samples=config.samples)
     generator = ProceduralGenerator(worlds, config.device)
     scene_ids = tuple(range(config.first_scene, config.first_scene + config.scenes))

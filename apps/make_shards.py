@@ -1,4 +1,4 @@
-"""Rewrite a data set as shards, which training reads from a disk, a web server or object storage.
+"""Convert a data set to shards, which training reads from disk, a web server or object storage.
 
 For example: python -m apps.make_shards --datadir data/dtu --out shards/dtu
 """
@@ -29,15 +29,15 @@ class ShardConfig(SceneConfig):
     }
 
     out: str = "shards"
-    """Folder to write; scenes that are in it already are left as they are"""
+    """output folder; scenes that it already contains are skipped"""
     quality: Annotated[int, Within(1, 100)] = 100
-    """Of the images as JPEG; 100: PNG, without loss"""
+    """JPEG quality of the images; 100: lossless PNG"""
     num_workers: Count = 4
-    """Scenes that are written at once"""
+    """number of scenes written in parallel"""
 
 
 def make_shards(config: ShardConfig) -> str:
-    """Write the shards, and say how to train on them."""
+    """Write the shards and return the flag that trains on them."""
     from pathlib import Path
 
     from datasets.data_source import DataSource
@@ -47,13 +47,13 @@ def make_shards(config: ShardConfig) -> str:
 
     if config.dataset_name == "procedural":
         raise UserError(
-            "dataset_name=procedural: worlds are made while training; write some first: python -m "
-            "apps.make_procedural_dataset --out data/procedural"
+            "dataset_name=procedural: worlds are generated during training; write some to disk "
+            "first: python -m apps.make_procedural_dataset --out data/procedural"
         )
     out = check_output_folder(Path(config.out), "--out")
     source = DataSource(config.format_name, config.root, 1.0, config.options, config.scan)
-    written, there = write_shards(source, out, config.quality, config.num_workers)
-    return f"{out}: {there} scenes, {written} of them new; train with --mix shards:{out}"
+    written, total = write_shards(source, out, config.quality, config.num_workers)
+    return f"{out}: {total} scenes, {written} of them new; train with --mix shards:{out}"
 
 
 main = command(ShardConfig, make_shards, __doc__)

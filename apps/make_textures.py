@@ -1,8 +1,9 @@
-"""Make textures for procedural worlds: python -m apps.make_textures --out textures.
+"""Generate textures for procedural worlds with the dead leaves model.
 
-Overlapping shapes of all sizes have much of the statistics of photographs (dead leaves: Lee,
-Mumford and Huang, "Occlusion models for natural images", 2001). Give the folder to training as
-texture_folder or world_photos; photographs of your own may lie beside them.
+For example: python -m apps.make_textures --out textures. Overlapping shapes of all sizes reproduce
+many statistics of photographs (Lee, Mumford and Huang, "Occlusion models for natural images",
+2001). Pass the folder to training as texture_folder or world_photos; it may also contain your own
+photographs.
 """
 
 from __future__ import annotations
@@ -30,38 +31,38 @@ from utils.files import check_output_folder
 from utils.images import save_image
 from utils.settings import Count, Settings, Within
 
-_LARGEST, _SMALLEST = 0.4, (0.01, 0.06)
-"""Radius of the largest shapes, and range of that of the smallest, in sides of the image."""
-_COVERED = 4.0
-"""So many times the shapes cover the image."""
+_MAX_RADIUS = 0.4
+_MIN_RADIUS = (0.01, 0.06)
+"""Range of the smallest radius. Radii are relative to the side of the image."""
+_COVERAGE = 4.0
+"""Total area of the shapes, relative to the image."""
 
 
 @dataclass(frozen=True)
 class TextureConfig(Settings):
-    """What to make and where."""
+    """All settings of ``python -m apps.make_textures``."""
 
     out: str = "textures"
     """folder for the images"""
     count: Count = 160
     """number of images"""
     side: Annotated[int, Within(16)] = 256
-    """their width and height in pixels"""
+    """width and height in pixels"""
     seed: int = 0
     """seed of the first image"""
 
 
 def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
-    """Make one image of areas that hide each other, each with a colour, a shading and a grain."""
+    """Generate one image of occluding shapes with random colour, shading and noise."""
     rng = np.random.default_rng(seed)
-    palette, grains = _palette(rng), [_grain(side, rng) for _ in range(4)]
+    palette, grains = _palette(rng), [_noise(side, rng) for _ in range(4)]
     roundness = rng.uniform(0.2, 1.0)
-    image = _area((slice(0, side), slice(0, side)), palette, grains, rng)
-    smallest = np.exp(rng.uniform(*np.log(_SMALLEST)))
+    image = _shaded_region((slice(0, side), slice(0, side)), palette, grains, rng)
+    min_radius = np.exp(rng.uniform(*np.log(_MIN_RADIUS)))
     covered = 0.0
-    while covered < _COVERED:
-        # Drawn from a density that falls with the third power (alike at every scale), by inverting
-        # its integral.
-        radius = (_LARGEST**-2 + rng.uniform() * (smallest**-2 - _LARGEST**-2)) ** -0.5
+    while covered < _COVERAGE:
+        # Sample the scale-invariant density r^-3 by its inverse distribution function.
+        radius = (_MAX_RADIUS**-2 + rng.uniform() * (min_radius**-2 - _MAX_RADIUS**-2)) ** -0.5
         covered += 2 * radius**2
         outline = _outline(rng.uniform(-0.1, 1.1, 2) * side, radius * side, roundness, rng)
         low = np.floor(outline.min(0)).astype(int).clip(0, side)
@@ -69,24 +70,24 @@ def dead_leaves(side: int, seed: int) -> Float[Tensor, "3 side side"]:
         if (high <= low).any():
             continue
         mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        # Sixteenths of a pixel: edges are smooth.
+        # The shift of 4 bits gives corners a precision of 1/16 pixel.
         cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         cover = mask[..., None].astype(np.float32) / 255
         region = (slice(low[1], high[1]), slice(low[0], high[0]))
-        image[region] += cover * (_area(region, palette, grains, rng) - image[region])
+        image[region] += cover * (_shaded_region(region, palette, grains, rng) - image[region])
     return torch.from_numpy(image.clip(0, 1)).permute(2, 0, 1).contiguous()
 
 
 def _palette(rng: Generator) -> np.ndarray:
-    """Draw a few colours that share a tint, from dark to bright."""
+    """Sample 3 to 8 colours of one tint, from dark to bright."""
     count, tint = rng.integers(3, 9), rng.uniform(-0.12, 0.12, 3)
     grey = np.linspace(0.05, 0.95, count) + rng.normal(0, 0.06, count)
     spread = rng.uniform(0.03, 0.2)
     return (grey[:, None] + tint + rng.normal(0, spread, (count, 3))).clip(0.02, 0.98)
 
 
-def _grain(side: int, rng: Generator) -> np.ndarray:
-    """Return noise whose amplitude falls with a power of the frequency, of unit deviation."""
+def _noise(side: int, rng: Generator) -> np.ndarray:
+    """Sample noise with a power-law spectrum and unit standard deviation."""
     slope, stretch = rng.uniform(0.6, 1.6), np.exp(rng.normal(0, 0.5, 2))
     y, x = np.meshgrid(*[np.fft.fftfreq(side) * factor for factor in stretch], indexing="ij")
     amplitude = 1 / np.maximum(np.hypot(x, y), 1 / side) ** slope
@@ -95,10 +96,10 @@ def _grain(side: int, rng: Generator) -> np.ndarray:
     return (noise / noise.std()).astype(np.float32)
 
 
-def _area(
+def _shaded_region(
     region: tuple[slice, slice], palette: np.ndarray, grains: list[np.ndarray], rng: Generator
 ) -> np.ndarray:
-    """Return a region of the image in one colour with its shading and grain."""
+    """Return a region of the image in one colour with linear shading and noise."""
     color, grain = palette[rng.integers(len(palette))], grains[rng.integers(len(grains))]
     grain = grain.T if rng.uniform() < 0.5 else grain
     rows, columns = (np.linspace(-0.5, 0.5, part.stop - part.start) for part in region)
@@ -109,27 +110,27 @@ def _area(
 
 
 def _outline(center: np.ndarray, radius: float, roundness: float, rng: Generator) -> np.ndarray:
-    """Return the corners of an ellipse or of a polygon."""
+    """Sample the vertices of an ellipse or a polygon."""
     corners = 24 if rng.uniform() < roundness else rng.integers(3, 7)
     angles = 2 * np.pi * (np.arange(corners) + rng.uniform(0, 0.4, corners)) / corners
     points = np.stack([np.cos(angles), np.sin(angles) * rng.uniform(0.25, 1.0)], -1)
-    turn = rng.uniform(0, 2 * np.pi)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    angle = rng.uniform(0, 2 * np.pi)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return center + radius * points @ rotation.T
 
 
-def make(config: TextureConfig) -> str:
-    """Write the images and say where they are."""
+def write_textures(config: TextureConfig) -> str:
+    """Write the images and return a summary line."""
     folder = check_output_folder(Path(config.out))
     if any(folder.glob("leaves_*.jpg")):
-        raise UserError(f"{folder}: already holds pictures; name another --out or remove them")
+        raise UserError(f"{folder}: already contains textures; choose another --out or remove them")
     for index in range(config.count):
         image = dead_leaves(config.side, config.seed + index)
         save_image(folder / f"leaves_{index:03d}.jpg", image)
-    return f"{config.count} pictures in {folder}"
+    return f"{config.count} images in {folder}"
 
 
-main = command(TextureConfig, make, __doc__)
+main = command(TextureConfig, write_textures, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

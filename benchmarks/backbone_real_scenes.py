@@ -1,11 +1,11 @@
-"""Cameras and depth of a backbone on photographs: python -m benchmarks.backbone_real_scenes.
+"""Evaluate a backbone's cameras and depth on photographs.
 
-For example --datadir data/dtu --scan scan65,scan24 --vggt_path ckpts/vggt-mini --out
-results/backbone. Every target of the data and its sources are seen together. Cameras are compared
-by the relative poses of all pairs of these views; depth, after median scaling, with depth maps or,
-where there are none, with points that are triangulated from matches. The folder receives
-figures.json and, for every scene, a picture: photographs, depth (near is bright) and confidence of
-its first group.
+For example: python -m benchmarks.backbone_real_scenes --datadir data/dtu --scan scan65,scan24 --out
+results/backbone. A target and its sources form a group, which is one input of the backbone. Cameras
+are compared by the relative poses of all pairs of views in a group. Depth is compared after median
+scaling with depth maps, or with points triangulated from matches if there are none. Results are
+written to figures.json, together with an image of the first group of each scene: photographs, depth
+(near is bright) and confidence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ if __name__ == "__main__":
     stop_at_once()
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated
@@ -44,8 +43,8 @@ from utils.files import check_output_folder
 from utils.images import colorize, save_image
 from utils.settings import Alias
 
-MAX_SIDE = 1024
-"""Longer side of the pictures that are matched."""
+_MAX_SIDE = 1024
+"""Longer side of the images that are matched."""
 COLUMNS = (
     ("auc_5", "AUC@5", 100.0, 1),
     ("auc_30", "AUC@30", 100.0, 1),
@@ -58,7 +57,7 @@ COLUMNS = (
     ("depth_pixels", "pixels", 1.0, 0),
 )
 METRICS = [name for name, *_ in COLUMNS]
-BOTH = ("network", "trivial")
+PREDICTIONS = ("network", "trivial")
 
 
 @dataclass(frozen=True)
@@ -74,41 +73,40 @@ class RealScenesConfig:
     device: DeviceName = "auto"
     """where to compute; auto: on a GPU if there is one"""
     out: str = "results/backbone"
-    """folder for the figures and pictures"""
+    """folder for figures.json and the images"""
 
 
 @dataclass(frozen=True)
 class GroupErrors:
-    """Errors of one group of views."""
+    """Errors of the prediction for one group of views."""
 
     rotations: Float[Tensor, " pair"]
-    """Degrees."""
+    """Relative rotation errors in degrees."""
     directions: Float[Tensor, " pair"]
-    """Degrees between the directions of the translations, whose sign does not count."""
+    """Angles between the translation directions in degrees, ignoring their sign."""
     focals: Float[Tensor, " view"]
-    """|focal length / true one - 1|, the mean of both axes."""
+    """Relative errors of the focal length, averaged over both axes."""
     depth_ratios: Float[Tensor, " pixel"]
-    """Depth / true depth after median scaling, where that is known."""
+    """Depth / true depth after median scaling, at pixels with known depth."""
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """One group, its prediction, and the errors of that and of the trivial one."""
+    """One group of views, its prediction, and the errors of the network and of a trivial one."""
 
     view_ids: tuple[int, ...]
-    """The target first, which is the frame of reference."""
+    """The first is the target, which is the frame of reference."""
     views: Views
-    """As the network saw them."""
+    """At the size of the network's input."""
     prediction: VGGTPrediction
     network: GroupErrors
     trivial: GroupErrors
     reference: str
-    """Where the true depth is from."""
+    """Source of the true depth."""
 
 
 def run_benchmark(config: RealScenesConfig) -> str:
     """Evaluate the backbone on all scenes, write the results, and return a table."""
-    start = time.perf_counter()
     check_backbone_size(config.backbone_size, config.vggt_path)
     out = check_output_folder(config.out, "--out")
     (device,) = choose_devices(config.device)
@@ -123,22 +121,26 @@ def run_benchmark(config: RealScenesConfig) -> str:
     for task in read_tasks(config.data, config.held_out, device):
         groups = list(evaluate_groups(predict, task, config.backbone_size, patch))
         scenes[task.scene.name] = scene_report(groups)
-        save_image(out / f"{task.scene.name}.png", picture(groups[0]))
-    mean = {who: mean_figures([row[who] for row in scenes.values()], METRICS) for who in BOTH}
+        save_image(out / f"{task.scene.name}.png", group_image(groups[0]))
+    mean = {
+        kind: mean_figures([row[kind] for row in scenes.values()], METRICS) for kind in PREDICTIONS
+    }
     settings = {**asdict(config), "device": str(device), "torch": torch.__version__}
     write_json({"settings": settings, "scenes": scenes, "mean": mean}, out / "figures.json")
-    rows = {**scenes, "mean": mean}.items()
-    table = format_table({f"{name} {who}": row[who] for name, row in rows for who in BOTH}, COLUMNS)
+    rows = {
+        f"{name} {kind}": row[kind]
+        for name, row in {**scenes, "mean": mean}.items()
+        for kind in PREDICTIONS
+    }
     references = sorted({row["depth_reference"] for row in scenes.values()})
-    seconds = time.perf_counter() - start
-    notes = [f"true depth: {', '.join(references)}", f"{seconds:.1f} s; pictures are in {out}"]
-    return "\n".join([*table, *notes])
+    notes = [f"true depth: {', '.join(references)}", f"the images are in {out}"]
+    return "\n".join([*format_table(rows, COLUMNS), *notes])
 
 
 def evaluate_groups(
     predict: Callable[[Views], VGGTPrediction], task: SceneTask, side: int, patch: int
 ) -> Iterator[GroupResult]:
-    """Yield the result for every target with its sources; the input's longer side is ``side``."""
+    """Yield the result of every target with its sources, at an input of longer side ``side``."""
     for target, sources in zip(task.targets, task.sources, strict=True):
         native = task.scene.load_views((target, *sources))
         views = native.resized(network_size(*native.size, side, patch))
@@ -159,22 +161,25 @@ def evaluate_groups(
 
 
 def with_matched_depth(views: Views, native: Views) -> Views:
-    """Give views depth at the points that matches of their originals fix; the nearest counts."""
-    size = ReadOptions(longest_side=MAX_SIDE).target_size(native.size)
+    """Set sparse depth maps from points triangulated in the original images.
+
+    The nearest point is taken if several fall into one pixel.
+    """
+    size = ReadOptions(longest_side=_MAX_SIDE).target_size(native.size)
     (height, width), depths = views.size, torch.zeros_like(views.depths)
     for view, points in enumerate(triangulate_views(native.resized(size))):
         pixels, z = project(points, views.cameras[view])
         columns, rows = pixels.floor().long().unbind(-1)
         inside = (z > 0) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        places = (rows * width + columns)[inside]
-        depths[view].view(-1).scatter_reduce_(0, places, z[inside], "amin", include_self=False)
+        indices = (rows * width + columns)[inside]
+        depths[view].view(-1).scatter_reduce_(0, indices, z[inside], "amin", include_self=False)
     return replace(views, depths=depths)
 
 
 def group_errors(
     depth: Float[Tensor, "1 view height width"], pose_enc: Float[Tensor, "1 view 9"], truth: Views
 ) -> GroupErrors:
-    """Compare the prediction for a group with its cameras and known depth."""
+    """Compare the prediction for a group with its true cameras and known depth."""
     predicted = decode_pose(pose_enc, *truth.size)
     rotations, directions = pair_errors(predicted, truth.cameras)
     focal, true_focal = (
@@ -188,9 +193,9 @@ def group_errors(
 
 
 def summarize(groups: Sequence[GroupErrors]) -> dict[str, float | None]:
-    """Return the metrics of all pairs, views and pixels of some groups together.
+    """Return the metrics over all pairs, views and pixels of the groups.
 
-    Those of depth are None where none is known.
+    Depth metrics are None where no depth is known.
     """
     rotations, directions, focals, ratios = (
         torch.cat([getattr(group, each.name) for group in groups]) for each in fields(GroupErrors)
@@ -207,34 +212,36 @@ def summarize(groups: Sequence[GroupErrors]) -> dict[str, float | None]:
         "within_103": (factors < 1.03).float().mean(),
         "within_125": (factors < 1.25).float().mean(),
     }
-    # The mean of nothing is NaN.
-    found = {name: None if value.isnan() else float(value) for name, value in values.items()}
-    return {**found, "depth_pixels": len(ratios)}
+    # The mean of an empty tensor is NaN.
+    metrics = {name: None if value.isnan() else float(value) for name, value in values.items()}
+    return {**metrics, "depth_pixels": len(ratios)}
 
 
 def scene_report(groups: Sequence[GroupResult]) -> Report:
     """Return the metrics of one scene and of each of its groups."""
     return {
-        **{who: summarize([getattr(group, who) for group in groups]) for who in BOTH},
+        **{kind: summarize([getattr(group, kind) for group in groups]) for kind in PREDICTIONS},
         "depth_reference": ", ".join(sorted({group.reference for group in groups})),
         "groups": [{"views": [*g.view_ids], "network": summarize([g.network])} for g in groups],
     }
 
 
-def picture(group: GroupResult) -> Float[Tensor, "3 height width"]:
-    """Put the images above their depth above its confidence."""
+def group_image(group: GroupResult) -> Float[Tensor, "3 height width"]:
+    """Arrange images, depth and confidence in three rows."""
     depth, confidence = group.prediction.depth, group.prediction.depth_conf
     assert depth is not None and confidence is not None
     rows = [
         torch.cat(list(group.views.images), -1),
-        _colored(-torch.cat(list(depth[0, ..., 0].cpu()), -1).log(), "turbo"),
-        _colored(torch.cat(list(confidence[0].cpu()), -1).log(), "viridis"),
+        _colorize_range(-torch.cat(list(depth[0, ..., 0].cpu()), -1).log(), "turbo"),
+        _colorize_range(torch.cat(list(confidence[0].cpu()), -1).log(), "viridis"),
     ]
     return torch.cat(rows, -2)
 
 
-def _colored(values: Float[Tensor, "height width"], colors: str) -> Float[Tensor, "3 height width"]:
-    """Colour one row of maps over the range of its values, outliers aside."""
+def _colorize_range(
+    values: Float[Tensor, "height width"], colors: str
+) -> Float[Tensor, "3 height width"]:
+    """Map values to colours between their 2 % and 98 % quantiles."""
     low, high = torch.quantile(values.double(), values.new_tensor([0.02, 0.98]).double()).tolist()
     return colorize(values, low, high, colors)
 

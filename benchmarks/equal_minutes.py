@@ -1,9 +1,9 @@
-"""Train several models equally long on the same data: each is timed first, then trained.
+"""Train several models for the same time on the same data: time each first, then train it.
 
 For example: python -m benchmarks.equal_minutes --config configs/mini_procedural.txt --min_sources 3
---max_sources 3 --minutes 20. Every flag of general training counts; the validations (--epochs)
-and the schedule of the learning rate are spread over the minutes. Runs are named
-EXPNAME_MODEL, those that only took the time EXPNAME_MODEL_timing.
+--max_sources 3 --minutes 20. All flags of general training are accepted. Validations (--epochs)
+and the learning-rate schedule are spread over the training time. The run of a model is named
+EXPNAME_MODEL, the short run that measures its speed EXPNAME_MODEL_timing.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from utils.errors import UserError
 from utils.settings import Count, Positive
 
 _TIMED_BATCHES = 60
-"""Long enough for several rendered batches of worlds, each of which is visited several times."""
+"""Enough for several rendered batches of worlds, each of which is used several times."""
 
 
 @dataclass(frozen=True)
 class EqualMinutesConfig(GeneralTrainingConfig):
-    """All settings: of general training, and of the comparison."""
+    """All settings: those of general training, the models, and their training time."""
 
     models: tuple[ModelName, ...] = ("vggt_nerf", "mvsnerf", "point_regression")
-    """what is trained, one after the other"""
+    """models to train, one after the other"""
     minutes: Positive = 20.0
-    """of training for each model, without its validations"""
+    """training time of each model, without validation"""
     epochs: Count = 10
-    """validations of each run, evenly spread"""
+    """validations of each run, evenly spaced"""
 
 
 def run_benchmark(config: EqualMinutesConfig) -> str:
-    """Train every model, and say where the runs are."""
+    """Train every model and return the folders of the runs."""
     shared = {each.name: getattr(config, each.name) for each in fields(GeneralTrainingConfig)}
-    # All before the first is trained: what a model refuses is said at once.
-    plans = [_planned(shared, model, config.run.expname) for model in config.models]
+    # Build all configs first, so that an invalid combination is reported before any training.
+    plans = [_model_config(shared, model, config.run.expname) for model in config.models]
     folders = []
     for plan in plans:
         timed = _train(plan, "_timing", 1, _TIMED_BATCHES)
@@ -56,7 +56,7 @@ def run_benchmark(config: EqualMinutesConfig) -> str:
     return "\n".join(["trained:", *folders])
 
 
-def _planned(shared: dict[str, Any], model: ModelName, name: str) -> GeneralTrainingConfig:
+def _model_config(shared: dict[str, Any], model: ModelName, name: str) -> GeneralTrainingConfig:
     run = replace(shared["run"], model=model, expname=f"{name}_{model}")
     try:
         return GeneralTrainingConfig(**shared | {"run": run})
@@ -64,18 +64,18 @@ def _planned(shared: dict[str, Any], model: ModelName, name: str) -> GeneralTrai
         raise UserError(str(error)) from error
 
 
-def _train(plan: GeneralTrainingConfig, suffix: str, epochs: int, batches: int) -> Path:
+def _train(config: GeneralTrainingConfig, suffix: str, epochs: int, batches: int) -> Path:
     """Train and return the folder of the run."""
-    run = replace(plan.run, expname=plan.run.expname + suffix, num_epochs=epochs)
-    data = replace(plan.data, batches_per_epoch=batches)
-    return run_general_training(replace(plan, run=run, data=data)).parent
+    run = replace(config.run, expname=config.run.expname + suffix, num_epochs=epochs)
+    data = replace(config.data, batches_per_epoch=batches)
+    return run_general_training(replace(config, run=run, data=data)).parent
 
 
 def _seconds_per_step(folder: Path) -> float:
-    """Read the mean over the last two windows that the run has logged: the first warms up."""
+    """Return the mean of the last two logged values, which exclude the warm-up."""
     events = EventAccumulator(str(folder / "logs"))
     events.Reload()
-    values = [each.value for each in events.Scalars("train/seconds_per_step")][-2:]
+    values = [event.value for event in events.Scalars("train/seconds_per_step")][-2:]
     return sum(values) / len(values)
 
 

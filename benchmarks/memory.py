@@ -1,8 +1,8 @@
-"""Memory of encoding, rendering and a step of training: python -m benchmarks.memory.
+"""Measure the memory of encoding, rendering and a training step: python -m benchmarks.memory.
 
-For each number of source views and each size, beyond the weights: on a GPU what PyTorch allocates
-at most, on a CPU (of Linux) how much the process grows. Views are noise; memory does not depend on
-what they show.
+For each number of source views and each image size: on a GPU the peak of PyTorch's allocations, on
+a CPU (Linux only) the peak growth of the process, both without the weights. The views are noise
+because memory does not depend on the content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ctypes
 import gc
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -48,7 +48,7 @@ Sides = Annotated[tuple[int, ...], Within(32)]
 class MemoryConfig(ModelChoice):
     """All settings of the benchmark."""
 
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    essential_flags: ClassVar = {
         "the model": ("ckpt", "device", "precision", "chunk"),
         "what is measured": ("views", "heights", "widths", "batch_size", "out"),
     }
@@ -58,11 +58,11 @@ class MemoryConfig(ModelChoice):
     heights: Sides = (192, 384)
     """heights of the images"""
     widths: Sides = (256, 512)
-    """widths that go with the heights"""
+    """width for each of the heights"""
     batch_size: Count = 8192
-    """pixels in a step of training"""
+    """pixels per training step"""
     out: str = "results/memory.json"
-    """JSON file for the figures"""
+    """JSON file for the results"""
 
     def __post_init__(self) -> None:
         """Check that each height has a width."""
@@ -72,11 +72,13 @@ class MemoryConfig(ModelChoice):
 
 
 def run_benchmark(config: MemoryConfig) -> str:
-    """Measure, write the figures, and return them as a table."""
+    """Measure all combinations, write the results, and return them as a table."""
     out = check_output_file(config.out, "--out")
     (device,) = choose_devices(config.device)
     if device.type == "cpu" and not _CLEAR.exists():
-        raise UserError("--device cpu: the peak of a process is told by Linux alone")
+        raise UserError(
+            "--device cpu: the peak memory of a process can be measured on Linux only; use a GPU"
+        )
     checkpoint = read_checkpoint(config.ckpt).with_overrides(config.vggt_path)
     model = checkpoint.build_model(device)
     settings = GeneralTrainingConfig(
@@ -85,67 +87,75 @@ def run_benchmark(config: MemoryConfig) -> str:
     rows: dict[str, dict[str, float]] = {}
     for height, width in zip(config.heights, config.widths, strict=True):
         for views in config.views:
-            sample = noise(views, (height, width)).to(device)
+            sample = noise_sample(views, (height, width)).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 row = measure_rendering(model, sample, config.chunk)
                 row["training"] = measure_step(model, settings, sample)
             name = f"{width}x{height}, {views} views"
             rows[name] = row
-            told = ", ".join(f"{stage} {mebibytes:.0f}" for stage, mebibytes in row.items())
-            logger.info("%s: %s MiB", name, told)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    about = {"device": where, "precision": config.precision, "batch_size": config.batch_size}
-    write_json({"mebibytes": rows, **about, "torch": torch.__version__}, out)
-    title = f"{where}, {config.precision}, steps of {config.batch_size} pixels"
-    return "\n".join([title, *format_table(rows, _COLUMNS), f"all figures are in {out}"])
+            stages = ", ".join(f"{stage} {mebibytes:.0f}" for stage, mebibytes in row.items())
+            logger.info("%s: %s MiB", name, stages)
+    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    report = {
+        "mebibytes": rows,
+        "device": device_name,
+        "precision": config.precision,
+        "batch_size": config.batch_size,
+        "torch": torch.__version__,
+    }
+    write_json(report, out)
+    title = f"{device_name}, {config.precision}, steps of {config.batch_size} pixels"
+    return "\n".join([title, *format_table(rows, _COLUMNS), f"the results are in {out}"])
 
 
 @torch.no_grad()
 def measure_rendering(model: VGGTNeRF, sample: Sample, chunk: int | None) -> dict[str, float]:
-    """Return the MiB of encoding, and of rendering an image of the same size after it."""
+    """Return the peak memory of encoding and of rendering an image of the same size, in MiB."""
     device, target = sample.near_far.device, sample.targets
-    scene, encoded = peak_of(device, lambda: model.encode(sample.sources, sample.near_far))
+    scene, encoding = peak_memory(device, lambda: model.encode(sample.sources, sample.near_far))
     view = (scene, target.cameras[:, 0], sample.near_far, target.size, chunk)
-    return {"encode": encoded, "render": peak_of(device, lambda: model.render_images(*view))[1]}
+    _, rendering = peak_memory(device, lambda: model.render_images(*view))
+    return {"encode": encoding, "render": rendering}
 
 
 def measure_step(model: VGGTNeRF, config: GeneralTrainingConfig, sample: Sample) -> float:
-    """Return the MiB of a step's forward and backward pass, without the optimiser."""
+    """Return the peak memory of a forward and backward pass, in MiB."""
     device = sample.near_far.device
     module = GeneralModule(model.requires_grad_(True).train(), config)
-    # There is no trainer to log to.
+    # Logging needs a trainer, which is absent here.
     module.log = module.log_dict = lambda *_, **__: None
     generator = torch.Generator(device).manual_seed(0)
-    _, peak = peak_of(device, lambda: module.compute_loss(sample, generator).backward())
+    _, peak = peak_memory(device, lambda: module.compute_loss(sample, generator).backward())
     model.zero_grad(set_to_none=True)
     model.requires_grad_(False).eval()
     return peak
 
 
-def peak_of(device: torch.device, job: Callable[[], ResultT]) -> tuple[ResultT, float]:
-    """Return what a job returns, and the MiB that memory grows by at most on the way."""
+def peak_memory(device: torch.device, job: Callable[[], ResultT]) -> tuple[ResultT, float]:
+    """Return the result of a job and the peak growth of memory while it runs, in MiB."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         result = job()
         return result, (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    # What was freed goes back to the system, or a job would be charged less than it takes.
+    # Return freed memory to the system; otherwise the job could reuse it unnoticed.
     ctypes.CDLL(None).malloc_trim(0)
+    # Reset the peak, VmHWM.
     _CLEAR.write_text("5")
-    before = _resident("VmRSS")
+    before = _status_kib("VmRSS")
     result = job()
-    return result, (_resident("VmHWM") - before) / 2**10
+    return result, (_status_kib("VmHWM") - before) / 2**10
 
 
-def noise(views: int, size: tuple[int, int]) -> Sample:
-    """Return views in a row, one of them a target, that show noise."""
+def noise_sample(views: int, size: tuple[int, int]) -> Sample:
+    """Return source views and one target of noise, with cameras on a line."""
     height, width = size
     generator = torch.Generator().manual_seed(0)
     intrinsics = torch.tensor([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]])
     c2w = torch.eye(4).repeat(1, views + 1, 1, 1)
     c2w[..., 0, 3] = torch.arange(views + 1) / 10
-    every = Views(
+    all_views = Views(
         images=torch.rand(1, views + 1, 3, *size, generator=generator),
         cameras=Cameras(intrinsics.expand(1, views + 1, 3, 3), c2w),
         depths=1 + torch.rand(1, views + 1, *size, generator=generator),
@@ -153,10 +163,10 @@ def noise(views: int, size: tuple[int, int]) -> Sample:
     )
     near_far = torch.tensor([[0.5, 3.0]])
     ids = (tuple(range(views)),), ((views,),)
-    return Sample(every[:, :views], every[:, views:], near_far, ("noise",), *ids)
+    return Sample(all_views[:, :views], all_views[:, views:], near_far, ("noise",), *ids)
 
 
-def _resident(name: str) -> int:
+def _status_kib(name: str) -> int:
     lines = dict(line.split(":") for line in _STATUS.read_text().splitlines())
     return int(lines[name].split()[0])
 

@@ -1,7 +1,7 @@
-"""Errors of the depth prior of source views: python -m benchmarks.prior_depth.
+"""Measure the depth prior of source views: python -m benchmarks.prior_depth.
 
-The backbone's depth in the scale of the given cameras, and the same after refinement by a cost
-volume in front of every source; on held-out procedural worlds, or on any data with depth. The
+Compares the backbone's depth, scaled to the given cameras, before and after its refinement by a
+cost volume per source view, on held-out procedural worlds or on any data with depth maps. The
 weighted error weights each pixel by its confidence.
 """
 
@@ -29,12 +29,12 @@ from utils.config import command
 from utils.devices import choose_devices
 from utils.errors import UserError
 
-FIGURES = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
+METRICS = ("AbsRel", "median", "<3 %", "confidence", "AbsRel, weighted")
 
 
 @dataclass(frozen=True)
 class DepthData(DataChoice):
-    """Targets, whose sources are measured: by default those of procedural worlds."""
+    """The data, by default procedural worlds."""
 
     dataset_name: DatasetName = "procedural"
 
@@ -46,11 +46,11 @@ class PriorDepthConfig(RenderingModel):
     data: DepthData = field(default_factory=DepthData)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     ckpt: str = DEFAULT_CKPT
-    """general checkpoint; of a folder the newest one in it"""
+    """general checkpoint; for a folder the newest in it"""
 
 
-def figures(prior: DepthPrior, truth: Views) -> dict[str, float]:
-    """Return relative errors of a prior where depth is known, and its mean confidence."""
+def prior_metrics(prior: DepthPrior, truth: Views) -> dict[str, float]:
+    """Return relative depth errors at pixels with known depth, and the mean confidence."""
     known = truth.masks & (truth.depths > 0)
     predicted, confidence = (
         functional.interpolate(maps, truth.size, mode="nearest-exact")[known]
@@ -60,12 +60,12 @@ def figures(prior: DepthPrior, truth: Views) -> dict[str, float]:
     weighted = (error * confidence).sum() / confidence.sum().clamp_min(1e-6)
     close = 100 * (error < 0.03).float().mean()
     values = error.mean(), error.median(), close, confidence.mean(), weighted
-    return {name: value.item() for name, value in zip(FIGURES, values, strict=True)}
+    return {name: value.item() for name, value in zip(METRICS, values, strict=True)}
 
 
 @torch.no_grad()
-def measure(config: PriorDepthConfig) -> str:
-    """Measure the sources of all targets, and return the table of the means."""
+def run_benchmark(config: PriorDepthConfig) -> str:
+    """Measure the source views of all targets and return a table of the means."""
     (device,) = choose_devices(config.device)
     model = read_checkpoint(config.ckpt).with_overrides(config.vggt_path).build_model(device)
     rows: dict[str, list[dict[str, float]]] = {"backbone": [], "refined": []}
@@ -78,16 +78,16 @@ def measure(config: PriorDepthConfig) -> str:
                     f"--datadir {config.data.datadir}: views {sources} of {task.scene.name!r} have "
                     "no depth; choose data with depth maps, or --dataset_name procedural"
                 )
-            for name, found in rows.items():
+            for name, metrics in rows.items():
                 with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                     scene = model.encode(views, near_far, refine=name == "refined")
-                found.append(figures(scene.prior, views))
-    means = {name: mean_figures(found, FIGURES) for name, found in rows.items()}
-    table = format_table(means, [(name, name, 1.0, 3) for name in FIGURES])
+                metrics.append(prior_metrics(scene.prior, views))
+    means = {name: mean_figures(metrics, METRICS) for name, metrics in rows.items()}
+    table = format_table(means, [(name, name, 1.0, 3) for name in METRICS])
     return "\n".join([*table, f"means over the sources of {len(rows['refined'])} targets"])
 
 
-main = command(PriorDepthConfig, measure, __doc__)
+main = command(PriorDepthConfig, run_benchmark, __doc__)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,9 +1,8 @@
-"""Run every command of README.md at small size in a copy of the project: does each still work?
+"""Check that every command of README.md works: python -m benchmarks.readme_commands.
 
-python -m benchmarks.readme_commands. A folder in which the files of the project are copied gets
-small stand-ins for the data that the commands name, written from procedural worlds. Flags that make
-the work small are added to each command. Prints command, seconds and outcome; the exit status is
-not 0 if one failed. What installs or downloads, or needs the network, is left out and named.
+The commands run in a copy of the project with small procedural data at the paths that they name,
+and with additional flags that reduce their work. Each command is printed with its duration and
+outcome. The exit status is not 0 if one failed. Installation and downloads are not checked.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ if __name__ == "__main__":
 
     stop_at_once()
 
-import logging
 import os
 import re
 import shlex
@@ -51,30 +49,27 @@ SMALLER = {
     "apps.inspect_data": "",
     "apps.compare": f"{_SIZE} --targets 1",
 }
-"""Flags that make a script's work small; they go after the command's own, so that they count."""
+"""Flags that reduce a script's work; they follow, and thus override, those of the command."""
 _RESUMED = "--num_epochs 2"
 _DOWNLOADED = "ckpts/mvsnerf-v0.tar"
-"""A checkpoint that users download; commands run without it where it is missing."""
+"""A checkpoint that users download; it is removed from the commands if it is missing."""
 _ADDRESS = re.compile(r"http://[\w.:]+")
-_LONGEST = 900
-"""Seconds after which a command has failed."""
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReadmeConfig(Settings):
-    """Which commands, and for how long."""
+    """All settings of the check."""
 
     only: tuple[str, ...] = ()
-    """run the commands that hold one of these words; none: all"""
+    """run only commands that contain one of these texts; none: all"""
     folder: str = ""
-    """where the copy and its logs are kept; none: a temporary folder, removed afterwards"""
-    seconds: Positive = _LONGEST
-    """after so many a command has failed"""
+    """folder for the copy and its logs; none: a temporary folder"""
+    seconds: Positive = 900.0
+    """time limit of a command"""
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """Yield the words of every Python command of a page, without ``python``."""
+    """Yield the arguments of every ``python`` command on a page."""
     for block, inline in _CODE.findall(page.read_text(encoding="utf-8")):
         text = (block or inline).replace("\\\n", " ")
         for line in text.splitlines() if block else [text.replace("\n", " ")]:
@@ -84,14 +79,14 @@ def commands_of(page: Path) -> Iterator[list[str]]:
 
 
 def run_all(config: ReadmeConfig) -> str:
-    """Run the commands, print a line for each, and return a summary."""
+    """Run the commands, print a line per command, and return a summary."""
     chosen = [
         words
         for words in commands_of(ROOT / "README.md")
         if not config.only or any(word in " ".join(words) for word in config.only)
     ]
     if not chosen:
-        raise UserError(f"--only {' '.join(config.only)}: README.md has no such command.")
+        raise UserError(f"--only {' '.join(config.only)}: README.md has no such command")
     with tempfile.TemporaryDirectory(prefix="readme-") as temporary:
         copy = Path(config.folder or temporary).resolve()
         copy_project(copy)
@@ -100,12 +95,12 @@ def run_all(config: ReadmeConfig) -> str:
         failed = [words for words in chosen if not _run_one(words, copy, config.seconds)]
     if failed:
         raise UserError(f"{len(failed)} of {len(chosen)} commands failed: {shlex.join(failed[0])}")
-    rest = "left out: make install, make demo, hf download (they install, download or take long)"
-    return f"{len(chosen)} commands of README.md work; {rest}"
+    skipped = "not checked: make install, make demo, hf download"
+    return f"{len(chosen)} commands of README.md work; {skipped}"
 
 
 def copy_project(target: Path) -> None:
-    """Copy the files that git knows to a folder, which is made."""
+    """Copy all files that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -120,10 +115,10 @@ def copy_project(target: Path) -> None:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """Add the flags that make a command's work small; ``DIR`` stands for any data folder."""
+    """Add the flags that reduce a command's work, and replace the placeholder ``DIR``."""
     script = words[1] if words[0] == "-m" else words[0].removesuffix(".py")
     if script not in SMALLER:
-        raise UserError(f"{shlex.join(words)}: {script} has no small size; add one to SMALLER.")
+        raise UserError(f"{shlex.join(words)}: {script} has no small size; add it to SMALLER")
     resumed = _RESUMED if script == "train_vggt_nerf_pl" and "--ckpt" in words else ""
     words = ["data/my_scenes" if word == "DIR" else word for word in words]
     if not (ROOT / _DOWNLOADED).is_file():
@@ -132,9 +127,9 @@ def smaller(words: list[str]) -> list[str]:
 
 
 def _run_one(words: list[str], copy: Path, seconds: float) -> bool:
-    """Run a command in the copy, print its line, and say whether it worked."""
+    """Run a command in the copy, print its outcome, and return whether it worked."""
     log = copy / "log.txt"
-    started = time.perf_counter()
+    start = time.perf_counter()
     with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
             [sys.executable, *smaller(words)],
@@ -144,27 +139,28 @@ def _run_one(words: list[str], copy: Path, seconds: float) -> bool:
             stderr=subprocess.STDOUT,
         )
         try:
-            works = (_serves if words[0] == "view.py" else _ends_well)(process, log, seconds)
+            works = (_serves if words[0] == "view.py" else _succeeds)(process, log, seconds)
         finally:
             process.kill()
             process.wait()
-    spent = time.perf_counter() - started
-    print(f"{'ok' if works else 'FAILED':<7}{spent:6.1f} s  python {shlex.join(words)}", flush=True)
+    elapsed = time.perf_counter() - start
+    outcome = "ok" if works else "FAILED"
+    print(f"{outcome:<7}{elapsed:6.1f} s  python {shlex.join(words)}", flush=True)
     if not works:
         print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]))
     return works
 
 
-def _ends_well(process: subprocess.Popen[bytes], log: Path, seconds: float) -> bool:
+def _succeeds(process: subprocess.Popen[bytes], log: Path, seconds: float) -> bool:
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
-        print(f"{log}: still at work after {seconds:g} s")
+        print(f"{log}: still running after {seconds:g} s")
         return False
 
 
 def _serves(process: subprocess.Popen[bytes], log: Path, seconds: float) -> bool:
-    """Wait until a server has told its address; it has no end of its own."""
+    """Wait until a server, which does not end by itself, logs its address."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         if _ADDRESS.search(log.read_text(encoding="utf-8", errors="replace")):

@@ -1,4 +1,4 @@
-"""Quality and time against samples per ray: the same scenes under several samplings.
+"""Compare quality and rendering time for several numbers of planes and samples per ray.
 
 For example: python -m benchmarks.samples_table --ckpt ckpts/vggt-mini-nerf --dataset_name llff
 --datadir data/nerf_llff_data/fern --out results/fern_samples.json
@@ -13,7 +13,6 @@ if __name__ == "__main__":
 
 import logging
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,8 +34,7 @@ SAMPLINGS = {
     "48+2": SamplingChoice(N_planes=48, N_samples=2),
     "16+3": SamplingChoice(N_planes=16, N_samples=3),
 }
-"""Planes of the volume's first level + samples on each ray; the floor is the checkpoint's unless
-given. With a floor of 1 the bins of the second level lie evenly, too."""
+"""Planes of the coarse volume + samples per ray; a floor of 1 spaces samples and planes evenly."""
 COLUMNS = (
     ("psnr", "PSNR", 1.0, 2),
     ("ssim", "SSIM", 1.0, 3),
@@ -47,35 +45,40 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class SamplesTableConfig:
-    """The options of ``evaluate_vggt_nerf.py`` but for those of the sampling."""
+    """The settings of ``evaluate_vggt_nerf.py`` without those of the sampling."""
 
     data: DataChoice = field(default_factory=DataChoice)
     held_out: HeldOutScenes = field(default_factory=HeldOutScenes)
     model: ModelChoice = field(default_factory=ModelChoice)
     out: str = "results/samples_table.json"
-    """JSON file for all figures"""
+    """JSON file for the results"""
 
 
 def run_samples_table(config: SamplesTableConfig) -> str:
-    """Evaluate under every sampling, write the figures, and return the table."""
+    """Evaluate every sampling, write the results, and return a table."""
     out = check_output_file(config.out, "--out")
     reports = {}
     for name, sampling in SAMPLINGS.items():
         logger.info("samples: %s", name)
-        shared = (config.data, config.held_out, config.model)
-        reports[name] = evaluate(EvaluationConfig(*shared, sampling))
-    rows = {name: table_row(report) for name, report in reports.items()}
-    # What all rows have in common: the weights, and the machine.
+        reports[name] = evaluate(
+            EvaluationConfig(config.data, config.held_out, config.model, sampling)
+        )
+    rows = {name: report_row(report) for name, report in reports.items()}
+    # All rows share the checkpoint and the machine.
     common = next(iter(reports.values()))["settings"]
     names = ("path", "step", "backbone_fingerprint")
     settings = asdict(config) | {name: common[name] for name in ("device", "torch")}
     settings["checkpoint"] = {name: common["checkpoint"][name] for name in names}
     write_json({"rows": rows, "settings": settings}, out)
-    return "\n".join([*table(rows), f"all figures are in {out}"])
+    lines = {}
+    for name, row in rows.items():
+        lines[name] = row
+        lines |= {f"{name}, {subset}": mean for subset, mean in row.get("subsets", {}).items()}
+    return "\n".join([*format_table(lines, COLUMNS), f"the results are in {out}"])
 
 
-def table_row(report: Report) -> dict[str, Any]:
-    """Return how rays were sampled, and the figures of all scenes together and of each subset."""
+def report_row(report: Report) -> dict[str, Any]:
+    """Return the sampling, and the mean metrics of all scenes, of each subset and each scene."""
     rendering = report["settings"]["checkpoint"]["model"]["rendering"]
     sampling = {name: rendering[name] for name in asdict(SamplingChoice())}
     scenes = {
@@ -84,15 +87,6 @@ def table_row(report: Report) -> dict[str, Any]:
     }
     subsets = {"subsets": report["subsets"]} if "subsets" in report else {}
     return {**sampling, **report["mean"], **subsets, "scenes": scenes}
-
-
-def table(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Return lines: one for every sampling, each followed by those of its subsets, if any."""
-    lines = {}
-    for name, row in rows.items():
-        lines[name] = row
-        lines |= {f"{name}, {subset}": mean for subset, mean in row.get("subsets", {}).items()}
-    return format_table(lines, COLUMNS)
 
 
 main = command(SamplesTableConfig, run_samples_table, __doc__)

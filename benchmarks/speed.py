@@ -1,8 +1,7 @@
-"""Times of encoding, cost volume, rendering and writing a video: python -m benchmarks.speed.
+"""Time encoding, cost volume, rendering and video writing: python -m benchmarks.speed.
 
-On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true.
-With --compile the same is measured eagerly and compiled. Without --datadir the scene is a
-procedural world.
+On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true. With --compile both the
+eager and the compiled model are timed. Without --datadir the scene is a procedural world.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -39,14 +38,14 @@ from utils.video import write_video
 ResultT = TypeVar("ResultT")
 
 _WARM_UP = 2
-"""Frames before the clock counts."""
+"""Frames before the timed ones."""
 
 
 @dataclass(frozen=True)
 class SpeedConfig(SceneAndModelConfig):
     """All settings of the benchmark."""
 
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    essential_flags: ClassVar = {
         "the scene": ("datadir", "dataset_name", "scan", "n_views"),
         "the model": ("ckpt", "device", "compile", "precision", "chunk", "N_samples"),
         "the frames": ("size", "frames", "out"),
@@ -55,21 +54,21 @@ class SpeedConfig(SceneAndModelConfig):
     size: FrameSize = (192, 256)
     """height and width of a frame"""
     frames: Annotated[Count, Alias(("repeats", "n_frames"))] = 3
-    """timed frames; figures are medians"""
+    """number of timed frames, of which the medians are reported"""
     out: str = "results/speed.json"
-    """JSON file for the figures"""
+    """JSON file for the results"""
 
 
 @torch.no_grad()
 def time_stages(scene: GeneralScene, path: CameraPath, chunk: int | None) -> dict[str, float]:
-    """Return milliseconds of each stage: once per source set, per frame, and of a whole video.
+    """Return the median milliseconds of each stage.
 
-    ``frame`` is a whole image on the device, of which ``cost volume`` and ``render`` are parts;
-    ``frame to CPU`` is what a video pays for it.
+    ``encode`` runs once per set of source views, the others once per frame. ``frame`` is the sum of
+    ``cost volume`` and ``render``; ``frame to CPU`` includes the transfer to the CPU.
     """
     model, seconds = scene.model, defaultdict[str, list[float]](list)
     if not isinstance(model, VGGTNeRF):
-        raise UserError("the stages of VGGT-NeRF are timed; apps.compare times baselines, too")
+        raise UserError("--ckpt: is a baseline, which has no such stages; use apps.compare")
 
     def now() -> float:
         if scene.device.type == "cuda":
@@ -77,9 +76,9 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int | None) -> dic
         return time.perf_counter()
 
     def timed(name: str, step: Callable[[], ResultT]) -> ResultT:
-        started = now()
+        start = now()
         result = step()
-        seconds[name].append(now() - started)
+        seconds[name].append(now() - start)
         return result
 
     near_far = scene.near_far.to(scene.device)[None]
@@ -95,21 +94,21 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int | None) -> dic
         target = path.cameras[max(frame, 0)]
         view = timed("frame to CPU", lambda target=target: scene.render(target, path.size, sources))
         images += [view.rgb] if frame >= 0 else []
-    times = {name: 1e3 * statistics.median(spent[_WARM_UP:]) for name, spent in seconds.items()}
+    times = {name: 1e3 * statistics.median(values[_WARM_UP:]) for name, values in seconds.items()}
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        start = time.perf_counter()
         write_video(Path(folder) / "video.mp4", images, 24.0)
-        written = 1e3 * (time.perf_counter() - started) / len(images)
-    return {**times, "render": times["frame"] - times["cost volume"], "write video": written}
+        writing = 1e3 * (time.perf_counter() - start) / len(images)
+    return {**times, "render": times["frame"] - times["cost volume"], "write video": writing}
 
 
 def run_benchmark(config: SpeedConfig) -> str:
-    """Measure, write the figures, and return them as a table."""
+    """Time all stages, write the results, and return them as a table."""
     out = check_output_file(config.out, "--out")
     if is_tuned_scene(config.model.ckpt):
         raise UserError(
-            f"--ckpt {config.model.ckpt}: a fine-tuned scene encodes nothing; give the general "
-            "checkpoint that it was fine-tuned from"
+            f"--ckpt {config.model.ckpt}: a fine-tuned scene has no encoding stage; give the "
+            "general checkpoint that it was fine-tuned from"
         )
     height, width = config.size
     scene = open_scene(config.scene, replace(config.model, compile=False), (height, width))
@@ -121,7 +120,7 @@ def run_benchmark(config: SpeedConfig) -> str:
         compile_model(scene.model)
         stages["compiled"] = time_stages(scene, path, config.model.chunk)
     on_gpu = scene.device.type == "cuda"
-    figures = {
+    report = {
         "milliseconds": stages,
         "size": [height, width],
         "sources": scene.n_sources,
@@ -130,7 +129,7 @@ def run_benchmark(config: SpeedConfig) -> str:
         "device": torch.cuda.get_device_name(scene.device) if on_gpu else "cpu",
         "torch": torch.__version__,
     }
-    write_json(figures, out)
+    write_json(report, out)
     rows = {name: {mode: stages[mode][name] for mode in stages} for name in stages["eager"]}
     lines = format_table(rows, [(mode, mode, 1.0, 2) for mode in stages])
     title = f"{width}x{height}, {scene.n_sources} sources, {scene.n_samples} samples, ms"

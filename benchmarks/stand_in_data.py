@@ -1,4 +1,4 @@
-"""Small data in the places that README.md names: one procedural world in several layouts."""
+"""Small procedural data at the paths that README.md names, in several layouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from apps.reconstruction.poses import write_poses
-from apps.rendering.geometry_files import PointCloud
 from datasets.formats.registry import open_scene
 from datasets.posed_scene import PosedScene
 from datasets.procedural.config import ProceduralConfig
@@ -22,7 +21,7 @@ _VIEWS, _SIZE = 9, (96, 128)
 
 
 def write_stand_ins(root: Path) -> None:
-    """Write what lies in ``data`` and ``my_photos`` where README.md has been followed."""
+    """Write the folders ``data`` and ``my_photos`` as a reader of README.md would have them."""
     generator = ProceduralGenerator(ProceduralConfig(rig="dtu", samples=1))
     dtu = write_dtu(generator, root / "data/dtu", DtuSettings((0, 1, 2), _SIZE, _VIEWS))
     for number, scan in reversed([*enumerate(_SCANS, start=1)]):
@@ -31,9 +30,8 @@ def write_stand_ins(root: Path) -> None:
     for split, names in {"train": _SCANS[:2], "val": _SCANS[2:], "test": _SCANS[2:]}.items():
         (dtu / "lists" / f"{split}.txt").write_text("\n".join(names), encoding="utf-8")
     scene = open_scene("dtu", dtu / "scan2")
-    cloud = PointCloud(torch.zeros(0, 3), torch.zeros(0, 3))
-    for place in ("data/fox", "data/my_scenes/room"):
-        write_poses(scene, cloud, root / place)
+    for folder in ("data/fox", "data/my_scenes/room"):
+        write_poses(scene, None, root / folder)
     _write_llff(scene, root / "data/nerf_llff_data/fern")
     for view in scene.view_ids:
         image = Image.fromarray((scene.read_view(view).image * 255).round().astype(np.uint8))
@@ -44,11 +42,11 @@ def write_stand_ins(root: Path) -> None:
 def _write_llff(scene: PosedScene, folder: Path) -> None:
     rows, (height, width) = [], scene.image_size
     cameras = scene.cameras
-    for view, (c2w, own) in enumerate(zip(cameras.c2w, cameras.intrinsics, strict=True)):
+    for view, (c2w, k) in enumerate(zip(cameras.c2w, cameras.intrinsics, strict=True)):
         image = torch.from_numpy(scene.read_view(view).image).permute(2, 0, 1)
         save_image(folder / "images" / f"{view:02d}.png", image)
         right, down, forward, center = c2w[:3].T
-        size = torch.tensor([height, width, own[0, 0].item()])
+        size = torch.tensor([height, width, k[0, 0].item()])
         matrix = torch.stack([down, right, -forward, center, size], 1)
         rows.append([*matrix.flatten().tolist(), *scene.near_far.tolist()])
     np.save(folder / "poses_bounds.npy", np.array(rows))

@@ -18,8 +18,7 @@ PAGES = (
     "docs/rendering.md",
     "docs/lessons.md",
 )
-MAINS = {"benchmarks.faults": "benchmarks.faults.campaigns"}
-"""Modules whose scripts run first what has no ``main``."""
+MAINS = {"benchmarks.faults": "benchmarks.faults.__main__"}
 COMMANDS = [(page, words) for page in PAGES for words in commands_of(ROOT / page)]
 
 

@@ -1,1 +1,1 @@
-"""A look at a data set before anything is trained on it."""
+"""Inspection of a data set before training."""

@@ -1,4 +1,4 @@
-"""Checking the cameras of one scene against its images."""
+"""Checks of a scene's cameras against its images."""
 
 from __future__ import annotations
 
@@ -10,53 +10,57 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, match_pair
+from apps.inspection.conventions import (
+    CameraCheck,
+    MatchedPair,
+    check_cameras,
+    fit_pair,
+    match_pair,
+)
 from datasets.formats.format_table import PoseConvention
 from datasets.posed_scene import PosedScene
 from datasets.view_selection import spread_evenly
 
 _FIELD_OF_VIEW = (5.0, 150.0)
-_MAX_OFF_CENTER = 0.1
-_MAX_STRETCH = 1.25
+_MAX_CENTER_OFFSET = 0.1
+_MAX_ASPECT = 1.25
 _MIN_INSIDE = 0.8
 _MIN_MATCHES = 30
-_ONE_PLACE = (
-    "all cameras stand in one place: without parallax there is no depth to learn. If they moved, "
-    "the file lost where they were: export it again, or let the cameras be estimated: python -m "
-    "apps.estimate_cameras --photos FOLDER"
+_NO_BASELINE = (
+    "all cameras are at the same position: without parallax there is no depth to learn. If the "
+    "camera moved, the positions are missing in the file: export it again, or estimate the "
+    "cameras: python -m apps.estimate_cameras --photos FOLDER"
 )
 
 
 @dataclass(frozen=True)
 class SceneChecks:
-    """What was found out about a scene."""
+    """Results of all checks of a scene."""
 
     facts: list[str]
     warnings: list[str]
     problems: list[str]
-    """Each with what is wrong and how to mend it; with none the scene can be trained on."""
+    """Errors with their remedies; a scene without problems can be trained on."""
     pair: tuple[int, int] | None
     """The pair of views with the most matches."""
 
 
 def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> SceneChecks:
-    """Check intrinsics, poses, and both against matched features of some pairs of views.
+    """Check intrinsics and poses, also against matched features of ``num_pairs`` pairs of views.
 
-    ``written`` is how the format writes poses.
+    ``written`` is the convention in which the format stores poses.
     """
     facts, warnings = _check_intrinsics(scene)
     facts.append("poses: finite, right-handed, orthonormal (checked on reading)")
-    if _in_one_place(scene):
-        return SceneChecks(facts, warnings, [_ONE_PLACE], None)
-    warnings += _check_places(scene)
-    found = {}
-    for pair in choose_pairs(scene, num_pairs):
-        views = scene.load_views(pair)
-        pixels = match_pair(views.images)
-        if pixels.shape[1]:
-            places = [scene.view_ids.index(view) for view in pair]
-            found[pair] = MatchedPair(pixels, scene.cameras_of_files[places])
-    counts = {pair: matched.pixels.shape[1] for pair, matched in found.items()}
+    centers = scene.cameras.centers.double()
+    spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
+    if len(centers) > 1 and spread <= 1e-9 * max(1.0, centers.abs().max().item()):
+        return SceneChecks(facts, warnings, [_NO_BASELINE], None)
+    distances = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
+    if same := (distances < 1e-9 * max(spread, 1e-12)).any(1).sum().item():
+        warnings.append(f"{same} views share their position with another: duplicate images?")
+    matches = _match_pairs(scene, num_pairs)
+    counts = {pair: matched.pixels.shape[1] for pair, matched in matches.items()}
     total = sum(counts.values())
     if total < _MIN_MATCHES:
         warnings.append(
@@ -64,14 +68,14 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
             "checked. Are the images textureless, or far apart?"
         )
         return SceneChecks(facts, warnings, [], None)
-    pairs = list(found.values())
-    verdict = judge(pairs, scene.image_size, written)
+    pairs = list(matches.values())
+    check = check_cameras(pairs, scene.image_size, written)
     facts.append(
-        f"matches: {total} in {len(found)} pairs; median distance to epipolar lines "
-        f"{verdict.epipolar:.2f} pixels; {verdict.in_front:.0%} of points in front of the cameras"
+        f"matches: {total} in {len(pairs)} pairs; median distance to epipolar lines "
+        f"{check.epipolar:.2f} pixels; {check.in_front:.0%} of points in front of the cameras"
     )
-    problems = _camera_problems(verdict)
-    depths = _depths(pairs) * scene.unit.factor
+    problems = _camera_problems(check)
+    depths = _triangulated_depths(pairs) * scene.unit.factor
     if not problems and len(depths):
         fact, problems = _check_range(depths, scene)
         facts.append(fact)
@@ -80,18 +84,28 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
 
 
 def choose_pairs(scene: PosedScene, count: int) -> list[tuple[int, int]]:
-    """Choose neighbours in two ways, since poses that are wrong name wrong neighbours.
+    """Choose pairs of neighbouring views.
 
-    Half of the pairs are the best neighbours by the files or by pose, half follow each other in
-    the order of file names.
+    Wrong poses give wrong neighbours, so only half of the pairs are neighbours by the files or by
+    pose. The other half are consecutive by file name.
     """
     ids = scene.view_ids
     pairs = []
     for target in spread_evenly(ids, max(1, count // 2)):
         pairs.append((target, scene.ranked_neighbours(target)[0]))
-        place = ids.index(target)
-        pairs.append((target, ids[place + 1] if place + 1 < len(ids) else ids[place - 1]))
+        index = ids.index(target)
+        pairs.append((target, ids[index + 1] if index + 1 < len(ids) else ids[index - 1]))
     return list(dict.fromkeys(pairs))
+
+
+def _match_pairs(scene: PosedScene, num_pairs: int) -> dict[tuple[int, int], MatchedPair]:
+    matches = {}
+    for pair in choose_pairs(scene, num_pairs):
+        pixels = match_pair(scene.load_views(pair).images)
+        if pixels.shape[1]:
+            indices = [scene.view_ids.index(view) for view in pair]
+            matches[pair] = MatchedPair(pixels, scene.cameras_of_files[indices])
+    return matches
 
 
 def _check_intrinsics(scene: PosedScene) -> tuple[list[str], list[str]]:
@@ -106,66 +120,52 @@ def _check_intrinsics(scene: PosedScene) -> tuple[list[str], list[str]]:
     warnings = []
     if angles.min() < _FIELD_OF_VIEW[0] or angles.max() > _FIELD_OF_VIEW[1]:
         warnings.append("the field of view is unusual: does the focal length fit the image size?")
-    stretch = (focal_x / focal_y).median().item()
-    if not 1 / _MAX_STRETCH < stretch < _MAX_STRETCH:
+    aspect = (focal_x / focal_y).median().item()
+    if not 1 / _MAX_ASPECT < aspect < _MAX_ASPECT:
         warnings.append(
-            f"fl_x is {stretch:.2f} times fl_y: were the images resized with another aspect, or "
+            f"fl_x is {aspect:.2f} times fl_y: were the images resized with another aspect, or "
             "width and height swapped?"
         )
     centers = intrinsics[:, :2, 2] / intrinsics.new_tensor([width, height]) - 0.5
-    if centers.abs().max() > _MAX_OFF_CENTER:
+    if centers.abs().max() > _MAX_CENTER_OFFSET:
         offset = centers[centers.abs().amax(1).argmax()]
         warnings.append(
-            f"a principal point lies {offset[0]:+.0%} of the width and {offset[1]:+.0%} of the "
-            "height from the centre: were images cropped, or cx and cy swapped?"
+            f"a principal point is off the centre by {offset[0]:+.0%} of the width and "
+            f"{offset[1]:+.0%} of the height: were images cropped, or cx and cy swapped?"
         )
     return facts, warnings
 
 
-def _in_one_place(scene: PosedScene) -> bool:
-    centers = scene.cameras.centers.double()
-    spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
-    return len(centers) > 1 and spread <= 1e-9 * max(1.0, centers.abs().max().item())
-
-
-def _check_places(scene: PosedScene) -> list[str]:
-    centers = scene.cameras.centers.double()
-    spread = (centers - centers.mean(0)).norm(dim=-1).max().item()
-    gaps = torch.cdist(centers, centers).fill_diagonal_(torch.inf)
-    same = (gaps < 1e-9 * max(spread, 1e-12)).any(1).sum().item()
-    return [f"{same} views share their place with another: duplicate images?"] if same else []
-
-
-def _camera_problems(verdict: Verdict) -> list[str]:
-    if verdict.fine:
+def _camera_problems(check: CameraCheck) -> list[str]:
+    if check.consistent:
         return []
-    wrong = (
-        f"the cameras do not explain the images: matches lie {verdict.epipolar:.1f} pixels from "
-        f"their epipolar lines (median), {verdict.in_front:.0%} of the points are in front."
+    problem = (
+        f"the cameras disagree with the images: matches lie {check.epipolar:.1f} pixels from "
+        f"their epipolar lines (median), {check.in_front:.0%} of the points are in front."
     )
-    if verdict.repaired is None:
+    if check.hypothesis is None:
         return [
-            f"{wrong} No usual mix-up of conventions explains it. Do images and cameras belong "
-            "together, in this order? Is lens distortion missing from the file?"
+            f"{problem} No common mistake in the conventions explains it. Do images and cameras "
+            "belong together, in this order? Is lens distortion missing from the file?"
         ]
     return [
-        f"{wrong} They would with {verdict.repaired_epipolar:.2f} pixels if the file had "
-        f"{verdict.repaired.name}. To mend it: {verdict.repaired.remedy}."
+        f"{problem} The distance would be {check.corrected_epipolar:.2f} pixels if the file had "
+        f"{check.hypothesis.name}. To fix it: {check.hypothesis.remedy}."
     ]
 
 
-def _depths(pairs: Sequence[MatchedPair]) -> Float[Tensor, " point"]:
-    """Return the depths of points whose rays meet at an angle and near enough."""
-    found = []
+def _triangulated_depths(pairs: Sequence[MatchedPair]) -> Float[Tensor, " point"]:
+    """Return the depths of matches with a reliable depth and a small epipolar distance."""
+    depths = []
     for pair in pairs:
         fit = fit_pair(pair.pixels, pair.cameras)
-        kept = fit.reliable & (fit.depths > 0).all(0) & (fit.epipolar < 2)
-        found.append(fit.depths[:, kept].flatten())
-    return torch.cat(found)
+        inliers = fit.reliable & (fit.depths > 0).all(0) & (fit.epipolar < 2)
+        depths.append(fit.depths[:, inliers].flatten())
+    return torch.cat(depths)
 
 
 def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> tuple[str, list[str]]:
-    """Compare near and far with triangulated depths, all in the unit of the files."""
+    """Check near and far against triangulated depths in the unit of the files."""
     near, far = (scene.near_far * scene.unit.factor).tolist()
     inside = ((depths >= near) & (depths <= far)).float().mean().item()
     low, high = depths.quantile(0.01).item(), depths.quantile(0.99).item()
@@ -177,7 +177,7 @@ def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> tuple[st
         return fact, []
     digits = 2 - math.floor(math.log10(max(low, 1e-12)))
     return fact, [
-        f"near {near:.4g} and far {far:.4g} leave out {1 - inside:.0%} of what the images show: "
-        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file, or "
+        f"near {near:.4g} and far {far:.4g} exclude {1 - inside:.0%} of the triangulated points, "
+        f"which lie from {low:.4g} to {high:.4g}. To fix it: give near and far in the file, or "
         f"--near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}."
     ]

@@ -1,7 +1,7 @@
-"""Recognising the wrong convention that a set of cameras was written in, by matched features.
+"""Detection of wrong camera conventions from matched features.
 
-Every hypothesis is a repair of the cameras as they were read; the one under which matched features
-fit best, with the points in front of the cameras, is named.
+Each hypothesis is a correction of the cameras. The one with the smallest epipolar distances, and
+with triangulated points in front of the cameras, is reported.
 """
 
 from __future__ import annotations
@@ -21,44 +21,41 @@ from datasets.matching import detect_features, match_features, midpoint_triangul
 from utils.cameras import Cameras, to_camera
 
 _MAX_FEATURES = 2500
-_MAX_DISTANCE = 1.5
-"""Pixels from the epipolar line of the matrix that is fitted to the matches themselves."""
-_CONFIDENCE = 0.999
 _MIN_MATCHES = 12
-_NO_LINE = 1e4
-"""Pixels that stand for the distance from a line that there is not."""
+_MAX_EPIPOLAR = 1e4
+"""Epipolar distance, in pixels, of a degenerate pair of cameras."""
 _MIN_ANGLE = 1.0
-"""Degrees between two rays below which the depth of their point is unreliable."""
-GOOD_PIXELS = 1.5
-"""Median epipolar distance, for an image whose longer side is a thousand pixels, that is fine."""
+"""Angle between two rays, in degrees, below which the triangulated depth is unreliable."""
+_GOOD_PIXELS = 1.5
+"""Largest median epipolar distance of correct cameras, in pixels per 1000 pixels of image side."""
 _MUCH_BETTER = 0.4
-"""A repair has to bring the distance down to this share of what it was."""
+"""A correction must reduce the epipolar distance to this fraction."""
 _CERTAIN = 1 / 3
-"""Share of the limit below which no repair is considered."""
+"""Fraction of the limit below which cameras are accepted even if a correction fits better."""
 _MIN_IN_FRONT = 0.7
 
 Axes = tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
-_SAME: Axes = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+_IDENTITY: Axes = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 _FLIP: Axes = ((1, 0, 0), (0, -1, 0), (0, 0, -1))
-"""Between OpenCV's and OpenGL's axes."""
+"""Conversion between OpenCV and OpenGL axes."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A way in which cameras may be wrong, with what undoes it."""
+    """A probable mistake in a file of cameras, and its correction."""
 
     name: str
     remedy: str
     inverted: bool = False
-    """Poses are inverted first."""
-    axes: Axes = _SAME
-    """Then multiplied to the rotation from the right."""
+    """Whether the poses must be inverted."""
+    axes: Axes = _IDENTITY
+    """Matrix by which the rotation must then be multiplied from the right."""
     focal: float = 1.0
-    """Factor on the focal lengths."""
+    """Factor by which the focal lengths must be multiplied."""
     center_swapped: bool = False
 
-    def repair(self, cameras: Cameras) -> Cameras:
-        """Return the cameras as they would be right."""
+    def correct(self, cameras: Cameras) -> Cameras:
+        """Return the corrected cameras."""
         intrinsics = cameras.intrinsics.clone()
         intrinsics[..., :2, :2] *= self.focal
         if self.center_swapped:
@@ -69,168 +66,154 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the matches say about all cameras together."""
+class CameraCheck:
+    """Consistency of all cameras with the matches."""
 
     epipolar: float
-    """Median distance in pixels under the cameras as they were read."""
+    """Median epipolar distance in pixels."""
     in_front: float
-    """Share of triangulated points in front of both cameras."""
-    fine: bool
-    repaired: Hypothesis | None = None
-    """The hypothesis that explains the matches much better, if the cameras do not."""
-    repaired_epipolar: float = 0.0
+    """Fraction of triangulated points in front of both cameras."""
+    consistent: bool
+    hypothesis: Hypothesis | None = None
+    """The mistake that explains the matches, if the cameras are not consistent with them."""
+    corrected_epipolar: float = 0.0
+    """Median epipolar distance after its correction, in pixels."""
 
 
-_SWAPPED = "a swapped principal point (cx belongs to the width, cy to the height)"
-_FOCAL = (("half", "double", 2.0), ("twice", "halve", 0.5), ("four times", "quarter", 0.25))
+_UNCHANGED = Hypothesis("no mistake", "")
 _INTRINSICS = (
-    Hypothesis(_SWAPPED, "swap cx and cy", center_swapped=True),
-    *(
-        Hypothesis(f"focal lengths of images of {size} the size", f"{do} fl_x and fl_y", focal=by)
-        for size, do, by in _FOCAL
-    ),
+    Hypothesis("a swapped principal point", "swap cx and cy", center_swapped=True),
+    Hypothesis("focal lengths of images of half the size", "double fl_x and fl_y", focal=2.0),
+    Hypothesis("focal lengths of images of twice the size", "halve fl_x and fl_y", focal=0.5),
+    Hypothesis("focal lengths of images of four times the size", "quarter fl_x, fl_y", focal=0.25),
 )
-_GL, _LLFF = "OpenGL's axes (right, up, backwards)", "LLFF's axes (down, right, backwards)"
-_POSES: dict[PoseConvention, tuple[tuple[str, str, bool, Axes], ...]] = {
+_NEGATE, _INVERT = "negate the second and third column of every matrix", "invert every matrix"
+_C2W, _W2C = "camera-to-world matrices", "world-to-camera matrices"
+_POSES: dict[PoseConvention, tuple[Hypothesis, ...]] = {
     "opengl": (
-        (
-            "OpenCV axes where OpenGL's are expected (camera-to-world is right)",
-            *("negate the second and third column of every matrix", False, _FLIP),
+        Hypothesis("OpenCV axes instead of OpenGL's", _NEGATE, False, _FLIP),
+        Hypothesis(f"{_W2C} instead of {_C2W}", _INVERT, True, _FLIP),
+        Hypothesis(
+            f"OpenCV's {_W2C} instead of OpenGL's {_C2W}",
+            f"{_INVERT}, then negate its second and third column",
+            inverted=True,
         ),
-        (
-            "world-to-camera matrices where camera-to-world are expected (the axes are right)",
-            *("invert every matrix", True, _FLIP),
-        ),
-        (
-            "OpenCV's world-to-camera matrices where OpenGL's camera-to-world are expected",
-            *("invert every matrix, then negate its second and third column", True, _SAME),
-        ),
-        (
-            f"{_LLFF} where {_GL} are expected",
+        Hypothesis(
+            "LLFF's axes (down, right, backwards) instead of OpenGL's (right, up, backwards)",
             "put the second column first and the negated first column second",
-            *(False, ((0, 1, 0), (-1, 0, 0), (0, 0, 1))),
+            axes=((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
         ),
     ),
     "llff": (
-        (
-            f"{_GL} where {_LLFF} are expected",
+        Hypothesis(
+            "OpenGL's axes (right, up, backwards) instead of LLFF's (down, right, backwards)",
             "put the negated second column first and the first column second",
-            *(False, ((0, -1, 0), (1, 0, 0), (0, 0, 1))),
+            axes=((0, -1, 0), (1, 0, 0), (0, 0, 1)),
         ),
-        (
-            f"OpenCV's axes (right, down, forwards) where {_LLFF} are expected",
+        Hypothesis(
+            "OpenCV's axes (right, down, forwards) instead of LLFF's (down, right, backwards)",
             "swap the first two columns and negate the third",
-            *(False, ((0, 1, 0), (1, 0, 0), (0, 0, -1))),
+            axes=((0, 1, 0), (1, 0, 0), (0, 0, -1)),
         ),
     ),
     "opencv_c2w": (
-        (
-            "OpenGL axes where OpenCV's are expected (camera-to-world is right)",
-            *("negate the second and third column of every matrix", False, _FLIP),
-        ),
-        (
-            "world-to-camera matrices where camera-to-world are expected (the axes are right)",
-            *("invert every matrix", True, _SAME),
-        ),
+        Hypothesis("OpenGL axes instead of OpenCV's", _NEGATE, False, _FLIP),
+        Hypothesis(f"{_W2C} instead of {_C2W}", _INVERT, True),
     ),
     "opencv": (
-        (
-            "OpenGL axes where OpenCV's are expected (world-to-camera is right)",
-            *("negate the second and third row of every matrix", False, _FLIP),
+        Hypothesis(
+            "OpenGL axes instead of OpenCV's",
+            "negate the second and third row of every matrix",
+            axes=_FLIP,
         ),
-        (
-            "camera-to-world matrices where world-to-camera are expected (the axes are right)",
-            *("invert every matrix", True, _SAME),
-        ),
-        (
-            "OpenGL's camera-to-world matrices where OpenCV's world-to-camera are expected",
-            "negate the second and third column of every matrix, then invert it",
-            *(True, _FLIP),
+        Hypothesis(f"{_C2W} instead of {_W2C}", _INVERT, True),
+        Hypothesis(
+            f"OpenGL's {_C2W} instead of OpenCV's {_W2C}", f"{_NEGATE}, then invert it", True, _FLIP
         ),
     ),
 }
-"""By how a format writes its poses what may have been written instead, as ``Hypothesis`` has it."""
+"""Probable mistakes by the convention in which a format stores poses."""
 
 
-def judge(pairs: Sequence[MatchedPair], size: Size, written: PoseConvention = "opengl") -> Verdict:
-    """Say whether cameras explain the matches of several pairs, and if not, what would.
+def check_cameras(
+    pairs: Sequence[MatchedPair], size: Size, written: PoseConvention = "opengl"
+) -> CameraCheck:
+    """Check cameras against matches, and find the probable mistake if they disagree.
 
-    ``written`` is how the format writes poses: camera-to-world with OpenGL's or LLFF's axes, or
-    world-to-camera with OpenCV's.
+    ``written`` is the convention in which the format stores poses.
     """
-    limit = GOOD_PIXELS * max(1.0, max(size) / 1000)
-    epipolar, in_front = _score(pairs, Hypothesis("", ""))
-    repairs = [*(Hypothesis(*row) for row in _POSES[written]), *_INTRINSICS]
-    scores = [(*_score(pairs, repair), repair) for repair in repairs]
-    likely = [row for row in scores if row[1] >= _MIN_IN_FRONT and row[0] <= limit]
-    best = min(likely, key=lambda row: row[0], default=None)
+    limit = _GOOD_PIXELS * max(1.0, max(size) / 1000)
+    epipolar, in_front = _score(pairs, _UNCHANGED)
+    scores = [(*_score(pairs, each), each) for each in (*_POSES[written], *_INTRINSICS)]
+    plausible = [row for row in scores if row[1] >= _MIN_IN_FRONT and row[0] <= limit]
+    best = min(plausible, key=lambda row: row[0], default=None)
     much_better = best is not None and best[0] <= _MUCH_BETTER * epipolar
-    # Wrong focal lengths can come near enough to look right, until the right ones are tried.
-    fine = epipolar <= (limit * _CERTAIN if much_better else limit) and in_front >= _MIN_IN_FRONT
-    # Cameras that look backwards fit their epipolar lines as well as those that look forwards.
-    explains = best is not None and not fine and (much_better or in_front < _MIN_IN_FRONT)
-    if best is None or not explains:
-        return Verdict(epipolar, in_front, fine)
-    return Verdict(epipolar, in_front, fine, best[2], best[0])
+    # Wrong focal lengths can pass the limit, but a correction then fits much better.
+    consistent = epipolar <= (limit * _CERTAIN if much_better else limit)
+    consistent = consistent and in_front >= _MIN_IN_FRONT
+    # Cameras that look backwards have the same epipolar lines as the correct ones.
+    explained = not consistent and (much_better or in_front < _MIN_IN_FRONT)
+    if best is None or not explained:
+        return CameraCheck(epipolar, in_front, consistent)
+    return CameraCheck(epipolar, in_front, consistent, best[2], best[0])
 
 
 def _score(pairs: Sequence[MatchedPair], hypothesis: Hypothesis) -> tuple[float, float]:
-    """Return the median epipolar distance, and the median share of points in front."""
-    fits = [fit_pair(pair.pixels, hypothesis.repair(pair.cameras)) for pair in pairs]
+    """Return the median epipolar distance, and the median fraction of points in front."""
+    fits = [fit_pair(pair.pixels, hypothesis.correct(pair.cameras)) for pair in pairs]
     distance = torch.cat([fit.epipolar for fit in fits]).median().item()
     return distance, torch.tensor([fit.in_front for fit in fits]).median().item()
 
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """One pair of views with its matches."""
+    """A pair of views with matched pixels."""
 
     pixels: Float[Tensor, "2 match 2"]
     cameras: Cameras
-    """As the files have them, in double precision; batch axis (view,) of length 2."""
+    """In file coordinates and double precision; batch axis (view,) of length 2."""
 
 
 @dataclass(frozen=True)
 class PairFit:
-    """How well a pair of cameras explains matches."""
+    """Consistency of one pair of cameras with its matches."""
 
     epipolar: Float[Tensor, " match"]
-    """Pixels between each match and its epipolar line, the mean of both images."""
+    """Distance of each match from its epipolar line in pixels, the mean over both images."""
     depths: Float[Tensor, "2 match"]
     """Triangulated z-depth in both cameras; negative behind a camera."""
     reliable: Bool[Tensor, " match"]
-    """Where the rays meet at an angle that fixes the depth."""
+    """Whether the angle between the rays is large enough for a reliable depth."""
 
     @property
     def in_front(self) -> float:
-        """Share of the reliable points that lie in front of both cameras; 1 if there is none."""
-        front = (self.depths > 0).all(0)[self.reliable]
-        return front.float().mean().item() if len(front) else 1.0
+        """Fraction of reliable points in front of both cameras; 1 if there are none."""
+        in_front = (self.depths > 0).all(0)[self.reliable]
+        return in_front.float().mean().item() if len(in_front) else 1.0
 
 
 def match_pair(images: Float[Tensor, "2 3 height width"]) -> Float[Tensor, "2 match 2"]:
-    """Return the pixels of matches in both images; none if there are too few.
+    """Match features of two images; return no matches if there are too few.
 
-    They are filtered by the fundamental matrix that most of them agree on (Hartley and Zisserman,
-    Multiple View Geometry, chapter 11), without the cameras: so the matches are those of some pair
-    of pinhole cameras, and whether it is the given pair can be asked.
+    Outliers are removed by a fundamental matrix fitted with RANSAC (Hartley and Zisserman, Multiple
+    View Geometry, chapter 11). The cameras are not used, so the matches can test them.
     """
     matches = match_features(*(detect_features(image, _MAX_FEATURES) for image in images))
     if matches.shape[1] < _MIN_MATCHES:
         return torch.empty(2, 0, 2)
     cv2.setRNGSeed(0)
     first, second = matches.numpy()
-    _, kept = cv2.findFundamentalMat(first, second, cv2.FM_RANSAC, _MAX_DISTANCE, _CONFIDENCE, 2000)
-    if kept is None or kept.sum() < _MIN_MATCHES:
+    # An inlier is at most 1.5 pixels from its epipolar line.
+    _, inliers = cv2.findFundamentalMat(first, second, cv2.FM_RANSAC, 1.5, 0.999, 2000)
+    if inliers is None or inliers.sum() < _MIN_MATCHES:
         return torch.empty(2, 0, 2)
-    return matches[:, torch.from_numpy(kept.ravel() > 0)]
+    return matches[:, torch.from_numpy(inliers.ravel() > 0)]
 
 
 def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
-    """Compare matches with cameras; both batch axes are (view,) of length 2."""
+    """Compute epipolar distances and triangulated depths of matches."""
     c2w, pixels = cameras.c2w.double().clone(), pixels.double()
-    # Coordinates of maps are too large to triangulate in, and only the pair matters.
+    # Move the origin to the first camera: map coordinates are too large for triangulation.
     c2w[:, :3, 3] -= c2w[:1, :3, 3].clone()
     cameras = Cameras(cameras.intrinsics.double(), c2w)
     points, angles = midpoint_triangulation(pixels, cameras)
@@ -240,6 +223,6 @@ def fit_pair(pixels: Float[Tensor, "2 match 2"], cameras: Cameras) -> PairFit:
     both = (pixels[:1], pixels[1:], fundamental)
     distances = epipolar.left_to_right_epipolar_distance(*both)[0]
     distances = (distances + epipolar.right_to_left_epipolar_distance(*both)[0]) / 2
-    # Two cameras in one place have no epipolar lines.
-    distances = distances.nan_to_num(_NO_LINE, _NO_LINE).clamp(max=_NO_LINE)
+    # Two cameras at the same position have no epipolar lines.
+    distances = distances.nan_to_num(_MAX_EPIPOLAR, _MAX_EPIPOLAR).clamp(max=_MAX_EPIPOLAR)
     return PairFit(distances.float(), depths.float(), angles > _MIN_ANGLE)

@@ -1,4 +1,4 @@
-"""One inspection from its settings to its report."""
+"""Inspection of a data set: read all scenes, check some of them, report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from apps.inspect_data import InspectionConfig
 from apps.inspection.checks import SceneChecks, check_scene
-from apps.inspection.picture import draw_scene
+from apps.inspection.scene_figure import draw_scene
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import is_listed, open_scene
@@ -22,19 +22,20 @@ from datasets.view_selection import spread_evenly
 from models.scenes.photo_cameras import ensure_cameras
 from utils.errors import UserError
 
-MAX_SIDE = 1000
+_MAX_SIDE = 1000
 """Longer side of the images that are matched."""
 _LOG = logging.getLogger(__name__)
-_SHOWN = 8
-_MOST_SOURCES, _VALIDATION_SOURCES = 4, 3
-"""Of configs/vggt_general.txt."""
-_LEAST_TO_TRAIN_ON = 2
-"""Views that are not held out: one to render, one to render it from."""
+_MAX_LISTED = 8
+"""Scenes that the report lists."""
+_MAX_SOURCES, _VALIDATION_SOURCES = 4, 3
+"""Source views in configs/vggt_general.txt."""
+_MIN_TRAINING_VIEWS = 2
+"""Views that are not held out: a target and a source."""
 
 
 @dataclass(frozen=True)
-class FoundScene:
-    """One scene, as training would read it."""
+class SceneEntry:
+    """A scene as training would read it."""
 
     folder: Path
     scene: PosedScene
@@ -45,32 +46,35 @@ class FoundScene:
 def run_inspection(config: InspectionConfig) -> str:
     """Inspect a data set and return the report."""
     if config.dataset_name == "procedural":
-        raise UserError("procedural worlds are made, not read: there is nothing to inspect")
+        raise UserError(
+            "--dataset_name procedural: worlds are generated, so there is nothing to inspect; "
+            "choose a folder with --datadir"
+        )
     config = config.recognised()
     ensure_cameras(config)
-    scenes, broken = read_scenes(config)
-    lines, problems = _contents_lines(config, scenes), [*broken]
-    for found in spread_evenly(scenes, config.scenes or len(scenes)):
-        name = found.scene.name
+    scenes, problems = read_scenes(config)
+    lines = _contents_lines(config, scenes)
+    for entry in spread_evenly(scenes, config.scenes or len(scenes)):
+        name = entry.scene.name
         _LOG.info("checking %s", name)
-        reduced = _reduced(config, found)
-        checks = check_scene(reduced, config.pairs, FORMATS[config.dataset_name].poses)
-        lines += _check_lines(found.scene, checks)
+        scene = _downscaled(config, entry)
+        checks = check_scene(scene, config.pairs, FORMATS[config.dataset_name].poses)
+        lines += _check_lines(entry.scene, checks)
         problems += [f"{name}: {problem}" for problem in checks.problems]
         if checks.pair is not None:
             path = Path(config.out) / f"{name}.png"
-            draw_scene(reduced, checks.pair, path, f"{name} ({config.dataset_name})")
-            lines.append(f"    picture: {path}")
+            draw_scene(scene, checks.pair, path, f"{name} ({config.dataset_name})")
+            lines.append(f"    figure: {path}")
     if problems:
-        lines += ["", f"{len(problems)} things are wrong:", *(f"  - {text}" for text in problems)]
+        lines += ["", f"problems found: {len(problems)}", *(f"  - {text}" for text in problems)]
         raise UserError("\n".join(lines))
     if config.write_index:
         lines.append(_write_index(config, scenes))
     return "\n".join([*lines, "", advice(config, scenes)])
 
 
-def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
-    """Open every scene of a data set; return also what training could not read."""
+def read_scenes(config: InspectionConfig) -> tuple[list[SceneEntry], list[str]]:
+    """Open every scene of a data set; return also the errors that training would meet."""
     name, root = config.dataset_name, config.root
     chosen: dict[Path, list[Split]] = {}
     missing: dict[Split, str] = {}
@@ -80,84 +84,72 @@ def read_scenes(config: InspectionConfig) -> tuple[list[FoundScene], list[str]]:
                 chosen.setdefault(folder, []).append(split)
         except UserError as error:
             missing[split] = f"{split}: {error}"
-    # Training reads two of the splits; those who do not evaluate need no scenes for the third.
-    broken = [missing[split] for split in SPLITS[:2] if split in missing]
+    # Training reads the first two splits only.
+    errors = [missing[split] for split in SPLITS[:2] if split in missing]
     listed = is_listed(name, root) and not config.scan
     scenes = []
     for folder, splits in chosen.items():
         try:
             scene = open_scene(name, folder, config.options)
         except UserError as error:
-            broken.append(str(error))
+            errors.append(str(error))
             continue
         entry = describe(scene, folder)
         targets: dict[Split, int] = {
             split: len(assign_roles(name, entry, split, listed, 1).targets) for split in splits
         }
-        scenes.append(FoundScene(folder, scene, targets))
+        scenes.append(SceneEntry(folder, scene, targets))
     if not scenes:
-        raise UserError(broken[0])
-    return scenes, broken
+        raise UserError(errors[0])
+    return scenes, errors
 
 
-def advice(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
-    """Return a command that trains on the data set, or renders it if its views are too few."""
-    if _fewest_to_train_on(scenes) >= _LEAST_TO_TRAIN_ON:
-        return f"ready to train: {training_command(config, scenes)}"
-    where = f"--dataset_name {config.dataset_name} --datadir {shlex.quote(config.datadir)}"
-    return f"too few views to train on; ready to render: python render_video.py {where}"
-
-
-def _fewest_to_train_on(scenes: Sequence[FoundScene]) -> int:
-    counts = [found.targets["train"] for found in scenes if "train" in found.targets]
-    return min(counts or [len(found.scene.view_ids) for found in scenes])
-
-
-def training_command(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
-    """Return a command that trains on the data set."""
-    words = [
-        "python train_vggt_nerf_pl.py --config configs/vggt_general.txt",
-        f"--dataset_name {config.dataset_name} --datadir {shlex.quote(config.datadir)}",
-    ]
+def advice(config: InspectionConfig, scenes: Sequence[SceneEntry]) -> str:
+    """Return a training command, or a rendering command if there are too few views."""
+    data = f"--dataset_name {config.dataset_name} --datadir {shlex.quote(config.datadir)}"
+    counts = [entry.targets["train"] for entry in scenes if "train" in entry.targets]
+    num_views = min(counts or [len(entry.scene.view_ids) for entry in scenes])
+    if num_views < _MIN_TRAINING_VIEWS:
+        return f"too few views to train on; ready to render: python render_video.py {data}"
+    words = [f"python train_vggt_nerf_pl.py --config configs/vggt_general.txt {data}"]
     if config.scan:
         words.append(f"--scan {shlex.quote(config.scan)}")
-    sizes = {found.scene.image_size for found in scenes}
+    sizes = {entry.scene.image_size for entry in scenes}
     if config.image_size:
         words.append(f"--image_size {config.image_size[0]} {config.image_size[1]}")
     elif len(sizes) == 1 and max(next(iter(sizes))) > 1600:
-        height, width = ReadOptions(longest_side=MAX_SIDE).target_size(next(iter(sizes)))
+        height, width = ReadOptions(longest_side=_MAX_SIDE).target_size(next(iter(sizes)))
         words.append(f"--image_size {height} {width}")
     if config.near_far:
-        # As many digits as were given: the range must pass where this one did.
+        # Full precision, so that training accepts the range that was accepted here.
         words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
-    # One of the views that are trained on is the target, the others may be its sources.
-    fewest = _fewest_to_train_on(scenes)
-    if (sources := fewest - 1) < _MOST_SOURCES:
+    # One of the training views is the target, the others can be its sources.
+    if (sources := num_views - 1) < _MAX_SOURCES:
         words.append(f"--min_sources {min(sources, 2)} --max_sources {sources}")
-    if fewest < _VALIDATION_SOURCES:
-        words.append(f"--num_source_views {fewest}")
-    return " ".join(words)
+    if num_views < _VALIDATION_SOURCES:
+        words.append(f"--num_source_views {num_views}")
+    return f"ready to train: {' '.join(words)}"
 
 
-def _reduced(config: InspectionConfig, found: FoundScene) -> PosedScene:
-    size = ReadOptions(longest_side=MAX_SIDE).target_size(found.scene.image_size)
-    if size == found.scene.image_size:
-        return found.scene
-    return open_scene(config.dataset_name, found.folder, replace(config.options, size=size))
+def _downscaled(config: InspectionConfig, entry: SceneEntry) -> PosedScene:
+    size = ReadOptions(longest_side=_MAX_SIDE).target_size(entry.scene.image_size)
+    if size == entry.scene.image_size:
+        return entry.scene
+    return open_scene(config.dataset_name, entry.folder, replace(config.options, size=size))
 
 
-def _contents_lines(config: InspectionConfig, scenes: Sequence[FoundScene]) -> list[str]:
+def _contents_lines(config: InspectionConfig, scenes: Sequence[SceneEntry]) -> list[str]:
     root = config.root
-    totals = {split: sum(found.targets.get(split, 0) for found in scenes) for split in SPLITS}
-    counted = ", ".join(f"{count} {split}" for split, count in totals.items() if count)
+    totals = {split: sum(entry.targets.get(split, 0) for entry in scenes) for split in SPLITS}
+    targets = ", ".join(f"{count} {split}" for split, count in totals.items() if count)
     lists = [path.name for split in SPLITS if (path := find_scene_list(root, split)) is not None]
-    how = f"lists {', '.join(dict.fromkeys(lists))}" if lists else "no lists of scenes"
-    views = sum(len(found.scene.view_ids) for found in scenes)
+    source = f"lists {', '.join(dict.fromkeys(lists))}" if lists else "no lists of scenes"
+    views = sum(len(entry.scene.view_ids) for entry in scenes)
     lines = [
-        f"{root}: {config.dataset_name}, {len(scenes)} scenes with {views} views ({how}); target "
-        f"views: {counted}"
+        f"{root}: {config.dataset_name}, {len(scenes)} scenes with {views} views ({source}); "
+        f"target views: {targets}"
     ]
-    for scene in (found.scene for found in scenes[:_SHOWN]):
+    for scene in (entry.scene for entry in scenes[:_MAX_LISTED]):
         height, width = scene.image_size
         near, far = (scene.near_far * scene.unit.factor).tolist()
         neighbours = "by the files" if scene.neighbours else "by camera pose"
@@ -165,24 +157,24 @@ def _contents_lines(config: InspectionConfig, scenes: Sequence[FoundScene]) -> l
             f"  {scene.name}: {len(scene.view_ids)} views of {width}x{height}, near {near:.4g}, "
             f"far {far:.4g}, neighbours {neighbours}"
         )
-    if len(scenes) > _SHOWN:
-        lines.append(f"  and {len(scenes) - _SHOWN} more")
+    if len(scenes) > _MAX_LISTED:
+        lines.append(f"  and {len(scenes) - _MAX_LISTED} more")
     return lines
 
 
 def _check_lines(scene: PosedScene, checks: SceneChecks) -> list[str]:
-    known = float((scene.read_view(scene.view_ids[0]).depth > 0).mean())
+    valid = float((scene.read_view(scene.view_ids[0]).depth > 0).mean())
     lines = [f"  {scene.name}, checked against its images:"]
     lines += [f"    {fact}" for fact in checks.facts]
-    lines.append(f"    depth maps: {f'{known:.0%} of the first' if known else 'none'}")
+    lines.append(f"    depth maps: {f'{valid:.0%} of the first is valid' if valid else 'none'}")
     return lines + [f"    note: {warning}" for warning in checks.warnings]
 
 
-def _write_index(config: InspectionConfig, scenes: Sequence[FoundScene]) -> str:
+def _write_index(config: InspectionConfig, scenes: Sequence[SceneEntry]) -> str:
     root = config.root
-    if any(found.folder == root for found in scenes):
-        return "no index is needed: this is one scene"
-    # The index has the sizes on disk, whatever was chosen here.
-    name, folders = config.dataset_name, [found.folder for found in scenes]
+    if any(entry.folder == root for entry in scenes):
+        return "no index is needed for a single scene"
+    # The index holds the original sizes, so the scenes are opened without options.
+    name, folders = config.dataset_name, [entry.folder for entry in scenes]
     entries = [describe(open_scene(name, folder), folder) for folder in folders]
     return f"index: {write_index(name, root, entries)}"

@@ -1,1 +1,1 @@
-"""From photos or a video to a moving picture, geometry and poses in one command."""
+"""Reconstruction of photos or a video: rendered video, geometry and camera poses."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -16,41 +15,41 @@ from utils.settings import Alias, Count, NonNegative, OptionalRange, Positive, S
 class ReconstructionConfig(Settings):
     """All settings of ``reconstruct.py``."""
 
-    positional: ClassVar[str] = "photos"
-    essential_flags: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    positional: ClassVar = "photos"
+    essential_flags: ClassVar = {
         "the scene": ("photos", "dataset_name", "near_far"),
-        "what is made": ("out", "finetune", "minutes", "size", "n_frames"),
+        "the results": ("out", "finetune", "minutes", "size", "n_frames"),
         "the model": ("ckpt", "device"),
     }
 
     photos: Annotated[str, Alias(("datadir",))]
-    """folder of photos, a video, or a scene in any format that is read (the first argument)"""
+    """folder of photos, a video, or a scene in any supported format (the first argument)"""
     out: str = ""
-    """folder for everything that is made; none: results/NAME"""
+    """folder for all results; none: results/NAME"""
     finetune: NonNegative = 0.0
-    """seconds to train on this scene first; 0: none"""
+    """seconds of fine-tuning on this scene before rendering; 0: none"""
     minutes: Positive = 3.0
-    """time that video and geometry may take: it decides how large pictures are"""
+    """time budget of video and geometry, which determines the image size"""
     size: FrameSize = ()
-    """height and width of pictures; none: what this machine does in the given minutes"""
+    """height and width of the images; none: the largest within --minutes on this machine"""
     n_frames: Annotated[int, Within(2)] = 48
     """frames of the video"""
     n_views: Count = 3
-    """source views that a picture is made from"""
+    """source views per rendered image"""
     dataset_name: DatasetName = "auto"
-    """format of the scene; auto: what the folder holds tells"""
+    """format of the scene; auto: recognised from the folder"""
     near_far: OptionalRange = ()
-    """nearest and farthest depth in the unit of the files; none: as the files have them, or as
-    matched features tell"""
+    """nearest and farthest depth in the unit of the files; none: those in the files, or estimated
+    from matched features"""
     ckpt: str = DEFAULT_CKPT
-    """general checkpoint; of a folder the newest one in it"""
+    """general checkpoint; for a folder the newest in it"""
     vggt_path: str | None = None
     """folder of the backbone, if it is not where the checkpoint says"""
     device: DeviceName = "auto"
     """where to compute; auto: on a GPU if there is one"""
 
     def rendering(self, tuned: str | None = None) -> SceneAndModelConfig:
-        """Return the scene and what renders it: a fine-tuned scene's file, or the general model."""
+        """Return the scene with the general model, or the fine-tuned scene of a file."""
         scene = SceneChoice(
             dataset_name=self.dataset_name,
             datadir=self.photos,
@@ -60,5 +59,5 @@ class ReconstructionConfig(Settings):
         model = RendererChoice(
             ckpt=tuned or self.ckpt, vggt_path=self.vggt_path, device=self.device
         )
-        # A fine-tuned scene holds its photographs.
+        # The file of a fine-tuned scene includes its photographs.
         return SceneAndModelConfig(SceneChoice() if tuned else scene, model)

@@ -1,12 +1,13 @@
-"""A scene's photos and poses for other programs: ``transforms.json`` and COLMAP's text files.
+"""Export of a scene's photos and cameras as ``transforms.json`` and as a COLMAP text model.
 
-Photos are written as the scene reads them, without distortion, so that pinhole cameras fit them.
+Photos are written undistorted, so that pinhole cameras describe them.
 COLMAP's format: Schoenberger and Frahm, CVPR 2016, https://colmap.github.io/format.html.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from apps.rendering.geometry_files import PointCloud
+from apps.rendering.paths import OPENGL
 from datasets.posed_scene import PosedScene
 from utils.files import atomic_write, write_text
 from utils.images import save_image
 
-_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 _MAX_POINTS = 100_000
 
 
-def write_poses(scene: PosedScene, cloud: PointCloud, folder: Path) -> str:
-    """Write photos, cameras and points in the unit that users see; say what was written."""
+def write_poses(scene: PosedScene, cloud: PointCloud | None, folder: Path) -> str:
+    """Write photos, cameras and points in the unit of the data set; return a summary line."""
     names = [f"images/{number:04d}.jpg" for number in range(len(scene.view_ids))]
     masks: dict[str, str] = {}
     for name, view in zip(names, scene.view_ids, strict=True):
@@ -55,11 +56,11 @@ def _write_transforms(
     path: Path,
 ) -> None:
     frames: list[dict[str, Any]] = []
-    for name, matrix, own in zip(names, c2w, scene.cameras.intrinsics.double(), strict=True):
-        numbers = {"fl_x": own[0, 0], "fl_y": own[1, 1], "cx": own[0, 2], "cy": own[1, 2]}
+    for name, matrix, k in zip(names, c2w, scene.cameras.intrinsics.double(), strict=True):
+        pinhole = {"fl_x": k[0, 0], "fl_y": k[1, 1], "cx": k[0, 2], "cy": k[1, 2]}
         frame: dict[str, Any] = {"file_path": name}
-        frame |= {key: value.item() for key, value in numbers.items()}
-        frame["transform_matrix"] = (matrix * _OPENGL).tolist()
+        frame |= {key: value.item() for key, value in pinhole.items()}
+        frame["transform_matrix"] = (matrix * OPENGL).tolist()
         frames.append(frame | ({"mask_path": masks[name]} if name in masks else {}))
     near, far = (scene.near_far * scene.unit.factor).tolist()
     height, width = scene.image_size
@@ -71,34 +72,32 @@ def _write_colmap(
     scene: PosedScene,
     names: list[str],
     c2w: Float64[Tensor, "view 4 4"],
-    cloud: PointCloud,
+    cloud: PointCloud | None,
     folder: Path,
 ) -> None:
     height, width = scene.image_size
     cameras, images = ["# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy"], []
     for number, (name, pose) in enumerate(zip(names, c2w, strict=True), start=1):
-        own = scene.cameras.intrinsics[number - 1].double()
-        numbers = [own[0, 0], own[1, 1], own[0, 2], own[1, 2]]
-        cameras.append(f"{number} PINHOLE {width} {height} {_joined(numbers)}")
+        k = scene.cameras.intrinsics[number - 1].double()
+        pinhole = _joined([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])
+        cameras.append(f"{number} PINHOLE {width} {height} {pinhole}")
         rotation = pose[:3, :3].T
         quaternion = Rotation.from_matrix(rotation.numpy()).as_quat(scalar_first=True)
         translation = -rotation @ pose[:3, 3]
-        place = _joined([*quaternion, *translation])
-        # The second line of an image lists its features, of which there are none.
-        images += [f"{number} {place} {number} {Path(name).name}", ""]
+        pose_text = _joined([*quaternion, *translation])
+        # The second line of an image would list its features.
+        images += [f"{number} {pose_text} {number} {Path(name).name}", ""]
     write_text(folder / "cameras.txt", "\n".join(cameras) + "\n")
-    head = "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then its features"
-    write_text(folder / "images.txt", "\n".join([head, *images]) + "\n")
-    step = -(-len(cloud.points) // _MAX_POINTS) or 1
-    points = cloud.points[::step].double().tolist()
-    rows = [
-        f"{number} {_joined(point)} {color[0]} {color[1]} {color[2]} 0"
-        for number, (point, color) in enumerate(
-            zip(points, cloud.color_bytes[::step].tolist(), strict=True), start=1
-        )
-    ]
-    head = "# POINT3D_ID X Y Z R G B ERROR, without tracks"
-    write_text(folder / "points3D.txt", "\n".join([head, *rows]) + "\n")
+    header = "# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then its features"
+    write_text(folder / "images.txt", "\n".join([header, *images]) + "\n")
+    rows = []
+    if cloud is not None:
+        step = max(1, math.ceil(len(cloud.points) / _MAX_POINTS))
+        points, colors = cloud.points[::step].double().tolist(), cloud.color_bytes[::step].tolist()
+        for number, (point, color) in enumerate(zip(points, colors, strict=True), start=1):
+            rows.append(f"{number} {_joined(point)} {color[0]} {color[1]} {color[2]} 0")
+    header = "# POINT3D_ID X Y Z R G B ERROR, without tracks"
+    write_text(folder / "points3D.txt", "\n".join([header, *rows]) + "\n")
 
 
 def _joined(numbers: list[Any]) -> str:

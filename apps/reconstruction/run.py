@@ -1,4 +1,4 @@
-"""From photos or a video to a moving picture, geometry and poses, stage by stage."""
+"""Reconstruction of photos or a video in resumable stages."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from apps.inspection.checks import check_scene
-from apps.inspection.picture import draw_scene
+from apps.inspection.scene_figure import draw_scene
 from apps.reconstruction.config import ReconstructionConfig
 from apps.reconstruction.plan import MAX_RENDERINGS, make_plan, path_choice
 from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
 from apps.rendering.config import CameraPathChoice, GeometryConfig, VideoConfig
-from apps.rendering.cost import in_words
+from apps.rendering.frames import format_duration
 from apps.rendering.geometry_export import run_export
-from apps.rendering.geometry_files import PointCloud, read_points
+from apps.rendering.geometry_files import read_points
 from apps.rendering.open_scene import open_photographs
 from apps.rendering.video import run_video
 from datasets.config import DataChoice, SceneConfig
@@ -37,30 +35,27 @@ from utils.files import check_output_folder
 
 _LOG = logging.getLogger(__name__)
 _CHECKED_PAIRS = 8
-_LONGEST_SIDE = 1600
-"""Of the photos that are written for other programs."""
+_MAX_PHOTO_SIDE = 1600
+"""Largest side of the photos that are written for other programs."""
 _CHECK_SECONDS, _POSES_SECONDS = 10.0, 5.0
 
 
 def run_reconstruction(config: ReconstructionConfig) -> str:
-    """Make everything, and say what to type next."""
+    """Run all stages and return the results with commands for the next steps."""
     source = Path(config.photos)
-    config = replace(config, dataset_name=_format(config))
+    name = SceneConfig(dataset_name=config.dataset_name, datadir=config.photos).format_name
+    if name == "procedural":
+        raise UserError(
+            "--dataset_name procedural: worlds are generated, not photographed; give a folder of "
+            "photos"
+        )
     out = check_output_folder(config.out or f"results/{source.resolve().stem}", "--out")
     read_model_file(config.ckpt)
-    job = _Reconstruction(config, out)
-    return job.run()
-
-
-def _format(config: ReconstructionConfig) -> str:
-    choice = SceneConfig(dataset_name=config.dataset_name, datadir=config.photos)
-    if choice.format_name == "procedural":
-        raise UserError("procedural worlds are made, not photographed; give a folder of photos")
-    return choice.format_name
+    return _Reconstruction(replace(config, dataset_name=name), out).run()
 
 
 class _Reconstruction:
-    """One run of all stages."""
+    """The stages of one reconstruction."""
 
     def __init__(self, config: ReconstructionConfig, out: Path) -> None:
         self.config, self.out = config, out
@@ -68,7 +63,7 @@ class _Reconstruction:
         self.mesh, self.poses = out / "mesh.glb", out / "poses"
         self.splats = out / "splats.ply"
         expected: dict[str, float | None] = {"cameras": None, "check": _CHECK_SECONDS}
-        expected |= {"size": None}
+        expected["image size"] = None
         if config.finetune:
             expected["fine-tuning"] = config.finetune
         expected |= {"video": None, "geometry": None, "poses": _POSES_SECONDS}
@@ -77,12 +72,12 @@ class _Reconstruction:
         self.stages = Stages.opened(out, key, expected)
 
     def run(self) -> str:
-        """Go through the stages that are not finished."""
+        """Run the stages that are not finished."""
         native: Size = tuple(self.stages.run("cameras", self._cameras))
         self.stages.run("check", self._check)
-        plan = self.stages.run("size", lambda: self._size(native))
+        plan = self.stages.run("image size", lambda: self._size(native))
         size = plan["size"]
-        self.stages.expected |= {name: plan[name] for name in ("video", "geometry")}
+        self.stages.expected |= {name: plan[f"{name}_seconds"] for name in ("video", "geometry")}
         tuned = None
         if self.config.finetune:
             tuned = self.stages.run("fine-tuning", lambda: self._finetune(size))
@@ -103,32 +98,27 @@ class _Reconstruction:
         lines = [*checks.facts, *(f"note: {text}" for text in checks.warnings)]
         lines += [f"WRONG: {problem}" for problem in checks.problems]
         if checks.pair is not None:
-            picture = self.out / "check.png"
-            draw_scene(scene, checks.pair, picture, scene.name)
-            lines.append(f"cameras and a warped neighbour: {picture}")
+            figure = self.out / "check.png"
+            draw_scene(scene, checks.pair, figure, scene.name)
+            lines.append(f"cameras and a warped neighbouring view: {figure}")
         return "\n".join(f"    {line}" for line in lines)
 
     def _size(self, native: Size) -> dict[str, Any]:
         plan = make_plan(self.config, native)
         height, width = plan.size
-        _LOG.info(
-            "    pictures of %dx%d: video about %s, geometry about %s (--minutes, --size: others)",
-            *(width, height, in_words(plan.video_seconds), in_words(plan.geometry_seconds)),
-        )
-        return {
-            "size": plan.size,
-            "video": plan.video_seconds,
-            "geometry": plan.geometry_seconds,
-        }
+        video, geometry = map(format_duration, (plan.video_seconds, plan.geometry_seconds))
+        message = "    images of %dx%d: video about %s, geometry about %s (--minutes or --size)"
+        _LOG.info(message, width, height, video, geometry)
+        return asdict(plan)
 
     def _finetune(self, size: Size) -> str:
         config, name, folder = self.config, self.stages.key, self.out / "fine_tuning"
-        kept = list(folder.glob(f"*/{name}/ckpts/latest.tar"))
+        checkpoints = list(folder.glob(f"*/{name}/ckpts/latest.tar"))
         settings = FineTuningConfig(
             run=SceneRunConfig(
                 expname=name,
                 save_dir=str(folder),
-                ckpt=str(kept[0]) if kept else None,
+                ckpt=str(checkpoints[0]) if checkpoints else None,
                 init_ckpt=config.ckpt,
                 vggt_path=config.vggt_path,
                 device=config.device,
@@ -168,20 +158,17 @@ class _Reconstruction:
         try:
             return run_export(config)
         except UserError as error:
-            # Video and poses are worth having without.
+            # Video and poses do not depend on the geometry.
             _LOG.warning("    no geometry: %s", error)
             return "no geometry"
 
     def _poses(self) -> str:
         choice = self.config.rendering().scene
-        options = replace(choice.options, longest_side=_LONGEST_SIDE)
+        options = replace(choice.options, longest_side=_MAX_PHOTO_SIDE)
         folder = find_scenes(choice.dataset_name, Path(choice.datadir))[0]
         scene = open_scene(choice.dataset_name, folder, options)
-        nothing = torch.zeros(0, 3)
-        cloud = PointCloud(nothing, nothing)
-        return write_poses(
-            scene, read_points(self.points) if self.points.exists() else cloud, self.poses
-        )
+        cloud = read_points(self.points) if self.points.exists() else None
+        return write_poses(scene, cloud, self.poses)
 
     def _next_lines(self, tuned: str | None, plan: dict[str, Any]) -> str:
         data = f"--dataset_name {self.config.dataset_name} --datadir {_quoted(self.config.photos)}"
@@ -190,19 +177,19 @@ class _Reconstruction:
         height, width = (2 * side for side in plan["size"])
         path = f"--path {path_choice(self.config).path}"
         larger = f"{path} --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
-        # Four times the pixels, and as many frames as that command makes.
+        # Four times the pixels, and the default number of frames.
         seconds = 4 * self.stages.done["video"]["seconds"]
         seconds *= CameraPathChoice().n_frames / self.config.n_frames
         again = f"python reconstruct.py {_quoted(self.config.photos)}"
         finer = f"--finetune 300 --out {_quoted(f'{self.out}_tuned')}"
         lines = [
             f"{self.out}: video.mp4, points.ply, splats.ply, mesh.glb, poses/, check.png. Next:",
-            f"  look around:        python view.py {data} --points {_quoted(self.points)}",
-            f"  a larger video:     python render_video.py {data} {larger}  "
-            f"(about {in_words(seconds)})",
+            f"  interactive viewer: python view.py {data} --points {_quoted(self.points)}",
+            f"  larger video:       python render_video.py {data} {larger}  "
+            f"(about {format_duration(seconds)})",
         ]
         if not tuned:
-            lines.append(f"  sharper pictures:   {again} {finer}  (5 min more)")
+            lines.append(f"  fine-tuning:        {again} {finer}  (5 min more)")
         return "\n".join(lines)
 
 

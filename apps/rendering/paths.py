@@ -1,9 +1,10 @@
-"""Camera paths through a scene, as the settings choose them, also from nerfstudio's files.
+"""Camera paths: generated from the source cameras, or read from files of nerfstudio's viewer.
 
-In such a JSON file ``camera_path`` lists frames, each with ``camera_to_world`` (16 numbers, row by
-row, OpenGL axes: x right, y up, z backwards) and ``fov`` (vertical, degrees); ``render_height`` and
-``render_width`` say how large they are. nerfstudio writes it in the coordinates of its own training
-run; the ``dataparser_transforms.json`` of that run, put beside it, brings them back to the scene's.
+In such a JSON file ``camera_path`` lists frames, each with ``camera_to_world`` (16 numbers in
+row-major order, OpenGL axes: x right, y up, z backwards) and ``fov`` (vertical, degrees);
+``render_height`` and ``render_width`` are the frame size. The poses are in the coordinates of the
+nerfstudio training run. The ``dataparser_transforms.json`` of that run, if it lies beside the file,
+is used to map them back to the coordinates of the data set.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from utils.errors import UserError
 from utils.files import read_json
 from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spiral
 
-_AROUND = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
-_LOOPED_VIEWS = 3
+_CLOSED_PATHS = {"spiral": spiral, "orbit": orbit, "ellipse": ellipse}
+_DTU_VIEWS = 3
+"""Source views that a dtu path passes through, unless they were chosen."""
 TRANSFORMS_NAME = "dataparser_transforms.json"
 _MAX_FRAMES, _MAX_PIXELS = 100_000, 1 << 25
 OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
-"""OpenGL's y and z axes point the other way."""
+"""Factors on the columns of a pose that convert between OpenCV and OpenGL axes."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,16 @@ class CameraPath:
     cameras: Cameras
     """One batch axis."""
     size: tuple[int, int]
-    """Height and width of the frames."""
+    """Height and width of the frames, in pixels."""
     closed: bool
-    """The first frame follows the last."""
+    """Whether the first frame follows the last."""
 
 
 def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = False) -> CameraPath:
-    """Lay a path through a scene; a dtu path passes through all sources if they were ``chosen``."""
+    """Generate or read a camera path.
+
+    With ``chosen``, a dtu path passes through all source views instead of the middle three.
+    """
     size = frame_size(choice)
     if choice.path_file is not None:
         return read_camera_path(Path(choice.path_file), size, scene.image_size, scene.origin)
@@ -60,7 +65,7 @@ def make_path(choice: CameraPathChoice, scene: RenderableScene, chosen: bool = F
 
 
 def frame_size(choice: CameraPathChoice | GeometryConfig) -> tuple[int, int] | None:
-    """Return the chosen height and width, if they were chosen."""
+    """Return the chosen height and width, or None."""
     return (choice.size[0], choice.size[1]) if choice.size else None
 
 
@@ -68,26 +73,27 @@ def _poses(
     choice: CameraPathChoice, scene: RenderableScene, chosen: bool
 ) -> Float[Tensor, "frame 4 4"]:
     sources, near_far = scene.cameras, scene.near_far
-    if choice.path in _AROUND:
-        return _AROUND[choice.path](sources, near_far, choice.n_frames, choice.reach)
-    # As MVSNeRF (Chen et al., ICCV 2021) shows DTU: a loop through three neighbouring views.
+    if choice.path in _CLOSED_PATHS:
+        return _CLOSED_PATHS[choice.path](sources, near_far, choice.n_frames, choice.reach)
+    # MVSNeRF (Chen et al., ICCV 2021) shows DTU on a loop through three neighbouring views.
     closed = choice.path == "dtu"
     if closed and not chosen:
         middle = source_distances(sources, sources, near_far).sum(0).argmin().item()
-        (looped,) = nearest_sources(sources[[middle]], sources, near_far, _LOOPED_VIEWS)
-        sources = sources[list(looped)]
+        (neighbours,) = nearest_sources(sources[[middle]], sources, near_far, _DTU_VIEWS)
+        sources = sources[list(neighbours)]
     return smooth_path(sources.c2w, choice.n_frames, focus_distance(sources, near_far), closed)
 
 
 def read_camera_path(
     path: Path,
     size: tuple[int, int] | None,
-    usual_size: tuple[int, int],
+    default_size: tuple[int, int],
     origin: Float64[Tensor, " 3"] | None = None,
 ) -> CameraPath:
-    """Read a camera path; frames without ``size`` have the file's size, or else the usual.
+    """Read a camera path.
 
-    ``origin`` is that of the scene's cameras in the coordinates of its files.
+    The frame size is ``size``, else the file's, else ``default_size``. ``origin`` is the origin of
+    the scene's cameras in the coordinates of its files.
     """
     content = read_json(path, "camera path of nerfstudio's viewer")
     frames = content.get("camera_path")
@@ -96,13 +102,13 @@ def read_camera_path(
     names = [f"{path}, frame {number}" for number in range(len(frames))]
     rows = [_read_frame(frame, name) for frame, name in zip(frames, names, strict=True)]
     c2w = rigid_poses(torch.stack([matrix for matrix, _ in rows]), names)
-    beside = path.with_name(TRANSFORMS_NAME)
-    if beside.is_file():
-        c2w = _undo_transform(c2w, beside)
+    transforms_path = path.with_name(TRANSFORMS_NAME)
+    if transforms_path.is_file():
+        c2w = _undo_transform(c2w, transforms_path)
     if origin is not None:
         c2w[:, :3, 3] -= origin
     if size is None:
-        size = _stated_size(content, path) or usual_size
+        size = _size_in_file(content, path) or default_size
     half_fov = torch.tensor([math.radians(fov) / 2 for _, fov in rows])
     intrinsics = torch.eye(3).repeat(len(rows), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size[0] / torch.tan(half_fov)
@@ -110,45 +116,47 @@ def read_camera_path(
     return CameraPath(Cameras(intrinsics, (c2w * OPENGL).float()), size, closed=False)
 
 
-def _stated_size(content: Mapping[str, object], path: Path) -> tuple[int, int] | None:
-    """Return the height and width that a file states for its frames, if it does."""
+def _size_in_file(content: Mapping[str, object], path: Path) -> tuple[int, int] | None:
+    """Return the frame height and width that the file specifies, or None."""
     height, width = (content.get(f"render_{side}") for side in ("height", "width"))
     if not isinstance(height, int) or not isinstance(width, int) or min(height, width) <= 0:
         return None
     if height * width > _MAX_PIXELS:
         raise UserError(
-            f"{path}: render_height={height} and render_width={width} are frames of more than "
-            f"{_MAX_PIXELS} pixels; choose others with --size HEIGHT WIDTH."
+            f"{path}: render_height={height} and render_width={width} exceed {_MAX_PIXELS} pixels "
+            "per frame; choose a smaller frame with --size HEIGHT WIDTH."
         )
     return height, width
 
 
-def _read_frame(frame: object, where: str) -> tuple[Float[Tensor, "3 4"], float]:
+def _read_frame(frame: object, source: str) -> tuple[Float[Tensor, "3 4"], float]:
     if not isinstance(frame, dict):
-        raise UserError(f"{where}: is not an object with camera_to_world and fov.")
-    matrix = _matrix(frame.get("camera_to_world"), (4, 4), f"{where}: camera_to_world")
+        raise UserError(f"{source}: is not an object with camera_to_world and fov.")
+    matrix = _read_matrix(frame.get("camera_to_world"), (4, 4), f"{source}: camera_to_world")
     fov = frame.get("fov", 50.0)
     if not isinstance(fov, (int, float)) or not 0 < fov < 180:
         raise UserError(
-            f"{where}: fov is {reprlib.repr(fov)}; it must lie between 0 and 180 degrees."
+            f"{source}: fov is {reprlib.repr(fov)}; it must lie between 0 and 180 degrees."
         )
     return matrix[:3], float(fov)
 
 
-def _matrix(values: object, shape: tuple[int, int], where: str) -> Float[Tensor, "row column"]:
+def _read_matrix(
+    values: object, shape: tuple[int, int], source: str
+) -> Float[Tensor, "row column"]:
     try:
         matrix = torch.tensor(values, dtype=torch.float64).reshape(shape)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{where} must hold {shape[0]} x {shape[1]} numbers.") from error
+        raise UserError(f"{source} must hold {shape[0]} x {shape[1]} numbers.") from error
     if not matrix.isfinite().all():
-        raise UserError(f"{where} holds values that are not finite.")
+        raise UserError(f"{source} contains values that are not finite.")
     return matrix
 
 
 def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor, "frame 4 4"]:
-    """Go back from nerfstudio's coordinates, ``scale * (transform @ world)``."""
+    """Invert nerfstudio's map ``scale * (transform @ world)``, which is stored in a file."""
     content = read_json(path, "transform of a nerfstudio run")
-    transform = _matrix(content.get("transform"), (3, 4), f"{path}: transform")
+    transform = _read_matrix(content.get("transform"), (3, 4), f"{path}: transform")
     scale = content.get("scale")
     if not isinstance(scale, (int, float)) or not 1e-9 < scale < 1e9:
         raise UserError(
@@ -156,8 +164,8 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
         )
     unscaled = c2w.clone()
     unscaled[:, :3, 3] /= scale
-    whole = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
-    inverse, failed = torch.linalg.inv_ex(whole)
-    if failed or torch.linalg.det(whole[:3, :3]).abs() < 1e-6:
-        raise UserError(f"{path}: transform cannot be undone.")
+    matrix = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
+    inverse, failed = torch.linalg.inv_ex(matrix)
+    if failed or torch.linalg.det(matrix[:3, :3]).abs() < 1e-6:
+        raise UserError(f"{path}: transform is singular; copy the file from nerfstudio again.")
     return inverse @ unscaled

@@ -1,4 +1,4 @@
-"""One video from its settings to its file, which plays everywhere."""
+"""Render a video along a camera path and write it as MP4, GIF or a folder of images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from apps.rendering.config import VideoConfig
-from apps.rendering.cost import render_frames
-from apps.rendering.frames import FrameStore, Job, plan_frames
+from apps.rendering.frames import FrameStore, RenderingJob, plan_frames, render_frames
 from apps.rendering.open_scene import open_scene
 from apps.rendering.paths import frame_size, make_path
 from utils.errors import UserError
@@ -21,31 +20,44 @@ from utils.images import save_image
 from utils.video import VIDEO_SUFFIXES, write_video
 
 
-def run_video(config: VideoConfig, progress: bool = True) -> str:
-    """Render a video and say what was made."""
+def run_video(config: VideoConfig) -> str:
+    """Render a video and return a summary line."""
     out = Path(config.out)
-    check_destination(out)
+    _check_output(out)
     scene = open_scene(config.scene, config.model, frame_size(config.camera_path))
     path = make_path(config.camera_path, scene, chosen=bool(config.scene.sources))
     job = plan_frames(scene, path)
     store = job.store(out)
     try:
-        render_frames(job, store, progress)
+        render_frames(job, store)
     except KeyboardInterrupt:
         done = sum(store.has(frame) for frame in range(len(job)))
         raise KeyboardInterrupt(
             f"stopped: {done} of {len(job)} frames are kept in {store.folder}; the same command "
-            "goes on from there"
+            "resumes"
         ) from None
     save_video(job, store, out, config.fps, config.depth)
     store.remove()
     height, width = path.size
-    beside = ", depth beside them" if config.depth else ""
-    return f"{out}: {len(job)} frames of {width}x{height}{beside}"
+    depth = ", with depth maps" if config.depth else ""
+    return f"{out}: {len(job)} frames of {width}x{height}{depth}"
 
 
-def check_destination(out: Path) -> None:
-    """Prove that a video or a folder of frames can be written."""
+def save_video(
+    job: RenderingJob, store: FrameStore, out: str | Path, fps: float, depth: bool
+) -> None:
+    """Write stored frames as MP4, GIF or a folder of images, depending on the suffix."""
+    out = Path(out)
+    frames = _with_depth(job, store) if depth else (view.rgb for view in store.read_all(len(job)))
+    if out.suffix.lower() in VIDEO_SUFFIXES:
+        write_video(out, frames, fps)
+        return
+    for number, frame in enumerate(frames):
+        save_image(out / f"frame_{number:05d}.png", frame)
+
+
+def _check_output(out: Path) -> None:
+    """Check that the video or the folder of frames can be written."""
     if out.suffix.lower() in VIDEO_SUFFIXES:
         check_output_file(out, "--out")
     elif out.suffix:
@@ -56,21 +68,10 @@ def check_destination(out: Path) -> None:
         check_output_folder(out, "--out")
 
 
-def save_video(job: Job, store: FrameStore, out: str | Path, fps: float, depth: bool) -> None:
-    """Write finished frames as MP4, GIF or single pictures; the name's ending chooses."""
-    out = Path(out)
-    frames = _with_depth(job, store) if depth else (view.rgb for view in store.read_all(len(job)))
-    if out.suffix.lower() in VIDEO_SUFFIXES:
-        write_video(out, frames, fps)
-        return
-    for number, frame in enumerate(frames):
-        save_image(out / f"frame_{number:05d}.png", frame)
-
-
-def _with_depth(job: Job, store: FrameStore) -> Iterator[Float[Tensor, "3 height width"]]:
-    """Yield colour and depth side by side, all frames on one scale."""
-    shown = robust_range((view.depth, view.solid) for view in store.read_all(len(job)))
-    bar = color_bar(job.path.size[0], shown, job.scene.unit)
+def _with_depth(job: RenderingJob, store: FrameStore) -> Iterator[Float[Tensor, "3 height width"]]:
+    """Yield colours and depth side by side, all depth maps on one scale."""
+    depth_range = robust_range((view.depth, view.solid) for view in store.read_all(len(job)))
+    bar = color_bar(job.path.size[0], depth_range, job.scene.unit)
     for view in store.read_all(len(job)):
-        depth = depth_picture(view.depth, view.solid, shown)
+        depth = depth_picture(view.depth, view.solid, depth_range)
         yield torch.cat([view.rgb, depth, bar], -1)

@@ -1,1 +1,1 @@
-"""Faults that are injected on purpose, and what comes of them: python -m benchmarks.faults."""
+"""Fault injection campaigns: python -m benchmarks.faults."""

@@ -1,9 +1,10 @@
-"""Damaged files for every parser: a result, or one clear error, in bounded time and memory."""
+"""Damaged files for every parser: a result or one clear error, in bounded time and memory."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import random
 import resource
@@ -23,148 +24,150 @@ from typing import Any
 
 from benchmarks.faults.mutations import damaged
 from benchmarks.faults.parsers import all_parsers
-from benchmarks.faults.processes import finished, fork
-from benchmarks.faults.samples import Parser
-from benchmarks.faults.table import Tally
+from benchmarks.faults.processes import fork, wait
+from benchmarks.faults.scene_parsers import Parser
+from benchmarks.faults.tally import Tally
 from utils.errors import UserError
 
-_SECONDS, _BYTES = 10, 1 << 30
-"""That one file may take."""
+_MAX_SECONDS = 10
+"""Processor time of one file."""
+_MAX_BYTES = 1 << 30
+"""Growth of memory by one file."""
 _OUTCOMES = ("fine", "hangs", "tracebacks", "memory", "other")
 _BATCH = 2000
-_LONGEST_MESSAGE = 3000
+_MAX_MESSAGE = 3000
 
 
-class _TooLong(BaseException):
-    """A file took too long."""
+class _TimeoutError(BaseException):
+    """Reading a file took too long; parsers that catch ``Exception`` do not catch this."""
 
 
-def run_fuzz(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
-    """Share inputs evenly among the parsers; what went wrong is kept with how it did."""
+@dataclass(frozen=True)
+class _Inputs:
+    """The damaged files of one parser, by number."""
+
+    parser: Parser
+    seed: int
+    failures: Path
+    """Folder for the files that failed."""
+
+    def content(self, number: int) -> bytes:
+        """Return a damaged file."""
+        rng = random.Random(f"{self.seed} {self.parser.name} {number}")
+        return damaged(self.parser.content, rng)
+
+    def keep(self, number: int, reason: str) -> None:
+        """Store a file that failed, and the reason."""
+        folder = self.failures / f"{self.parser.name.replace('/', '_')}-{self.seed}-{number}"
+        folder.mkdir(exist_ok=True)
+        (folder / Path(self.parser.name).name).write_bytes(self.content(number))
+        (folder / "why.txt").write_text(reason)
+
+
+def run(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
+    """Distribute ``count`` inputs evenly over the parsers."""
     parsers = all_parsers()
-    each = -(-count // len(parsers))
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as work:
-        for first in range(0, each, _BATCH):
+    per_parser = math.ceil(count / len(parsers))
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as work:
+        for first in range(0, per_parser, _BATCH):
             for number, parser in enumerate(parsers):
                 if time.monotonic() > deadline:
                     return
-                inputs = range(first, min(first + _BATCH, each))
-                _run_batch(parser, inputs, seed, Path(work) / str(number), folder, tally)
+                batch = range(first, min(first + _BATCH, per_parser))
+                _run_batch(_Inputs(parser, seed, folder), batch, Path(work) / str(number), tally)
 
 
-def _run_batch(
-    parser: Parser, inputs: range, seed: int, work: Path, folder: Path, tally: Tally
-) -> None:
-    """Read inputs in a process of their own, and go on in another behind one that ended it."""
-    first = inputs.start
-    while first < inputs.stop:
+def _run_batch(inputs: _Inputs, batch: range, work: Path, tally: Tally) -> None:
+    """Read inputs in a forked process; continue in another after an input that ended it."""
+    first, name = batch.start, inputs.parser.name
+    while first < batch.stop:
         counts = RawArray(c_int, len(_OUTCOMES))
-        job = partial(_read_all, parser, range(first, inputs.stop), seed, work, folder, counts)
-        process, place = fork(job, folder / "log.txt"), _Place(counts)
-        status = finished(process, time.monotonic() + 1e6, place.is_stuck)
+        job = partial(_read_all, inputs, range(first, batch.stop), work, counts)
+        process = fork(job, inputs.failures / "log.txt")
+        status = wait(process, time.monotonic() + 1e6, _Progress(counts).is_stuck)
         for outcome, number in zip(_OUTCOMES, counts, strict=True):
             if number:
-                tally.add(parser.name, [outcome] if outcome != "fine" else [], number)
+                tally.add(name, [outcome] if outcome != "fine" else [], number)
         first += sum(counts)
         if status != 0:
             if status is None:
                 os.kill(process, signal.SIGKILL)
                 os.waitpid(process, 0)
-            # The input that did it was not counted.
+            # The input that ended the process has not been counted.
             outcome = "hangs" if status is None else "tracebacks"
-            tally.add(parser.name, [outcome])
-            _keep(folder, parser, first, seed, f"{outcome}: the process ended with {status}")
+            tally.add(name, [outcome])
+            inputs.keep(first, f"{outcome}: the process ended with {status}")
             first += 1
 
 
 @dataclass
-class _Place:
-    """How long a process has been reading one file."""
+class _Progress:
+    """Time for which a process has been reading one file."""
 
     counts: Any
     done: int = -1
     since: float = 0.0
 
     def is_stuck(self) -> bool:
-        """Tell whether a file takes so long that no timer can interrupt it."""
+        """Return whether the timer in the process must have failed to interrupt the parser."""
         if (done := sum(self.counts)) != self.done:
             self.done, self.since = done, time.monotonic()
-        return time.monotonic() - self.since > 3 * _SECONDS
+        return time.monotonic() - self.since > 3 * _MAX_SECONDS
 
 
-def _read_all(  # noqa: PLR0913
-    parser: Parser,
-    inputs: range,
-    seed: int,
-    work: Path,
-    folder: Path,
-    counts: Any,  # noqa: ANN401
-) -> int:
+def _read_all(inputs: _Inputs, batch: range, work: Path, counts: Any) -> int:  # noqa: ANN401
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGPROF, _raise_too_long)
+    signal.signal(signal.SIGPROF, _raise_timeout)
+    parser = inputs.parser
     path = work / parser.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for name, content in parser.beside:
+    for name, content in ((path.name, b""), *parser.other_files):
         (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (path.parent / name).write_bytes(content)
-    usual = _peak_bytes()
-    for number in inputs:
-        path.write_bytes(_input(parser, number, seed))
-        outcome, words = _outcome(parser, path)
-        if _peak_bytes() > usual + _BYTES:
-            outcome, words, usual = "memory", f"{_peak_bytes() - usual} bytes", _peak_bytes()
+    peak = _peak_bytes()
+    for number in batch:
+        path.write_bytes(inputs.content(number))
+        outcome, reason = _read(parser, path)
+        if _peak_bytes() > peak + _MAX_BYTES:
+            outcome, reason, peak = "memory", f"{_peak_bytes() - peak} bytes", _peak_bytes()
         if outcome != "fine":
-            _keep(folder, parser, number, seed, words)
+            inputs.keep(number, reason)
         counts[_OUTCOMES.index(outcome)] += 1
     return 0
 
 
-def _input(parser: Parser, number: int, seed: int) -> bytes:
-    draw = random.Random(f"{seed} {parser.name} {number}")
-    return damaged(parser.content, draw)
-
-
-def _outcome(parser: Parser, path: Path) -> tuple[str, str]:
-    """Read a file; return how that went, and in which words if it went wrong."""
+def _read(parser: Parser, path: Path) -> tuple[str, str]:
+    """Read a file; return the outcome, and the reason if it is a failure."""
     try:
-        with _timed():
+        with _time_limit():
             parser.read(path)
     except UserError as error:
-        # A scene's own folder will do for what is wrong with its files together.
+        # An error about several files of a scene may name its folder only.
         named = any(part in str(error) for part in Path(parser.name).parts)
-        clear = named and len(str(error)) < _LONGEST_MESSAGE
+        clear = named and len(str(error)) < _MAX_MESSAGE
         return ("fine", "") if clear else ("other", f"unclear: {error}")
-    except _TooLong:
+    except _TimeoutError:
         return "hangs", "too long"
-    except BaseException:  # noqa: BLE001 - Any other one is a fault.
+    except BaseException:  # noqa: BLE001 - Any other exception is a failure.
         return "tracebacks", traceback.format_exc()
     return "fine", ""
 
 
 @contextlib.contextmanager
-def _timed() -> Iterator[None]:
-    # Of the processor's time: others may use the machine.
-    signal.setitimer(signal.ITIMER_PROF, _SECONDS)
+def _time_limit() -> Iterator[None]:
+    """Limit the processor time, which does not depend on other programs."""
+    signal.setitimer(signal.ITIMER_PROF, _MAX_SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _raise_too_long(*_: object) -> None:
-    raise _TooLong
+def _raise_timeout(*_: object) -> None:
+    raise _TimeoutError
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << (
-        0 if sys.platform == "darwin" else 10
-    )
-
-
-def _keep(folder: Path, parser: Parser, number: int, seed: int, words: str) -> None:
-    """Keep a file that was not read as it should be, and why."""
-    place = folder / f"{parser.name.replace('/', '_')}-{seed}-{number}"
-    place.mkdir(exist_ok=True)
-    (place / Path(parser.name).name).write_bytes(_input(parser, number, seed))
-    (place / "why.txt").write_text(words)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10

@@ -1,9 +1,8 @@
-"""Stops of both trainings at any moment; the run that goes on must be the uninterrupted one."""
+"""Trainings stopped at random moments; the resumed run must equal the uninterrupted one."""
 
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import random
 import signal
@@ -16,14 +15,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from benchmarks.faults.cases import MOST_TIMES, Case, longest_wait, stop_runs
-from benchmarks.faults.processes import HANG, PHASES, Watch, finished, fork, run_whole
-from benchmarks.faults.table import Tally
+from benchmarks.faults.processes import HANG_SECONDS, PHASES, Watch, fork, run_in_fork, wait
+from benchmarks.faults.tally import MAX_OCCURRENCES, Tally, Trial, max_delay, run_trials
 from benchmarks.faults.tiny_runs import (
     TinyRun,
+    differences,
     fine_tuning,
     general_training,
-    same,
     step_of,
     write_data,
 )
@@ -35,106 +33,100 @@ from training.finetuning.run_log import RunLog
 from training.general_module import GeneralModule
 from utils.interrupts import stop_at_once
 
-logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
-def watched(run: TinyRun, runs: Path, watch: Watch) -> int:
-    """Go on with a run in this process, as its script does, and tell of its phases."""
-    stop_at_once()
-    mark_phases(watch)
-    return run.go_on(runs)
+def run(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
+    """Stop trainings ``count`` times; every third is a fine-tuning."""
+    folder = Path(tempfile.mkdtemp(prefix="run", dir=folder))
+    data, log, reference_folder = folder / "data", folder / "log.txt", folder / "reference"
+    run_in_fork(lambda: int(not write_data(data)), log)
+    general = general_training(data)
+    tuning = fine_tuning(data, reference_folder / general.last)
+    references = {}
+    for training in (general, tuning):
+        run_in_fork(partial(training.resume, reference_folder), log)
+        references[training.name] = training.result(reference_folder)
+    turns, rng = itertools.cycle((general, general, tuning)), random.Random(seed)
+
+    def run_trial(trial_folder: Path) -> Trial:
+        training = next(turns)
+        return _run_trial(training, references[training.name], trial_folder, rng)
+
+    run_trials(tally, count, deadline, folder, run_trial)
 
 
-def mark_phases(watch: Watch) -> None:
-    """Let both trainings tell in this process which phase begins."""
+def report_phases(watch: Watch) -> None:
+    """Patch both trainings in this process, so that they report their phases to a watch."""
     for module in (GeneralModule, FineTuningModule):
-        watch.mark(module, "training_step", "step")
-    watch.mark(GeneralModule, "validation_step", "validation")
-    watch.mark(RunLog, "_validate", "validation")
-    watch.mark(RunLog, "finish", "end")
-    watch.mark(GeneralModule, "on_train_end", "end")
+        watch.wrap(module, "training_step", "step")
+    watch.wrap(GeneralModule, "validation_step", "validation")
+    watch.wrap(RunLog, "_validate", "validation")
+    watch.wrap(RunLog, "finish", "end")
+    watch.wrap(GeneralModule, "on_train_end", "end")
     for module in (checkpointing, run_log):
-        watch.mark(module, "save_atomically", "save")
+        watch.wrap(module, "save_atomically", "save")
     save = LastCheckpoint.save
 
-    def noting_save(self: LastCheckpoint, trainer: pl.Trainer) -> None:
+    def counted_save(self: LastCheckpoint, trainer: pl.Trainer) -> None:
         save(self, trainer)
         watch.counts.saved = trainer.global_step
 
-    LastCheckpoint.save = noting_save
+    LastCheckpoint.save = counted_save
     watch.enter("start")
 
 
-def stop_once(run: TinyRun, runs: Path, log: Path, draw: random.Random, case: Case) -> bool:
-    """Go on with a run, stop it at a random moment of a random phase, and look at what it left.
+def _resume_watched(run: TinyRun, runs: Path, watch: Watch) -> int:
+    stop_at_once()
+    report_phases(watch)
+    return run.resume(runs)
 
-    Returns whether the stop came before the run was over.
+
+def _run_trial(
+    run: TinyRun, reference: Mapping[str, Any], folder: Path, rng: random.Random
+) -> Trial:
+    """Stop a run once or twice, let it finish, and compare it with the uninterrupted one."""
+    trial, runs, log = Trial(run.name), folder / "runs", folder / "log.txt"
+    try:
+        for _ in range(rng.randint(1, 2)):
+            if not _stop_once(run, runs, log, rng, trial):
+                break
+        process = fork(partial(run.resume, runs), log)
+        if status := wait(process, time.monotonic() + 2 * HANG_SECONDS):
+            trial.failures.add(f"exit {status}")
+        else:
+            trial.failures.update(differences(run.result(runs), reference))
+    except TimeoutError:
+        trial.failures.add("hangs")
+    if "Traceback" in log.read_text():
+        trial.failures.add("tracebacks")
+    return trial
+
+
+def _stop_once(run: TinyRun, runs: Path, log: Path, rng: random.Random, trial: Trial) -> bool:
+    """Resume a run, stop it at a random moment of a random phase, and check what it has saved.
+
+    Returns whether it was stopped before its end.
     """
-    signum, phase = draw.choice(_SIGNALS), draw.choice(PHASES)
-    nth = draw.randint(1, MOST_TIMES[phase])
-    delay = draw.random() * longest_wait(phase)
-    watch, last = Watch.forked(), runs / run.last
+    signum, phase = rng.choice(_SIGNALS), rng.choice(PHASES)
+    occurrence = rng.randint(1, MAX_OCCURRENCES[phase])
+    delay = rng.random() * max_delay(phase)
+    watch, last = Watch.in_memory(), runs / run.last
     before = step_of(last)
     watch.counts.saved = before
-    process = fork(partial(watched, run, runs, watch), log)
-    deadline = time.monotonic() + HANG
-    if finished(process, deadline, lambda: watch.times(phase) >= nth) is not None:
+    process = fork(partial(_resume_watched, run, runs, watch), log)
+    deadline = time.monotonic() + HANG_SECONDS
+    if wait(process, deadline, lambda: watch.occurrences(phase) >= occurrence) is not None:
         return False
     time.sleep(delay)
-    saved, begun = watch.counts.saved, before + watch.times("step")
+    saved, begun = watch.counts.saved, before + watch.occurrences("step")
     os.kill(process, signum)
-    status = finished(process, time.monotonic() + HANG)
+    status = wait(process, time.monotonic() + HANG_SECONDS)
     if status == 0:
         return False
-    case.stops.append((signum.name, phase))
+    trial.stops.append((signum.name, phase))
     if status not in (-signum, 128 + signum):
-        case.faults.add(f"exit {status}")
+        trial.failures.add(f"exit {status}")
     if step_of(last) < (begun if status == 128 + signum and begun > before else saved):
-        case.faults.add("lost work")
+        trial.failures.add("lost work")
     return True
-
-
-def try_run(run: TinyRun, whole: Mapping[str, Any], folder: Path, draw: random.Random) -> Case:
-    """Stop a run once or twice, let it end, and compare it with the uninterrupted one."""
-    case, runs, log = Case(run.name), folder / "runs", folder / "log.txt"
-    try:
-        for _ in range(draw.randint(1, 2)):
-            if not stop_once(run, runs, log, draw, case):
-                break
-        status = finished(fork(partial(run.go_on, runs), log), time.monotonic() + 2 * HANG)
-        if status:
-            case.faults.add(f"exit {status}")
-        else:
-            result = run.result(runs)
-            case.faults.update(name for name in whole if not same(result[name], whole[name]))
-    except TimeoutError:
-        case.faults.add("hangs")
-    if "Traceback" in log.read_text():
-        case.faults.add("tracebacks")
-    return case
-
-
-def run_kills(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
-    """Stop trainings so often, every third of them a fine-tuning."""
-    folder = Path(tempfile.mkdtemp(prefix="run", dir=folder))
-    runs, wholes = _whole_runs(folder)
-    turns, draw = itertools.cycle(runs), random.Random(seed)
-
-    def one_case(place: Path) -> Case:
-        run = next(turns)
-        return try_run(run, wholes[run.name], place, draw)
-
-    stop_runs(tally, count, deadline, folder, one_case)
-
-
-def _whole_runs(folder: Path) -> tuple[list[TinyRun], dict[str, dict[str, Any]]]:
-    """Return the runs that take turns, and what each leaves when nothing stops it."""
-    data, log, whole = folder / "data", folder / "log.txt", folder / "whole"
-    run_whole(lambda: int(not write_data(data)), log)
-    general = general_training(data)
-    runs, results = [general, fine_tuning(data, whole / general.last)], {}
-    for run in runs:
-        run_whole(partial(run.go_on, whole), log)
-        results[run.name] = run.result(whole)
-    return [general, *runs], results

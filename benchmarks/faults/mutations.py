@@ -1,4 +1,4 @@
-"""Damage to the content of a file, drawn at random."""
+"""Random damage to the content of a file."""
 
 from __future__ import annotations
 
@@ -17,66 +17,67 @@ _VALUES = (
     *("\ud800", "x" * 5000, [], [[]], {}, {"a": None}, [1, "2"], [0] * 40),
 )
 _NUMBER = re.compile(rb"\d+")
-_LONGEST = 12
+_MAX_CUT = 12
 
 
-def damaged(content: bytes, draw: random.Random) -> bytes:
-    """Return the content of a file with one to three kinds of damage, or noise in its place."""
-    if draw.random() < 0.05:
-        return draw.randbytes(draw.randrange(200))
-    if content[:1] == b"{" and draw.random() < 0.6:
-        return _damaged_json(content, draw)
-    for _ in range(draw.randint(1, 3)):
-        content = draw.choice((_spliced, _spliced, _flipped, _renumbered, _repeated))(content, draw)
-    return content[: draw.randint(0, len(content))] if draw.random() < 0.15 else content
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Return the content with one to three kinds of damage, or random bytes instead."""
+    if rng.random() < 0.05:
+        return rng.randbytes(rng.randrange(200))
+    if content[:1] == b"{" and rng.random() < 0.6:
+        return _damaged_json(content, rng)
+    for _ in range(rng.randint(1, 3)):
+        content = rng.choice((_spliced, _spliced, _flipped, _renumbered, _repeated))(content, rng)
+    return content[: rng.randint(0, len(content))] if rng.random() < 0.15 else content
 
 
-def _spliced(content: bytes, draw: random.Random) -> bytes:
-    start = draw.randint(0, len(content))
-    end = min(len(content), start + draw.randint(0, _LONGEST))
-    piece = draw.choice(_TOKENS) if draw.random() < 0.5 else draw.randbytes(draw.randint(0, 9))
+def _spliced(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randint(0, len(content))
+    end = min(len(content), start + rng.randint(0, _MAX_CUT))
+    piece = rng.choice(_TOKENS) if rng.random() < 0.5 else rng.randbytes(rng.randint(0, 9))
     return content[:start] + piece + content[end:]
 
 
-def _flipped(content: bytes, draw: random.Random) -> bytes:
+def _flipped(content: bytes, rng: random.Random) -> bytes:
     if not content:
         return content
-    place = draw.randrange(len(content))
-    return content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :]
+    flipped = bytearray(content)
+    flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return bytes(flipped)
 
 
-def _renumbered(content: bytes, draw: random.Random) -> bytes:
+def _renumbered(content: bytes, rng: random.Random) -> bytes:
     numbers = list(_NUMBER.finditer(content[: 1 << 14]))
     if not numbers:
-        return _spliced(content, draw)
-    number = draw.choice(numbers)
-    return content[: number.start()] + draw.choice(_TOKENS) + content[number.end() :]
+        return _spliced(content, rng)
+    number = rng.choice(numbers)
+    return content[: number.start()] + rng.choice(_TOKENS) + content[number.end() :]
 
 
-def _repeated(content: bytes, draw: random.Random) -> bytes:
-    start, end = sorted(draw.randint(0, len(content)) for _ in range(2))
-    return content[:end] + content[start:end] * draw.randint(0, 2) + content[end:]
+def _repeated(content: bytes, rng: random.Random) -> bytes:
+    start, end = sorted(rng.randint(0, len(content)) for _ in range(2))
+    return content[:end] + content[start:end] * rng.randint(0, 2) + content[end:]
 
 
-def _damaged_json(content: bytes, draw: random.Random) -> bytes:
-    """Put something else in place of some values of a JSON object."""
+def _damaged_json(content: bytes, rng: random.Random) -> bytes:
+    """Replace or remove some values of a JSON object."""
     tree = json.loads(content)
-    for _ in range(draw.randint(1, 2)):
-        places = list(_places(tree))
-        holder, key = draw.choice(places) if places else (tree, "frames")
-        if isinstance(holder, dict) and draw.random() < 0.2:
-            holder.pop(key, None)
+    for _ in range(rng.randint(1, 2)):
+        entries = _entries(tree)
+        container, key = rng.choice(entries) if entries else (tree, "frames")
+        if isinstance(container, dict) and rng.random() < 0.2:
+            container.pop(key, None)
         else:
-            holder[key] = copy.deepcopy(draw.choice(_VALUES))
+            container[key] = copy.deepcopy(rng.choice(_VALUES))
     return json.dumps(tree).encode("utf-8")
 
 
-def _places(tree: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
-    """List the containers of a tree with each of their keys."""
-    found, waiting = [], [tree]
-    while waiting:
-        part = waiting.pop()
-        keys = list(part) if isinstance(part, dict) else range(len(part))
-        found += [(part, key) for key in keys]
-        waiting += [part[key] for key in keys if isinstance(part[key], dict | list)]
-    return found
+def _entries(tree: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401
+    """List (container, key) of every value in a tree."""
+    entries, pending = [], [tree]
+    while pending:
+        node = pending.pop()
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        entries += [(node, key) for key in keys]
+        pending += [node[key] for key in keys if isinstance(node[key], dict | list)]
+    return entries

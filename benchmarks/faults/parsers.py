@@ -1,4 +1,4 @@
-"""Every parser of files from elsewhere, each with a whole file that it reads."""
+"""All parsers of external files, each with a valid sample file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from safetensors.torch import save
 
 from apps.rendering.geometry_files import read_points as read_cloud
 from apps.rendering.paths import TRANSFORMS_NAME, read_camera_path
-from benchmarks.faults.samples import Parser, array_file, image_file
-from benchmarks.faults.scene_parsers import scene_parsers
+from benchmarks.faults.scene_parsers import Parser, array_file, image_file, scene_parsers
 from datasets.formats.colmap.model import read_cameras, read_images, read_points
 from datasets.formats.images.decoding import read_image, read_mask
 from datasets.formats.images.depth_maps import DepthFile, read_depth, read_pfm
@@ -36,8 +35,8 @@ from utils.checkpoints import load_safely
 from utils.config import parse_config
 from utils.errors import UserError
 
-_EYE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
-_CAMERA = f"extrinsic\n{_EYE}\nintrinsic\n9 0 4\n0 9 3\n0 0 1\n\n425 2.5 192 900\n".encode()
+_IDENTITY = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+_CAMERA = f"extrinsic\n{_IDENTITY}\nintrinsic\n9 0 4\n0 9 3\n0 0 1\n\n425 2.5 192 900\n".encode()
 _CLOUD = b"""ply
 format ascii 1.0
 element vertex 2
@@ -54,7 +53,7 @@ end_header
 _IMAGE_ROW = struct.pack("<QI7dI", 1, 1, 1, 0, 0, 0, 0, 0, 0, 1)
 _POINT_ROW = struct.pack("<QQ3d3BdQII", 1, 1, 0.0, 1.0, 2.0, 1, 2, 3, 0.5, 1, 1, 0)
 _WEIGHT = "model.volume.points.inward.weight"
-"""Of all models of the present architecture."""
+"""Name of a parameter that all models have."""
 
 
 def all_parsers() -> list[Parser]:
@@ -153,24 +152,24 @@ def _model_parsers() -> list[Parser]:
 
 
 def _read_header(kind: str, path: Path) -> object:
-    """Read a checkpoint with settings that a JSON file holds."""
-    weights = {_WEIGHT: torch.zeros(1)}
-    content = {kind: _plain(path), "state_dict": weights}
+    """Read a checkpoint whose settings are in a JSON file."""
+    content = {kind: _read_json(path), "state_dict": {_WEIGHT: torch.zeros(1)}}
     return baseline_checkpoint(content, path) or checkpoint_from(content, path)
 
 
 def _read_scene_header(path: Path) -> object:
     state = {_WEIGHT: torch.zeros(1)}
-    torch.save({"vggt_nerf_scene": _plain(path), "state": state, "training": {}}, f"{path}.tar")
+    content = {"vggt_nerf_scene": _read_json(path), "state": state, "training": {}}
+    torch.save(content, f"{path}.tar")
     return header_of(read_scene_file(f"{path}.tar"), path)
 
 
 def _read_mvsnerf(path: Path) -> object:
-    parts = _plain(path)
+    parts = _read_json(path)
     return baseline_checkpoint(parts if isinstance(parts, dict) else {}, path)
 
 
-def _plain(path: Path) -> object:
+def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text())
     except (ValueError, RecursionError):
@@ -178,8 +177,8 @@ def _plain(path: Path) -> object:
 
 
 def _read_settings(path: Path) -> object:
-    with contextlib.redirect_stderr(io.StringIO()) as words:
+    with contextlib.redirect_stderr(io.StringIO()) as message:
         try:
             return parse_config(GeneralTrainingConfig, ["--config", str(path)])
         except SystemExit as stop:
-            raise UserError(f"{path}: {words.getvalue()[-200:]}") from stop
+            raise UserError(f"{path}: {message.getvalue()[-200:]}") from stop

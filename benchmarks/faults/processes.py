@@ -1,4 +1,4 @@
-"""Copies of this process that run a job, to be stopped from outside in a chosen phase of it."""
+"""Forked processes that report the phases of a training, so that they can be stopped in any."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 PHASES = ("start", "step", "save", "validation", "end")
-_POLL = 5e-4
-HANG = 60.0
-"""Seconds after which a process that was told to stop counts as hanging."""
+_POLL_SECONDS = 5e-4
+HANG_SECONDS = 60.0
+"""Time after which a process that should stop counts as hanging."""
 
 
 class _Counts(ctypes.Structure):
@@ -32,48 +32,48 @@ class _Counts(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Watch:
-    """What a process tells of its run, in memory that it shares with this one."""
+    """Progress of a training process, in memory shared with this process."""
 
     counts: Any
-    """How often each phase has begun, the steps that are in the last whole file, the process id."""
+    """Occurrences of each phase, step of the last saved checkpoint, and process id."""
 
     @classmethod
-    def forked(cls) -> Watch:
-        """Return one that copies of this process share."""
+    def in_memory(cls) -> Watch:
+        """Return a watch that forks of this process share."""
         return cls(RawValue(_Counts))
 
     @classmethod
-    def shared(cls, path: Path) -> Watch:
-        """Return the one that a file holds, which any process may open."""
+    def in_file(cls, path: Path) -> Watch:
+        """Return the watch in a memory-mapped file, which any process can open."""
         with path.open("ab+") as file:
             file.truncate(ctypes.sizeof(_Counts))
             return cls(_Counts.from_buffer(mmap.mmap(file.fileno(), 0)))
 
     def enter(self, phase: str) -> None:
-        """Note that a phase begins."""
+        """Count an occurrence of a phase."""
         self.counts.entered[PHASES.index(phase)] += 1
 
-    def times(self, phase: str) -> int:
-        """Return how often a phase has begun."""
+    def occurrences(self, phase: str) -> int:
+        """Return how often a phase has occurred."""
         return self.counts.entered[PHASES.index(phase)]
 
-    def mark(self, owner: Any, method: str, phase: str) -> None:  # noqa: ANN401
-        """Let a method of a class, or a function of a module, note that its phase begins."""
-        real = getattr(owner, method)
+    def wrap(self, owner: Any, method: str, phase: str) -> None:  # noqa: ANN401
+        """Replace a method of a class, or function of a module, by one that counts its phase."""
+        original = getattr(owner, method)
 
-        @functools.wraps(real)
-        def marked(*args: object, **kwargs: object) -> object:
+        @functools.wraps(original)
+        def counted(*args: object, **kwargs: object) -> object:
             self.enter(phase)
-            return real(*args, **kwargs)
+            return original(*args, **kwargs)
 
-        setattr(owner, method, marked)
+        setattr(owner, method, counted)
 
 
 def fork(job: Callable[[], int], log: Path) -> int:
-    """Run a job in a copy of this process, whose words go to a file; return the id of the copy.
+    """Run a job in a forked process, with its output in a file, and return the process id.
 
-    Importing PyTorch takes longer than a tiny run. This process must not have differentiated:
-    PyTorch's threads do not survive.
+    A fork is faster than a new process, which would import PyTorch. This process must not have
+    computed gradients, since PyTorch's threads for them do not survive a fork.
     """
     process = os.fork()
     if process:
@@ -87,23 +87,23 @@ def fork(job: Callable[[], int], log: Path) -> int:
         status = job()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:  # noqa: BLE001 - With the traceback, as the interpreter ends.
+    except BaseException:  # noqa: BLE001 - Print the traceback, as the interpreter would.
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
-def run_whole(job: Callable[[], int], log: Path) -> None:
-    """Run a job in a copy of this process, and fail if it fails."""
-    status = finished(fork(job, log), time.monotonic() + 10 * HANG)
+def run_in_fork(job: Callable[[], int], log: Path) -> None:
+    """Run a job in a forked process and raise ``RuntimeError`` if it fails."""
+    status = wait(fork(job, log), time.monotonic() + 10 * HANG_SECONDS)
     if status:
         raise RuntimeError(f"exit status {status}: {log.read_text()}")
 
 
-def finished(process: int, deadline: float, until: Callable[[], bool] | None = None) -> int | None:
-    """Wait for a process to end and return its status: negative for signals.
+def wait(process: int, deadline: float, until: Callable[[], bool] | None = None) -> int | None:
+    """Wait for a process and return its exit status, negative for signals.
 
-    Returns None if ``until`` becomes true before; at the deadline the process is ended, and
+    Returns None if ``until`` becomes true before. At the deadline the process is killed and
     ``TimeoutError`` raised.
     """
     while True:
@@ -116,4 +116,4 @@ def finished(process: int, deadline: float, until: Callable[[], bool] | None = N
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
             raise TimeoutError
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)

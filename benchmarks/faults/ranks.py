@@ -1,4 +1,4 @@
-"""One of two processes that train together is killed; the other ends, and the run goes on."""
+"""One of two training processes killed; the other must end, and the run must resume."""
 
 from __future__ import annotations
 
@@ -14,55 +14,74 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.cases import MOST_TIMES, Case, longest_wait, stop_runs
-from benchmarks.faults.processes import HANG, PHASES, Watch, run_whole
-from benchmarks.faults.table import Tally
-from benchmarks.faults.tiny_runs import TinyRun, general_training, same, step_of, write_data
+from benchmarks.faults.processes import HANG_SECONDS, PHASES, Watch, run_in_fork
+from benchmarks.faults.tally import MAX_OCCURRENCES, Tally, Trial, max_delay, run_trials
+from benchmarks.faults.tiny_runs import (
+    TinyRun,
+    differences,
+    general_training,
+    step_of,
+    write_data,
+)
 
 _RANKS = 2
 _FLAGS = ("--devices", str(_RANKS), "--strategy", "ddp", "--num_workers", "1")
-_WHOLE = 5 * HANG
-"""Seconds for a whole run, which takes ten on a machine that has nothing else to do."""
-_LONGEST_START = 3.0
-"""Seconds from the start of the first process on, in which it starts the other."""
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+_RUN_SECONDS = 5 * HANG_SECONDS
+"""Time limit of a complete run, which takes 10 s on an idle machine."""
+_MAX_START_SECONDS = 3.0
+"""Largest delay of a stop during the start, in which the first process starts the second."""
 
 
-class Pair:
-    """Two processes of a run, from their start to the end of both."""
+def run(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
+    """Kill one of two processes ``count`` times; keep the folders of failed runs."""
+    folder = Path(tempfile.mkdtemp(prefix="run", dir=folder))
+    data, log, rng = folder / "data", folder / "log.txt", random.Random(seed)
+    run_in_fork(lambda: int(not write_data(data)), log)
+    training, reference_folder = general_training(data), folder / "reference"
+    reference_folder.mkdir()
+    if ProcessPair(training, reference_folder).wait(_RUN_SECONDS) != 0:
+        raise RuntimeError((reference_folder / "log.txt").read_text())
+    reference = training.result(reference_folder / "runs")
+    run_trials(
+        tally, count, deadline, folder, lambda path: _run_trial(training, reference, path, rng)
+    )
+
+
+class ProcessPair:
+    """The two processes of a run."""
 
     def __init__(self, run: TinyRun, folder: Path) -> None:
         """Start or resume a run below ``folder``."""
         self.log = folder / "log.txt"
         watches = Path(tempfile.mkdtemp(prefix="watches", dir=folder))
-        self.watches = [Watch.shared(watches / str(rank)) for rank in range(_RANKS)]
+        self.watches = [Watch.in_file(watches / str(rank)) for rank in range(_RANKS)]
         program = [sys.executable, "-m", "benchmarks.faults.rank_program", str(watches)]
-        flags = run.flags_to_go_on(folder / "runs")
+        flags = run.resume_flags(folder / "runs")
         with self.log.open("ab") as log:
-            # All that they start inherits the pipe: it is closed when the last of them has ended.
+            # Child processes inherit the pipe, which closes when the last of them ends.
             self.first = subprocess.Popen(
                 [*program, *flags, *_FLAGS],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
 
-    def wait_for(self, rank: int, phase: str, times: int) -> bool:
-        """Wait until a rank has begun a phase so often; return false if the run ends before."""
-        deadline = time.monotonic() + _WHOLE
-        while self.watches[rank].times(phase) < times:
+    def wait_for(self, rank: int, phase: str, occurrence: int) -> bool:
+        """Wait for an occurrence of a phase; return False if the run ends before."""
+        deadline = time.monotonic() + _RUN_SECONDS
+        while self.watches[rank].occurrences(phase) < occurrence:
             if self.first.poll() is not None or time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
         return True
 
     def kill(self, rank: int) -> None:
-        """Kill a rank, if it has begun."""
+        """Kill a process if it has started."""
         if process := self.watches[rank].counts.process:
             os.kill(process, signal.SIGKILL)
 
-    def end(self, seconds: float) -> int | None:
-        """Return the exit status of the first when all have ended; None if they do not."""
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit status of the first process when all have ended, or None on timeout."""
         try:
             self.first.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -70,55 +89,44 @@ class Pair:
                 with contextlib.suppress(ProcessLookupError):
                     self.kill(rank)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.first.communicate(timeout=HANG)
+                self.first.communicate(timeout=HANG_SECONDS)
             return None
         return self.first.returncode
 
 
-def try_run(run: TinyRun, whole: Mapping[str, Any], folder: Path, draw: random.Random) -> Case:
-    """Kill one process of a run once, let the run go on, and compare it with the whole one."""
-    case, victim, phase = Case("two processes"), draw.randrange(_RANKS), draw.choice(PHASES)
-    pair = Pair(run, folder)
-    reached = pair.wait_for(victim, phase, draw.randint(1, MOST_TIMES[phase]))
-    time.sleep(draw.random() * (_LONGEST_START if phase == "start" else longest_wait(phase)))
+def _run_trial(
+    run: TinyRun, reference: Mapping[str, Any], folder: Path, rng: random.Random
+) -> Trial:
+    """Kill one process of a run, resume the run, and compare it with the uninterrupted one."""
+    trial, rank, phase = Trial("two processes"), rng.randrange(_RANKS), rng.choice(PHASES)
+    pair = ProcessPair(run, folder)
+    reached = pair.wait_for(rank, phase, rng.randint(1, MAX_OCCURRENCES[phase]))
+    time.sleep(rng.random() * (_MAX_START_SECONDS if phase == "start" else max_delay(phase)))
     if reached and pair.first.poll() is None:
         saved = step_of(folder / "runs" / run.last)
-        pair.kill(victim)
-        case.stops.append((f"rank {victim} killed", phase))
-        status = pair.end(HANG)
+        pair.kill(rank)
+        trial.stops.append((f"rank {rank} killed", phase))
+        status = pair.wait(HANG_SECONDS)
         if all(watch.counts.process for watch in pair.watches):
-            case.faults.update(_wrong_end(status, victim, pair.log.read_text(errors="replace")))
+            log = pair.log.read_text(errors="replace")
+            trial.failures.update(_failures_of_end(status, rank, log))
         if step_of(folder / "runs" / run.last) < saved:
-            case.faults.add("lost work")
-    elif (status := pair.end(HANG)) != 0:
-        case.faults.add("hangs" if status is None else "other")
-    if Pair(run, folder).end(_WHOLE) != 0:
-        case.faults.add("not resumed")
+            trial.failures.add("lost work")
+    elif (status := pair.wait(HANG_SECONDS)) != 0:
+        trial.failures.add("hangs" if status is None else "other")
+    if ProcessPair(run, folder).wait(_RUN_SECONDS) != 0:
+        trial.failures.add("not resumed")
     else:
-        result = run.result(folder / "runs")
-        case.faults.update(name for name in whole if not same(result[name], whole[name]))
-    return case
+        trial.failures.update(differences(run.result(folder / "runs"), reference))
+    return trial
 
 
-def _wrong_end(status: int | None, victim: int, log: str) -> set[str]:
-    """Return what was wrong with how the other process ended after one was killed."""
+def _failures_of_end(status: int | None, killed: int, log: str) -> set[str]:
+    """Return the failures of the other process after one was killed."""
     if status is None:
         return {"hangs"}
-    wrong = {"tracebacks"} if "Traceback" in log else set()
-    # A process that is lost at the very end is not missed.
-    ends = {0: "done;", 1: f"error: process {victim} "}
-    expected = list(ends.values()) if victim == 0 else [ends.get(status, "another status")]
-    return wrong if any(words in log for words in expected) else {*wrong, "no message"}
-
-
-def run_ranks(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
-    """Kill so often one of two processes; the folders of runs with faults are kept."""
-    folder = Path(tempfile.mkdtemp(prefix="run", dir=folder))
-    data, log, draw = folder / "data", folder / "log.txt", random.Random(seed)
-    run_whole(lambda: int(not write_data(data)), log)
-    run, whole = general_training(data), folder / "whole"
-    whole.mkdir()
-    if Pair(run, whole).end(_WHOLE) != 0:
-        raise RuntimeError((whole / "log.txt").read_text())
-    result = run.result(whole / "runs")
-    stop_runs(tally, count, deadline, folder, lambda place: try_run(run, result, place, draw))
+    failures = {"tracebacks"} if "Traceback" in log else set()
+    # A process that is killed at the very end may go unnoticed.
+    messages = {0: "done;", 1: f"error: process {killed} "}
+    expected = list(messages.values()) if killed == 0 else [messages.get(status, "another status")]
+    return failures if any(text in log for text in expected) else {*failures, "no message"}

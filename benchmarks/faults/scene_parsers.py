@@ -1,15 +1,17 @@
-"""Readers of scenes, of whose files one is damaged."""
+"""Readers of scenes in all formats, each with sample files of which one is damaged."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from benchmarks.faults.samples import Parser, array_file, image_file
 from datasets.formats.format_table import FORMATS
 from datasets.formats.registry import open_scene
 from datasets.formats.transforms_file import read_transforms_file
@@ -18,7 +20,7 @@ from datasets.scene_index import read_index
 _POSES = np.tile(np.eye(4), (3, 1, 1))
 _POSES[:, :3, :3] = Rotation.from_euler("y", [[0.3], [0], [-0.3]]).as_matrix()
 _POSES[:, :3, 3] = [[-1.2, 0, 0.2], [0, 0, 0], [1.2, 0, 0.2]]
-"""They look at a place four units away."""
+"""Camera-to-world poses that face a point four units away."""
 _OPENGL = _POSES * np.array([1.0, -1, -1, 1])
 _LENS = np.array([[20.0, 0, 6, 0], [0, 20, 4, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 _SPLITS = ("val", "test")
@@ -26,8 +28,35 @@ _SIZE = {"w": 12, "h": 8}
 _CAMERA = "extrinsic\n{}\n\nintrinsic\n20 0 6\n0 20 4\n0 0 1\n\n1 0.1 16 2\n"
 
 
+@dataclass(frozen=True)
+class Parser:
+    """A reader of one file, and a valid file for it."""
+
+    name: str
+    """Path of the file below a folder."""
+    content: bytes
+    read: Callable[[Path], object]
+    other_files: tuple[tuple[str, bytes], ...] = ()
+    """Paths, relative to the file's folder, and contents of undamaged files that it needs."""
+
+
+def image_file(mode: str, suffix: str, exif: Image.Exif | None = None) -> bytes:
+    """Return an encoded image of 12x8 pixels."""
+    buffer, name = io.BytesIO(), {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
+    options = {} if exif is None else {"exif": exif}
+    Image.new(mode, (12, 8)).save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+def array_file(values: np.ndarray) -> bytes:
+    """Return an array in NumPy's file format."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
 def scene_parsers() -> list[Parser]:
-    """Return the readers of all formats that have a file of cameras."""
+    """Return the readers of all formats with a camera file."""
     index = {"views": 3, "size": [4, 5], "splits": {"train": [0, 2]}}
     transforms = json.dumps(_transforms()).encode()
     rows = [[*np.c_[pose[:3], [8, 12, 20.0]].ravel(), 1, 2] for pose in _POSES]
@@ -67,17 +96,16 @@ def scene_parsers() -> list[Parser]:
     ]
 
 
-def _scene(name: str, place: str, content: bytes, beside: list[tuple[str, bytes]]) -> Parser:
-    """Return the reader of a format, of whose folder the file at a place is damaged."""
-    up = "../" * place.count("/")
+def _scene(name: str, path: str, content: bytes, other_files: list[tuple[str, bytes]]) -> Parser:
+    """Return the reader of a format whose file at ``path`` is damaged."""
+    up = "../" * path.count("/")
 
-    def read(path: Path) -> object:
-        return open_scene(name, (path.parent / up).resolve())
+    def read(file: Path) -> object:
+        return open_scene(name, (file.parent / up).resolve())
 
     assert name in FORMATS
-    return Parser(
-        f"{name}/{place}", content, read, tuple((f"{up}{at}", what) for at, what in beside)
-    )
+    others = tuple((f"{up}{other}", data) for other, data in other_files)
+    return Parser(f"{name}/{path}", content, read, others)
 
 
 def _read_index(path: Path) -> object:

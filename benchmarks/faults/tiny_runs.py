@@ -1,9 +1,10 @@
-"""Runs of both trainings that take a second or two on one core, and what they must leave."""
+"""Tiny runs of both trainings, which take about two seconds on one core, and their results."""
 
 from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,44 +29,44 @@ _FINE_TUNING = """
 --num_steps 6 --val_every 3 --save_every 2 --device cpu
 """.split()
 _NAME = "tiny"
-_UNCOUNTED = re.compile(r"logs/|\.lock|ckpts/\w+\.\d+\.\w+$")
+_IGNORED_FILES = re.compile(r"logs/|\.lock|ckpts/\w+\.\d+\.\w+$")
 
 
 @dataclass(frozen=True)
 class TinyRun:
-    """One of the trainings, with settings that make it short."""
+    """A training script with the flags of a tiny run."""
 
     name: str
     script: str
     flags: tuple[str, ...]
     last: str
-    """The file that it resumes from, below the folder of all runs."""
+    """Path of the last checkpoint below the folder of all runs."""
 
-    def flags_to_go_on(self, runs: Path) -> list[str]:
-        """Return the flags that resume what there is, or start."""
+    def resume_flags(self, runs: Path) -> list[str]:
+        """Return the flags that start the run, or resume it if there is a checkpoint."""
         last = runs / self.last
-        resumed = ("--ckpt", str(last)) if last.exists() else ()
-        return [*self.flags, "--save_dir", str(runs), *resumed]
+        ckpt = ("--ckpt", str(last)) if last.exists() else ()
+        return [*self.flags, "--save_dir", str(runs), *ckpt]
 
-    def go_on(self, runs: Path) -> int:
-        """Run the script in this process and return its exit status."""
-        return importlib.import_module(self.script).main(self.flags_to_go_on(runs))
+    def resume(self, runs: Path) -> int:
+        """Start or resume the run in this process and return its exit status."""
+        return importlib.import_module(self.script).main(self.resume_flags(runs))
 
     def result(self, runs: Path) -> dict[str, Any]:
-        """Return what two runs that went alike have in common, and the names of all files."""
+        """Return the state and the file names, which are equal for equivalent runs."""
         last = runs / self.last
         folder, content = last.parents[1], load_safely(last)
         files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-        # A run that starts anew keeps what it finds as best.1.tar.
-        kept = sorted(name for name in files if not _UNCOUNTED.match(name))
+        # A run that starts again in a folder renames existing files, for example to best.1.tar.
+        names = sorted(name for name in files if not _IGNORED_FILES.match(name))
         if "training" not in content:
-            return {"state": [content["state_dict"], content["optimizer_states"]], "files": kept}
+            return {"state": [content["state_dict"], content["optimizer_states"]], "files": names}
         psnr = [(row["step"], row["psnr"]) for row in content["training"]["curve"]]
-        return {"state": [content["state"], content["training"]["progress"], psnr], "files": kept}
+        return {"state": [content["state"], content["training"]["progress"], psnr], "files": names}
 
 
 def step_of(path: Path) -> int:
-    """Return the number of steps that a file has seen; 0 if it is not there."""
+    """Return the training step of a checkpoint; 0 if it does not exist."""
     if not path.exists():
         return 0
     content = load_safely(path)
@@ -73,27 +74,32 @@ def step_of(path: Path) -> int:
 
 
 def write_data(folder: Path) -> Path:
-    """Write two scenes of eight views of 80x64."""
+    """Write a data set of two scenes with eight views of 80x64."""
     generator = ProceduralGenerator(ProceduralConfig(rig="dtu", samples=1))
     return write_dtu(generator, folder, DtuSettings((0, 1), (64, 80), num_views=8))
 
 
 def general_training(data: Path) -> TinyRun:
-    """Return a general training of nine steps with three validations."""
+    """Return a general training with nine steps and three validations."""
     flags = (*_GENERAL, "--datadir", str(data), "--expname", _NAME)
     return TinyRun("general training", "train_vggt_nerf_pl", flags, f"{_NAME}/ckpts/last.ckpt")
 
 
 def fine_tuning(data: Path, checkpoint: Path) -> TinyRun:
     """Return a fine-tuning of a checkpoint with six steps and three validations."""
-    where = ("--datadir", str(data / "scan2"), "--init_ckpt", str(checkpoint), "--expname", _NAME)
+    inputs = ("--datadir", str(data / "scan2"), "--init_ckpt", str(checkpoint), "--expname", _NAME)
     last = f"scan2/{_NAME}/ckpts/latest.tar"
-    flags = (*_FINE_TUNING, *where)
+    flags = (*_FINE_TUNING, *inputs)
     return TinyRun("fine-tuning", "train_vggt_nerf_finetuning_pl", flags, last)
 
 
+def differences(result: Mapping[str, Any], reference: Mapping[str, Any]) -> set[str]:
+    """Return the names of the entries in which two results differ."""
+    return {name for name in reference if not same(result[name], reference[name])}
+
+
 def same(ours: object, theirs: object) -> bool:
-    """Compare nested plain data with tensors to the bit."""
+    """Return whether nested containers with tensors are equal bit for bit."""
     if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
         return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
     if isinstance(ours, dict) and isinstance(theirs, dict):

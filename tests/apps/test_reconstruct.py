@@ -10,7 +10,7 @@ from commands import status_of
 
 from apps.reconstruction import run
 from apps.reconstruction.config import ReconstructionConfig
-from apps.reconstruction.plan import fitted
+from apps.reconstruction.plan import scaled_size
 from apps.reconstruction.poses import write_poses
 from apps.reconstruction.stages import Stages
 from apps.rendering.config import VideoConfig
@@ -39,20 +39,20 @@ def test_a_finished_stage_is_not_done_again(tmp_path, caplog):
 
     stages = Stages.opened(tmp_path, "job", times)
     assert stages.run("one", make, (output,)) == "made it"
-    assert "[1/2] one: about 10 s, about 5 min for what follows" in caplog.text
+    assert "[1/2] one: about 10 s, about 5 min for the remaining stages" in caplog.text
     assert Stages.opened(tmp_path, "job", times).run("one", make, (output,)) == "made it"
-    assert len(calls) == 1 and "one: done before" in caplog.text
+    assert len(calls) == 1 and "one: already done" in caplog.text
     output.unlink()
     Stages.opened(tmp_path, "job", times).run("one", make, (output,))
     Stages.opened(tmp_path, "another job", times).run("one", make, (output,))
     (tmp_path / "stages.json").write_text("damaged")
     Stages.opened(tmp_path, "job", times).run("one", make, (output,))
-    assert len(calls) == 4 and "everything is done again" in caplog.text
+    assert len(calls) == 4 and "all stages run again" in caplog.text
 
 
 def test_pictures_keep_the_shape_of_the_photos():
-    assert fitted((721, 960), 256) == (192, 256)
-    assert fitted((960, 540), 160) == (160, 88)
+    assert scaled_size((721, 960), 256) == (192, 256)
+    assert scaled_size((960, 540), 160) == (160, 88)
 
 
 @pytest.mark.parametrize("name", ["transforms", "colmap"])
@@ -73,7 +73,7 @@ def test_what_cannot_be_reconstructed_is_refused_at_once(tmp_path, assert_refuse
     assert_refused(status_of(main, tmp_path / "none"), ["no such data folder"])
     (tmp_path / "notes.txt").write_text("")
     assert_refused(status_of(main, tmp_path), ["holds no photos"])
-    assert_refused(status_of(main, tmp_path, "--dataset_name", "procedural"), ["made, not"])
+    assert_refused(status_of(main, tmp_path, "--dataset_name", "procedural"), ["generated, not"])
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_all_stages_and_the_lines_to_type_next(
     caplog.clear()
     assert status_of(main, *words) == 0
     said = caplog.text
-    assert said.count("done before") == 4 and "[5/6] geometry" in said
+    assert said.count("already done") == 4 and "[5/6] geometry" in said
     assert (out / "poses/transforms.json").is_file() and (out / "check.png").is_file()
     (line,) = [line for line in said.splitlines() if "render_video.py" in line]
     flags = shlex.split(line.partition("render_video.py")[2].rpartition("  (")[0])
@@ -113,4 +113,4 @@ def test_a_scene_is_trained_on_first(plane_photos, tiny_checkpoint, tmp_path, mo
     (scene,) = (tmp_path / "out/fine_tuning").glob("*/*/ckpts/latest.tar")
     (line,) = [line for line in caplog.text.splitlines() if "view.py" in line]
     assert f"--ckpt {shlex.quote(str(scene))}" in line and "--datadir" not in line
-    assert "does not count" not in caplog.text
+    assert "ignoring" not in caplog.text

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.empty_space import share_taken_for_solid
+from benchmarks.empty_space import solid_fractions
 
 
 def test_samples_before_the_surface_count():
@@ -11,10 +11,10 @@ def test_samples_before_the_surface_count():
     alphas = torch.tensor([[0.0, 0.9, 0.0, 1.0], [0.4, 0.4, 0.4, 1.0], [1.0, 0.0, 0.0, 0.0]])
     light = torch.cat([torch.ones(3, 1), (1 - alphas).cumprod(1)[:, :-1]], 1)
     surface = torch.tensor([4.0, 4.0, 0.0])
-    found = share_taken_for_solid(alphas * light, t, surface, 0.5)
+    found = solid_fractions(alphas * light, t, surface, 0.5)
     # Of six samples before known surfaces one is solid; of two rays both lose half of their light.
     assert found["solid"] == pytest.approx(1 / 6)
     assert found["blocked"] == 1.0
-    found = share_taken_for_solid(alphas * light, t, torch.tensor([2.2, 2.2, 0.0]), 0.5)
+    found = solid_fractions(alphas * light, t, torch.tensor([2.2, 2.2, 0.0]), 0.5)
     assert found == {"solid": 0.0, "blocked": 0.0}
-    assert share_taken_for_solid(alphas, t, torch.zeros(3), 0.5)["solid"] is None
+    assert solid_fractions(alphas, t, torch.zeros(3), 0.5)["solid"] is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.samples import Parser
-from benchmarks.faults.table import Tally
+from benchmarks.faults.scene_parsers import Parser
+from benchmarks.faults.tally import Tally
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def test_a_parser_that_fails_is_found(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fuzz, "all_parsers", lambda: [Parser("a.bin", WHOLE, parse)])
     tally = Tally()
-    fuzz.run_fuzz(tally, 300, time.monotonic() + 60, 0, tmp_path)
+    fuzz.run(tally, 300, time.monotonic() + 60, 0, tmp_path)
     row = tally.rows["a.bin"]
     assert row["injected"] == 300 and 30 < row["tracebacks"] < 200
     assert row["survived"] == 300 - row["tracebacks"]

@@ -31,7 +31,7 @@ def test_a_peak_is_that_of_the_job():
         torch.ones(40 << 20, dtype=torch.uint8)
         return torch.ones(8 << 20, dtype=torch.uint8)
 
-    kept, peak = memory.peak_of(device, job)
+    kept, peak = memory.peak_memory(device, job)
     assert len(kept) == 8 << 20 and 39 <= peak <= 60
 
 

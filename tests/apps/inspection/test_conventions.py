@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from apps.inspection.conventions import MatchedPair, fit_pair, judge
+from apps.inspection.conventions import MatchedPair, check_cameras, fit_pair
 from utils.cameras import Cameras, invert_rigid, project
 
 SIZE = (480, 640)
@@ -54,14 +54,14 @@ READ = {"opengl": opengl, "llff": llff, "opencv": invert_rigid}
 @pytest.mark.parametrize(
     ("written", "file", "name"),
     [
-        ("opengl", lambda c: c, "OpenCV axes where OpenGL"),
+        ("opengl", lambda c: c, "OpenCV axes instead of OpenGL"),
         ("opengl", lambda c: invert_rigid(opengl(c)), "world-to-camera matrices"),
         ("opengl", invert_rigid, "OpenCV's world-to-camera"),
         ("opengl", llff, "LLFF's axes"),
         ("llff", opengl, "OpenGL's axes"),
         ("llff", lambda c: c, "OpenCV's axes"),
         ("opencv", lambda c: c, "camera-to-world matrices"),
-        ("opencv", lambda c: invert_rigid(opengl(c)), "OpenGL axes where OpenCV"),
+        ("opencv", lambda c: invert_rigid(opengl(c)), "OpenGL axes instead of OpenCV"),
         ("opencv", opengl, "OpenGL's camera-to-world"),
     ],
 )
@@ -86,18 +86,19 @@ def test_mixed_up_intrinsics_are_named(factor, center, name):
 
 
 def assert_named(true, given, name, *written):
-    verdict = judge(evidence(true, given), SIZE, *written)
-    assert not verdict.fine
-    assert verdict.repaired is not None and name in verdict.repaired.name
-    assert verdict.repaired_epipolar < 1
+    check = check_cameras(evidence(true, given), SIZE, *written)
+    assert not check.consistent
+    assert check.hypothesis is not None and name in check.hypothesis.name
+    assert check.corrected_epipolar < 1
 
 
 def test_right_cameras_are_fine_and_those_of_another_scene_are_not_repaired():
     true = arc()
-    right, shuffled = (judge(evidence(true, true[views]), SIZE) for views in (RANGE, SHUFFLED))
-    assert right.fine and right.repaired is None
+    right = check_cameras(evidence(true, true[RANGE]), SIZE)
+    shuffled = check_cameras(evidence(true, true[SHUFFLED]), SIZE)
+    assert right.consistent and right.hypothesis is None
     assert right.epipolar < 0.5 and right.in_front == 1
-    assert not shuffled.fine and shuffled.repaired is None
+    assert not shuffled.consistent and shuffled.hypothesis is None
 
 
 def test_depths_of_triangulated_points():

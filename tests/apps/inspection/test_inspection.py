@@ -13,8 +13,8 @@ from textured_planes import FOCAL, pose, save_photographs
 
 from apps.inspect_data import InspectionConfig
 from apps.inspection.conventions import match_pair
-from apps.inspection.picture import plane_sweep, warp
 from apps.inspection.run import run_inspection
+from apps.inspection.scene_figure import plane_sweep, warp
 from datasets.data_module import SceneDataModule
 from datasets.formats.registry import open_scene
 from training.config import GeneralTrainingConfig
@@ -89,21 +89,21 @@ def test_cameras_whose_positions_were_lost(root, tmp_path):
         for row, number in zip(frame["transform_matrix"], (3.0, 4.0, 5.0), strict=False):
             row[3] = number
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"stand in one place.*apps\.estimate_cameras") as refused:
+    with pytest.raises(UserError, match=r"at the same position.*apps\.estimate_cameras") as refused:
         run_inspection(config(root, tmp_path))
-    assert "do not explain" not in str(refused.value)
+    assert "disagree with" not in str(refused.value)
 
 
 @pytest.mark.parametrize("moved", [0.0, 1e6])
 def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
     write(root, axes=np.eye(4), moved=moved)
-    with pytest.raises(UserError, match=r"OpenCV axes where OpenGL's.*To mend it: negate"):
+    with pytest.raises(UserError, match=r"OpenCV axes instead of OpenGL's.*To fix it: negate"):
         run_inspection(config(root, tmp_path))
 
 
 def test_a_range_that_leaves_the_scene_out(root, tmp_path):
     write(root, near=1.0, far=3.0)
-    with pytest.raises(UserError, match=r"leave out \d+% .*--near_far") as refused:
+    with pytest.raises(UserError, match=r"exclude \d+% .*--near_far") as refused:
         run_inspection(config(root, tmp_path))
     near, far = re.search(r"--near_far (\S+) (\S+)\.$", str(refused.value), re.MULTILINE).groups()
     report = run_inspection(config(root, tmp_path, near_far=(float(near), float(far))))

@@ -4,8 +4,13 @@ import pytest
 import torch
 
 from apps.rendering.config import CameraPathChoice
-from apps.rendering.cost import RenderingCost, describe_cost, render_frames
-from apps.rendering.frames import FrameStore, plan_frames
+from apps.rendering.frames import (
+    FrameStore,
+    RenderingCost,
+    describe_cost,
+    plan_frames,
+    render_frames,
+)
 from apps.rendering.paths import make_path
 from utils.errors import UserError
 
@@ -20,12 +25,12 @@ def test_an_interrupted_run_goes_on_where_it_was(job, painted_scene, tmp_path):
     store = FrameStore(tmp_path / "video.mp4.partial" / "frames")
     object.__setattr__(painted_scene, "stop_after", 4)
     with pytest.raises(KeyboardInterrupt):
-        render_frames(job, store, progress=False)
+        render_frames(job, store)
     kept = sum(store.has(frame) for frame in range(20))
     assert 1 <= kept < 4 and all(store.has(frame) for frame in range(kept))
     object.__setattr__(painted_scene, "stop_after", 1000)
     painted_scene.rendered.clear()
-    render_frames(job, store, progress=False)
+    render_frames(job, store)
     assert len(painted_scene.rendered) == sum(len(job.sources[frame]) for frame in range(kept, 20))
     pictures = list(store.read_all(len(job)))
     greens = torch.stack([picture.rgb[1, 0, 0] for picture in pictures])
@@ -48,7 +53,7 @@ def test_other_pictures_have_other_names(job, painted_scene):
 
 def test_damaged_frames_and_a_folder_that_cannot_be_written_are_named(job, tmp_path):
     store = FrameStore(tmp_path)
-    render_frames(job, store, progress=False)
+    render_frames(job, store)
     for name, content in (("frame_00002.npz", b"PK"), ("frame_00004.npz", b"")):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content)
@@ -57,7 +62,7 @@ def test_damaged_frames_and_a_folder_that_cannot_be_written_are_named(job, tmp_p
         (tmp_path / name).write_bytes(whole)
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):
-        render_frames(job, FrameStore(tmp_path / "taken" / "frames"), progress=False)
+        render_frames(job, FrameStore(tmp_path / "taken" / "frames"))
 
 
 def test_the_cost_of_a_video_is_told_with_a_cheaper_way(job):

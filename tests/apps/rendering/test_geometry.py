@@ -11,14 +11,19 @@ from commands import status_of
 
 from apps import export_geometry
 from apps.rendering.geometry import (
-    Renderings,
     fuse_mesh,
     fuse_points,
     pixel_footprint,
-    source_job,
+    source_view_job,
 )
-from apps.rendering.geometry_files import read_points, write_mesh, write_points
-from apps.rendering.splats import write_arrays, write_splats
+from apps.rendering.geometry_files import (
+    Renderings,
+    read_points,
+    write_arrays,
+    write_mesh,
+    write_points,
+    write_splats,
+)
 from utils.camera_rig import look_at
 from utils.cameras import Cameras, LengthUnit, pixel_grid, pixel_rays
 from utils.errors import UserError
@@ -144,7 +149,7 @@ def test_splats_have_the_layout_that_viewers_read(cloud, painted_scene, tmp_path
 
 
 def test_each_source_camera_is_rendered_from_its_nearest_views(painted_scene):
-    job = source_job(painted_scene, (12, 16), 4)
+    job = source_view_job(painted_scene, (12, 16), 4)
     assert len(job) == 4 and [one.source_indices for (one,) in job.sources][0] == (0, 1)
     torch.testing.assert_close(job.path.cameras.c2w[-1], painted_scene.cameras.c2w[-1])
     assert job.path.cameras.intrinsics[0, 0, 0] == 15

@@ -40,7 +40,7 @@ def test_a_fine_tuned_scene_takes_a_range_in_its_unit_and_names_flags_without_ef
     assert scene.n_samples == tuned_scene.n_samples
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1 and said[0].startswith("fern/latest.tar is a fine-tuned scene")
-    assert said[0].endswith("--datadir, --scan, --n_views does not count")
+    assert said[0].endswith("ignoring --datadir, --scan, --n_views")
     caplog.clear()
     assert opening.open_scene(SceneChoice(), TUNED) is tuned_scene and not caplog.records
     with pytest.raises(UserError, match="--sources"):
@@ -85,5 +85,5 @@ def test_test_views_are_sources_where_nothing_is_measured_and_a_line_says_so(
     for sources, count in (((), "2 of 8"), ((1, 3, 4), "1 of 3"), ((0, 1, 2), None)):
         caplog.clear()
         opening.open_scene(SceneChoice(datadir=str(root), sources=sources), renderer)
-        said = f"scene: {count} source views are set apart for tests"
+        said = f"scene: {count} source views are declared as test views"
         assert (said in caplog.text) == (count is not None), caplog.text

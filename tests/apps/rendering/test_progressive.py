@@ -144,7 +144,7 @@ def test_nearer_sources_are_encoded_while_pictures_go_on(painted_scene, clock):
     assert renderer.step() and painted_scene.rendered == [(0, 1)]
     renderer.update_camera(1, viewpoint(2.0), shown.append)
     assert renderer.step() and painted_scene.rendered[-1] == (0, 1)
-    assert renderer.describe() == "encoding nearer photographs"
+    assert renderer.describe() == "encoding closer source views"
     clock.now += 1.0
     assert not renderer.step(), "nothing becomes sharp that is soon out of date"
     encoded.go.set()

@@ -8,10 +8,9 @@ import pytest
 import torch
 import viser
 
+from apps.rendering.path_recorder import PathRecorder, path_content, recorded_path
 from apps.rendering.paths import read_camera_path
 from apps.rendering.progressive import ProgressiveRenderer, Viewpoint
-from apps.rendering.recorder import Recorder
-from apps.rendering.recording import path_content, recorded_path
 
 
 def view(x):
@@ -21,7 +20,7 @@ def view(x):
 
 
 def test_a_saved_path_is_read_again_as_it_was(painted_scene, tmp_path):
-    path = recorded_path([view(-1.0), view(0.0), view(1.0)], painted_scene, (32, 48))
+    path = recorded_path([view(-1.0), view(0.0), view(1.0)], painted_scene, 32)
     assert len(path.cameras.c2w) == 96
     torch.testing.assert_close(path.cameras.c2w[0], view(-1.0).c2w)
     torch.testing.assert_close(path.cameras.c2w[-1], view(1.0).c2w)
@@ -41,15 +40,15 @@ def event():
 
 
 def test_a_recorded_path_becomes_a_video(painted_scene, event, decode_video, tmp_path):
-    recorder = Recorder(
+    recorder = PathRecorder(
         MagicMock(spec=viser.ViserServer, gui=MagicMock()), ProgressiveRenderer(painted_scene, 32)
     )
-    recorder._order(event)
-    assert "two views" in event.client.add_notification.call_args[0][1]
+    recorder._request_video(event)
+    assert "two or more views" in event.client.add_notification.call_args[0][1]
     for x in (-1.0, 1.0):
         recorder.views[3] = view(x)
         recorder._add(event)
-    recorder._order(event)
+    recorder._request_video(event)
     steps = 0
     while recorder.step():
         steps += 1
@@ -60,12 +59,12 @@ def test_a_recorded_path_becomes_a_video(painted_scene, event, decode_video, tmp
 
 
 def test_a_video_that_fails_is_dropped(painted_scene, event):
-    recorder = Recorder(
+    recorder = PathRecorder(
         MagicMock(spec=viser.ViserServer, gui=MagicMock()), ProgressiveRenderer(painted_scene, 32)
     )
     for x in (-1.0, 1.0):
         recorder.views[3] = view(x)
         recorder._add(event)
-    recorder._order(event)
+    recorder._request_video(event)
     object.__setattr__(painted_scene, "render", MagicMock(side_effect=RuntimeError("gone")))
     assert recorder.step() and not recorder.step()

@@ -96,7 +96,7 @@ def test_a_path_from_a_file_in_frames_too_low_for_a_labelled_bar(render, tmp_pat
         (["--size", "4", "4"], ["size"]),
         (["--fps", "0"], ["fps"]),
         (["--dataset_name", "llff"], ["poses_bounds.npy"]),
-        (["--dataset_name", "procedural"], ["made, not read"]),
+        (["--dataset_name", "procedural"], ["generated, not read"]),
     ],
 )
 def test_refusals_name_the_value(render, assert_refused, tmp_path, argv, words):

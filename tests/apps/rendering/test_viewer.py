@@ -22,7 +22,8 @@ from websockets.sync.client import connect
 
 from apps.rendering.config import ViewerConfig
 from apps.rendering.geometry_files import PointCloud, read_points, write_points
-from apps.rendering.viewer import Viewer, check_port
+from apps.rendering.viewer import Viewer
+from apps.rendering.viewer_server import check_port
 from utils.cameras import LengthUnit
 from utils.errors import UserError
 
@@ -123,7 +124,7 @@ def client():
 @pytest.mark.slow
 def test_a_dragged_camera_changes_the_picture(viewer, page, painted_scene):
     wait_for(lambda: viewer.server.get_clients() and len(painted_scene.rendered) > 3)
-    wait_for(lambda: "samples on a ray" in (page.text("document.body.innerText") or ""))
+    wait_for(lambda: "samples per ray" in (page.text("document.body.innerText") or ""))
 
     def painted():
         """Return the mean colour beside the controls; the painted scene has no blue."""
@@ -176,7 +177,7 @@ def test_the_first_view_is_past_the_frustums_picture(viewer, client, focal, monk
     monkeypatch.setattr(viewer, "_field_of_view", lambda place: 2 * math.atan(half))
     # As viser draws them: of a volume that the scale alone decides.
     plane = viewer._frustums[4].scale / (half * half * 32 / 24 / 3) ** (1 / 3)
-    viewer._welcome(client)
+    viewer._on_connect(client)
     distance = client.camera.position[2] + 4
     assert plane < distance < 1.5 * plane
 

@@ -28,7 +28,7 @@ def test_the_tool_writes_pictures_and_overwrites_none(tmp_path, caplog):
     assert [path.name for path in written] == ["leaves_000.jpg", "leaves_001.jpg"]
     assert read_image(written[0]).shape == (32, 32, 3)
     assert main(flags) == 2
-    assert "already holds pictures" in caplog.text
+    assert "already contains textures" in caplog.text
 
 
 def test_contrast_keeps_black_grey_and_white_and_steepens_the_middle():

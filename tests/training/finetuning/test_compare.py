@@ -127,7 +127,7 @@ def test_mvsnerf_says_what_it_was_trained_on(
     ("argv", "words"),
     [
         (["--ckpts", "absent.ckpt"], ["absent.ckpt"]),
-        (["--names", "a", "b"], ["names", "1 checkpoints"]),
+        (["--names", "a", "b"], ["names", "give 1, one per checkpoint"]),
         (["--pictures", "gif"], ["gif", "jpg"]),
     ],
 )

@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from benchmarks import finetuning_curves
+from benchmarks import training_curves
 
 
 def test_curves_of_two_runs(tmp_path, monkeypatch, capsys):
@@ -19,8 +19,8 @@ def test_curves_of_two_runs(tmp_path, monkeypatch, capsys):
         (tmp_path / name / "run" / "curve.json").write_text(json.dumps(rows))
     out = tmp_path / "pictures" / "curves.png"
     folders = [str(tmp_path / name / "run") for name in ("fern", "fox")]
-    monkeypatch.setattr(sys, "argv", ["finetuning_curves", *folders, "--out", str(out)])
-    finetuning_curves.main()
+    monkeypatch.setattr(sys, "argv", ["training_curves", *folders, "--out", str(out)])
+    training_curves.main()
     assert "20.00 -> 22.00 in 20 s" in capsys.readouterr().out
     with Image.open(out) as picture:
         assert picture.width > 300
@@ -28,4 +28,4 @@ def test_curves_of_two_runs(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_without_a_curve(tmp_path):
     with pytest.raises(SystemExit, match=r"curve\.json"):
-        finetuning_curves.read_curve(tmp_path)
+        training_curves.read_curve(tmp_path, "val/PSNR")

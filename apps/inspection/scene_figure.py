@@ -1,7 +1,8 @@
-"""One picture of a scene: where its cameras stand, what they see, how views fit each other."""
+"""Figure of a scene: its cameras, two neighbouring views, and their alignment."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ _WINDOW = 7
 
 
 def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str) -> None:
-    """Write the picture of a scene and of a pair of a target and its neighbour.
+    """Write a figure of the cameras, and of a target view with a neighbour warped onto it.
 
-    The neighbour is warped onto the target by depth from a plane sweep between near and far: with
-    right cameras it falls into place.
+    The depth is from a plane sweep between near and far. With correct cameras the images align.
     """
     target, neighbour = pair
     others = [view for view in scene.ranked_neighbours(target) if view != neighbour]
@@ -40,13 +40,14 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
     views = views.resized(ReadOptions(longest_side=_SIDE).target_size(views.size))
     depth = plane_sweep(views, scene.range_of([target]))
     warped = warp(views, depth, 1)
+    names = [scene.view_names[scene.view_ids.index(view)] for view in pair]
     near, far = scene.range_of([target]).tolist()
     panels = {
-        f"target: {scene.view_names[scene.view_ids.index(target)]}": views.images[0],
-        f"neighbour: {scene.view_names[scene.view_ids.index(neighbour)]}": views.images[1],
+        f"target: {names[0]}": views.images[0],
+        f"neighbour: {names[1]}": views.images[1],
         "depth by plane sweep": colorize(1 / depth, 1 / far, 1 / near),
         "neighbour warped": warped,
-        "warped on top of target": _checkered(warped, views.images[0]),
+        "checkerboard of warped and target": _checkerboard(warped, views.images[0]),
         "difference": (warped - views.images[0]).abs(),
     }
     figure = Figure(figsize=(18, 9), layout="constrained")
@@ -54,8 +55,8 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
     figure.suptitle(title)
     grid = figure.add_gridspec(2, 5)
     _draw_cameras(figure.add_subplot(grid[:, :2], projection="3d"), scene)
-    for place, (name, image) in enumerate(panels.items()):
-        axes = figure.add_subplot(grid[place // 3, 2 + place % 3])
+    for index, (name, image) in enumerate(panels.items()):
+        axes = figure.add_subplot(grid[index // 3, 2 + index % 3])
         axes.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy())
         axes.set_title(name[-50:], fontsize=9)
         axes.axis("off")
@@ -64,54 +65,53 @@ def draw_scene(scene: PosedScene, pair: tuple[int, int], path: Path, title: str)
 
 
 def plane_sweep(views: Views, near_far: Float[Tensor, " 2"]) -> Float[Tensor, "height width"]:
-    """Return for each pixel of the first view the depth at which the others look most alike.
+    """Estimate the depth of the first view by plane sweep stereo (Collins, CVPR 1996).
 
-    Plane sweep stereo (Collins, CVPR 1996), with planes evenly spaced in inverse depth.
+    Planes are evenly spaced in inverse depth.
     """
     near, far = near_far.tolist()
-    steps = torch.linspace(0, 1, _PLANES)
-    depths = 1 / (steps / far + (1 - steps) / near)
-    costs = torch.stack([_cost(views, float(depth)) for depth in depths])
+    depths = 1 / torch.linspace(1 / near, 1 / far, _PLANES)
+    costs = torch.stack([_matching_cost(views, float(depth)) for depth in depths])
     return depths[costs.argmin(0)]
 
 
 def warp(
     views: Views, depth: Float[Tensor, "height width"], source: int
 ) -> Float[Tensor, "3 height width"]:
-    """Draw the first view with another's colours, given the first one's depth; grey outside."""
+    """Warp a source view onto the first view, given the first view's depth; grey outside."""
     height, width = views.size
     points = unproject(pixel_grid(height, width, depth.device), depth.flatten(), views.cameras[0])
-    there, z = project(points, views.cameras[source])
-    grid = view_grid(there, (height, width)).reshape(1, height, width, 2)
+    pixels, z = project(points, views.cameras[source])
+    grid = view_grid(pixels, (height, width)).reshape(1, height, width, 2)
     colors = F.grid_sample(views.images[source][None], grid, align_corners=False)[0]
     inside = (grid[0].abs() <= 1).all(-1) & (z.reshape(height, width) > 0)
     return torch.where(inside, colors, 0.5)
 
 
-def _cost(views: Views, depth: float) -> Float[Tensor, "height width"]:
-    flat = torch.full(views.size, depth)
+def _matching_cost(views: Views, depth: float) -> Float[Tensor, "height width"]:
+    plane = torch.full(views.size, depth)
     costs = []
     for source in range(1, len(views.images)):
-        difference = (warp(views, flat, source) - views.images[0]).abs().mean(0)
+        difference = (warp(views, plane, source) - views.images[0]).abs().mean(0)
         costs.append(F.avg_pool2d(difference[None, None], _WINDOW, 1, _WINDOW // 2)[0, 0])
-    # A neighbour that does not see the place must not forbid it.
+    # Averaging the best half of the views makes the cost robust to occlusion.
     return torch.stack(costs).sort(0).values[: max(1, len(costs) // 2 + 1)].mean(0)
 
 
-def _checkered(
+def _checkerboard(
     first: Float[Tensor, "3 height width"], second: Float[Tensor, "3 height width"]
 ) -> Float[Tensor, "3 height width"]:
-    """Alternate squares of both, so that edges show whether they meet."""
+    """Alternate squares of both images, so that misaligned edges are visible."""
     rows, columns = (torch.arange(side) // 32 for side in first.shape[1:])
     return torch.where((rows[:, None] + columns) % 2 == 0, first, second)
 
 
 def _draw_cameras(axes: Any, scene: PosedScene) -> None:  # noqa: ANN401
-    cameras = scene.cameras[:: -(-len(scene.view_ids) // _MAX_FRUSTUMS)]
+    cameras = scene.cameras[:: math.ceil(len(scene.view_ids) / _MAX_FRUSTUMS)]
     centers = cameras.centers
     spread = (centers - centers.mean(0)).norm(dim=-1).max().clamp_min(1e-6).item()
     corners = draw_frustums(axes, cameras, scene.image_size, 0.2 * spread, "tab:blue")
-    # So that a camera on its head is seen.
+    # The upper edge of each image shows whether a camera is upside down.
     axes.add_collection3d(Line3DCollection(list(corners[:, :2]), colors="tab:red", linewidths=1.6))
     axes.plot(*centers.numpy().T, color="grey", linewidth=0.4)
     axes.set_title(f"{len(scene.view_ids)} cameras; red: upper edge of the image", fontsize=9)
