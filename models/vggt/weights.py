@@ -111,7 +111,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise _error(path, first_line(error), expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
-    raise _error(path, f"it holds something else ({type(state).__name__})", expected)
+    raise _error(path, f"it holds another kind of content ({type(state).__name__})", expected)
 
 
 def _check_matching(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
