@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -58,7 +58,7 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
         """Samples per ray."""
         return self.config.ray_samples
 
-    def with_samples(self, count: int) -> RayCaster[SceneT]:
+    def with_samples(self, count: int) -> Self:
         """Return the model with another number of samples per ray; the weights are shared."""
         model = copy.copy(self)
         model.config = replace(self.config, ray_samples=count)
