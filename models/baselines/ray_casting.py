@@ -7,12 +7,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datasets.views import Views
 from models.baselines.config import BaselineConfig
 from models.novel_view import RenderedImages, rendering
 from models.ray_sampling import DepthPlanes
@@ -58,11 +59,20 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
         """Samples per ray."""
         return self.config.ray_samples
 
-    def with_samples(self, count: int) -> Self:
+    def with_samples(self, count: int) -> RayCaster[SceneT]:
         """Return the model with another number of samples per ray; the weights are shared."""
         model = copy.copy(self)
         model.config = replace(self.config, ray_samples=count)
         return model
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identify everything that affects renderings apart from ``state_dict``."""
+
+    @abstractmethod
+    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneT:
+        """Encode source views ``(batch, view)``."""
 
     @abstractmethod
     def render_rays(
