@@ -38,7 +38,7 @@ class BackboneConfig(Settings):
     backbone: Literal["vggt", "none"] = "vggt"
     """none: use the images alone, without tokens or depth of a VGGT (an ablation)"""
     tuned_blocks: Annotated[int, Within(0, 256)] = 0
-    """number of last pairs of attention blocks that get trained low-rank adapters (LoRA)"""
+    """last pairs of attention blocks that get trained low-rank adapters (LoRA); 0: none"""
     tuned_rank: Channels = 8
     """rank of the adapters"""
 

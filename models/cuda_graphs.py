@@ -50,7 +50,8 @@ class GraphCache:
         self.enabled = True
         self.capacity = capacity
         self._captured: OrderedDict[object, _Captured | None] = OrderedDict()
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
+        """Handle of the graphs' memory pool; its type depends on PyTorch's version."""
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[GraphCache], tuple[int]]:

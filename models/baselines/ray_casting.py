@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datasets.views import Views
 from models.baselines.config import BaselineConfig
 from models.novel_view import RenderedImages, rendering
 from models.ray_sampling import DepthPlanes
@@ -63,6 +64,15 @@ class RayCaster(nn.Module, ABC, Generic[SceneT]):
         model = copy.copy(self)
         model.config = replace(self.config, ray_samples=count)
         return model
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identify everything that affects renderings apart from ``state_dict``."""
+
+    @abstractmethod
+    def encode(self, sources: Views, near_far: Float[Tensor, "batch 2"]) -> SceneT:
+        """Encode source views ``(batch, view)``."""
 
     @abstractmethod
     def render_rays(

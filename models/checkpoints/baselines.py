@@ -98,7 +98,7 @@ def baseline_checkpoint(content: Mapping[str, Any], path: Path) -> BaselineCheck
         raise UserError(f"{path}: is damaged or of another version ({error!r})") from error
     if not known:
         model = reprlib.repr(header["model"])
-        raise UserError(f"{path}: holds {model}, none of {', '.join(BASELINES)}.")
+        raise UserError(f"{path}: holds {model}, not one of {', '.join(BASELINES)}.")
     return BaselineCheckpoint(
         path=path,
         model=header["model"],
@@ -136,5 +136,5 @@ def _mvsnerf_checkpoint(content: Mapping[str, Any], path: Path) -> BaselineCheck
 
 def _plain_weights(weights: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise UserError(f"{path}: its weights are no tensors; it is damaged or of another version")
+        raise UserError(f"{path}: its weights are not tensors; it is damaged or of another version")
     return plain_names(weights)

@@ -158,5 +158,5 @@ def described_weights(
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             return VGGTNeRF(config, backbone).state_dict()
     except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
-        problem = f"{path}: its settings describe no model ({first_line(error)})."
+        problem = f"{path}: its settings do not describe a model ({first_line(error)})."
         raise UserError(problem) from error

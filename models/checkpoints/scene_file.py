@@ -96,7 +96,7 @@ def read_scene_file(path: str | Path) -> dict[str, Any]:
     header, state, training = (content[name] for name in (_SCENE, "state", "training"))
     complete = isinstance(header, dict) and isinstance(state, dict) and isinstance(training, dict)
     if not complete or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: is damaged or of another version (its parts are no tensors)")
+        raise UserError(f"{path}: is damaged or of another version (its parts are not tensors)")
     if not header.get("mvsnerf"):
         check_architecture(state, path)
     return content

@@ -29,24 +29,26 @@ def fill_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
     model.load_state_dict(weights)
 
 
-def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path) -> None:
+def check_fit(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path
+) -> None:
     """Refuse weights whose names or shapes differ from those of a model."""
-    if mismatch := describe_mismatch(own, weights):
+    if mismatch := describe_mismatch(expected, weights):
         raise UserError(
-            f"{path}: the weights do not fit the model of {len(own)} tensors that its settings "
-            f"describe: {mismatch}. The file is incomplete or of another model."
+            f"{path}: the weights do not fit the model of {len(expected)} tensors that its "
+            f"settings describe: {mismatch}. The file is incomplete or of another model."
         )
 
 
-def describe_mismatch(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+def describe_mismatch(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     """Describe how weights differ from a model's own in names and shapes; empty if they fit."""
     problems = {
-        "missing": sorted(own.keys() - weights.keys()),
-        "unexpected": sorted(weights.keys() - own.keys()),
+        "missing": sorted(expected.keys() - weights.keys()),
+        "unexpected": sorted(weights.keys() - expected.keys()),
         "of another shape": [
-            f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & weights.keys())
-            if weights[name].shape != own[name].shape
+            f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & weights.keys())
+            if weights[name].shape != expected[name].shape
         ],
     }
     return "; ".join(
@@ -67,9 +69,9 @@ def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
 def describe_checkpoint(content: Mapping[str, Any]) -> str:
     """Describe the kind of a checkpoint that is not of the expected kind, for a message."""
     if {"network_fn_state_dict", "network_mvs_state_dict"} & content.keys():
-        return "a checkpoint of MVSNeRF, whose model is another"
+        return "a checkpoint of MVSNeRF, which is a different model"
     if isinstance(header := content.get("baseline"), dict):
-        return f"a checkpoint of the baseline {header.get('model')}, whose model is another"
+        return f"a checkpoint of the baseline {header.get('model')}, which is a different model"
     if "vggt_nerf" in content:
         return "a checkpoint of general training"
     if "vggt_nerf_scene" in content:

@@ -55,7 +55,7 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     state = _read_tensors(path)
     if dropped := {key for key in state if key.startswith(DROPPED_PREFIXES)}:
         heads = ", ".join(sorted({key.split(".")[0] for key in dropped}))
-        _LOG.info("%s: %s is not loaded, because this project does not use it", path, heads)
+        _LOG.info("%s: %s is left out, because this project does not use it", path, heads)
     state = {key: value for key, value in state.items() if key not in dropped}
     _check_matching(state, network.state_dict(), path)
     # Copy each tensor: parameters must not be backed by the mapped file.
@@ -105,7 +105,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise _error(path, first_line(error), expected) from error
     if isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values()):
         return state
-    raise _error(path, f"it holds something else ({type(state).__name__})", expected)
+    raise _error(path, f"it holds another kind of content ({type(state).__name__})", expected)
 
 
 def _check_matching(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:

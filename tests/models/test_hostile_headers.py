@@ -61,5 +61,5 @@ def test_weights_of_baselines_that_are_no_tensors(weights, tmp_path):
         dict.fromkeys(MVSNERF_PARTS, weights),
         {KIND: {"settings": {}, "model": "mvsnerf"}, "state_dict": weights},
     ):
-        with pytest.raises(UserError, match="its weights are no tensors"):
+        with pytest.raises(UserError, match="its weights are not tensors"):
             baseline_checkpoint(content, tmp_path / "a.ckpt")

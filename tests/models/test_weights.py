@@ -138,5 +138,5 @@ def test_sizes_without_their_weights_take_no_memory(tiny_checkpoint, tmp_path, g
     content = load_safely(tiny_checkpoint)
     content["vggt_nerf"]["settings"]["model"][group][name] = size
     save_atomically(content, tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match=r"x\.ckpt: .* (do not fit|describe no model|must lie)"):
+    with pytest.raises(UserError, match=r"x\.ckpt: .* (do not fit|not describe a model|must lie)"):
         read_checkpoint(str(tmp_path / "x.ckpt")).build_model()

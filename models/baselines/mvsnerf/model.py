@@ -46,7 +46,7 @@ class MVSNeRF(RayCaster[EncodedScene]):
         if views != NUM_VIEWS:
             raise UserError(
                 f"MVSNeRF renders from {NUM_VIEWS} source views, found {views}: give --n_views "
-                f"{NUM_VIEWS}, and a scene with as many beside the target."
+                f"{NUM_VIEWS}, and a scene with at least {NUM_VIEWS + 1} views."
             )
         if smallest < SIDE_MULTIPLE:
             raise UserError(
