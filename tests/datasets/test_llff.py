@@ -137,7 +137,7 @@ def test_damaged_turned_and_changed_images(folder):
         (16, np.inf, "not finite"),
         (3, 1e300, "not finite"),
         (0, 3.0, "rotation of the pose"),
-        (4, 0.0, "height, width and focal length are 0, 800"),
+        (4, 0.0, "height and width are 0 and 800"),
         (9, -800.0, "must be positive"),
         (14, 1e9, "700|1e[+]09"),
     ],
