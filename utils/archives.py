@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import struct
 import tokenize
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from utils.errors import first_line
 
@@ -71,23 +72,22 @@ def describe_packed(path: Path) -> str | None:
     )
 
 
-def check_archive(path: Path) -> None:
+def check_archive(file: BinaryIO) -> None:
     """Raise ``ValueError`` that says what is damaged in what ``torch.save`` wrote.
 
     ``torch.load`` looks at no checksum.
     Sizes are compared with that of the file before anything is read: entries are stored as they
     are, never compressed. Files of early versions of PyTorch are no archives and have no checksums.
     """
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            return
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_sizes(archive.infolist(), path.stat().st_size)
-                for entry in archive.infolist():
-                    _check_sum(archive, entry)
-        except _UNREADABLE as error:
-            raise ValueError(first_line(error)) from error
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_sizes(archive.infolist(), os.fstat(file.fileno()).st_size)
+            for entry in archive.infolist():
+                _check_sum(archive, entry)
+    except _UNREADABLE as error:
+        raise ValueError(first_line(error)) from error
 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], size_on_disk: int) -> None:

@@ -199,9 +199,12 @@ def load_tensors(path: Path) -> object:
     """Read tensors and plain containers, to the CPU; ``UNREADABLE`` is what this raises."""
     import torch
 
-    check_archive(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    _check_tensors(content, path.stat().st_size)
+    # Opened once: a run may put another file there at any time.
+    with path.open("rb") as file:
+        check_archive(file)
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        _check_tensors(content, os.fstat(file.fileno()).st_size)
     return content
 
 
@@ -255,7 +258,7 @@ def resolve_checkpoint(path: str) -> Path:
         return _newest_epoch(path)
     path = str(from_repository(path))
     if Path(path).is_dir():
-        files = sorted(Path(path).glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        files = sorted(_checkpoints(Path(path), "*.ckpt"), key=lambda file: file.stat().st_mtime)
         if not files:
             raise UserError(f"{path}: a folder without .ckpt files{_nearby(Path(path))}")
         return files[-1]
@@ -283,5 +286,10 @@ def _nearby(path: Path) -> str:
         return f" (the folder {folder} does not exist)"
     # No deeper than the folders of a run: the folder may hold a whole home directory.
     levels = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
-    found = [str(file) for level in levels for file in sorted(folder.glob(level))][:5]
+    found = [str(file) for level in levels for file in sorted(_checkpoints(folder, level))][:5]
     return f"; found there: {', '.join(found)}" if found else f" (no .ckpt file under {folder})"
+
+
+def _checkpoints(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that are written to their end."""
+    return [file for file in folder.glob(pattern) if not file.name.startswith(_PARTIAL)]

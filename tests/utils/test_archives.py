@@ -115,7 +115,8 @@ def test_containers_that_hold_themselves_are_read_once(tmp_path):
 
 def test_files_of_early_versions_have_nothing_to_verify(tmp_path):
     torch.save(CONTENT, tmp_path / "x.ckpt", _use_new_zipfile_serialization=False)
-    check_archive(tmp_path / "x.ckpt")
+    with (tmp_path / "x.ckpt").open("rb") as file:
+        check_archive(file)
     assert loads_the_same(tmp_path / "x.ckpt")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import utils.files
 from utils.errors import UserError
 from utils.files import (
     check_output_folder,
@@ -28,6 +29,29 @@ def test_round_trip(tmp_path):
     content = load_safely(path)
     assert torch.equal(content["a"], torch.arange(3)) and content["b"] == [1, "x", None]
     assert names_in(path.parent) == ["x.ckpt"]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "x.ckpt"
+    save_atomically({"a": torch.zeros(10)}, path)
+    check = utils.files.check_archive
+
+    def check_and_replace(*arguments):
+        check(*arguments)
+        save_atomically({"a": torch.ones(1).expand(99)}, path)
+
+    monkeypatch.setattr(utils.files, "check_archive", check_and_replace)
+    assert torch.equal(load_safely(path)["a"], torch.zeros(10))
+
+
+def test_what_is_not_written_to_its_end_is_no_checkpoint(tmp_path):
+    partial = tmp_path / ".partial-1-0-last.ckpt"
+    partial.touch()
+    with pytest.raises(UserError, match="a folder without .ckpt files .no .ckpt file under"):
+        resolve_checkpoint(str(tmp_path))
+    save_atomically({"a": 1}, tmp_path / "last.ckpt")
+    os.utime(tmp_path / "last.ckpt", (1, 1))
+    assert resolve_checkpoint(str(tmp_path)).name == "last.ckpt"
 
 
 UNREADABLE = ("plain", "half", "empty", "list", "absent")
