@@ -25,6 +25,7 @@ UNREAD_SUFFIXES = frozenset(
 """Pictures that are not read."""
 DYNAMIC_MASK = "dynamic_mask_"
 """Begins the name of the mask of a photo's moving things, in instant-ngp's layout."""
+_SUFFIX = re.compile("|".join(sorted(map(re.escape, IMAGE_SUFFIXES), reverse=True)), re.IGNORECASE)
 _NUMBERS = re.compile(r"(\d+)")
 _MAX_DIGITS = 20
 _SHRUNK = re.compile(r"(.*)_(\d+)")
@@ -174,6 +175,9 @@ def _spellings(name: str) -> list[str]:
     names = [name, *(f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)]
     if path.suffix.lower() in IMAGE_SUFFIXES:
         names += [path.stem + suffix for suffix in IMAGE_SUFFIXES]
+        # Some programs append number and suffix to a name that has one: a.png0001.png, a.png.png.
+        if (inner := [part for part in _SUFFIX.split(path.stem) if part]) != [path.stem]:
+            names += [part + path.suffix for part in inner[-1:]]
     return names
 
 
