@@ -40,8 +40,8 @@ from utils.errors import UserError
 IMAGES, CAMERAS, DEPTHS = "blended_images", "cams", "rendered_depth_maps"
 _TEST_IMAGES = "images"
 """Of MVSNet's testing layout."""
-_IMAGE_NAME = re.compile(r"(\d{8})\.(jpg|png)", re.IGNORECASE)
-_DEPTH_NAME = re.compile(r"(\d{8})\.pfm")
+_IMAGE_NAME = re.compile(r"(\d{1,18})\.(jpg|jpeg|png)", re.IGNORECASE)
+_DEPTH_NAME = re.compile(r"(\d{1,18})\.pfm")
 _MAX_NESTING = 3
 _MIN_VIEWS = 2
 
@@ -53,7 +53,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     images = files_by_view(image_folder, _IMAGE_NAME)
     cameras = files_by_view(root / CAMERAS, CAMERA_NAME)
     depths = files_by_view(root / DEPTHS, _DEPTH_NAME)
-    ids = _common_views(root, images, cameras)
+    ids = _common_views(image_folder, images, cameras)
     files = [read_camera_file(cameras[view]) for view in ids]
     photos = []
     for view, size, file in zip(ids, read_sizes(images[view] for view in ids), files, strict=True):
@@ -94,8 +94,10 @@ def find_scene(folder: Path) -> Path:
     )
 
 
-def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]) -> list[int]:
-    both = sorted(images.keys() & cameras.keys())
+def _common_views(
+    image_folder: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]
+) -> list[int]:
+    root, both = image_folder.parent, sorted(images.keys() & cameras.keys())
     for what, lone in (
         ("images without a camera", images.keys() - cameras.keys()),
         ("cameras without an image", cameras.keys() - images.keys()),
@@ -105,8 +107,9 @@ def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, 
             warn_once(f"{root}: {len(lone)} {what} are left out: {names}")
     if len(both) < _MIN_VIEWS:
         raise UserError(
-            f"{root}: {len(images)} images in {IMAGES}/ and {len(cameras)} cameras in {CAMERAS}/ "
-            f"(00000000_cam.txt) have {len(both)} views in common; {_MIN_VIEWS} are needed."
+            f"{root}: {len(images)} images in {image_folder.name}/ (00000000.jpg) and "
+            f"{len(cameras)} cameras in {CAMERAS}/ (00000000_cam.txt) have {len(both)} views in "
+            f"common; {_MIN_VIEWS} are needed."
         )
     return both
 
