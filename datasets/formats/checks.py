@@ -156,6 +156,10 @@ def center_deviation(center: tuple[float, float], size: tuple[float | int, float
     return max(abs(center[0] / size[1] - 0.5), abs(center[1] / size[0] - 0.5))
 
 
+MOST_FAR = 1e4
+"""Far as a multiple of near, beyond which near is that of a stray point."""
+
+
 def given_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
     """Check a range of z-depths."""
     near_far = torch.tensor([near, far], dtype=torch.float64).float()

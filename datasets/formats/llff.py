@@ -17,6 +17,7 @@ from torch import Tensor
 
 from datasets.formats.checks import (
     ARRAY_ERRORS,
+    MOST_FAR,
     check_aspect,
     check_pinhole,
     rigid_poses,
@@ -92,15 +93,16 @@ def _used_images(folder: Path, images: list[Path]) -> list[Path]:
 
 def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float] | None:
     """Return the range of the rows whose own is one; points behind a camera spoil some, or all."""
-    usable = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
+    near, far = rows[:, 15], rows[:, 16]
+    usable = (near > 0) & (near < far) & (far <= MOST_FAR * near)
     if not usable.any():
         warn_once(f"{path}: in no row the bounds are 0 < near < far; near and far are measured")
         return None
     if not usable.all():
         left_out = [str(number) for number in np.flatnonzero(~usable)]
         warn_once(
-            f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far and are left out: "
-            f"row {shortened(left_out)}"
+            f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far, or near is next "
+            f"to nothing; they are left out: row {shortened(left_out)}"
         )
     bounds = rows[usable, 15:]
     return _NEAR_FACTOR * bounds.min().item(), _FAR_FACTOR * bounds.max().item()
