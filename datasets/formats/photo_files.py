@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from datasets.formats.checks import is_shrunk_copy
+from datasets.formats.checks import MOST_FAR, is_shrunk_copy
 from datasets.formats.decoding import (
     over_background,
     read_channels,
@@ -87,6 +87,9 @@ class PhotoReader:
         depth = np.zeros(size, np.float32)
         if photo.depth is not None:
             depth = resize_nearest(read_depth(photo.depth), size)
+            if not depth.any():
+                folder = photo.depth.path.parent
+                warn_once(f"{folder}: a depth map without any depth above 0 counts as none")
         if photo.lens is not None and photo.lens.distorts:
             lens = photo.lens.resized(size[1] / photo.size[1], size[0] / photo.size[0])
             image, mask = undistort(image, mask, lens)
@@ -164,6 +167,10 @@ def photo_scene(
     poses, origin = recentred(torch.stack(list(c2w)))
     small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
     reader = PhotoReader(tuple(photos), small, options.background)
+    if near_far and not options.near_far and 0 < near_far[0] * MOST_FAR < near_far[1]:
+        near, far = near_far
+        warn_once(f"{source}: near {near:.3g} and far {far:.3g} are no range; they are measured")
+        near_far = known["view_near_far"] = None
     views = SmallViews(Cameras(_intrinsics(photos, small), poses), reader)
     fields: dict[str, Any] = {
         "origin": origin,
