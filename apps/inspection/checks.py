@@ -19,6 +19,8 @@ _FIELD_OF_VIEW = (5.0, 150.0)
 _MAX_OFF_CENTER = 0.1
 _MAX_STRETCH = 1.25
 _MIN_INSIDE = 0.8
+_MIN_SHARE = 0.02
+"""Of the inverse depths between near and far, in which planes lie evenly."""
 _MIN_MATCHES = 30
 _ONE_PLACE = (
     "all cameras stand in one place: without parallax there is no depth to learn. If they moved, "
@@ -173,11 +175,17 @@ def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> tuple[st
         f"range: near {near:.4g}, far {far:.4g}; triangulated points lie from {low:.4g} to "
         f"{high:.4g}, {inside:.0%} of them in the range"
     )
-    if inside >= _MIN_INSIDE:
+    share = (1 / low - 1 / high) / (1 / near - 1 / far)
+    if inside >= _MIN_INSIDE and share >= _MIN_SHARE:
         return fact, []
+    wrong = (
+        f"leave out {1 - inside:.0%} of what the images show"
+        if inside < _MIN_INSIDE
+        else f"leave {share:.2%} of the inverse depths to what the images show"
+    )
     digits = 2 - math.floor(math.log10(max(low, 1e-12)))
     return fact, [
-        f"near {near:.4g} and far {far:.4g} leave out {1 - inside:.0%} of what the images show: "
-        f"it lies from {low:.4g} to {high:.4g}. To mend it: give near and far in the file, or "
-        f"--near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}."
+        f"near {near:.4g} and far {far:.4g} {wrong}: it lies from {low:.4g} to {high:.4g}. To mend "
+        f"it: give near and far in the file, or --near_far {round(0.8 * low, digits):g} "
+        f"{round(1.2 * high, digits):g}."
     ]

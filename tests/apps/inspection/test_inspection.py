@@ -101,9 +101,12 @@ def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
         run_inspection(config(root, tmp_path))
 
 
-def test_a_range_that_leaves_the_scene_out(root, tmp_path):
-    write(root, near=1.0, far=3.0)
-    with pytest.raises(UserError, match=r"leave out \d+% .*--near_far") as refused:
+@pytest.mark.parametrize(
+    ("near", "far", "told"), [(1.0, 3.0, r"leave out \d+% "), (0.01, 9.0, r"leave 0\.\d+% ")]
+)
+def test_a_range_that_leaves_the_scene_out_or_little_to_it(root, tmp_path, near, far, told):
+    write(root, near=near, far=far)
+    with pytest.raises(UserError, match=rf"{told}.*--near_far") as refused:
         run_inspection(config(root, tmp_path))
     near, far = re.search(r"--near_far (\S+) (\S+)\.$", str(refused.value), re.MULTILINE).groups()
     report = run_inspection(config(root, tmp_path, near_far=(float(near), float(far))))
