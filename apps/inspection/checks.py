@@ -14,6 +14,7 @@ from apps.inspection.conventions import MatchedPair, Verdict, fit_pair, judge, m
 from datasets.formats.format_table import PoseConvention
 from datasets.photo_folder import spread_evenly
 from datasets.posed_scene import PosedScene
+from utils.errors import UserError
 
 _FIELD_OF_VIEW = (5.0, 150.0)
 _MAX_OFF_CENTER = 0.1
@@ -22,6 +23,8 @@ _MIN_INSIDE = 0.8
 _MIN_SHARE = 0.02
 """Of the inverse depths between near and far, in which planes lie evenly."""
 _MIN_MATCHES = 30
+_READ_PIXELS = 100_000_000
+"""Of all views together: about three seconds."""
 _ONE_PLACE = (
     "all cameras stand in one place: without parallax there is no depth to learn. If they moved, "
     "the file lost where they were: export it again, or let the cameras be estimated: python -m "
@@ -79,6 +82,18 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
         facts.append(fact)
     best = max(counts, key=lambda pair: counts[pair])
     return SceneChecks(facts, warnings, problems, best)
+
+
+def damaged_views(scene: PosedScene) -> list[str]:
+    """Read the views, or some of many or large ones; say of each that cannot be read why."""
+    height, width = scene.image_size
+    told = []
+    for view in spread_evenly(scene.view_ids, max(1, _READ_PIXELS // (height * width))):
+        try:
+            scene.read_view(view)
+        except UserError as error:
+            told.append(str(error))
+    return told
 
 
 def choose_pairs(scene: PosedScene, count: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apps.inspect_data import InspectionConfig
-from apps.inspection.checks import SceneChecks, check_scene
+from apps.inspection.checks import SceneChecks, check_scene, damaged_views
 from apps.inspection.picture import draw_scene
 from datasets.formats.options import ReadOptions
 from datasets.formats.registry import FORMATS, is_listed, open_scene
@@ -52,6 +52,9 @@ def run_inspection(config: InspectionConfig) -> str:
     for found in spread_evenly(scenes, config.scenes or len(scenes)):
         name = found.scene.name
         _LOG.info("checking %s", name)
+        if damaged := damaged_views(found.scene):
+            problems += damaged
+            continue
         reduced = _reduced(config, found)
         checks = check_scene(reduced, config.pairs, FORMATS[config.dataset_name].poses)
         lines += _check_lines(found.scene, checks)

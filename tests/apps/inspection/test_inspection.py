@@ -129,6 +129,16 @@ def test_nothing_matches_in_textureless_images():
     assert match_pair(torch.full((2, 3, 60, 80), 0.5)).shape == (2, 0, 2)
 
 
+def test_images_that_are_cut_off_are_named(photographs, tmp_path):
+    root = shutil.copytree(photographs, tmp_path / "scene")
+    write(root)
+    for number in (1, 4):
+        content = (root / f"{number}.png").read_bytes()
+        (root / f"{number}.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"2 things are wrong:\n.*1\.png: cannot .*\n.*4\.png: "):
+        run_inspection(config(root, tmp_path))
+
+
 def test_a_broken_scene_is_named(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
