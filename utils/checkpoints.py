@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import glob
+import os
 import pickle
 import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from utils.errors import UserError, first_line
 from utils.files import (
+    PARTIAL_PREFIX,
     READ_ERRORS,
     ZIP_ERRORS,
     ZIP_MAGIC,
@@ -71,31 +73,33 @@ def load_tensors(path: Path) -> object:
     """Read tensors and plain containers to the CPU; raises ``READ_ERRORS``."""
     import torch
 
-    check_archive(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    _check_tensor_sizes(content, path.stat().st_size)
+    # Opened once: a training run may replace the file at any time.
+    with path.open("rb") as file:
+        check_archive(file)
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        _check_tensor_sizes(content, os.fstat(file.fileno()).st_size)
     return content
 
 
-def check_archive(path: Path) -> None:
+def check_archive(file: BinaryIO) -> None:
     """Verify sizes and checksums of a file written by ``torch.save``, which ``torch.load`` skips.
 
     Raises ``ValueError``. Sizes are compared with the file's size before any entry is read.
     Files of early PyTorch versions are not zip archives and have no checksums; they pass.
     """
-    with path.open("rb") as file:
-        if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
-            return
-        try:
-            with zipfile.ZipFile(file) as archive:
-                _check_entries(archive.infolist(), path.stat().st_size)
-                for entry in archive.infolist():
-                    with archive.open(entry) as stream:
-                        # The checksum is compared at the end of the entry.
-                        while stream.read(_CHUNK):
-                            pass
-        except ZIP_ERRORS as error:
-            raise ValueError(first_line(error)) from error
+    if file.read(len(ZIP_MAGIC)) != ZIP_MAGIC:
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_entries(archive.infolist(), os.fstat(file.fileno()).st_size)
+            for entry in archive.infolist():
+                with archive.open(entry) as stream:
+                    # The checksum is compared at the end of the entry.
+                    while stream.read(_CHUNK):
+                        pass
+    except ZIP_ERRORS as error:
+        raise ValueError(first_line(error)) from error
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], size_on_disk: int) -> None:
@@ -138,7 +142,7 @@ def resolve_checkpoint(path: str) -> Path:
         return _newest_epoch(path)
     resolved = from_repository(path)
     if resolved.is_dir():
-        files = sorted(resolved.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+        files = sorted(_complete_files(resolved, "*.ckpt"), key=lambda file: file.stat().st_mtime)
         if not files:
             raise UserError(f"{path}: a folder without .ckpt files{_describe_nearby(resolved)}")
         return files[-1]
@@ -166,5 +170,12 @@ def _describe_nearby(path: Path) -> str:
         return f" (the folder {folder} does not exist)"
     # At the depth of a run's folders only: the folder may be a home directory.
     patterns = ("*.ckpt", "*/*.ckpt", "*/*/*.ckpt")
-    files = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern))][:5]
+    files = [
+        str(file) for pattern in patterns for file in sorted(_complete_files(folder, pattern))
+    ][:5]
     return f"; nearby are {', '.join(files)}" if files else f" (no .ckpt file under {folder})"
+
+
+def _complete_files(folder: Path, pattern: str) -> list[Path]:
+    """Return matching files, without those that are still being written."""
+    return [file for file in folder.glob(pattern) if not file.name.startswith(PARTIAL_PREFIX)]

@@ -41,7 +41,7 @@ _NPZ_ERRORS = (
     *(SyntaxError, MemoryError),
 )
 _ARCHIVE_MAGICS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zX": "xz", b"7z\xbc\xaf": "7-Zip"}
-_PARTIAL, _COUNTER = ".partial-", itertools.count()
+PARTIAL_PREFIX, _COUNTER = ".partial-", itertools.count()
 _PROBE_BYTES = 4096
 _MAX_JSON_BYTES = 1 << 25
 _REPOSITORY = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def atomic_write(path: str | Path, remedy: str = "") -> Iterator[Path]:
     folders are created. ``remedy`` ends the message of the error if the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f"{_PARTIAL}{os.getpid()}-{next(_COUNTER)}-{path.name}")
+    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{next(_COUNTER)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -72,8 +72,8 @@ def atomic_write(path: str | Path, remedy: str = "") -> Iterator[Path]:
 
 def remove_partial_files(folder: Path) -> None:
     """Remove, recursively, temporary files of ``atomic_write`` whose process has ended."""
-    for partial in folder.rglob(f"{_PARTIAL}*-*"):
-        process = partial.name.removeprefix(_PARTIAL).partition("-")[0]
+    for partial in folder.rglob(f"{PARTIAL_PREFIX}*-*"):
+        process = partial.name.removeprefix(PARTIAL_PREFIX).partition("-")[0]
         if process.isdecimal() and partial.is_file() and not _is_running(int(process)):
             with contextlib.suppress(OSError):
                 partial.unlink()

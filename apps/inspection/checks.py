@@ -20,12 +20,17 @@ from apps.inspection.conventions import (
 from datasets.formats.format_table import PoseConvention
 from datasets.posed_scene import PosedScene
 from datasets.view_selection import spread_evenly
+from utils.errors import UserError
 
 _FIELD_OF_VIEW = (5.0, 150.0)
 _MAX_CENTER_OFFSET = 0.1
 _MAX_ASPECT = 1.25
 _MIN_INSIDE = 0.8
+_MIN_SHARE = 0.02
+"""Smallest share of the inverse depths between near and far that the scene takes up."""
 _MIN_MATCHES = 30
+_MAX_READ_PIXELS = 100_000_000
+"""Pixels read of all views of a scene together: about three seconds."""
 _NO_BASELINE = (
     "all cameras are at the same position: without parallax there is no depth to learn. If the "
     "camera moved, the positions are missing in the file: export it again, or estimate the "
@@ -81,6 +86,18 @@ def check_scene(scene: PosedScene, num_pairs: int, written: PoseConvention) -> S
         facts.append(fact)
     best = max(counts, key=lambda pair: counts[pair])
     return SceneChecks(facts, warnings, problems, best)
+
+
+def damaged_views(scene: PosedScene) -> list[str]:
+    """Return the errors of the views that cannot be read; of large scenes a sample is read."""
+    height, width = scene.image_size
+    messages = []
+    for view in spread_evenly(scene.view_ids, max(1, _MAX_READ_PIXELS // (height * width))):
+        try:
+            scene.read_view(view)
+        except UserError as error:
+            messages.append(str(error))
+    return messages
 
 
 def choose_pairs(scene: PosedScene, count: int) -> list[tuple[int, int]]:
@@ -173,11 +190,17 @@ def _check_range(depths: Float[Tensor, " point"], scene: PosedScene) -> tuple[st
         f"range: near {near:.4g}, far {far:.4g}; triangulated points lie from {low:.4g} to "
         f"{high:.4g}, {inside:.0%} of them in the range"
     )
-    if inside >= _MIN_INSIDE:
+    share = (1 / low - 1 / high) / (1 / near - 1 / far)
+    if inside >= _MIN_INSIDE and share >= _MIN_SHARE:
         return fact, []
+    problem = (
+        f"exclude {1 - inside:.0%} of the triangulated points"
+        if inside < _MIN_INSIDE
+        else f"leave only {share:.2%} of the inverse depths to the triangulated points"
+    )
     digits = 2 - math.floor(math.log10(max(low, 1e-12)))
     return fact, [
-        f"near {near:.4g} and far {far:.4g} exclude {1 - inside:.0%} of the triangulated points, "
-        f"which lie from {low:.4g} to {high:.4g}. To fix it: give near and far in the file, or "
-        f"--near_far {round(0.8 * low, digits):g} {round(1.2 * high, digits):g}."
+        f"near {near:.4g} and far {far:.4g} {problem}: they lie from {low:.4g} to {high:.4g}. To "
+        f"fix it: give near and far in the file, or --near_far {round(0.8 * low, digits):g} "
+        f"{round(1.2 * high, digits):g}."
     ]

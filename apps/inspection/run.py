@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apps.inspect_data import InspectionConfig
-from apps.inspection.checks import SceneChecks, check_scene
+from apps.inspection.checks import SceneChecks, check_scene, damaged_views
 from apps.inspection.scene_figure import draw_scene
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import ReadOptions
@@ -57,6 +57,9 @@ def run_inspection(config: InspectionConfig) -> str:
     for entry in spread_evenly(scenes, config.scenes or len(scenes)):
         name = entry.scene.name
         _LOG.info("checking %s", name)
+        if damaged := damaged_views(entry.scene):
+            problems += damaged
+            continue
         scene = _downscaled(config, entry)
         checks = check_scene(scene, config.pairs, FORMATS[config.dataset_name].poses)
         lines += _check_lines(entry.scene, checks)

@@ -28,7 +28,7 @@ from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoin
 from models.checkpoints.general import checkpoint_from
 from models.checkpoints.scene_file import SceneHeader, header_of, read_scene_file
 from models.config import BackboneConfig, ModelConfig
-from models.vggt.config import VGGTConfig
+from models.vggt.config import OmegaConfig, VGGTConfig
 from models.vggt.weights import load_weights, read_config
 from training.config import GeneralTrainingConfig
 from utils.checkpoints import load_safely
@@ -127,10 +127,13 @@ def _model_parsers() -> list[Parser]:
     mvsnerf = dict.fromkeys(MVSNERF_PARTS, {})
     scene = SceneHeader("a", (0, 1), (2,), 2, ModelConfig(), "0", settings)
     return [
-        Parser(
-            "config.json",
-            json.dumps(asdict(VGGTConfig())).encode(),
-            lambda path: read_config(path.parent),
+        *(
+            Parser(
+                f"{network}/config.json",
+                json.dumps(asdict(sizes)).encode(),
+                lambda path: read_config(path.parent),
+            )
+            for network, sizes in (("vggt", VGGTConfig()), ("vggt-omega", OmegaConfig()))
         ),
         Parser(
             "safetensors/model.safetensors",

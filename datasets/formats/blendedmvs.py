@@ -35,8 +35,8 @@ from utils.errors import UserError
 
 _IMAGES, _CAMERAS, _DEPTHS = "blended_images", "cams", "rendered_depth_maps"
 _TEST_IMAGES = "images"
-_IMAGE_NAME = re.compile(r"(\d{8})\.(jpg|png)", re.IGNORECASE)
-_DEPTH_NAME = re.compile(r"(\d{8})\.pfm")
+_IMAGE_NAME = re.compile(r"(\d{1,18})\.(jpg|jpeg|png)", re.IGNORECASE)
+_DEPTH_NAME = re.compile(r"(\d{1,18})\.pfm")
 _MAX_NESTING = 3
 _MIN_VIEWS = 2
 
@@ -51,7 +51,7 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
     images = files_by_view(image_folder, _IMAGE_NAME)
     cameras = files_by_view(root / _CAMERAS, CAMERA_NAME)
     depths = files_by_view(root / _DEPTHS, _DEPTH_NAME)
-    numbers = _common_views(root, images, cameras)
+    numbers = _common_views(image_folder, images, cameras)
     files = [read_camera_file(cameras[number]) for number in numbers]
     photos = []
     for number, file in zip(numbers, files, strict=True):
@@ -92,8 +92,10 @@ def _find_root(folder: Path) -> Path:
     )
 
 
-def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]) -> list[int]:
-    common = sorted(images.keys() & cameras.keys())
+def _common_views(
+    image_folder: Path, images: Mapping[int, Path], cameras: Mapping[int, Path]
+) -> list[int]:
+    root, common = image_folder.parent, sorted(images.keys() & cameras.keys())
     for kind, unpaired in (
         ("images without a camera", images.keys() - cameras.keys()),
         ("cameras without an image", cameras.keys() - images.keys()),
@@ -103,8 +105,9 @@ def _common_views(root: Path, images: Mapping[int, Path], cameras: Mapping[int, 
             warn_once(f"{root}: {len(unpaired)} {kind} are left out: {names}")
     if len(common) < _MIN_VIEWS:
         raise UserError(
-            f"{root}: {len(images)} images in {_IMAGES}/ and {len(cameras)} cameras in {_CAMERAS}/ "
-            f"(00000000_cam.txt) have {len(common)} views in common; {_MIN_VIEWS} are needed."
+            f"{root}: {len(images)} images in {image_folder.name}/ (00000000.jpg) and "
+            f"{len(cameras)} cameras in {_CAMERAS}/ (00000000_cam.txt) have {len(common)} views in "
+            f"common; {_MIN_VIEWS} are needed."
         )
     return common
 

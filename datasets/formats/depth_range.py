@@ -51,6 +51,10 @@ _MIN_DEPTH_RATIO = 1e-3
 _LOG = logging.getLogger(__name__)
 
 
+MAX_DEPTH_RATIO = 1e4
+"""Largest ratio of far to near; a smaller near is that of a stray point."""
+
+
 def checked_near_far(near: float, far: float, source: str) -> Float[Tensor, " 2"]:
     """Check that 0 < near < far."""
     near_far = torch.tensor([near, far], dtype=torch.float64).float()

@@ -16,6 +16,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datasets.formats.checks import check_aspect, check_pinhole, load_array, rigid_poses
+from datasets.formats.depth_range import MAX_DEPTH_RATIO
 from datasets.formats.images.decoding import read_image_size
 from datasets.formats.images.image_files import (
     choose_image_folder,
@@ -79,16 +80,17 @@ def _used_images(folder: Path, images: list[Path]) -> list[Path]:
 
 
 def _near_far(rows: Float64[np.ndarray, "view 17"], path: Path) -> tuple[float, float] | None:
-    """Return the range of the valid bounds; points behind a camera make others negative."""
-    valid = (rows[:, 15] > 0) & (rows[:, 15] < rows[:, 16])
+    """Return the range of the valid bounds; points behind a camera or at it spoil others."""
+    near, far = rows[:, 15], rows[:, 16]
+    valid = (near > 0) & (near < far) & (far <= MAX_DEPTH_RATIO * near)
     if not valid.any():
         warn_once(f"{path}: in no row the bounds are 0 < near < far; near and far are measured")
         return None
     if not valid.all():
         left_out = [str(number) for number in np.flatnonzero(~valid)]
         warn_once(
-            f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far and are left out: "
-            f"row {join_names(left_out)}"
+            f"{path}: the bounds of {len(left_out)} rows are not 0 < near < far, or near is almost "
+            f"0; they are left out: row {join_names(left_out)}"
         )
     bounds = rows[valid, 15:]
     return NEAR_FACTOR * bounds.min().item(), FAR_FACTOR * bounds.max().item()

@@ -22,7 +22,7 @@ from datasets.formats.splits import content_lines
 from utils.errors import UserError
 from utils.files import check_size
 
-CAMERA_NAME = re.compile(r"(\d{8})_cam\.txt")
+CAMERA_NAME = re.compile(r"(\d{1,18})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
 _MAX_DEVIATION = 1e-3

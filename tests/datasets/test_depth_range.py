@@ -41,6 +41,17 @@ def test_it_is_measured_once_and_can_be_chosen(plane_photos, monkeypatch, caplog
         open_scene("transforms", plane_photos)
 
 
+def test_a_near_that_is_next_to_nothing_is_not_believed(plane_photos, caplog):
+    write_cameras(plane_photos)
+    measured = open_scene("transforms", plane_photos).near_far
+    path = plane_photos / "transforms.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"near": 1e-9, "far": 9.0}))
+    assert open_scene("transforms", plane_photos).near_far.equal(measured)
+    assert "near 1e-09 and far 9 are no range; they are measured" in caplog.text
+    chosen = open_scene("transforms", plane_photos, ReadOptions(near_far=(1e-9, 7.0)))
+    assert chosen.near_far[1] == 7.0
+
+
 def test_without_matches_it_is_guessed_from_the_cameras_or_asked_for(plane_photos):
     write_cameras(plane_photos, turned=False)
     with pytest.raises(UserError, match=r"--near_far"):

@@ -52,6 +52,27 @@ def test_names_in_lists_that_several_folders_have(root):
     assert open_scene("transforms", root).splits == {"train": (0, 4), "test": (1, 5, 6)}
 
 
+@pytest.mark.parametrize("written", ["images/{}.png.png", "images/shot_0361.png{}.png"])
+def test_names_to_which_a_suffix_was_appended_twice(root, written):
+    whole = open_scene("transforms", root).load_views([3]).images
+    path = root / "transforms.json"
+    content = json.loads(path.read_text())
+    for number, frame in enumerate(content["frames"]):
+        frame["file_path"] = written.format(f"{number:03d}")
+    path.write_text(json.dumps(content))
+    assert open_scene("transforms", root).load_views([3]).images.equal(whole)
+
+
+def test_numbers_of_the_mvsnet_layout_need_no_zeros(tmp_path, write_layout):
+    root = write_layout("blendedmvs", tmp_path / "scene")
+    whole = open_scene("blendedmvs", root).load_views([3])
+    for path in root.rglob("0000000*"):
+        path.rename(path.with_name(path.name.removeprefix("0000000")))
+    views = open_scene("blendedmvs", root).load_views([3])
+    assert views.images.equal(whole.images) and views.cameras.c2w.equal(whole.cameras.c2w)
+    assert views.depths.equal(whole.depths) and views.depths.any()
+
+
 def test_images_that_the_scripts_of_llff_used(tmp_path, write_layout):
     root = write_layout("llff", tmp_path / "scene")
     whole = open_scene("llff", root)

@@ -125,3 +125,15 @@ def test_masks_and_photos_may_differ_in_size_but_not_in_shape(root):
     Image.new("L", (128, 160), 255).save(root / "mask0.png")
     with pytest.raises(UserError, match=r"mask0\.png: 128x160 pixels, but 80x64 go"):
         open_scene("transforms", root).load_views([0])
+
+
+def test_a_depth_map_that_knows_no_depth_is_told_of(root, caplog):
+    for number in range(8):
+        np.save(root / f"empty{number}.npy", np.full((64, 80), 2.0 * (number > 0)))
+    change(
+        root,
+        lambda frames: [f.update(depth_file_path=f"empty{n}.npy") for n, f in enumerate(frames)],
+    )
+    depths = open_scene("transforms", root).load_views([0, 1]).depths
+    assert not depths[0].any() and depths[1].all()
+    assert caplog.text.count("scene a: a depth map without any depth above 0 counts as none") == 1

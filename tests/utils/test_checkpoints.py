@@ -1,3 +1,4 @@
+import os
 import random
 import zipfile
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.checkpoints import check_archive, load_safely, save_atomically
+import utils.checkpoints
+from utils.checkpoints import check_archive, load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
 from utils.files import read_arrays
 
@@ -115,7 +117,8 @@ def test_containers_that_hold_themselves_are_read_once(tmp_path):
 
 def test_files_of_early_versions_have_nothing_to_verify(tmp_path):
     torch.save(CONTENT, tmp_path / "x.ckpt", _use_new_zipfile_serialization=False)
-    check_archive(tmp_path / "x.ckpt")
+    with (tmp_path / "x.ckpt").open("rb") as file:
+        check_archive(file)
     assert loads_the_same(tmp_path / "x.ckpt")
 
 
@@ -135,3 +138,26 @@ def test_files_that_are_no_archives_of_arrays(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         read_arrays(path, 1 << 20)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "x.ckpt"
+    save_atomically({"a": torch.zeros(10)}, path)
+    check = utils.checkpoints.check_archive
+
+    def check_and_replace(*arguments):
+        check(*arguments)
+        save_atomically({"a": torch.ones(1).expand(99)}, path)
+
+    monkeypatch.setattr(utils.checkpoints, "check_archive", check_and_replace)
+    assert torch.equal(load_safely(path)["a"], torch.zeros(10))
+
+
+def test_what_is_not_written_to_its_end_is_no_checkpoint(tmp_path):
+    partial = tmp_path / ".partial-1-0-last.ckpt"
+    partial.touch()
+    with pytest.raises(UserError, match="a folder without .ckpt files .no .ckpt file under"):
+        resolve_checkpoint(str(tmp_path))
+    save_atomically({"a": 1}, tmp_path / "last.ckpt")
+    os.utime(tmp_path / "last.ckpt", (1, 1))
+    assert resolve_checkpoint(str(tmp_path)).name == "last.ckpt"

@@ -25,6 +25,7 @@ UNSUPPORTED_SUFFIXES = frozenset(
 """Image formats that are not read."""
 DYNAMIC_MASK_PREFIX = "dynamic_mask_"
 """Begins the file name of a photo's mask of moving objects, in instant-ngp's layout."""
+_SUFFIX = re.compile("|".join(sorted(map(re.escape, _SUFFIXES), reverse=True)), re.IGNORECASE)
 _NUMBERS = re.compile(r"(\d+)")
 _MAX_DIGITS = 20
 _DOWNSCALED_FOLDER = re.compile(r"(.*)_(\d+)")
@@ -176,6 +177,9 @@ def _spellings(name: str) -> list[str]:
     names = [name, *(f"{name}{suffix}" for suffix in _SUFFIXES)]
     if path.suffix.lower() in _SUFFIXES:
         names += [path.stem + suffix for suffix in _SUFFIXES]
+        # Some programs append number and suffix to a name that has one: a.png0001.png, a.png.png.
+        if (inner := [part for part in _SUFFIX.split(path.stem) if part]) != [path.stem]:
+            names += [part + path.suffix for part in inner[-1:]]
     return names
 
 

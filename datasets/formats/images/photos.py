@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from datasets.formats.checks import is_shrunk_copy
-from datasets.formats.depth_range import MATCHED_SIDE, choose_near_far
+from datasets.formats.depth_range import MATCHED_SIDE, MAX_DEPTH_RATIO, choose_near_far
 from datasets.formats.images.decoding import (
     over_background,
     read_channels,
@@ -98,6 +98,9 @@ class PhotoReader:
         depth = np.zeros(size, np.float32)
         if photo.depth is not None:
             depth = resize_nearest(read_depth(photo.depth), size)
+            if not depth.any():
+                folder = photo.depth.path.parent
+                warn_once(f"{folder}: a depth map without any depth above 0 is not used")
         if photo.lens is not None and photo.lens.distorts:
             lens = photo.lens.resized(size[1] / photo.size[1], size[0] / photo.size[0])
             image, mask = undistort(image, mask, lens)
@@ -173,6 +176,10 @@ def photo_scene(
     photos = _with_dynamic_masks(photos, source)
     reader = PhotoReader(tuple(photos), size, options.background)
     _check_valid_pixels(reader, source)
+    if near_far and not options.near_far and 0 < near_far[0] * MAX_DEPTH_RATIO < near_far[1]:
+        near, far = near_far
+        warn_once(f"{source}: near {near:.3g} is too small for far {far:.3g}; both are measured")
+        near_far = fields["view_near_far"] = None
     poses, origin = recentred(torch.stack(list(c2w)))
     small = ReadOptions(longest_side=MATCHED_SIDE).target_size(sizes[0])
     defaults: dict[str, Any] = {

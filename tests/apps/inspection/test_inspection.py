@@ -101,9 +101,12 @@ def test_opencv_axes_are_named_with_a_remedy(root, tmp_path, moved):
         run_inspection(config(root, tmp_path))
 
 
-def test_a_range_that_leaves_the_scene_out(root, tmp_path):
-    write(root, near=1.0, far=3.0)
-    with pytest.raises(UserError, match=r"exclude \d+% .*--near_far") as refused:
+@pytest.mark.parametrize(
+    ("near", "far", "told"), [(1.0, 3.0, r"exclude \d+% "), (0.01, 9.0, r"leave only 0\.\d+% ")]
+)
+def test_a_range_that_leaves_the_scene_out_or_little_to_it(root, tmp_path, near, far, told):
+    write(root, near=near, far=far)
+    with pytest.raises(UserError, match=rf"{told}.*--near_far") as refused:
         run_inspection(config(root, tmp_path))
     near, far = re.search(r"--near_far (\S+) (\S+)\.$", str(refused.value), re.MULTILINE).groups()
     report = run_inspection(config(root, tmp_path, near_far=(float(near), float(far))))
@@ -124,6 +127,16 @@ def test_the_swept_depth_warps_a_neighbour_into_place(root):
 
 def test_nothing_matches_in_textureless_images():
     assert match_pair(torch.full((2, 3, 60, 80), 0.5)).shape == (2, 0, 2)
+
+
+def test_images_that_are_cut_off_are_named(photographs, tmp_path):
+    root = shutil.copytree(photographs, tmp_path / "scene")
+    write(root)
+    for number in (1, 4):
+        content = (root / f"{number}.png").read_bytes()
+        (root / f"{number}.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"2 things are wrong:\n.*1\.png: cannot .*\n.*4\.png: "):
+        run_inspection(config(root, tmp_path))
 
 
 def test_a_broken_scene_is_named(tmp_path):
