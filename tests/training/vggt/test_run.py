@@ -159,7 +159,7 @@ def test_a_non_finite_step_changes_nothing(training_config, plane_source):
 
 
 def test_repeated_non_finite_steps_stop_the_run(training_config, plane_source, monkeypatch):
-    monkeypatch.setattr(run, "MAX_BAD_STEPS", 3)
+    monkeypatch.setattr(run, "_MAX_BAD_STEPS", 3)
     config = replace(training_config, replay=replace(training_config.replay, visits=1))
     with pytest.raises(NonFiniteTrainingError, match="3 steps in a row"):
         run_mini_training(config, poisoned(plane_source, lambda call: call > 0))
