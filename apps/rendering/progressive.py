@@ -46,6 +46,9 @@ _SETTLED_SECONDS = 0.2
 """Time without movement after which a camera counts as stopped."""
 _PREFETCH_SECONDS = 1.0
 """Time over which a moving camera is extrapolated to encode source views in advance."""
+_HYSTERESIS = 0.15
+"""A moving camera keeps its source views for this share of the distance to the next ones beyond the
+border between them, on which they would alternate."""
 _MIN_STEP_SECONDS = 0.02
 """Lower bound of the time between movements, since browsers sometimes send several at once."""
 _MIN_HEIGHT = 24
@@ -212,12 +215,18 @@ class ProgressiveRenderer:
         (nearest,) = scene.choose_sources(camera[None], size)
         last = client.sources
         client.expects_sources = False
+        moving = bool(self.clock() - client.changed < _SETTLED_SECONDS and client.velocity.any())
+        if moving and last and nearest != last:
+            centers = scene.cameras.centers
+            step = centers[list(last)].mean(0) - centers[list(nearest)].mean(0)
+            back = Cameras(camera.intrinsics, camera.c2w.clone())
+            back.c2w[:3, 3] += _HYSTERESIS * step.to(back.c2w)
+            (nearest,) = scene.choose_sources(back[None], size)
         if not last or scene.is_prepared(nearest) or not scene.is_prepared(last):
             client.sources = nearest
         elif nearest not in self._failed_sources:
             client.expects_sources = True
             self._encode_in_background(scene, nearest)
-        moving = self.clock() - client.changed < _SETTLED_SECONDS and client.velocity.any()
         if moving and not client.expects_sources:
             extrapolated = Cameras(camera.intrinsics, camera.c2w.clone())
             extrapolated.c2w[:3, 3] += _PREFETCH_SECONDS * client.velocity

@@ -81,6 +81,33 @@ def test_moving_cameras_get_coarse_pictures_and_still_ones_sharp_ones(renderer, 
     assert move.heights[4:] == [62, 96]
 
 
+def test_source_views_do_not_alternate_on_a_border(renderer, move, clock):
+    (left,), (right,) = (nearest_of(renderer.scene, x) for x in (0.0, 0.5))
+    low, high = 0.0, 0.5
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if nearest_of(renderer.scene, middle) == (left,) else (low, middle)
+        )
+    for x in (0.0, low - 0.01, high + 0.01, low - 0.01, high + 0.01):
+        clock.now += 0.05
+        move(x)
+        renderer.step()
+    assert set(renderer.scene.rendered) == {left}
+    # Farther on, or at rest, the nearest count.
+    clock.now += 1.0
+    renderer.step()
+    assert renderer.scene.rendered[-1] == nearest_of(renderer.scene, high + 0.01)[0] != left
+    move(0.5)
+    renderer.step()
+    assert renderer.scene.rendered[-1] == right
+
+
+def nearest_of(scene, x):
+    camera, size = viewpoint(x).at(24)
+    return scene.choose_sources(camera[None], size)
+
+
 def test_a_sharp_picture_is_given_up_when_the_camera_moves(renderer, move, clock):
     move()
     renderer.step()
