@@ -1,7 +1,7 @@
 """Time encoding, cost volume, rendering and video writing: python -m benchmarks.speed.
 
-On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true. With --compile both the
-eager and the compiled model are timed. Without --datadir the scene is a procedural world.
+On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true. The model is
+timed eagerly, on a GPU also with CUDA graphs, and with --compile compiled. Without --datadir the scene is a procedural world.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def time_stages(scene: GeneralScene, path: CameraPath, chunk: int | None) -> dic
         with torch.autocast(scene.device.type, torch.bfloat16, enabled=scene.bf16):
             features = timed("encode", lambda: model.encode(views, near_far))
             view = (features, camera, near_far, path.size)
-            timed("cost volume", lambda view=view: model.build_cost_volume(*view))
+            timed("cost volume", lambda view=view: model.graphs(model.build_cost_volume, *view))
             timed("frame", lambda view=view: model.render_images(*view, chunk))
         target = path.cameras[max(frame, 0)]
         view = timed("frame to CPU", lambda target=target: scene.render(target, path.size, sources))
@@ -115,11 +115,14 @@ def run_benchmark(config: SpeedConfig) -> str:
     assert isinstance(scene, GeneralScene)
     choice = CameraPathChoice("orbit", n_frames=config.frames, size=(height, width))
     path = make_path(choice, scene)
-    stages = {"eager": time_stages(scene, path, config.model.chunk)}
-    if config.model.compile:
-        compile_model(scene.model)
-        stages["compiled"] = time_stages(scene, path, config.model.chunk)
-    on_gpu = scene.device.type == "cuda"
+    on_gpu, stages = scene.device.type == "cuda", {}
+    modes = ["eager"] + ["CUDA graphs"] * on_gpu + ["compiled"] * config.model.compile
+    for mode in modes:
+        if mode == "compiled":
+            compile_model(scene.model)
+        if isinstance(scene.model, VGGTNeRF):
+            scene.model.graphs.enabled = mode != "eager"
+        stages[mode] = time_stages(scene, path, config.model.chunk)
     report = {
         "milliseconds": stages,
         "size": [height, width],
