@@ -1,7 +1,8 @@
 """Time encoding, cost volume, rendering and video writing: python -m benchmarks.speed.
 
-On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true. The model is
-timed eagerly, on a GPU also with CUDA graphs, and with --compile compiled. Without --datadir the scene is a procedural world.
+On a GPU: --device gpu --size 512 640 --precision bf16-mixed --compile true. The model is timed
+eagerly, on a GPU also with CUDA graphs, and with --compile compiled. Without --datadir the scene is
+a procedural world.
 """
 
 from __future__ import annotations
