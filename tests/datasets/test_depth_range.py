@@ -47,7 +47,7 @@ def test_a_near_that_is_next_to_nothing_is_not_believed(plane_photos, caplog):
     path = plane_photos / "transforms.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"near": 1e-9, "far": 9.0}))
     assert open_scene("transforms", plane_photos).near_far.equal(measured)
-    assert "near 1e-09 and far 9 are no range; they are measured" in caplog.text
+    assert "near 1e-09 is too small for far 9; both are measured" in caplog.text
     chosen = open_scene("transforms", plane_photos, ReadOptions(near_far=(1e-9, 7.0)))
     assert chosen.near_far[1] == 7.0
 

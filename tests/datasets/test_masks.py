@@ -136,4 +136,4 @@ def test_a_depth_map_that_knows_no_depth_is_told_of(root, caplog):
     )
     depths = open_scene("transforms", root).load_views([0, 1]).depths
     assert not depths[0].any() and depths[1].all()
-    assert caplog.text.count("scene a: a depth map without any depth above 0 counts as none") == 1
+    assert caplog.text.count("scene a: a depth map without any depth above 0 is not used") == 1

@@ -135,7 +135,7 @@ def test_images_that_are_cut_off_are_named(photographs, tmp_path):
     for number in (1, 4):
         content = (root / f"{number}.png").read_bytes()
         (root / f"{number}.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"2 things are wrong:\n.*1\.png: cannot .*\n.*4\.png: "):
+    with pytest.raises(UserError, match=r"problems found: 2\n.*1\.png: cannot .*\n.*4\.png: "):
         run_inspection(config(root, tmp_path))
 
 

@@ -54,7 +54,7 @@ def test_nerfstudio_files_come_back_to_the_scene(tmp_path):
         ({"camera_path": [{"camera_to_world": [1, 2]}]}, "4 x 4 numbers"),
         ({"camera_path": [{"camera_to_world": ["a"] * 16}]}, "4 x 4 numbers"),
         ({"camera_path": [{"camera_to_world": [float("nan")] * 16}]}, "not finite"),
-        ({"camera_path": [{"camera_to_world": [0] * 16}]}, "rotation of the pose is none"),
+        ({"camera_path": [{"camera_to_world": [0] * 16}]}, "rotation of the pose is invalid"),
         ({"camera_path": [{"camera_to_world": EYE, "fov": 200}]}, "between 0 and 180"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from evaluation.rendering import TestViews
 from models.checkpoints.scene_file import load_finetuned, read_scene_file
 from training.finetuning import run_log
 from training.finetuning.module import FineTuningModule
+from utils.checkpoints import save_atomically
 from utils.errors import UserError
 
 NAME = "runs/scan2/vggt_finetune_scan2"
@@ -152,7 +154,9 @@ def test_a_run_that_diverges_saves_what_it_learnt(finetune, tmp_path, monkeypatc
 def test_failures_on_the_way(finetune, tmp_path, monkeypatch, caplog, fault, status, words):
     module, name, error = fault
 
-    def fail(*_):
+    def fail(*arguments):
+        if name == "save_atomically" and Path(arguments[1]).name == "latest.tar":
+            return save_atomically(*arguments)
         raise error
 
     monkeypatch.setattr(module, name, fail)
