@@ -164,6 +164,8 @@ class GeneralModule(NovelViewModule[VGGTNeRF]):
 
     def __init__(self, model: VGGTNeRF, config: GeneralTrainingConfig) -> None:
         super().__init__(model, config)
+        # Graphs of validation would keep GPU memory from training.
+        model.graphs.enabled = False
         self.network: VGGT | None = None
         if config.loss.geometry_weight:
             assert isinstance(model.backbone, FrozenVGGT)
