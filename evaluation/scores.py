@@ -198,7 +198,7 @@ def mean_depth_error(
     prediction: Float[Tensor, "*batch height width"],
     truth: Float[Tensor, "*batch height width"],
 ) -> Float[Tensor, "*batch"]:
-    """Return the mean absolute depth error where the truth is known (> 0); NaN if nowhere."""
+    """Return the mean absolute depth error over pixels with a known depth (> 0); NaN if none."""
     known = truth > 0
     error = torch.where(known, (prediction - truth).abs(), 0).sum((-2, -1))
     return error / known.sum((-2, -1))
