@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from models.bundles import Window
 from models.config import CostVolumeConfig, RenderConfig
+from models.kernels.point_costs import embed_points
+from models.kernels.triton_support import use_kernels
 from models.projection import (
     DepthResiduals,
     ProjectedPoints,
@@ -33,7 +35,7 @@ from models.projection import (
 )
 from models.ray_sampling import BIN_CHANNELS, DepthPlanes, RayBins, bin_positions, importance_bins
 from models.unet3d import UNet3D
-from utils.cameras import Cameras, cell_grid, pixel_rays, view_grid
+from utils.cameras import Cameras, Rays, cell_grid, pixel_rays, view_grid
 
 CELLS = 80
 """Rays of the first level along the longer side of an image, within ``CELL_SIZES``."""
@@ -88,9 +90,8 @@ class CostVolumeNet(nn.Module):
 
     def __init__(self, config: CostVolumeConfig, feature_channels: int) -> None:
         super().__init__()
-        self.groups = config.volume_groups
-        inputs = cost_channels(feature_channels, self.groups) + 1
-        self.points = PointCosts(inputs, config.volume_widths[0])
+        widths = (feature_channels, 1, config.volume_widths[0])
+        self.points = PointCosts(*widths, config.volume_groups)
         self.network = UNet3D(config.volume_widths, 1 + config.volume_channels)
         self.nothing = nn.Parameter(torch.full((1,), -2.0))
         """Logit of the background in the softmax over the planes."""
@@ -108,17 +109,13 @@ class CostVolumeNet(nn.Module):
         pixels = cell_grid((rows, columns), size, planes.near_far.device)
         rays = pixel_rays(cameras, pixels)
         t = planes.centers()[:, None].expand(-1, len(pixels), -1)
-        features, colors = scene.coarse_features, colors_at_size_of(scene.coarse_features, scene)
+        steps = (torch.arange(planes.count, device=t.device) + 0.5) / planes.count
 
-        def point_costs(chunk: slice) -> Tensor:
-            projected = project_to_sources(scene, rays.part(chunk), t[:, chunk], pad)
-            costs = matching_costs(scene, features, colors, projected, planes, self.groups)
-            steps = (torch.arange(planes.count, device=costs.device) + 0.5) / planes.count
-            positions = steps[:, None].expand(*costs.shape[:3], 1).to(costs.dtype)
-            return self.points(torch.cat([costs, positions], -1))
+        def positions(chunk: slice) -> Tensor:
+            return steps[:, None].expand(*t[:, chunk].shape, 1)
 
-        costs = map_ray_chunks(point_costs, t)
-        out = self.network(rearrange(costs, "b (h w) p c -> b c p h w", h=rows)).float()
+        costs = self.points(scene, scene.coarse_features, rays, t, positions, planes, pad)
+        out = self.network(rearrange(costs, "b p (h w) c -> b c p h w", h=rows)).float()
         weights = softmax_with_background(out[:, 0], self.nothing)
         return CostVolume(cameras, size, planes, weights, out[:, 1:])
 
@@ -128,9 +125,9 @@ class FineVolumeNet(nn.Module):
 
     def __init__(self, config: CostVolumeConfig, feature_channels: int, groups: int) -> None:
         super().__init__()
-        self.count, self.groups = config.fine_planes, groups
-        inputs = cost_channels(feature_channels, groups) + config.volume_channels + BIN_CHANNELS
-        self.points = PointCosts(inputs, config.fine_widths[0])
+        self.count = config.fine_planes
+        context = config.volume_channels + BIN_CHANNELS
+        self.points = PointCosts(feature_channels, context, config.fine_widths[0], groups)
         # Not normalised: a window must give the same result as the whole image.
         self.network = UNet3D(config.fine_widths, 1 + config.volume_channels, normalised=False)
         self.nothing = nn.Parameter(torch.full((1,), -2.0))
@@ -155,18 +152,14 @@ class FineVolumeNet(nn.Module):
             spread=settings.sampling_spread,
         )
         rays = pixel_rays(volume.cameras, pixels)
-        colors = colors_at_size_of(scene.features, scene)
 
-        def point_costs(chunk: slice) -> Tensor:
-            projected = project_to_sources(scene, rays.part(chunk), t[:, chunk], settings.pad)
-            costs = matching_costs(scene, scene.features, colors, projected, planes, self.groups)
-            context = volume.read_features(pixels[:, chunk], t[:, chunk])
-            parts = [costs, context, bin_positions(edges[:, chunk], t[:, chunk], planes)]
-            return self.points(torch.cat([part.to(costs.dtype) for part in parts], -1))
+        def context(chunk: slice) -> Tensor:
+            coarse = volume.read_features(pixels[:, chunk], t[:, chunk])
+            return torch.cat([coarse, bin_positions(edges[:, chunk], t[:, chunk], planes)], -1)
 
-        costs = map_ray_chunks(point_costs, t)
+        costs = self.points(scene, scene.features, rays, t, context, planes, settings.pad)
         rows = window.shape[0]
-        out = self.network(rearrange(costs, "b (h w) p c -> b c p h w", h=rows)).float()
+        out = self.network(rearrange(costs, "b p (h w) c -> b c p h w", h=rows)).float()
         weights = softmax_with_background(out[:, 0], self.nothing)
         return RayBins(
             edges,
@@ -179,18 +172,38 @@ class FineVolumeNet(nn.Module):
 class PointCosts(nn.Module):
     """Embeds the matching costs of each point: the sum of a linear layer and a perceptron."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, feature_channels: int, context: int, width: int, groups: int) -> None:
+        """Build the layers; ``context`` channels are given beside the costs."""
         super().__init__()
-        self.width = width
-        self.inward = nn.Linear(inputs, 3 * width)
+        self.width, self.groups = width, groups
+        self.inward = nn.Linear(cost_channels(feature_channels, groups) + context, 3 * width)
         self.outward = nn.Linear(2 * width, width)
 
     def forward(
-        self, costs: Float[Tensor, "batch ray plane cost"]
-    ) -> Float[Tensor, "batch ray plane width"]:
-        """Return the input of a 3D network."""
-        linear, hidden = self.inward(costs).tensor_split([self.width], -1)
-        return linear + self.outward(F.gelu(hidden))
+        self,
+        scene: SceneFeatures,
+        features: Float[Tensor, "batch view channel map_height map_width"],
+        rays: Rays,
+        t: Float[Tensor, "batch ray plane"],
+        context: Callable[[slice], Float[Tensor, "batch chunk plane context"]],
+        planes: DepthPlanes,
+        pad: float,
+    ) -> Float[Tensor, "batch plane ray width"]:
+        """Return the input of a 3D network for points at z-depths ``t`` of rays."""
+        colors = colors_at_size_of(features, scene)
+        if use_kernels(t, features.shape[2], self.width):
+            layers = (self.inward, self.outward)
+            points = (rays, t, context(slice(None)), planes, pad)
+            return embed_points(layers, self.groups, scene, features, colors, *points)
+
+        def embed(chunk: slice) -> Tensor:
+            projected = project_to_sources(scene, rays.part(chunk), t[:, chunk], pad)
+            costs = matching_costs(scene, features, colors, projected, planes, self.groups)
+            costs = torch.cat([costs, context(chunk).to(costs.dtype)], -1)
+            linear, hidden = self.inward(costs).tensor_split([self.width], -1)
+            return linear + self.outward(F.gelu(hidden))
+
+        return map_ray_chunks(embed, t).transpose(1, 2)
 
 
 def softmax_with_background(

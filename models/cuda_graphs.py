@@ -90,7 +90,7 @@ class GraphCache:
         if self._pool is None:
             # Graphs can share a memory pool, because outputs are copied after each replay.
             self._pool = torch.cuda.graph_pool_handle()
-        inputs = [tensor.clone(memory_format=torch.contiguous_format) for tensor in tensors]
+        inputs = [tensor.clone() for tensor in tensors]
         arguments = rebuild_tensors(layout, iter(inputs))
         assert isinstance(arguments, tuple)
         graph = torch.cuda.CUDAGraph()

@@ -23,6 +23,8 @@ FINE_REACH = 1.5
 """Half width of each refinement, in steps of the previous candidates."""
 QUERY_SIDE, MAP_SIDE = 24, 96
 """Longer side of the grid of lifted pixels, and of the maps that they are compared with."""
+MAX_POINTS = 2**18
+"""Maximum points times views compared at once, if these are at least 8 candidates."""
 MIN_TOLERANCE = 0.03
 """Minimum tolerance of the relative depth difference between two views."""
 CENTER_BONUS, CENTER_TOLERANCE = 0.1, 0.05
@@ -216,8 +218,9 @@ def _consistency(
     # Sum of the weights if every pixel were inside every other view.
     total = evidence.weights.sum((1, 2)) * (evidence.view_mask.sum(1) - 1)
     scores = []
-    # Process a few candidates at a time to bound the memory.
-    for chunk in logs.split(8, dim=1):
+    # Bound the memory.
+    step_size = max(8, MAX_POINTS // (evidence.depth.numel() * evidence.depth.shape[1]))
+    for chunk in logs.split(step_size, dim=1):
         residual, correlation, weights = _compare(evidence, chunk)
         agreement = 1 / (1 + (residual / tolerance).square())
         gain = (weights * (agreement + correlation) / 2).sum((1, 2, 4))

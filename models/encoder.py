@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.config import FEATURE_GROUP, NORM_GROUPS, FeaturePyramidConfig
+from models.kernels.bilinear import channels_last
+from models.kernels.triton_support import use_kernels
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class FeaturePyramid(nn.Module):
         fine, coarse = self.output(self.merges[0](x)), self.coarse_output(middle)
         views = images.shape[:2]
         maps = (soft_normalize(x.float()).unflatten(0, views) for x in (fine, coarse))
+        if use_kernels(images):
+            maps = map(channels_last, maps)
         return PyramidMaps(*maps)
 
     def _fuse_tokens(

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from models.depth_prior import DepthPrior
+from models.kernels.bilinear import read_bilinear
+from models.kernels.triton_support import use_kernels
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Cameras, Rays, apply_matrix, to_camera
 
@@ -174,7 +176,11 @@ def _to_grid(points: Float[Tensor, "*batch 3"], size: tuple[int, int]) -> Float[
 def read_maps(
     maps: Float[Tensor, "batch view channel height width"], projected: ProjectedPoints
 ) -> Float[Tensor, "batch view ray sample channel"]:
-    """Sample maps bilinearly, in single precision if the positions are."""
+    """Sample maps bilinearly; in single precision, but maps read by a kernel in autocast's."""
+    if use_kernels(maps, maps.shape[2]):
+        positions = projected.grid.flatten(0, 1).flatten(1, 2)
+        read = read_bilinear(maps.flatten(0, 1), positions, working_dtype(maps))
+        return read.view(*projected.grid.shape[:-1], -1)
     sampled = F.grid_sample(
         maps.flatten(0, 1).to(projected.grid.dtype),
         projected.grid.flatten(0, 1),
@@ -249,7 +255,12 @@ def weighted_sum(
 
 def working_precision(values: Tensor) -> Tensor:
     """Convert to autocast's precision if it is on, with the memory layout of linear layers."""
-    device = values.device.type
-    if torch.is_autocast_enabled(device):
-        return values.to(torch.get_autocast_dtype(device), memory_format=torch.contiguous_format)
+    if torch.is_autocast_enabled(values.device.type):
+        return values.to(working_dtype(values), memory_format=torch.contiguous_format)
     return values
+
+
+def working_dtype(values: Tensor) -> torch.dtype:
+    """Return autocast's type on the tensor's device if it is on, else the tensor's type."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from models.projection import SourceSamples, view_statistics, weighted_sum, work
 
 DEPTH_CHANNELS, DIRECTION_CHANNELS = 3, 4
 NUM_FREQUENCIES = 6
+FEW_SAMPLES = 4
+"""Samples per ray up to which attention is computed element by element on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,17 @@ class RadianceField(nn.Module):
         features, depth = working_precision(samples.features), samples.depth
         residuals = torch.stack([depth.residuals, depth.confidence, depth.visibility], -1)
         parts = [features, samples.colors, samples.directions, residuals]
-        inputs = torch.cat([part.to(features.dtype) for part in parts], -1)
+        inputs = _joined(parts, features.dtype)
         statistics = self._statistics(features, samples, context)
-        views = F.gelu(self.view_input(inputs) + self.shared_input(statistics)[:, None])
+        shared = _linear(self.shared_input, statistics)
+        views = F.gelu(_linear(self.view_input, inputs) + shared[:, None])
         views = F.gelu(self.view_hidden(views))
         attention = masked_softmax(self.view_score(views)[..., 0], samples.valid)
         pooled = weighted_sum(attention[..., None], views)
-        points = self.point_encoder(torch.cat([pooled, statistics], -1))
+        inward, *rest = self.point_encoder
+        points = _linear(inward, torch.cat([pooled, statistics], -1))
+        for layer in rest:
+            points = layer(points)
         for layer in self.ray_layers:
             points = layer(points, positions)
         densities = F.softplus(self.density(points)[..., 0].float())
@@ -105,7 +112,7 @@ class RadianceField(nn.Module):
             *(of_features.mean, of_features.variance, of_colors.mean, of_colors.variance),
             *(of_features.similarity(self.groups), count / (1 + count), context),
         ]
-        return torch.cat([part.to(features.dtype) for part in parts], -1)
+        return _joined(parts, features.dtype)
 
     def _blend(
         self,
@@ -144,19 +151,50 @@ class RayAttention(nn.Module):
         points: Float[Tensor, "batch ray sample width"],
         positions: Float[Tensor, "batch ray sample"],
     ) -> Float[Tensor, "batch ray sample width"]:
-        """Apply self-attention over the samples of each ray.
-
-        Not ``scaled_dot_product_attention``: its kernels are made for long sequences, but a ray has
-        few samples, and there may be more rays than a kernel's grid has blocks.
-        """
+        """Apply self-attention over the samples of each ray."""
         points = points + self.position(_fourier(positions).to(points.dtype))
         q, k, v = rearrange(
             self.qkv(self.norm1(points)), "b r s (k h c) -> k b r h s c", k=3, h=self.heads
         )
-        attention = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1)
-        mixed = rearrange(attention.to(v.dtype) @ v, "b r h s c -> b r s (h c)")
+        mixed = rearrange(_attention(q, k, v), "b r h s c -> b r s (h c)")
         points = points + self.proj(mixed)
         return points + self.mlp(self.norm2(points))
+
+
+def _attention(
+    q: Float[Tensor, "*batch sample channel"],
+    k: Float[Tensor, "*batch sample channel"],
+    v: Float[Tensor, "*batch sample channel"],
+) -> Float[Tensor, "*batch sample channel"]:
+    """Return the attention of few samples.
+
+    Not ``scaled_dot_product_attention``: its kernels are made for long sequences, but a ray has
+    few samples, and there may be more rays than a kernel's grid has blocks.
+    """
+    scale = q.shape[-1] ** -0.5
+    if not q.is_cuda or q.shape[-2] > FEW_SAMPLES:
+        return torch.softmax(q @ k.transpose(-1, -2) * scale, -1).to(v.dtype) @ v
+    # Element by element: a GPU runs matrix products of three rows slowly, and cannot fuse them.
+    logits = (q[..., :, None, :] * k[..., None, :, :]).sum(-1) * scale
+    weights = torch.softmax(logits, -1).to(v.dtype)
+    return (weights[..., None] * v[..., None, :, :]).sum(-2).to(v.dtype)
+
+
+def _joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Concatenate channels; on a GPU with zeros up to a multiple of 8, which products need."""
+    parts = [part.to(dtype) for part in parts]
+    missing = -sum(part.shape[-1] for part in parts) % 8 if parts[0].is_cuda else 0
+    if missing:
+        parts.append(parts[0].new_zeros(()).expand(*parts[0].shape[:-1], missing))
+    return torch.cat(parts, -1)
+
+
+def _linear(layer: nn.Module, inputs: Float[Tensor, "*batch channel"]) -> Tensor:
+    """Apply a layer to inputs that may have more channels, of zeros, than the layer."""
+    assert isinstance(layer, nn.Linear)
+    missing = inputs.shape[-1] - layer.in_features
+    weight = F.pad(layer.weight, (0, missing)) if missing else layer.weight
+    return F.linear(inputs, weight, layer.bias)
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -7,6 +7,9 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.kernels.triton_support import operator, use_kernels
+from models.projection import working_dtype
+
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
 
@@ -22,12 +25,37 @@ class Conv3d(nn.Conv3d):
         input: Float[Tensor, "batch channel plane row column"],  # noqa: A002
     ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
         """Convolve."""
+        if torch.compiler.is_compiling() and use_kernels(input):
+            dtype = working_dtype(input)
+            out = convolve_channels_last(
+                input.to(dtype), self.weight.to(dtype), list(self.stride), list(self.padding)
+            )
+            return out if self.bias is None else out + self.bias.to(dtype)[:, None, None, None]
         on_cpu = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         single_precision = on_cpu and input.dtype == torch.float32
         if not _HAS_ONEDNN or torch.compiler.is_compiling() or not single_precision:
             return super().forward(input)
         settings = (self.padding, self.stride, self.dilation, self.groups)
         return torch.ops.aten.mkldnn_convolution(input, self.weight, self.bias, *settings)
+
+
+@operator("convolve_channels_last")
+def convolve_channels_last(
+    volume: Tensor, weight: Tensor, stride: list[int], padding: list[int]
+) -> Tensor:
+    """Convolve a volume with its channels last in memory, as the result's are.
+
+    ``torch.compile`` would reorder each layer's input and output.
+    """
+    layout = torch.channels_last_3d
+    volume, weight = (each.contiguous(memory_format=layout) for each in (volume, weight))
+    return F.conv3d(volume, weight, None, stride, padding).contiguous(memory_format=layout)
+
+
+@convolve_channels_last.register_fake
+def _(volume: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
+    out = F.conv3d(volume, weight, None, stride, padding)
+    return torch.empty_like(out, memory_format=torch.channels_last_3d)
 
 
 class UNet3D(nn.Module):

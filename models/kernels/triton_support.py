@@ -1,0 +1,42 @@
+"""Triton where it is installed, and the choice between a kernel and PyTorch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    # PyTorch for CPUs comes without Triton; the kernels then never run.
+    triton = tl = None
+
+
+def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+    """Decorate a Triton function; its source is compiled at its first call."""
+    # Not a wrapper, such as one that checks types: Triton compiles what it is given.
+    return triton.jit(inspect.unwrap(function)) if triton else function
+
+
+def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function that starts a kernel, as an operator that ``torch.compile`` accepts."""
+
+    def define(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+        function = inspect.unwrap(function)
+        return torch.library.custom_op(f"vggt_nerf::{name}", function, mutates_args=())
+
+    return define
+
+
+def use_kernels(tensor: Tensor, *sizes: int) -> bool:
+    """Return whether kernels run: on a GPU, without gradients, with ``sizes`` that they support.
+
+    Matrix products in Triton have powers of two, at least 16, of rows and columns.
+    """
+    supported = all(size >= 16 and size & (size - 1) == 0 for size in sizes)
+    return bool(triton and supported and tensor.is_cuda and not torch.is_grad_enabled())
