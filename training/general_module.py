@@ -103,7 +103,9 @@ class NovelViewModule(pl.LightningModule, Generic[ModelT]):
             means |= {"val/PSNR_worlds": scores[0], "val/PSNR_scenes": scores[1]}
         for name, (total, count) in means.items():
             if count:
-                self.log(name, total / count, prog_bar=name == "val/PSNR", sync_dist=True)
+                # On the device: NCCL, over which Lightning averages, reduces nothing on a CPU.
+                mean = (total / count).to(self.device, torch.float32)
+                self.log(name, mean, prog_bar=name == "val/PSNR", sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW and its schedule, which advances in every step."""
