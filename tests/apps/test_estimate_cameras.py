@@ -107,7 +107,6 @@ def test_photos_without_cameras_say_what_to_do(tmp_path):
     assert scene_cache(tmp_path).name == "estimated"
 
 
-@pytest.mark.slow
 def test_colmap_estimates_too(tmp_path, photos):
     config = PhotoConfig(photos=str(tmp_path), method="colmap")
     with pytest.raises(UserError, match="COLMAP found no solution"):

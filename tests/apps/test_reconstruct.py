@@ -77,7 +77,6 @@ def test_what_cannot_be_reconstructed_is_refused_at_once(tmp_path, assert_refuse
     assert_refused(status_of(main, tmp_path, "--dataset_name", "procedural"), ["generated, not"])
 
 
-@pytest.mark.slow
 def test_all_stages_and_the_lines_to_type_next(
     plane_photos, tiny_checkpoint, tmp_path, monkeypatch, caplog, decode_video
 ):
@@ -104,7 +103,6 @@ def test_all_stages_and_the_lines_to_type_next(
     assert larger.camera_path.size == (96, 128) and larger.scene.datadir == str(plane_photos)
 
 
-@pytest.mark.slow
 def test_a_scene_is_trained_on_first(plane_photos, tiny_checkpoint, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(run, "run_export", lambda config: "no geometry here")
