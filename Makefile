@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := runs_demo
 
-.PHONY: install test test-slow lint demo readme clean-demo
+.PHONY: install test lint demo readme clean-demo
 
 install: $(STAMP)
 
@@ -15,10 +15,7 @@ $(STAMP): requirements.txt requirements-dev.txt constraints.txt
 	touch $@
 
 test: install
-	$(RUN) -m pytest -q -n auto -m "not slow"
-
-test-slow: install
-	$(RUN) -m pytest -q -n auto -m slow
+	$(RUN) -m pytest -q -n auto
 
 lint: install
 	$(RUN) -m ruff check .

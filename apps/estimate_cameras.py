@@ -55,7 +55,7 @@ def run_estimation(config: PhotoConfig) -> str:
     from models.vggt.backbone import check_backbone_size
     from utils.devices import choose_devices
     from utils.errors import UserError
-    from utils.files import check_output_folder
+    from utils.files import check_output_folder, shell_command
 
     source = Path(config.photos)
     folder = scene_cache(source) if config.out is None else Path(config.out)
@@ -75,10 +75,13 @@ def run_estimation(config: PhotoConfig) -> str:
     photos = estimate_and_save(source, folder, settings).photos
     sizes = {photo.size for photo in photos}
     height, width = min(sizes)
-    size_flag = f" --image_size {height} {width}" if len(sizes) > 1 else ""
+    flags: list[object] = ["--dataset_name", "transforms", "--datadir", folder]
+    if len(sizes) > 1:
+        flags += ["--image_size", height, width]
+    inspection = shell_command("-m apps.inspect_data", *flags)
     return (
         f"cameras of {len(photos)} photos are in {path}. They are estimates: check them with"
-        f"\npython -m apps.inspect_data --dataset_name transforms --datadir {folder}{size_flag}"
+        f"\n{inspection}"
     )
 
 

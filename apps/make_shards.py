@@ -38,6 +38,7 @@ class ShardConfig(SceneConfig):
 
 def make_shards(config: ShardConfig) -> str:
     """Write the shards and return the flag that trains on them."""
+    import shlex
     from pathlib import Path
 
     from datasets.data_source import DataSource
@@ -53,7 +54,8 @@ def make_shards(config: ShardConfig) -> str:
     out = check_output_folder(Path(config.out), "--out")
     source = DataSource(config.format_name, config.root, 1.0, config.options, config.scan)
     written, total = write_shards(source, out, config.quality, config.num_workers)
-    return f"{out}: {total} scenes, {written} of them new; train with --mix shards:{out}"
+    mix = shlex.quote(f"shards:{out}")
+    return f"{out}: {total} scenes, {written} of them new; train with --mix {mix}"
 
 
 main = command(ShardConfig, make_shards, __doc__)

@@ -33,8 +33,11 @@ def user_cache(name: str, key: str) -> Path:
     """Return a folder in the user's cache with a readable name, unique for ``key``."""
     # In a container, the user may have no home folder, or that of root.
     home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    root = home if _is_creatable(home) else Path(tempfile.gettempdir())
-    return root / "vggt-nerf" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    root = home / "vggt-nerf"
+    if not _is_creatable(home):
+        # A folder of one user, since others cannot write into it.
+        root = Path(tempfile.gettempdir()) / f"vggt-nerf-{os.getuid()}"
+    return root / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def _is_writable(folder: Path) -> bool:

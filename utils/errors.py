@@ -160,6 +160,8 @@ def _set_up_console() -> None:
     )
     for name in verbose:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Without a writable home folder it works in a temporary one, and warns of that.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Frozen and fine-tuned networks are meant to be in eval mode.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
     # Lightning uses a deprecated function of newer PyTorch versions.

@@ -156,6 +156,16 @@ def from_repository(path: str | Path) -> Path:
     return inside if not os.path.exists(path) and os.path.exists(inside) else path
 
 
+def shell_command(script: str, *arguments: object) -> str:
+    """Return the command for ``view.py`` or ``-m apps.compare`` in the working directory."""
+    words = shlex.join(map(str, arguments))
+    if Path.cwd() == _REPOSITORY:
+        return f"python {script} {words}"
+    if script.startswith("-m "):
+        return f"PYTHONPATH={shlex.quote(str(_REPOSITORY))} python {script} {words}"
+    return f"python {shlex.quote(str(_REPOSITORY / script))} {words}"
+
+
 def check_size(path: Path, max_bytes: int, kind: str) -> None:
     """Raise ``UserError`` for an oversized file, ``OSError`` for a missing one, before reading."""
     if path.stat().st_size > max_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from datasets.scene_index import describe, write_index
 from datasets.view_selection import spread_evenly
 from models.scenes.photo_cameras import ensure_cameras
 from utils.errors import UserError
+from utils.files import shell_command
 
 _MAX_SIDE = 1000
 """Longer side of the images that are matched."""
@@ -109,29 +109,30 @@ def read_scenes(config: InspectionConfig) -> tuple[list[SceneEntry], list[str]]:
 
 def advice(config: InspectionConfig, scenes: Sequence[SceneEntry]) -> str:
     """Return a training command, or a rendering command if there are too few views."""
-    data = f"--dataset_name {config.dataset_name} --datadir {shlex.quote(config.datadir)}"
+    data = ["--dataset_name", config.dataset_name, "--datadir", config.datadir]
     counts = [entry.targets["train"] for entry in scenes if "train" in entry.targets]
     num_views = min(counts or [len(entry.scene.view_ids) for entry in scenes])
     if num_views < _MIN_TRAINING_VIEWS:
-        return f"too few views to train on; ready to render: python render_video.py {data}"
-    words = [f"python train_vggt_nerf_pl.py --config configs/vggt_general.txt {data}"]
+        command = shell_command("render_video.py", *data)
+        return f"too few views to train on; ready to render: {command}"
+    words: list[object] = ["--config", "configs/vggt_general.txt", *data]
     if config.scan:
-        words.append(f"--scan {shlex.quote(config.scan)}")
+        words += ["--scan", config.scan]
     sizes = {entry.scene.image_size for entry in scenes}
     if config.image_size:
-        words.append(f"--image_size {config.image_size[0]} {config.image_size[1]}")
+        words += ["--image_size", *config.image_size]
     elif len(sizes) == 1 and max(next(iter(sizes))) > 1600:
-        height, width = ReadOptions(longest_side=_MAX_SIDE).target_size(next(iter(sizes)))
-        words.append(f"--image_size {height} {width}")
+        size = ReadOptions(longest_side=_MAX_SIDE).target_size(next(iter(sizes)))
+        words += ["--image_size", *size]
     if config.near_far:
         # Full precision, so that training accepts the range that was accepted here.
-        words.append(f"--near_far {config.near_far[0]!r} {config.near_far[1]!r}")
+        words += ["--near_far", *config.near_far]
     # One of the training views is the target, the others can be its sources.
     if (sources := num_views - 1) < _MAX_SOURCES:
-        words.append(f"--min_sources {min(sources, 2)} --max_sources {sources}")
+        words += ["--min_sources", min(sources, 2), "--max_sources", sources]
     if num_views < _VALIDATION_SOURCES:
-        words.append(f"--num_source_views {num_views}")
-    return f"ready to train: {' '.join(words)}"
+        words += ["--num_source_views", num_views]
+    return f"ready to train: {shell_command('train_vggt_nerf_pl.py', *words)}"
 
 
 def _downscaled(config: InspectionConfig, entry: SceneEntry) -> PosedScene:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,14 @@ from datasets.config import DataChoice, SceneConfig
 from datasets.formats.format_table import FORMATS
 from datasets.formats.options import Size
 from datasets.formats.registry import find_scenes, open_scene
+from datasets.photos.files import scene_name
 from models.checkpoints.general import read_model_file
 from models.scenes.photo_cameras import ensure_cameras
 from training.config import FineTuningConfig, LossConfig, SceneOptimizerConfig, SceneRunConfig
 from training.finetuning.run import run_finetuning
 from utils.devices import choose_devices
 from utils.errors import UserError
-from utils.files import check_output_folder
+from utils.files import check_output_folder, shell_command
 
 _LOG = logging.getLogger(__name__)
 _CHECKED_PAIRS = 8
@@ -49,7 +49,7 @@ def run_reconstruction(config: ReconstructionConfig) -> str:
             "--dataset_name procedural: worlds are generated, not photographed; give a folder of "
             "photos"
         )
-    out = check_output_folder(config.out or f"results/{source.resolve().stem}", "--out")
+    out = check_output_folder(config.out or f"results/{scene_name(source)}", "--out")
     read_model_file(config.ckpt)
     return _Reconstruction(replace(config, dataset_name=name), out).run()
 
@@ -80,7 +80,10 @@ class _Reconstruction:
         self.stages.expected |= {name: plan[f"{name}_seconds"] for name in ("video", "geometry")}
         tuned = None
         if self.config.finetune:
-            tuned = self.stages.run("fine-tuning", lambda: self._finetune(size))
+            outputs = (self._tuned_file(),)
+            self.stages.run("fine-tuning", lambda: self._finetune(size), outputs)
+            # Not from the record: this run may have another working directory.
+            tuned = str(self._tuned_file())
         self.stages.run("video", lambda: self._video(tuned, tuple(size)), (self.video,))
         outputs = self.points, self.mesh, self.splats
         self.stages.run("geometry", lambda: self._geometry(tuned, tuple(size)), outputs)
@@ -111,14 +114,19 @@ class _Reconstruction:
         _LOG.info(message, width, height, video, geometry)
         return asdict(plan)
 
+    def _tuned_file(self) -> Path:
+        """Return the file of the fine-tuned scene, which may not exist yet."""
+        folder, name = self.out / "fine_tuning", f"{self.stages.key}/ckpts/latest.tar"
+        return next(folder.glob(f"*/{name}"), folder / "scene" / name)
+
     def _finetune(self, size: Size) -> str:
         config, name, folder = self.config, self.stages.key, self.out / "fine_tuning"
-        checkpoints = list(folder.glob(f"*/{name}/ckpts/latest.tar"))
+        checkpoint = self._tuned_file()
         settings = FineTuningConfig(
             run=SceneRunConfig(
                 expname=name,
                 save_dir=str(folder),
-                ckpt=str(checkpoints[0]) if checkpoints else None,
+                ckpt=str(checkpoint) if checkpoint.exists() else None,
                 init_ckpt=config.ckpt,
                 vggt_path=config.vggt_path,
                 device=config.device,
@@ -135,8 +143,7 @@ class _Reconstruction:
             ),
             loss=LossConfig(coarse_weight=0.0, ssim_weight=0.1),
         )
-        _LOG.info("%s", run_finetuning(settings))
-        return str(next(folder.glob(f"*/{name}/ckpts/latest.tar")))
+        return run_finetuning(settings)
 
     def _video(self, tuned: str | None, size: Size) -> str:
         settings = self.config.rendering(tuned)
@@ -171,27 +178,23 @@ class _Reconstruction:
         return write_poses(scene, cloud, self.poses)
 
     def _next_lines(self, tuned: str | None, plan: dict[str, Any]) -> str:
-        data = f"--dataset_name {self.config.dataset_name} --datadir {_quoted(self.config.photos)}"
+        photos = self.config.photos
+        data = ["--dataset_name", self.config.dataset_name, "--datadir", photos]
         if tuned:
-            data = f"--ckpt {_quoted(tuned)}"
-        height, width = (2 * side for side in plan["size"])
-        path = f"--path {path_choice(self.config).path}"
-        larger = f"{path} --size {height} {width} --out {_quoted(self.out / 'large.mp4')}"
+            data = ["--ckpt", tuned]
+        path, size = path_choice(self.config).path, [2 * side for side in plan["size"]]
+        larger = "--path", path, "--size", *size, "--out", self.out / "large.mp4"
         # Four times the pixels, and the default number of frames.
         seconds = 4 * self.stages.done["video"]["seconds"]
         seconds *= CameraPathChoice().n_frames / self.config.n_frames
-        again = f"python reconstruct.py {_quoted(self.config.photos)}"
-        finer = f"--finetune 300 --out {_quoted(f'{self.out}_tuned')}"
+        finer = photos, "--finetune", 300, "--out", f"{self.out}_tuned"
         lines = [
             f"{self.out}: video.mp4, points.ply, splats.ply, mesh.glb, poses/, check.png. Next:",
-            f"  interactive viewer: python view.py {data} --points {_quoted(self.points)}",
-            f"  larger video:       python render_video.py {data} {larger}  "
+            f"  interactive viewer: {shell_command('view.py', *data, '--points', self.points)}",
+            f"  larger video:       {shell_command('render_video.py', *data, *larger)}  "
             f"(about {format_duration(seconds)})",
         ]
         if not tuned:
-            lines.append(f"  fine-tuning:        {again} {finer}  (5 min more)")
+            again = shell_command("reconstruct.py", *finer)
+            lines.append(f"  fine-tuning:        {again}  (5 min more)")
         return "\n".join(lines)
-
-
-def _quoted(path: str | Path) -> str:
-    return shlex.quote(str(path))

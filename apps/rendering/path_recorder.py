@@ -22,6 +22,7 @@ from apps.rendering.progressive import FAILURES, ProgressiveRenderer, Viewpoint
 from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import focus_distance
 from utils.cameras import Cameras
+from utils.files import shell_command
 from utils.trajectories import smooth_path
 from utils.video import write_video
 
@@ -91,7 +92,8 @@ class PathRecorder:
         if event.client is not None and (path := self._path_of(event.client)):
             content = json.dumps(path_content(path, self.renderer.scene.origin), indent=1).encode()
             event.client.send_file_download("camera_path.json", content)
-            command = "python render_video.py --path file --path_file camera_path.json"
+            flags = "--path", "file", "--path_file", "camera_path.json"
+            command = shell_command("render_video.py", *flags)
             _notify(event.client, command)
 
     def _request_video(self, event: viser.GuiEvent[Any]) -> None:

@@ -20,9 +20,10 @@ from datasets.formats.messages import join_names
 from datasets.formats.options import ReadOptions
 from datasets.formats.splits import Split, find_scene_list, read_scene_list
 from datasets.formats.unsupported import describe_unsupported
-from datasets.photos.files import find_photos, find_unread_photos, is_video
+from datasets.photos.files import find_photos, find_unread_photos, is_video, scene_name
 from datasets.scene_cache import CAMERAS_NAME, find_estimate
 from utils.errors import UserError
+from utils.files import shell_command
 
 if TYPE_CHECKING:
     from datasets.posed_scene import PosedScene
@@ -43,14 +44,15 @@ def open_scene(name: str, folder: Path, options: ReadOptions | None = None) -> P
     if name == "photos" and not has_cameras:
         camera_folder = find_estimate(folder)
         if camera_folder is None:
+            estimation = shell_command("-m apps.estimate_cameras", "--photos", folder)
             raise UserError(
                 f"{folder}: these photos have no cameras yet. Let them be estimated first: "
-                f"python -m apps.estimate_cameras --photos {folder}"
+                f"{estimation}"
             )
     module, _, function = FORMATS[name].reader.rpartition(".")
     reader = getattr(import_module(f"datasets.formats.{module}"), function)
     scene = reader(camera_folder, options or ReadOptions())
-    return scene if camera_folder == folder else replace(scene, name=folder.resolve().stem)
+    return scene if camera_folder == folder else replace(scene, name=scene_name(folder))
 
 
 def find_scenes(name: str, folder: Path) -> list[Path]:

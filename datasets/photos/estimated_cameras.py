@@ -48,9 +48,13 @@ class EstimatedCameras:
 
 
 def write_transforms(path: Path, estimated: EstimatedCameras) -> None:
-    """Write ``transforms.json``; the paths of the photos are relative to its folder."""
+    """Write ``transforms.json``; the paths of the photos are relative to its folder.
+
+    Symbolic links are resolved: ``..`` of a linked folder is the parent of what it links to.
+    """
+    folder = path.parent.resolve()
     frames = [
-        _frame(photo, estimated.cameras[index], path.parent)
+        _frame(photo, estimated.cameras[index], folder)
         for index, photo in enumerate(estimated.photos)
     ]
     for frame, lens in zip(frames if estimated.lenses else (), estimated.lenses, strict=True):
@@ -64,8 +68,9 @@ def write_transforms(path: Path, estimated: EstimatedCameras) -> None:
 def _frame(photo: UprightPhoto, camera: Cameras, folder: Path) -> dict[str, Any]:
     matrix = camera.c2w.double() * torch.tensor(_OPENGL, dtype=torch.float64)
     intrinsics = camera.intrinsics.double()
+    file = photo.path.parent.resolve() / photo.path.name
     return {
-        "file_path": Path(os.path.relpath(photo.path.absolute(), folder.absolute())).as_posix(),
+        "file_path": Path(os.path.relpath(file, folder)).as_posix(),
         "fl_x": intrinsics[0, 0].item(),
         "fl_y": intrinsics[1, 1].item(),
         "cx": intrinsics[0, 2].item(),

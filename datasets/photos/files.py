@@ -19,6 +19,12 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
 
 
+def scene_name(source: Path) -> str:
+    """Return the name of a folder, or that of a video without its suffix."""
+    path = source.resolve()
+    return path.name if path.is_dir() else path.stem
+
+
 def find_photos(folder: Path) -> list[Path]:
     """Return the photos in a folder, or else in its ``images`` or ``input``, by their numbers.
 

@@ -83,6 +83,16 @@ def test_the_file_holds_what_was_predicted_and_is_not_overwritten(tmp_path, phot
         run_estimation(PhotoConfig(photos=str(tmp_path)))
 
 
+def test_cameras_behind_a_link_name_their_photos(tmp_path, photos, backbone):
+    (tmp_path / "disk/of/caches").mkdir(parents=True)
+    (tmp_path / "cache").symlink_to(tmp_path / "disk/of/caches")
+    file = tmp_path / "cache/photos/transforms.json"
+    write_transforms(file, predict_cameras(photos, backbone))
+    frames = json.loads(file.read_text())["frames"]
+    assert all((file.parent / frame["file_path"]).is_file() for frame in frames)
+    assert len(open_scene("transforms", file.parent, ReadOptions(size=(40, 60))).view_ids) == 3
+
+
 def test_predictions_that_are_not_finite(photos, backbone):
     backbone.cameras = Cameras(backbone.cameras.intrinsics, backbone.cameras.c2w * torch.nan)
     with pytest.raises(UserError, match="no finite cameras"):
@@ -97,7 +107,6 @@ def test_photos_without_cameras_say_what_to_do(tmp_path):
     assert scene_cache(tmp_path).name == "estimated"
 
 
-@pytest.mark.slow
 def test_colmap_estimates_too(tmp_path, photos):
     config = PhotoConfig(photos=str(tmp_path), method="colmap")
     with pytest.raises(UserError, match="COLMAP found no solution"):

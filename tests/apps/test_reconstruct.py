@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +77,6 @@ def test_what_cannot_be_reconstructed_is_refused_at_once(tmp_path, assert_refuse
     assert_refused(status_of(main, tmp_path, "--dataset_name", "procedural"), ["generated, not"])
 
 
-@pytest.mark.slow
 def test_all_stages_and_the_lines_to_type_next(
     plane_photos, tiny_checkpoint, tmp_path, monkeypatch, caplog, decode_video
 ):
@@ -103,14 +103,19 @@ def test_all_stages_and_the_lines_to_type_next(
     assert larger.camera_path.size == (96, 128) and larger.scene.datadir == str(plane_photos)
 
 
-@pytest.mark.slow
 def test_a_scene_is_trained_on_first(plane_photos, tiny_checkpoint, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(run, "run_export", lambda config: "no geometry here")
-    words = [plane_photos, "--out", tmp_path / "out", "--ckpt", tiny_checkpoint, "--n_frames", 2]
-    words += ["--size", 48, 64, "--n_views", 2, "--finetune", 0.5]
-    assert status_of(main, *words) == 0
-    (scene,) = (tmp_path / "out/fine_tuning").glob("*/*/ckpts/latest.tar")
+    words = ["--ckpt", tiny_checkpoint, "--n_frames", 2, "--size", 48, 64, "--n_views", 2]
+    words += ["--finetune", 0.5]
+    monkeypatch.chdir(plane_photos)
+    assert status_of(main, ".", "--out", "../out", *words) == 0
+    (tmp_path / "out/video.mp4").unlink()
+    monkeypatch.chdir(tmp_path)
+    caplog.clear()
+    assert status_of(main, plane_photos.name, "--out", "out", *words) == 0
+    assert caplog.text.count("already done") == 5 and (tmp_path / "out/video.mp4").is_file()
+    (scene,) = Path("out/fine_tuning").glob("*/*/ckpts/latest.tar")
     (line,) = [line for line in caplog.text.splitlines() if "view.py" in line]
     assert f"--ckpt {shlex.quote(str(scene))}" in line and "--datadir" not in line
     assert "ignoring" not in caplog.text

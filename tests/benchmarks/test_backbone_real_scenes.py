@@ -90,7 +90,6 @@ def test_worlds_have_depth_everywhere(weights, tmp_path):
 
 
 @pytest.mark.data
-@pytest.mark.slow
 @pytest.mark.parametrize("scene", [("dtu", "--scan", "scan24"), ("llff/fern",), ("fox",)])
 def test_photographs_in_every_layout(weights, tmp_path, scene):
     if not SCENES.is_dir():

@@ -29,7 +29,6 @@ def totals(*flags):
     return {row[0]: [int(number) for number in row[1:]] for row in rows}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("campaign", "count"), [("kills", 4), ("ranks", 1), ("flips", 60), ("fuzz", 1600)]
 )

@@ -27,7 +27,6 @@ def test_what_fails_is_named(tmp_path, monkeypatch, capfd):
         run_all(ReadmeConfig(only=("nothing",)))
 
 
-@pytest.mark.slow
 def test_a_command_of_the_readme_works(tmp_path, capfd):
     run_all(ReadmeConfig(only=("inspect_data --datadir data/my_scenes",), folder=str(tmp_path)))
     assert "ok" in capfd.readouterr().out

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.photos.files import scene_name
 from datasets.photos.preparation import collect_photos, fit_photos
 from utils.errors import UserError
 
@@ -84,3 +85,9 @@ def test_what_are_no_pictures(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"")
     refused(tmp_path, r"a\.jpg: cannot read the image")
+
+
+def test_a_folder_keeps_the_dots_of_its_name(tmp_path):
+    (tmp_path / "garden v1.2").mkdir()
+    assert scene_name(tmp_path / "garden v1.2") == "garden v1.2"
+    assert scene_name(tmp_path / "walk.mp4") == "walk"

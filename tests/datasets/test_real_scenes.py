@@ -156,7 +156,6 @@ def test_fern_agrees_with_its_colmap_points():
         assert np.abs(shown - wanted).mean() < 0.5 * np.abs(by_chance - wanted).mean()
 
 
-@pytest.mark.slow
 def test_fern_by_two_readers(tmp_path, fern, colmap_quaternion):
     """COLMAP's cameras and points with the poses that LLFF copied from its images."""
     model = tmp_path / "fern" / "sparse" / "0"

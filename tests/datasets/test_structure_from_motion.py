@@ -112,6 +112,9 @@ def test_estimates_of_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "cache").chmod(0o555)
     assert scene_cache(photos).is_relative_to(tempfile.gettempdir())
     assert not scene_cache(photos).is_relative_to(tmp_path / "cache")
+    others = scene_cache(photos)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    assert scene_cache(photos).parent != others.parent
 
 
 def test_colmap_does_not_take_over_how_a_process_ends():

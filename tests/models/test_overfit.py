@@ -1,7 +1,7 @@
 """The whole model learns one small scene: every part pulls its weight."""
 
-import pytest
 import torch
+from shape_checks import shapes_checked
 
 from datasets.config import DataChoice
 from datasets.protocols import scene_tasks
@@ -16,17 +16,18 @@ from training.ray_batches import render_random_window
 def learn(model, sample, steps, loss):
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        scene, near_far = model.encode(sample.sources, sample.near_far), sample.near_far
-        targets = sample.targets[:, 0]
-        drawn = render_random_window(model, scene, targets, near_far, 2048, generator)
-        losses = window_losses(scene, *drawn, near_far, loss)
+    near_far, targets = sample.near_far, sample.targets[:, 0]
+    for step in range(steps):
+        # The shapes are those of the first step.
+        with shapes_checked(step == 0):
+            scene = model.encode(sample.sources, near_far)
+            drawn = render_random_window(model, scene, targets, near_far, 2048, generator)
+            losses = window_losses(scene, *drawn, near_far, loss)
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
 
 
-@pytest.mark.slow
 def test_learns_a_scene_and_its_depth(tiny_model, tiny_dtu):
     (task,) = scene_tasks(DataChoice(datadir=str(tiny_dtu)))
     sample = collate_samples([task.scene.sample(task.targets[0], task.pool, 3)])

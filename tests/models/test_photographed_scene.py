@@ -71,7 +71,6 @@ def test_what_is_refused(tiny_model):
         tiny_model.encode_images(images, K, c2w * [[[1.0] * 4], [[2.0, 1.0, 1.0, 1.0]]])
 
 
-@pytest.mark.slow
 def test_the_lines_of_the_readme(plane_photos, monkeypatch, decode_video):
     text = (ROOT / "README.md").read_text()
     found = re.search(r"^## Python\n+```python\n(.*?)```", text, re.DOTALL | re.MULTILINE)

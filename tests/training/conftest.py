@@ -44,7 +44,7 @@ GENERAL = {
     "max_sources": 3,
     "source_dropout": 0.3,
     "warmup_steps": 3,
-    "batches_per_epoch": 5,
+    "batches_per_epoch": 3,
     "num_epochs": 3,
     "save_every": 2,
     "val_chunk": 2000,
@@ -135,14 +135,14 @@ def refused(run_finetuning_script):
 
 @pytest.fixture(scope="session")
 def general(tiny_flags):
-    """General training, as ``train`` runs it: 15 steps, 5 an epoch."""
+    """General training, as ``train`` runs it: 9 steps, 3 an epoch."""
     return SimpleNamespace(
         flags=tiny_flags,
         run=lambda argv: run_general_training(parse_config(GeneralTrainingConfig, argv)),
         module=GeneralModule,
         script="train_vggt_nerf_pl.py",
         last="vggt_mvs_general_train_v1/ckpts/last.ckpt",
-        steps=15,
+        steps=9,
         step_of=lambda content: content["global_step"],
         state_of=lambda content: [content[part] for part in ("state_dict", "optimizer_states")],
     )

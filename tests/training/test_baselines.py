@@ -28,7 +28,7 @@ THREE = ["--min_sources", 3, "--max_sources", 3]
 
 @pytest.fixture
 def baseline(general, monkeypatch):
-    """Train a baseline for five steps; returns losses and checkpoint."""
+    """Train a baseline for three steps; returns losses and checkpoint."""
     monkeypatch.setattr(general, "module", BaselineModule)
 
     def run(folder, name, *flags, at=None):
@@ -47,17 +47,17 @@ def baseline(general, monkeypatch):
 )
 def test_a_baseline_trains_and_comes_back(baseline, tmp_path, name, kind, flags):
     losses, path = baseline(tmp_path, name, *flags)
-    assert len(losses) == 5 and all(map(math.isfinite, losses.values()))
+    assert len(losses) == 3 and all(map(math.isfinite, losses.values()))
     checkpoint = read_model_file(str(path))
     model = checkpoint.build_model()
-    assert isinstance(model, kind) and checkpoint.step == 5 and model.num_samples == 4
+    assert isinstance(model, kind) and checkpoint.step == 3 and model.num_samples == 4
     with pytest.raises(UserError, match=f"baseline {name}"):
         read_checkpoint(str(path))
 
 
 def test_a_cut_run_of_a_baseline_goes_on_exactly(baseline, tmp_path):
     whole, _ = baseline(tmp_path / "whole", "point_regression")
-    before, path = baseline(tmp_path / "cut", "point_regression", at=4)
+    before, path = baseline(tmp_path / "cut", "point_regression", at=2)
     after, _ = baseline(tmp_path / "cut", "point_regression", "--ckpt", path)
     assert {**before, **after} == whole
     with pytest.raises(UserError, match="run.model='mvsnerf'"):

@@ -74,7 +74,7 @@ def test_a_missing_scene_is_named(dtu_copy, write_dtu_lists):
 
 
 def test_general_training_goes_on_with_moved_data_and_not_with_others(general, dtu_copy, tmp_path):
-    _, last = train(general, tmp_path / "runs", "--datadir", dtu_copy, at=3)
+    _, last = train(general, tmp_path / "runs", "--datadir", dtu_copy, at=2)
     assert set(load_safely(last)["SceneDataModule"]["data"]["scenes"]) == {"scan1", "scan2"}
     moved = dtu_copy.rename(dtu_copy.with_name("moved"))
     train(general, tmp_path / "runs", "--datadir", moved, "--ckpt", last, at=4)

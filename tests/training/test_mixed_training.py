@@ -10,7 +10,6 @@ from utils.config import parse_config
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-@pytest.mark.slow
 def test_a_mixture_trains_and_resumes(tiny_flags, tiny_dtu, write_layout, tmp_path):
     write_layout("colmap", tmp_path / "colmap" / "scene")
     write_layout("transforms", tmp_path / "transforms")
@@ -18,7 +17,7 @@ def test_a_mixture_trains_and_resumes(tiny_flags, tiny_dtu, write_layout, tmp_pa
         *("--mix", f"dtu:{tiny_dtu},weight=2", f"colmap:{tmp_path / 'colmap'}"),
         f"transforms:{tmp_path / 'transforms'},height=48,width=60",
     ]
-    flags = [*tiny_flags, *mix, "--save_dir", str(tmp_path / "runs")]
+    flags = [*tiny_flags, *mix, "--batches_per_epoch", "5", "--save_dir", str(tmp_path / "runs")]
     folder = run_general_training(
         parse_config(GeneralTrainingConfig, [*flags, "--num_epochs", "1"])
     )

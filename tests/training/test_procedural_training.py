@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from shape_checks import shapes_checked_once
+from training_runs import names_of
 
 from apps.export_checkpoint import ExportConfig, export_checkpoint
 from datasets.procedural.config import ProceduralDataConfig, ReplayConfig
@@ -46,10 +48,10 @@ def train(tiny_flags, folder, *extra):
     config = parse_config(
         GeneralTrainingConfig, [*tiny_flags, *flags, "--save_dir", str(folder), *extra]
     )
-    return run_general_training(config) / "last.ckpt"
+    with shapes_checked_once(("procedural", *names_of(extra))):
+        return run_general_training(config) / "last.ckpt"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["worlds", "joint", "mixed"])
 def test_trains_and_resumes_to_the_same_bits(tiny_flags, mixed, tmp_path, monkeypatch, kind):
     joint = {"worlds": (), "joint": JOINT, "mixed": mixed}[kind]

@@ -28,10 +28,10 @@ def rates_at_steps(kind, monkeypatch, folder, *flags, at=None):
 
 def test_general_training(general, monkeypatch, tmp_path, caplog):
     usual, whole = rates_at_steps(general, monkeypatch, tmp_path / "whole")
-    _, path = rates_at_steps(general, monkeypatch, tmp_path, at=8)
+    _, path = rates_at_steps(general, monkeypatch, tmp_path, at=4)
     flags = ("--ckpt", path, "--lrate", 1e-3)
     doubled, path = rates_at_steps(general, monkeypatch, tmp_path, *flags)
-    assert sorted(doubled) == list(range(8, 15))
+    assert sorted(doubled) == list(range(4, 9))
     for step, rates in doubled.items():
         assert rates == pytest.approx([2 * rate for rate in usual[step]])
     assert "changed settings: optimizer.lrate=0.001 here, 0.0005 there" in caplog.text

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 @pytest.fixture(scope="module")
 def stopped(general, tmp_path_factory):
-    """The content of a file with ten steps of fifteen."""
-    return load_safely(train(general, tmp_path_factory.mktemp("stopped"), at=10)[1])
+    """The content of a file with six steps of nine."""
+    return load_safely(train(general, tmp_path_factory.mktemp("stopped"), at=6)[1])
 
 
 def damage(content, name, value):
@@ -45,12 +45,12 @@ def test_damaged_state(general, stopped, tmp_path, name, value):
         assert "x.ckpt" in str(error) or "The checkpoint" in str(error)
     else:
         # What is missing was not needed.
-        assert sorted(losses) == list(range(10, 15))
+        assert sorted(losses) == list(range(6, 9))
 
 
 def test_fewer_epochs_than_are_done(general, stopped, tmp_path):
     path = tmp_path / "x.ckpt"
     save_atomically(stopped, path)
-    with pytest.raises(UserError, match="--num_epochs 1: .* completed 2 epochs of 5 steps"):
+    with pytest.raises(UserError, match="--num_epochs 1: .* completed 2 epochs of 3 steps"):
         train(general, tmp_path, "--ckpt", path, "--num_epochs", 1)
     assert not train(general, tmp_path, "--ckpt", path, "--num_epochs", 2)[0]

@@ -68,13 +68,11 @@ def on_one_machine(general, tmp_path_factory):
     return folder / general.last
 
 
-@pytest.mark.slow
 def test_two_machines_learn_what_two_devices_learn(general, on_one_machine, tmp_path):
     end([*start_two(general, tmp_path, "by hand")])
     assert same_run(general, on_one_machine, tmp_path / general.last)
 
 
-@pytest.mark.slow
 def test_a_killed_run_of_two_machines_resumes_exactly(general, on_one_machine, tmp_path):
     path, deadline = tmp_path / general.last, time.monotonic() + 120
     machines = [*start_two(general, tmp_path, "SLURM")]

@@ -71,7 +71,7 @@ def best_files(last):
 
 @pytest.mark.parametrize(
     ("steps", "stop"),
-    [((5, 5), signalled), ((5, 10), crash), ((10, 15), signalled), ((15, 15), crash)],
+    [((3, 3), signalled), ((3, 6), crash), ((6, 9), signalled), ((9, 9), crash)],
 )
 def test_two_stops_in_validations(  # noqa: PLR0913
     general, whole, validations, monkeypatch, tmp_path, steps, stop
@@ -83,9 +83,9 @@ def test_two_stops_in_validations(  # noqa: PLR0913
         flags = ("--ckpt", path)
     validations.clear()
     losses, _ = train(general, tmp_path, *flags)
-    assert sorted(losses) == list(range(steps[-1], 15))
+    assert sorted(losses) == list(range(steps[-1], 9))
     assert same_run(general, whole, path)
-    assert sorted({*validations}) == [step for step in (5, 10, 15) if step >= steps[-1]]
+    assert sorted({*validations}) == [step for step in (3, 6, 9) if step >= steps[-1]]
     assert best_files(path) == best_files(whole) != []
 
 
@@ -93,7 +93,7 @@ def test_the_best_file_resumes_as_the_last_one_does(general, whole, tmp_path):
     best = next(whole.parent.glob("*/*.ckpt"))
     step = general_content(best)["global_step"]
     losses, path = train(general, tmp_path, "--ckpt", best)
-    assert sorted(losses) == list(range(step, 15)) and same_run(general, whole, path)
+    assert sorted(losses) == list(range(step, 9)) and same_run(general, whole, path)
 
 
 def hostile(content, **state):
@@ -105,7 +105,7 @@ def hostile(content, **state):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_hostile_checkpoint_removes_nothing(general, tmp_path, inside, caplog):
-    path = train_until(pytest.MonkeyPatch(), general, tmp_path, 10, stop=signalled)
+    path = train_until(pytest.MonkeyPatch(), general, tmp_path, 6, stop=signalled)
     victim = tmp_path / "victim.ckpt"
     victim.write_text("precious")
     named = f"{path.parent}/../../../victim.ckpt" if inside else str(victim)

@@ -9,7 +9,7 @@ import torch
 
 from utils.checkpoints import load_safely, resolve_checkpoint, save_atomically
 from utils.errors import UserError
-from utils.files import check_output_folder, from_repository, set_aside
+from utils.files import check_output_folder, from_repository, set_aside, shell_command
 
 
 def names_in(folder):
@@ -106,3 +106,13 @@ def test_what_another_run_left_is_kept_under_the_next_number(tmp_path):
 
 def test_names_that_no_file_can_have_are_not_there():
     assert from_repository("x" * 5000) == Path("x" * 5000)
+
+
+def test_commands_are_for_the_working_directory(tmp_path, monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root)
+    assert shell_command("view.py", "--datadir", Path("a b")) == "python view.py --datadir 'a b'"
+    monkeypatch.chdir(tmp_path)
+    for script in ("reconstruct.py", "-m apps.make_shards"):
+        command = shell_command(script, "--help").replace("python ", f"{sys.executable} ")
+        assert subprocess.run(command, shell=True, stdout=subprocess.DEVNULL).returncode == 0

@@ -38,7 +38,6 @@ def test_cells_are_few_and_thin_and_need_neither_data_nor_a_gpu_as_shipped(noteb
 
 # Jupyter's own client and the event loop that it runs on.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-@pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook, tiny_checkpoint, tmp_path):
     out = tmp_path / "video.mp4"
     settings_of(notebook).source = SETTINGS.format(ckpt=str(tiny_checkpoint), out=str(out))

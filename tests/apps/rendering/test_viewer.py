@@ -121,7 +121,6 @@ def client():
     return client
 
 
-@pytest.mark.slow
 def test_a_dragged_camera_changes_the_picture(viewer, page, painted_scene):
     wait_for(lambda: viewer.server.get_clients() and len(painted_scene.rendered) > 3)
     wait_for(lambda: "samples per ray" in (page.text("document.body.innerText") or ""))

@@ -109,7 +109,6 @@ def graphs(as_accelerator, monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.mark.slow
 def test_kernels_are_compiled_for_one_scene_and_for_many(graphs):
     count, switch = graphs
     shapes = ((3, 1, (8, 10)), (2, 1, (7, 5)), (5, 2, (9, 6)), (4, 1, (6, 6)), (6, 1, (5, 4)))
