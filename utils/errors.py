@@ -102,12 +102,21 @@ def run_and_report(job: Callable[[], object], settings: Collection[str] = ()) ->
         return _run_and_report(job, settings)
     except KeyboardInterrupt as stop:
         logger.warning("%s", str(stop) or "stopped")
-    except SystemExit as stop:
-        # Lightning exits on Ctrl-C while it prepares a run.
-        if not isinstance(stop.__context__, KeyboardInterrupt):
+    except (Exception, SystemExit) as error:
+        # Lightning exits on Ctrl-C while it prepares a run, and what cleans up after Ctrl-C, such
+        # as a progress bar that has not started yet, may fail.
+        if not _follows_interrupt(error):
             raise
         logger.warning("stopped")
     return 130
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Return whether an error was raised while Ctrl-C was being handled."""
+    context = error.__context__
+    return context is not None and (
+        isinstance(context, KeyboardInterrupt) or _follows_interrupt(context)
+    )
 
 
 def _run_and_report(job: Callable[[], object], settings: Collection[str]) -> int:
