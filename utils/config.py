@@ -118,9 +118,7 @@ def build_parser(
     return parser
 
 
-def settings_from_plain(
-    config_class: type[ConfigT], values: Mapping[str, Any], source: str
-) -> ConfigT:
+def settings_from_plain(config_class: type[ConfigT], values: object, source: str) -> ConfigT:
     """Build a config from ``dataclasses.asdict`` of a config of this or an earlier version.
 
     Settings are matched by name, regardless of their group. Missing ones take their defaults;
