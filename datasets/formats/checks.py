@@ -70,6 +70,19 @@ def load_array(path: Path, kind: str, max_bytes: int) -> Shaped[np.ndarray, "*sh
     return array
 
 
+def is_rigid(matrices: Float64[Tensor, "*batch rows 4"]) -> bool:
+    """Return whether all matrices of 3 or 4 rows are rotations with a translation."""
+    rotations = matrices[..., :3, :3]
+    deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
+    last = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)
+    return bool(
+        matrices.float().isfinite().all()
+        and (deviations.abs() < _MAX_DEVIATION).all()
+        and (torch.linalg.det(rotations) > 0).all()
+        and (matrices[..., 3:, :] == last).all()
+    )
+
+
 def rigid_poses(
     matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
 ) -> Float64[Tensor, "pose 4 4"]:

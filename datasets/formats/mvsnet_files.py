@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from datasets.formats.checks import is_rigid
 from datasets.formats.splits import content_lines
 from utils.errors import UserError
 from utils.files import check_size
@@ -25,7 +26,6 @@ from utils.files import check_size
 CAMERA_NAME = re.compile(r"(\d{1,18})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
-_MAX_DEVIATION = 1e-3
 """Of the rotation from orthonormality."""
 
 
@@ -90,7 +90,7 @@ def _read_cached(path: Path, modified: int, size: int) -> CameraFile:
     lines += [end] * (10 - len(lines))
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
     w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
-    _expect(_is_rigid(w2c), path, lines[1], "the extrinsic must be a rotation and translation")
+    _expect(is_rigid(w2c), path, lines[1], "the extrinsic must be a rotation and translation")
     _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
     rows = [_numbers(path, line, (3,)) for line in lines[6:9]]
     intrinsics = torch.tensor(rows, dtype=torch.float64)
@@ -100,13 +100,6 @@ def _read_cached(path: Path, modified: int, size: int) -> CameraFile:
     far = more[1] if len(more) == 2 else near + (more or [_DEFAULT_PLANES])[0] * interval
     _expect(0 < near < far, path, lines[9], "expected 0 < depth_min < depth_max")
     return CameraFile(path, intrinsics, w2c, near, far)
-
-
-def _is_rigid(w2c: Float64[Tensor, "4 4"]) -> bool:
-    rotation = w2c[:3, :3]
-    deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    is_rotation = deviation < _MAX_DEVIATION and torch.linalg.det(rotation).item() > 0
-    return is_rotation and w2c[3].tolist() == [0, 0, 0, 1]
 
 
 def _is_pinhole(intrinsics: Float64[Tensor, "3 3"]) -> bool:

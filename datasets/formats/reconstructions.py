@@ -7,6 +7,7 @@ then by bare name in the folder of the scene and in ``images`` and ``photos`` in
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -78,16 +79,16 @@ def read_meshroom(folder: Path, options: ReadOptions) -> PosedScene:
     names = ("cameras.sfm", "sfm.sfm", "sfm.json")
     path = next((file for name in names if (file := folder / name).is_file()), folder / names[0])
     content = read_json(path, "camera file of Meshroom")
-    version = tuple(finite_array(content.get("version"), None, f"{path}: version").tolist())
-    poses = {pose.get("poseId"): pose.get("pose") for pose in _entries(content, "poses", path)}
-    lenses = {lens.get("intrinsicId"): lens for lens in _entries(content, "intrinsics", path)}
+    version = tuple(finite_array(content.get("version"), None, f"{path}: version").ravel().tolist())
+    poses = _by_id(content, "poses", "poseId", path)
+    lenses = _by_id(content, "intrinsics", "intrinsicId", path)
     finder, frames, views = ImageFinder(folder), [], _entries(content, "views", path)
     for number, view in enumerate(views):
-        pose, lens = poses.get(view.get("poseId")), lenses.get(view.get("intrinsicId"))
-        if not isinstance(pose, dict) or lens is None:
+        pose, lens = poses.get(str(view.get("poseId"))), lenses.get(str(view.get("intrinsicId")))
+        if pose is None or lens is None:
             continue
         source = f"{path}, view {number}"
-        transform = pose.get("transform") or {}
+        transform = _object(_object(pose.get("pose"), source).get("transform"), source)
         rotation = finite_array(transform.get("rotation"), (9,), f"{source}: rotation")
         center = finite_array(transform.get("center"), (3,), f"{source}: center")
         c2w = np.concatenate([rotation.reshape(3, 3), center[:, None]], 1)
@@ -157,6 +158,23 @@ def _entries(content: Mapping[str, Any], key: str, path: Path) -> Sequence[Mappi
     return entries
 
 
+def _by_id(content: Mapping[str, Any], key: str, name: str, path: Path) -> dict[str, Any]:
+    """Return entries by their ids; an id that two entries have would mix up cameras."""
+    by_id: dict[str, Any] = {}
+    for entry in _entries(content, key, path):
+        number = str(entry.get(name))
+        if number in by_id:
+            raise UserError(f"{path}: two of its {key} have the {name} {number[:40]}; remove one.")
+        by_id[number] = entry
+    return by_id
+
+
+def _object(value: object, source: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{source}: expected a pose with a transform, found {reprlib.repr(value)}.")
+    return value
+
+
 def _pinhole(
     lens: Mapping[str, Any], size: tuple[float, float], version: tuple[float, ...], source: str
 ) -> Float64[np.ndarray, " 4"]:
@@ -165,6 +183,8 @@ def _pinhole(
         center = center + np.array(size) / 2
     if version < _MILLIMETRE_VERSION:
         focal = finite_array(lens.get("pxFocalLength"), None, f"{source}: pxFocalLength")
+        if focal.shape not in ((), (2,)):
+            raise UserError(f"{source}: pxFocalLength must be a number or two, not {focal.size}.")
         return np.array([*np.broadcast_to(focal, 2), *center])
     numbers = [lens.get(key) for key in ("focalLength", "sensorWidth", "pixelRatio")]
     length, sensor, ratio = finite_array(numbers, (3,), f"{source}: focalLength, sensorWidth")

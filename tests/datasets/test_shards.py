@@ -175,6 +175,13 @@ def test_workers_read_over_the_network(shards, serve, monkeypatch):
         (lambda record: record.update(lights=-1), "offsets"),
         (lambda record: record["cameras"].update(c2w=[[0]]), "expected"),
         (lambda record: record.update(size=["x", 3]), "not a readable shard"),
+        (lambda record: record.update(size=[1 << 40, 1 << 40]), r"shard\.json: .* pixels"),
+        (lambda record: record.update(size=[True, 3]), "expected a whole number"),
+        (lambda record: record["view_ids"].__setitem__(0, 1), "have the same number"),
+        (lambda record: record["ranked"][0].__setitem__(0, 99), "names views that it does not"),
+        (lambda record: record["splits"].update(train=[99]), "names views that it does not"),
+        (lambda record: record["cameras"]["c2w"][0][0].__setitem__(0, 9.0), "not a rotation"),
+        (lambda record: record["cameras"]["intrinsics"][0][0].__setitem__(0, -1), "focal length"),
         (lambda record: record.update(near_far=[3.0, 1.0]), "0 < near < far"),
     ],
 )
