@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.faults import fuzz
 from benchmarks.faults.parsers import all_parsers
+from benchmarks.faults.processes import failed_reference
 from benchmarks.faults.sample_files import Parser
 from benchmarks.faults.tally import Tally
 from datasets.formats.format_table import FORMATS
@@ -56,6 +57,15 @@ def test_all_parsers_have_equally_many_turns_although_time_is_up(tmp_path, monke
     fuzz.run(tally, 3000, time.monotonic() + 0.1, 0, tmp_path)
     assert len(tally.rows) == 3
     assert len({row["injected"] for row in tally.rows.values()}) == 1
+
+
+def test_a_reference_that_fails_is_one_line_with_its_log(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("starting\nout of memory\n")
+    said = str(failed_reference(None, 600, log))
+    assert str(log) in said and "did not end within 600 s" in said and "out of memory" in said
+    log.write_text("")
+    assert "ended with status 3. " in str(failed_reference(3, 600, log))
 
 
 def test_a_parser_that_fails_is_found(tmp_path, monkeypatch):
