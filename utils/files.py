@@ -181,6 +181,13 @@ def read_json(path: Path, kind: str, remedy: str = "") -> dict[str, Any]:
     return content
 
 
+def whole_number(value: object) -> int:
+    """Return a whole number of JSON content; raises ``ValueError`` for any other value."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"expected a whole number, found {reprlib.repr(value)}")
+    return value
+
+
 def read_arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     """Read an ``.npz`` file of bounded unpacked size.
 

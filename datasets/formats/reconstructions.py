@@ -122,7 +122,7 @@ def _read_bundler_cameras(path: Path, count: int) -> Float64[np.ndarray, "camera
     max_lines = _CAMERA_LINES * count + _HEADER_LINES
     lines = (line for line in _read_lines(path, max_lines) if not line.startswith("#"))
     header = next(lines, "").split()
-    if not header or not header[0].isdecimal() or int(header[0]) != count:
+    if header[:1] != [str(count)]:
         raise UserError(
             f"{path}: should hold {count} cameras, one for each photo in list.txt, but its first "
             f"line says {' '.join(header)[:80]!r}. Export both files again, together."
@@ -197,8 +197,8 @@ def _distortion(lens: Mapping[str, Any], source: str) -> dict[str, float]:
     kind = str(lens.get("distortionType") or lens.get("type"))
     if kind not in _COEFFICIENTS:
         raise UserError(
-            f"{source}: lenses of type {kind!r} are not read; undistort the photos first, with "
-            "Meshroom's node ExportImages or PrepareDenseScene."
+            f"{source}: lenses of type {kind[:80]!r} are not read; undistort the photos first, "
+            "with Meshroom's node ExportImages or PrepareDenseScene."
         )
     names = _COEFFICIENTS[kind]
     values = lens.get("distortionParams") or [0.0] * len(names)

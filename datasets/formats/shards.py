@@ -33,7 +33,7 @@ from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.shards.remote_folder import RangeFile, current_file
 from utils.cameras import Cameras, LengthUnit, resize_intrinsics
 from utils.errors import UserError
-from utils.files import READ_ERRORS, atomic_write, read_json, write_text
+from utils.files import READ_ERRORS, atomic_write, read_json, whole_number, write_text
 
 RECORD, ARCHIVE = "shard.json", "shard.tar"
 _VERSION = 1
@@ -121,14 +121,14 @@ def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) ->
     views = _view_ids(record["view_ids"])
     if len(set(views)) != len(views):
         raise ValueError("two of its views have the same number")
-    height, width = map(_whole, record["size"])
+    height, width = map(whole_number, record["size"])
     stored: Size = height, width
     if not 0 < height * width <= _MAX_PIXELS:
         raise ValueError(f"its views have {reprlib.repr(width)}x{reprlib.repr(height)} pixels")
     size = options.target_size(stored)
     unit, scale = LengthUnit(**record["unit"]), (size[1] / stored[1], size[0] / stored[0])
     cameras = _parse_cameras(record["cameras"], len(views), stored, path)
-    lights = _whole(record["lights"])
+    lights = whole_number(record["lights"])
     offsets = {
         view: _checked_offsets(row, stored, max(lights, 1))
         for view, row in zip(views, record["offsets"], strict=True)
@@ -182,15 +182,9 @@ def _parse_cameras(content: dict[str, Any], count: int, size: Size, path: Path) 
     return Cameras(intrinsics, c2w)
 
 
-def _whole(number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise ValueError(f"expected a whole number, found {reprlib.repr(number)}")
-    return number
-
-
 def _view_ids(listed: Sequence[object], views: Sequence[int] | None = None) -> tuple[int, ...]:
     """Return numbers of views, which must be among ``views``."""
-    ids = tuple(map(_whole, listed))
+    ids = tuple(map(whole_number, listed))
     if views is not None and not set(ids) <= set(views):
         raise ValueError("it names views that it does not hold")
     return ids
@@ -198,7 +192,7 @@ def _view_ids(listed: Sequence[object], views: Sequence[int] | None = None) -> t
 
 def _checked_offsets(row: Sequence[int], size: Size, lights: int) -> tuple[int, ...]:
     max_bytes = _MAX_BYTES_PER_PIXEL * size[0] * size[1] + _MAX_EXTRA_BYTES
-    offsets = tuple(map(_whole, row))
+    offsets = tuple(map(whole_number, row))
     if len(offsets) != lights + 2 or offsets[0] < 0:
         raise ValueError(f"{len(offsets)} offsets of {lights} lights")
     if not all(0 <= end - start <= max_bytes for start, end in pairwise(offsets)):
