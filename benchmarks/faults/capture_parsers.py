@@ -28,15 +28,17 @@ from datasets.formats.registry import open_scene
 from datasets.formats.shards import write_scene
 from datasets.photos.preparation import collect_photos
 
-_BUNDLE = "bundle/bundle.out"
+_BUNDLE, _VIEW_LIST = "bundle/bundle.out", "sparse/0/test.txt"
 
 
 def capture_parsers() -> list[Parser]:
     """Return the readers of all captures, with one damaged file of each kind."""
     return [
         *scene_parsers("colmap", _colmap(), [f"sparse/0/{name}.bin" for name in _COLMAP]),
+        *scene_parsers("colmap", {**_colmap(), _VIEW_LIST: b"1.png # held out\n"}, [_VIEW_LIST]),
         *scene_parsers("bundler", _bundler(), [_BUNDLE, "list.txt"]),
         *scene_parsers("meshroom", _meshroom(), ["cameras.sfm"]),
+        *scene_parsers("meshroom", _early_meshroom(), ["sfm.json"]),
         *scene_parsers("scannet", _scannet(), ["intrinsic/intrinsic_color.txt", "pose/1.txt"]),
         *scene_parsers(
             "seven_scenes", _seven_scenes(), ["camera-intrinsics.txt", "frame-000001.pose.txt"]
@@ -94,6 +96,15 @@ def _meshroom() -> dict[str, bytes]:
         poses.append({"poseId": str(number), "pose": {"transform": transform}})
     content = {"version": ["1", "2", "5"], "views": views, "intrinsics": [lens], "poses": poses}
     return {"cameras.sfm": json_file(**content), **photo_files("images/{}.png")}
+
+
+def _early_meshroom() -> dict[str, bytes]:
+    """Return files of before version 1.2.1, whose numbers are in pixels from the image corner."""
+    files = _meshroom()
+    content = json.loads(files.pop("cameras.sfm"))
+    content["version"] = ["1", "2", "0"]
+    content["intrinsics"][0] |= {"pxFocalLength": ["20", "20"], "principalPoint": ["6", "4"]}
+    return {"sfm.json": json_file(**content), **files}
 
 
 def _scannet() -> dict[str, bytes]:

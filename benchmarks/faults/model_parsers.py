@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import zipfile
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,7 @@ def model_parsers() -> list[Parser]:
             lambda path: load_weights(torch.nn.Linear(2, 2), path.parent),
         ),
         Parser("last.ckpt", pickled.getvalue(), load_safely),
+        Parser("packed.ckpt", _packed(pickled.getvalue()), load_safely),
         Parser("header.json", json.dumps(header).encode(), partial(_read_header, "vggt_nerf")),
         Parser("baseline.json", json.dumps(baseline).encode(), partial(_read_header, KIND)),
         Parser("scene.json", json.dumps(asdict(scene)).encode(), _read_scene_header),
@@ -76,6 +78,14 @@ def model_parsers() -> list[Parser]:
         *_resumed_parsers(header, baseline),
         Parser("settings.txt", b"N_samples = 4\nexpname = a\nmix = [dtu:x]\n", _read_settings),
     ]
+
+
+def _packed(content: bytes) -> bytes:
+    """Return an archive that holds a checkpoint, which is refused with advice to unpack it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("run/last.ckpt", content)
+    return buffer.getvalue()
 
 
 def _resumed_parsers(header: dict[str, object], baseline: dict[str, object]) -> list[Parser]:

@@ -38,6 +38,8 @@ end_header
 0 0 0 1 2 3
 1 1 1 4 5 6
 """
+_HEADER = _CLOUD.partition(b"0 0 0")[0].replace(b"ascii", b"binary_little_endian")
+_BINARY_CLOUD = _HEADER + struct.pack("<3f3B3f3B", 0, 0, 0, 1, 2, 3, 1, 1, 1, 4, 5, 6)
 _IMAGE_ROW = struct.pack("<QI7dI", 1, 1, 1, 0, 0, 0, 0, 0, 0, 1)
 _POINT_ROW = struct.pack("<QQ3d3BdQII", 1, 1, 0.0, 1.0, 2.0, 1, 2, 3, 0.5, 1, 1, 0)
 
@@ -65,6 +67,7 @@ def _camera_parsers() -> list[Parser]:
         Parser("images.txt", b"# list\n1 1 0 0 0 0 0 0 1 a b.png\n1 2 3\n", read_images),
         Parser("points3D.txt", b"1 0 1 2 1 2 3 0.5 1 0 2 0\n", read_points),
         Parser("cloud.ply", _CLOUD, read_cloud),
+        Parser("binary.ply", _BINARY_CLOUD, read_cloud),
         Parser("path.json", _camera_path(), _read_path),
         Parser(
             TRANSFORMS_NAME,
