@@ -88,7 +88,7 @@ def parse_config(
         if hasattr(config_class, "given"):
             object.__setattr__(config, "given", frozenset(given))
         return config
-    except (ValueError, UserError) as error:
+    except (ValueError, ArithmeticError, UserError) as error:
         parser.error(str(error))
 
 
@@ -144,7 +144,7 @@ def settings_from_plain(config_class: type[ConfigT], values: object, source: str
             raise UserError(f"{source}: {problem}.")
     try:
         return _construct(config_class, flat)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{source}: {first_line(error)}") from error
 
 

@@ -83,6 +83,20 @@ def is_rigid(matrices: Float64[Tensor, "*batch rows 4"]) -> bool:
     )
 
 
+def is_pinhole(intrinsics: Float64[Tensor, "*batch 3 3"]) -> bool:
+    """Return whether all are matrices of pinhole cameras, with less skew than focal length."""
+    rows, focal_x = intrinsics.unbind(-2), intrinsics[..., 0, 0]
+    last = torch.tensor([0.0, 0, 1], dtype=torch.float64)
+    return bool(
+        intrinsics.float().isfinite().all()
+        and (focal_x > 0).all()
+        and (rows[0][..., 1].abs() < focal_x).all()
+        and (rows[1][..., 0] == 0).all()
+        and (rows[1][..., 1] > 0).all()
+        and (rows[2] == last).all()
+    )
+
+
 def rigid_poses(
     matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
 ) -> Float64[Tensor, "pose 4 4"]:

@@ -24,10 +24,10 @@ import torch
 from jaxtyping import Shaped
 from PIL import Image
 
-from datasets.formats.checks import check_pinhole, finite_array, is_rigid
+from datasets.formats.checks import check_pinhole, finite_array, is_pinhole, is_rigid
 from datasets.formats.depth_range import checked_near_far
 from datasets.formats.images.resizing import resize_mask, resize_nearest, resize_smooth
-from datasets.formats.options import ReadOptions, Size
+from datasets.formats.options import MAX_PIXELS, ReadOptions, Size
 from datasets.formats.splits import SPLITS
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.shards.remote_folder import RangeFile, current_file
@@ -42,7 +42,6 @@ _FORMATS = {"tif": "TIFF", "png": "PNG", "jpg": "JPEG"}
 _REMEDY = "Write it again with python -m apps.make_shards."
 _OUT_REMEDY = "Choose another place with --out."
 _LOSSLESS = 100
-_MAX_PIXELS = 1 << 32
 _MAX_BYTES_PER_PIXEL, _MAX_EXTRA_BYTES = 64, 1 << 16
 """Bound of the size of a view's members."""
 
@@ -123,7 +122,7 @@ def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) ->
         raise ValueError("two of its views have the same number")
     height, width = map(whole_number, record["size"])
     stored: Size = height, width
-    if not 0 < height * width <= _MAX_PIXELS:
+    if not 0 < height * width <= MAX_PIXELS:
         raise ValueError(f"its views have {reprlib.repr(width)}x{reprlib.repr(height)} pixels")
     size = options.target_size(stored)
     unit, scale = LengthUnit(**record["unit"]), (size[1] / stored[1], size[0] / stored[0])
@@ -174,9 +173,9 @@ def _parse_cameras(content: dict[str, Any], count: int, size: Size, path: Path) 
     c2w = torch.from_numpy(finite_array(content["c2w"], (count, 4, 4), path))
     if not is_rigid(c2w):
         raise ValueError("the pose of a view is not a rotation with a translation")
+    if not is_pinhole(intrinsics):
+        raise ValueError("the intrinsics of a view are not those of a pinhole camera")
     for matrix in intrinsics.tolist():
-        if matrix[1][0] != 0 or matrix[2] != [0, 0, 1]:
-            raise ValueError("the intrinsics of a view are not those of a pinhole camera")
         center = matrix[0][2], matrix[1][2]
         check_pinhole((matrix[0][0], matrix[1][1]), center, size, str(path))
     return Cameras(intrinsics, c2w)

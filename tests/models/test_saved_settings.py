@@ -6,6 +6,8 @@ import torch
 from models.checkpoints.baselines import KIND
 from models.checkpoints.general import saved_settings
 from training.training_scenes import TrainingScenes
+from training.vggt.config import MiniTrainingConfig
+from utils.config import settings_from_plain
 from utils.errors import UserError
 
 SETTINGS = {"model": {"pyramid": {}}, "backbone": {}, "baselines": {}, "data": {}}
@@ -30,3 +32,8 @@ def test_data_settings_that_are_none_are_not_a_traceback(tmp_path):
     header = {**GENERAL, "settings": {**SETTINGS, "data": 0.5}}
     torch.save({"vggt_nerf": header, "state_dict": WEIGHTS}, path)
     assert "data that are not here" in TrainingScenes.of_general(str(path)).text
+
+
+def test_settings_beyond_all_numbers_are_one_error():
+    with pytest.raises(UserError, match=r"last\.ckpt: .*patch_spread"):
+        settings_from_plain(MiniTrainingConfig, {"patch_spread": 1e308}, "last.ckpt")
