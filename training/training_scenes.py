@@ -13,7 +13,7 @@ from models.checkpoints.baselines import is_mvsnerf_file
 from models.checkpoints.general import saved_settings
 from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class TrainingScenes:
         try:
             settings = settings_from_plain(DataConfig, data, f"{file}: data")
             names = [name for source in settings.sources() for name in _scenes_of(source)]
-        except UserError as error:
-            return TrainingScenes(f"trained on data that are not here ({error})")
+        except (UserError, OSError) as error:
+            # No file can have some names, such as very long ones.
+            return TrainingScenes(f"trained on data that are not here ({first_line(error)})")
         folders = settings.mix or (settings.datadir,)
         return TrainingScenes(f"trained on {', '.join(folders)}", frozenset(names))
 

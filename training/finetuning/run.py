@@ -175,7 +175,11 @@ def _run_folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
 def _exists(datadir: str) -> bool:
     # A scan of DTU is addressed like a folder, but is spread over several.
     folder = from_repository(datadir)
-    return folder.exists() or is_part_of_folder("dtu", folder)
+    try:
+        return folder.exists() or is_part_of_folder("dtu", folder)
+    except OSError:
+        # No file can have such a name.
+        return False
 
 
 def _write_report(
