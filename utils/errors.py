@@ -42,6 +42,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def short_repr(value: object) -> str:
+    """Return at most 200 characters that represent a value, such as a path, in a message."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 class UserError(Exception):
     """Bad input; the message is printed without a traceback and names file, value and remedy."""
 

@@ -11,6 +11,7 @@ from models.checkpoints.scene_file import SceneHeader
 from models.config import ModelConfig
 from training.config import FineTuningConfig, SceneRunConfig
 from training.finetuning.run import resumed_config
+from training.resuming import describe_differences
 from training.training_scenes import TrainingScenes
 from training.vggt.config import MiniTrainingConfig
 from utils.config import settings_from_plain
@@ -53,3 +54,9 @@ def test_a_resumed_scene_whose_data_cannot_exist_takes_those_given(tmp_path):
     torch.save({"vggt_nerf_scene": asdict(header), "state": WEIGHTS, "training": {}}, path)
     given = FineTuningConfig(run=SceneRunConfig(ckpt=str(path)))
     assert resumed_config(given).data.datadir == given.data.datadir
+
+
+def test_long_settings_are_shortened_in_the_message():
+    said = describe_differences([("vggt_path", "ckpts", "x" * 5000)])
+    assert said.startswith("vggt_path='ckpts' here, 'xxx") and said.endswith("x... there")
+    assert len(said) < 300
