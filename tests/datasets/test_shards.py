@@ -208,6 +208,11 @@ def test_damaged_archives_are_refused(shards, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"shard\.tar: (view 0|a piece) is damaged"):
             scene.read_view(0)
+    # Pillow finds a damaged chunk of a PNG only when it decodes the pixels.
+    place = whole.index(b"IDAT")
+    path.write_bytes(whole[:place] + b"[[[[" + whole[place + 4 :])
+    with pytest.raises(UserError, match=r"shard\.tar: view \d+ is damaged"):
+        scene.load_views(scene.view_ids)
     path.write_bytes(whole[:1000])
     with pytest.raises(UserError, match=r"shard\.tar: ends after"):
         scene.read_view(3)
