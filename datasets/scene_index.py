@@ -23,7 +23,7 @@ from datasets.formats.registry import choose_scenes, open_scene
 from datasets.formats.splits import SPLITS, Split, find_scene_list
 from datasets.posed_scene import PosedScene
 from utils.errors import UserError, first_line
-from utils.files import read_json, write_text
+from utils.files import read_json, whole_number, write_text
 
 INDEX_NAME = "scenes.json"
 REWRITE = "Write it again with python -m apps.inspect_data --write_index."
@@ -107,7 +107,7 @@ def read_index(name: str, root: Path) -> dict[str, SceneEntry] | None:
             stated = reprlib.repr(content["format"])
             raise UserError(f"{path}: is of {stated} scenes, not of {name!r}.")
         views = [row["views"] for row in content["scenes"].values()]
-        total = sum({int(count) for count in views if not isinstance(count, list)})
+        total = sum({whole_number(count) for count in views if not isinstance(count, list)})
         if total > _MAX_VIEWS:
             raise ValueError(f"{total} views")
         return {
@@ -126,13 +126,17 @@ def _folder(root: Path, scene: str) -> Path:
 
 
 def _entry(folder: Path, row: Any) -> SceneEntry:  # noqa: ANN401
-    height, width = (int(side) for side in row["size"])
+    height, width = map(whole_number, row["size"])
     listed = row["views"]
-    views = tuple(map(int, listed)) if isinstance(listed, list) else _first_views(int(listed))
+    views = tuple(map(whole_number, listed)) if isinstance(listed, list) else _first_views(listed)
     splits: dict[Split, tuple[int, ...]] = {
-        split: tuple(map(int, row["splits"][split])) for split in SPLITS if split in row["splits"]
+        split: tuple(map(whole_number, row["splits"][split]))
+        for split in SPLITS
+        if split in row["splits"]
     }
     in_splits = {view for ids in splits.values() for view in ids}
+    if len(set(views)) != len(views) or min(height, width, *views) < 0:
+        raise ValueError(f"{folder.name}: a view twice, or a negative number")
     if not views or row["splits"].keys() - set(SPLITS) or in_splits - set(views):
         raise ValueError(f"{folder.name}: {len(views)} views, but its splits name others")
     return SceneEntry(folder, views, (height, width), splits)

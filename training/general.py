@@ -12,8 +12,12 @@ import torch
 from datasets.data_module import SceneDataModule
 from datasets.procedural.data_module import ProceduralDataModule
 from datasets.procedural.mixed_data import MixedDataModule
-from models.checkpoints.baselines import KIND
-from models.checkpoints.general import Checkpoint, general_content, read_checkpoint, read_model_file
+from models.checkpoints.general import (
+    Checkpoint,
+    read_checkpoint,
+    read_model_file,
+    saved_settings,
+)
 from models.checkpoints.weights import fill_weights
 from models.vggt.backbone import load_backbone
 from models.vggt_nerf import VGGTNeRF
@@ -49,7 +53,7 @@ def run_general_training(config: GeneralTrainingConfig) -> Path:
     check_devices(run.device, run.devices)
     folder = Path(run.save_dir) / run.expname
     with exclusive_run_folder(folder):
-        resume = _checked_resume(config) if run.ckpt else None
+        resume = checked_resume(config) if run.ckpt else None
         with checked_hardware(run.device, run.devices, run.strategy):
             trainer = build_trainer(config, folder)
         data = _build_data(config)
@@ -134,18 +138,18 @@ def _initialise(model: VGGTNeRF, checkpoint: Checkpoint) -> None:
     fill_weights(model, checkpoint.weights, path)
 
 
-def _checked_resume(config: GeneralTrainingConfig) -> Path:
+def checked_resume(config: GeneralTrainingConfig) -> Path:
     """Find the checkpoint and compare its settings before anything is built."""
     path = resolve_checkpoint(str(config.run.ckpt))
     content = load_safely(path)
-    header = content.get(KIND) or general_content(path)["vggt_nerf"]
+    settings = saved_settings(content, path)
     if "optimizer_states" not in content:
         raise UserError(
             f"{path}: was exported without its optimiser and cannot be resumed; start a new run "
             "from its weights with --init_ckpt"
         )
     check_resumed_settings(
-        *(path, config, header["settings"]),
+        *(path, config, settings),
         structural=("model.", "backbone.", "baselines.", "run.model"),
         ignored=("run.ckpt", "run.save_dir", "run.expname", "data.num_workers"),
         restart="--init_ckpt",

@@ -20,7 +20,7 @@ from training.checkpointing import last_checkpoint
 from training.config import GeneralTrainingConfig
 from training.vggt.config import MiniTrainingConfig
 from utils.config import differing_settings, settings_from_plain
-from utils.errors import UserError, first_line, is_memory_error
+from utils.errors import UserError, first_line, is_memory_error, short_repr
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ def check_resumed_settings(
 
 def describe_differences(rows: list[tuple[str, Any, Any]]) -> str:
     """Format (name, our value, their value) rows in one line."""
-    return ", ".join(f"{name}={ours!r} here, {theirs!r} there" for name, ours, theirs in rows)
+    return ", ".join(
+        f"{name}={short_repr(ours)} here, {short_repr(theirs)} there" for name, ours, theirs in rows
+    )
 
 
 def canonical_loops(loops: dict[str, Any], step: int, batches: int) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from datasets.data_source import DataSource
 from datasets.formats.registry import DEFAULT_LISTS, choose_scenes
 from datasets.formats.splits import find_scene_list
 from datasets.scene_index import read_index
-from models.checkpoints.baselines import KIND, is_mvsnerf_file
+from models.checkpoints.baselines import is_mvsnerf_file
+from models.checkpoints.general import saved_settings
 from utils.checkpoints import load_safely, resolve_checkpoint
 from utils.config import settings_from_plain
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,16 @@ class TrainingScenes:
             lines = (DEFAULT_LISTS / "dtu_train_88.txt").read_text(encoding="utf-8").splitlines()
             names = frozenset(line.strip() for line in lines if not line.startswith("#"))
             return TrainingScenes("MVSNeRF's own training: the 88 training scans of DTU", names)
-        content = load_safely(file)
-        data = (content.get(KIND) or content["vggt_nerf"])["settings"].get("data", {})
-        if data.get("dataset_name") == "procedural" and not data.get("mix"):
+        data = saved_settings(load_safely(file), file).get("data", {})
+        worlds = isinstance(data, dict) and data.get("dataset_name") == "procedural"
+        if worlds and not data.get("mix"):
             return TrainingScenes("trained on procedural worlds alone")
         try:
             settings = settings_from_plain(DataConfig, data, f"{file}: data")
             names = [name for source in settings.sources() for name in _scenes_of(source)]
-        except UserError as error:
-            return TrainingScenes(f"trained on data that are not here ({error})")
+        except (UserError, OSError) as error:
+            # No file can have some names, such as very long ones.
+            return TrainingScenes(f"trained on data that are not here ({first_line(error)})")
         folders = settings.mix or (settings.datadir,)
         return TrainingScenes(f"trained on {', '.join(folders)}", frozenset(names))
 

@@ -88,7 +88,7 @@ def parse_config(
         if hasattr(config_class, "given"):
             object.__setattr__(config, "given", frozenset(given))
         return config
-    except (ValueError, UserError) as error:
+    except (ValueError, ArithmeticError, UserError) as error:
         parser.error(str(error))
 
 
@@ -118,9 +118,7 @@ def build_parser(
     return parser
 
 
-def settings_from_plain(
-    config_class: type[ConfigT], values: Mapping[str, Any], source: str
-) -> ConfigT:
+def settings_from_plain(config_class: type[ConfigT], values: object, source: str) -> ConfigT:
     """Build a config from ``dataclasses.asdict`` of a config of this or an earlier version.
 
     Settings are matched by name, regardless of their group. Missing ones take their defaults;
@@ -146,7 +144,7 @@ def settings_from_plain(
             raise UserError(f"{source}: {problem}.")
     try:
         return _construct(config_class, flat)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"{source}: {first_line(error)}") from error
 
 

@@ -42,6 +42,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def short_repr(value: object) -> str:
+    """Return at most 200 characters that represent a value, such as a path, in a message."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 class UserError(Exception):
     """Bad input; the message is printed without a traceback and names file, value and remedy."""
 
@@ -102,12 +108,21 @@ def run_and_report(job: Callable[[], object], settings: Collection[str] = ()) ->
         return _run_and_report(job, settings)
     except KeyboardInterrupt as stop:
         logger.warning("%s", str(stop) or "stopped")
-    except SystemExit as stop:
-        # Lightning exits on Ctrl-C while it prepares a run.
-        if not isinstance(stop.__context__, KeyboardInterrupt):
+    except (Exception, SystemExit) as error:
+        # Lightning exits on Ctrl-C while it prepares a run, and what cleans up after Ctrl-C, such
+        # as a progress bar that has not started yet, may fail.
+        if not _follows_interrupt(error):
             raise
         logger.warning("stopped")
     return 130
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Return whether an error was raised while Ctrl-C was being handled."""
+    context = error.__context__
+    return context is not None and (
+        isinstance(context, KeyboardInterrupt) or _follows_interrupt(context)
+    )
 
 
 def _run_and_report(job: Callable[[], object], settings: Collection[str]) -> int:

@@ -34,8 +34,10 @@ ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, 
 READ_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, MemoryError),
     *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error),
+    *(SyntaxError, zlib.error),
 )
-"""Raised by readers on damaged or hostile files; ``RecursionError`` is a ``RuntimeError``."""
+"""Raised by readers on damaged or hostile files, ``SyntaxError`` by Pillow's for PNG;
+``RecursionError`` is a ``RuntimeError``."""
 _NPZ_ERRORS = (
     *(*ZIP_ERRORS, zlib.error, tokenize.TokenError, RuntimeError, LookupError, TypeError),
     *(SyntaxError, MemoryError),
@@ -189,6 +191,13 @@ def read_json(path: Path, kind: str, remedy: str = "") -> dict[str, Any]:
         problem = f"{path}: expected a {kind}, which is a JSON object, not {reprlib.repr(content)}."
         raise UserError(f"{problem} {remedy}".rstrip())
     return content
+
+
+def whole_number(value: object) -> int:
+    """Return a whole number of JSON content; raises ``ValueError`` for any other value."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"expected a whole number, found {reprlib.repr(value)}")
+    return value
 
 
 def read_arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from apps.rendering.frames import format_duration
 from utils.errors import UserError
-from utils.files import read_json, write_text
+from utils.records import read_record, write_record
 
 _FILE_NAME = "stages.json"
 _LOG = logging.getLogger(__name__)
@@ -37,11 +36,11 @@ class Stages:
         path = folder / _FILE_NAME
         if path.is_file():
             try:
-                record = read_json(path, "list of finished stages")
+                record = read_record(path, "list of finished stages")
             except UserError as error:
                 _LOG.warning("%s; all stages run again", error)
-        done = record.get("done") if record.get("key") == key else {}
-        return cls(folder, key, dict(expected), dict(done) if isinstance(done, dict) else {})
+        done = record["done"] if record.get("key") == key else {}
+        return cls(folder, key, dict(expected), done)
 
     def run(self, name: str, job: Callable[[], Any], outputs: tuple[Path, ...] = ()) -> Any:  # noqa: ANN401
         """Run a stage unless it is finished and its outputs exist; return its result.
@@ -61,8 +60,7 @@ class Stages:
             _LOG.info("%s", result)
         _LOG.info("    took %s", format_duration(seconds))
         self.done[name] = {"result": result, "seconds": seconds}
-        content = {"key": self.key, "done": self.done}
-        write_text(self.folder / _FILE_NAME, json.dumps(content, indent=1))
+        write_record(self.folder / _FILE_NAME, {"key": self.key, "done": self.done})
         return result
 
     def _estimate(self, name: str) -> str:

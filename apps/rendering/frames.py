@@ -25,6 +25,8 @@ from utils.files import atomic_write, read_arrays
 from utils.images import from_bytes, to_bytes
 
 _MAX_FRAME_BYTES = 1 << 30
+_FRAME_TYPES = [np.dtype(kind) for kind in (np.uint8, np.float32, np.float16)]
+"""Of colours, depth and opacity."""
 _REMEDY = "Finished frames are kept. Free space, or choose another --out."
 _LONG_RENDERING = 90.0
 """Seconds above which the estimate names a cheaper size."""
@@ -52,8 +54,12 @@ class FrameStore:
         path = self._path(frame)
         try:
             arrays = read_arrays(path, _MAX_FRAME_BYTES)
-            depth, opacity = (torch.from_numpy(arrays[name]) for name in ("depth", "opacity"))
-            return RenderedView(from_bytes(arrays["rgb"]), depth, opacity.float())
+            rgb, depth, opacity = (arrays[name] for name in ("rgb", "depth", "opacity"))
+            kinds = [array.dtype for array in (rgb, depth, opacity)]
+            if kinds != _FRAME_TYPES or not rgb.shape == (*depth.shape, 3) == (*opacity.shape, 3):
+                raise ValueError("other arrays than those of a frame")
+            depth, opacity = torch.from_numpy(depth), torch.from_numpy(opacity).float()
+            return RenderedView(from_bytes(rgb), depth, opacity)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: damaged; delete it and run the command again") from error
 

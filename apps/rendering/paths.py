@@ -20,10 +20,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from apps.rendering.config import CameraPathChoice, GeometryConfig
-from datasets.formats.checks import rigid_poses
+from datasets.formats.checks import is_rigid, rigid_poses
 from models.scenes.renderable_scene import RenderableScene
 from utils.camera_rig import focus_distance, nearest_sources, source_distances
-from utils.cameras import Cameras
+from utils.cameras import Cameras, invert_rigid
 from utils.errors import UserError
 from utils.files import read_json
 from utils.trajectories import ellipse, orbit, path_intrinsics, smooth_path, spiral
@@ -113,7 +113,10 @@ def read_camera_path(
     intrinsics = torch.eye(3).repeat(len(rows), 1, 1)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = 0.5 * size[0] / torch.tan(half_fov)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = size[1] / 2, size[0] / 2
-    return CameraPath(Cameras(intrinsics, (c2w * OPENGL).float()), size, closed=False)
+    cameras = Cameras(intrinsics, (c2w * OPENGL).float())
+    if not (cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all()):
+        raise UserError(f"{path}: positions or focal lengths are too large; export it again.")
+    return CameraPath(cameras, size, closed=False)
 
 
 def _size_in_file(content: Mapping[str, object], path: Path) -> tuple[int, int] | None:
@@ -164,8 +167,10 @@ def _undo_transform(c2w: Float[Tensor, "frame 4 4"], path: Path) -> Float[Tensor
         )
     unscaled = c2w.clone()
     unscaled[:, :3, 3] /= scale
+    if not is_rigid(transform):
+        raise UserError(
+            f"{path}: transform is not a rotation with a translation; copy the file from "
+            "nerfstudio again."
+        )
     matrix = torch.cat([transform, torch.tensor([[0.0, 0, 0, 1]], dtype=transform.dtype)])
-    inverse, failed = torch.linalg.inv_ex(matrix)
-    if failed or torch.linalg.det(matrix[:3, :3]).abs() < 1e-6:
-        raise UserError(f"{path}: transform is singular; copy the file from nerfstudio again.")
-    return inverse @ unscaled
+    return invert_rigid(matrix) @ unscaled

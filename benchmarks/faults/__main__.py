@@ -35,7 +35,7 @@ class FaultsConfig(Settings):
     count: Count = 100
     """number of faults"""
     minutes: Positive = 10.0
-    """time after which no further fault is injected"""
+    """time after which no further fault, or round of fuzz over all parsers, is begun"""
     seed: int = 0
     """seed of the random faults"""
     out: str = "results/faults"

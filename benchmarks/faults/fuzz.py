@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.faults.mutations import damaged
 from benchmarks.faults.parsers import all_parsers
 from benchmarks.faults.processes import fork, wait
-from benchmarks.faults.scene_parsers import Parser
+from benchmarks.faults.sample_files import Parser
 from benchmarks.faults.tally import Tally
 from utils.errors import UserError
 
@@ -34,7 +34,8 @@ _MAX_SECONDS = 10
 _MAX_BYTES = 1 << 30
 """Growth of memory by one file."""
 _OUTCOMES = ("fine", "hangs", "tracebacks", "memory", "other")
-_BATCH = 2000
+_BATCH = 250
+"""Inputs of one parser in a round."""
 _MAX_MESSAGE = 3000
 
 
@@ -65,16 +66,16 @@ class _Inputs:
 
 
 def run(tally: Tally, count: int, deadline: float, seed: int, folder: Path) -> None:
-    """Distribute ``count`` inputs evenly over the parsers."""
+    """Distribute ``count`` inputs evenly over the parsers, in rounds that are always finished."""
     parsers = all_parsers()
     per_parser = math.ceil(count / len(parsers))
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as work:
         for first in range(0, per_parser, _BATCH):
+            if time.monotonic() > deadline:
+                return
+            batch = range(first, min(first + _BATCH, per_parser))
             for number, parser in enumerate(parsers):
-                if time.monotonic() > deadline:
-                    return
-                batch = range(first, min(first + _BATCH, per_parser))
                 _run_batch(_Inputs(parser, seed, folder), batch, Path(work) / str(number), tally)
 
 

@@ -16,6 +16,8 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any, ClassVar
 
+from utils.errors import UserError
+
 PHASES = ("start", "step", "save", "validation", "end")
 _POLL_SECONDS = 5e-4
 HANG_SECONDS = 60.0
@@ -94,10 +96,26 @@ def fork(job: Callable[[], int], log: Path) -> int:
 
 
 def run_in_fork(job: Callable[[], int], log: Path) -> None:
-    """Run a job in a forked process and raise ``RuntimeError`` if it fails."""
-    status = wait(fork(job, log), time.monotonic() + 10 * HANG_SECONDS)
-    if status:
-        raise RuntimeError(f"exit status {status}: {log.read_text()}")
+    """Run a job in a forked process and raise ``UserError`` if it fails."""
+    seconds = 10 * HANG_SECONDS
+    try:
+        status = wait(fork(job, log), time.monotonic() + seconds)
+    except TimeoutError:
+        status = None
+    if status != 0:
+        raise failed_reference(status, seconds, log)
+
+
+def failed_reference(status: int | None, seconds: float, log: Path) -> UserError:
+    """Return the error of an undisturbed run that failed, or with None as status did not end."""
+    outcome = f"ended with status {status}"
+    if status is None:
+        outcome = f"did not end within {seconds:.0f} s; try again when fewer programs run"
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it is empty"]
+    return UserError(
+        f"{log}: the run without faults, to which all others are compared, {outcome}. The last "
+        f"line of this log: {lines[-1][:200]}"
+    )
 
 
 def wait(process: int, deadline: float, until: Callable[[], bool] | None = None) -> int | None:

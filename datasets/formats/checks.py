@@ -70,6 +70,33 @@ def load_array(path: Path, kind: str, max_bytes: int) -> Shaped[np.ndarray, "*sh
     return array
 
 
+def is_rigid(matrices: Float64[Tensor, "*batch rows 4"]) -> bool:
+    """Return whether all matrices of 3 or 4 rows are rotations with a translation."""
+    rotations = matrices[..., :3, :3]
+    deviations = rotations @ rotations.mT - torch.eye(3, dtype=torch.float64)
+    last = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64)
+    return bool(
+        matrices.float().isfinite().all()
+        and (deviations.abs() < _MAX_DEVIATION).all()
+        and (torch.linalg.det(rotations) > 0).all()
+        and (matrices[..., 3:, :] == last).all()
+    )
+
+
+def is_pinhole(intrinsics: Float64[Tensor, "*batch 3 3"]) -> bool:
+    """Return whether all are matrices of pinhole cameras, with less skew than focal length."""
+    rows, focal_x = intrinsics.unbind(-2), intrinsics[..., 0, 0]
+    last = torch.tensor([0.0, 0, 1], dtype=torch.float64)
+    return bool(
+        intrinsics.float().isfinite().all()
+        and (focal_x > 0).all()
+        and (rows[0][..., 1].abs() < focal_x).all()
+        and (rows[1][..., 0] == 0).all()
+        and (rows[1][..., 1] > 0).all()
+        and (rows[2] == last).all()
+    )
+
+
 def rigid_poses(
     matrices: Float64[Tensor, "pose 3 4"], sources: Sequence[str]
 ) -> Float64[Tensor, "pose 4 4"]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from datasets.view_selection import rank_by_pose
 from utils.camera_rig import nearest_point_to_axes
 from utils.cameras import Cameras, to_camera
 from utils.errors import UserError
-from utils.files import read_json, write_text
+from utils.records import read_record, write_record
 
 MATCHED_SIDE = 640
 """Longer side of the images in which features are matched."""
@@ -148,7 +147,7 @@ def _cached_or_measured(
     cameras: Cameras, read_view: ReadView, source: Path
 ) -> tuple[float, float] | None:
     path = scene_cache(source if source.is_dir() else source.parent) / _CACHE_NAME
-    cache, key = _read_cache(path), _hash_cameras(cameras)
+    cache, key = _read_cache(path), camera_key(cameras)
     entry = cache.get(source.name)
     if isinstance(entry, dict) and entry.get("cameras") == key:
         _log_once(f"{source}: near {entry['near']:.4g} and far {entry['far']:.4g}, see {path}")
@@ -165,18 +164,19 @@ def _cached_or_measured(
     cache[source.name] = {"cameras": key, "near": near, "far": far}
     # In a read-only folder the range is measured again next time.
     with contextlib.suppress(UserError):
-        write_text(path, json.dumps(cache, indent=1))
+        write_record(path, cache)
     return measured
 
 
 def _read_cache(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path, "depth range")
+        return read_record(path, "depth range")
     except UserError:
         return {}
 
 
-def _hash_cameras(cameras: Cameras) -> str:
+def camera_key(cameras: Cameras) -> str:
+    """Return what identifies cameras in the cache of measured ranges."""
     values = torch.cat([cameras.c2w.flatten(), cameras.intrinsics.flatten()]).float()
     return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
 

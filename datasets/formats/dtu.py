@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
-from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation
+from datasets.formats.checks import MAX_CENTER_DEVIATION, center_deviation, check_pinhole
 from datasets.formats.depth_range import checked_near_far
 from datasets.formats.images.decoding import read_image, read_image_size, read_mask
 from datasets.formats.images.depth_maps import read_pfm
@@ -175,6 +175,13 @@ def image_intrinsics(camera: CameraFile, size: Size) -> Float64[Tensor, "3 3"]:
             f"centre of an image of {tried}, the sizes that go with {width}x{height} images. "
             "Use the Cameras/ folder that belongs to these images."
         )
+    intrinsics = _converted(camera, kind)
+    (focal_x, _, column), (_, focal_y, row) = intrinsics[:2].tolist()
+    check_pinhole((focal_x, focal_y), (column, row), size, str(camera.path))
+    return intrinsics
+
+
+def _converted(camera: CameraFile, kind: str) -> Float64[Tensor, "3 3"]:
     if kind == "quarter":
         return crop_intrinsics(resize_intrinsics(camera.intrinsics, 4.0, 4.0), -0.25, -0.25)
     centered = crop_intrinsics(camera.intrinsics, -0.5, -0.5)

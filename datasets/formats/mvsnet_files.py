@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from datasets.formats.checks import is_pinhole, is_rigid
 from datasets.formats.splits import content_lines
 from utils.errors import UserError
 from utils.files import check_size
@@ -25,8 +26,8 @@ from utils.files import check_size
 CAMERA_NAME = re.compile(r"(\d{1,18})_cam\.txt")
 _DEFAULT_PLANES = 192
 _MAX_BYTES = 1 << 16
-_MAX_DEVIATION = 1e-3
-"""Of the rotation from orthonormality."""
+_MAX_NUMBER = 1e30
+"""Larger numbers would not be finite in single precision after a change of units."""
 
 
 @dataclass(frozen=True)
@@ -90,28 +91,19 @@ def _read_cached(path: Path, modified: int, size: int) -> CameraFile:
     lines += [end] * (10 - len(lines))
     _expect(lines[0][1] == "extrinsic", path, lines[0], "expected the word 'extrinsic'")
     w2c = torch.tensor([_numbers(path, line, (4,)) for line in lines[1:5]], dtype=torch.float64)
-    _expect(_is_rigid(w2c), path, lines[1], "the extrinsic must be a rotation and translation")
+    _expect(is_rigid(w2c), path, lines[1], "the extrinsic must be a rotation and translation")
     _expect(lines[5][1] == "intrinsic", path, lines[5], "expected the word 'intrinsic'")
     rows = [_numbers(path, line, (3,)) for line in lines[6:9]]
     intrinsics = torch.tensor(rows, dtype=torch.float64)
-    _expect(_is_pinhole(intrinsics), path, lines[6], "the intrinsic must be a pinhole camera's")
+    _expect(is_pinhole(intrinsics), path, lines[6], "the intrinsic must be a pinhole camera's")
     near, interval, *more = _numbers(path, lines[9], (2, 3, 4))
     _expect(len(lines) == 10, path, lines[-1], "nothing may follow the depth range")
     far = more[1] if len(more) == 2 else near + (more or [_DEFAULT_PLANES])[0] * interval
-    _expect(0 < near < far, path, lines[9], "expected 0 < depth_min < depth_max")
+    # In single precision, in which the range is used.
+    near_far = torch.tensor([near, far], dtype=torch.float64).float().tolist()
+    ordered = 0 < near_far[0] < near_far[1] < _MAX_NUMBER
+    _expect(ordered, path, lines[9], "expected 0 < depth_min < depth_max")
     return CameraFile(path, intrinsics, w2c, near, far)
-
-
-def _is_rigid(w2c: Float64[Tensor, "4 4"]) -> bool:
-    rotation = w2c[:3, :3]
-    deviation = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max().item()
-    is_rotation = deviation < _MAX_DEVIATION and torch.linalg.det(rotation).item() > 0
-    return is_rotation and w2c[3].tolist() == [0, 0, 0, 1]
-
-
-def _is_pinhole(intrinsics: Float64[Tensor, "3 3"]) -> bool:
-    has_focals = min(intrinsics[0, 0].item(), intrinsics[1, 1].item()) > 0
-    return has_focals and intrinsics[1, 0].item() == 0 and intrinsics[2].tolist() == [0, 0, 1]
 
 
 def _numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[float]:
@@ -119,7 +111,7 @@ def _numbers(path: Path, line: tuple[int, str], counts: Sequence[int]) -> list[f
         numbers = [float(word) for word in line[1].split()]
     except ValueError:
         numbers = []
-    finite = all(abs(number) < float("inf") for number in numbers)
+    finite = all(abs(number) < _MAX_NUMBER for number in numbers)
     expected = f"expected {' or '.join(map(str, counts))} finite numbers"
     _expect(finite and len(numbers) in counts, path, line, expected)
     return numbers

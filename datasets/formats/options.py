@@ -11,7 +11,7 @@ Size = tuple[int, int]
 """Height and width."""
 
 _MAX_SIDE = 1 << 14
-_MAX_PIXELS = 30_000_000
+MAX_PIXELS = 30_000_000
 """Of an image after resizing; reading one of this size takes a gibibyte of memory."""
 
 
@@ -46,11 +46,11 @@ class ReadOptions:
     def target_size(self, original: Size) -> Size:
         """Return the size to read at, given that of the largest images."""
         height, width = self._target_size(original)
-        if height * width > _MAX_PIXELS:
-            divisor = math.ceil(math.sqrt(height * width / _MAX_PIXELS))
+        if height * width > MAX_PIXELS:
+            divisor = math.ceil(math.sqrt(height * width / MAX_PIXELS))
             raise UserError(
                 f"Images of {width}x{height} pixels are more than the limit of "
-                f"{_MAX_PIXELS // 10**6} million; let them be shrunk while they are read: "
+                f"{MAX_PIXELS // 10**6} million; let them be shrunk while they are read: "
                 f"--image_size {height // divisor} {width // divisor}"
             )
         return height, width

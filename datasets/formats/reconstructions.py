@@ -7,6 +7,7 @@ then by bare name in the folder of the scene and in ``images`` and ``photos`` in
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -78,16 +79,16 @@ def read_meshroom(folder: Path, options: ReadOptions) -> PosedScene:
     names = ("cameras.sfm", "sfm.sfm", "sfm.json")
     path = next((file for name in names if (file := folder / name).is_file()), folder / names[0])
     content = read_json(path, "camera file of Meshroom")
-    version = tuple(finite_array(content.get("version"), None, f"{path}: version").tolist())
-    poses = {pose.get("poseId"): pose.get("pose") for pose in _entries(content, "poses", path)}
-    lenses = {lens.get("intrinsicId"): lens for lens in _entries(content, "intrinsics", path)}
+    version = tuple(finite_array(content.get("version"), None, f"{path}: version").ravel().tolist())
+    poses = _by_id(content, "poses", "poseId", path)
+    lenses = _by_id(content, "intrinsics", "intrinsicId", path)
     finder, frames, views = ImageFinder(folder), [], _entries(content, "views", path)
     for number, view in enumerate(views):
-        pose, lens = poses.get(view.get("poseId")), lenses.get(view.get("intrinsicId"))
-        if not isinstance(pose, dict) or lens is None:
+        pose, lens = poses.get(str(view.get("poseId"))), lenses.get(str(view.get("intrinsicId")))
+        if pose is None or lens is None:
             continue
         source = f"{path}, view {number}"
-        transform = pose.get("transform") or {}
+        transform = _object(_object(pose.get("pose"), source).get("transform"), source)
         rotation = finite_array(transform.get("rotation"), (9,), f"{source}: rotation")
         center = finite_array(transform.get("center"), (3,), f"{source}: center")
         c2w = np.concatenate([rotation.reshape(3, 3), center[:, None]], 1)
@@ -121,7 +122,7 @@ def _read_bundler_cameras(path: Path, count: int) -> Float64[np.ndarray, "camera
     max_lines = _CAMERA_LINES * count + _HEADER_LINES
     lines = (line for line in _read_lines(path, max_lines) if not line.startswith("#"))
     header = next(lines, "").split()
-    if not header or not header[0].isdecimal() or int(header[0]) != count:
+    if header[:1] != [str(count)]:
         raise UserError(
             f"{path}: should hold {count} cameras, one for each photo in list.txt, but its first "
             f"line says {' '.join(header)[:80]!r}. Export both files again, together."
@@ -157,6 +158,23 @@ def _entries(content: Mapping[str, Any], key: str, path: Path) -> Sequence[Mappi
     return entries
 
 
+def _by_id(content: Mapping[str, Any], key: str, name: str, path: Path) -> dict[str, Any]:
+    """Return entries by their ids; an id that two entries have would mix up cameras."""
+    by_id: dict[str, Any] = {}
+    for entry in _entries(content, key, path):
+        number = str(entry.get(name))
+        if number in by_id:
+            raise UserError(f"{path}: two of its {key} have the {name} {number[:40]}; remove one.")
+        by_id[number] = entry
+    return by_id
+
+
+def _object(value: object, source: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{source}: expected a pose with a transform, found {reprlib.repr(value)}.")
+    return value
+
+
 def _pinhole(
     lens: Mapping[str, Any], size: tuple[float, float], version: tuple[float, ...], source: str
 ) -> Float64[np.ndarray, " 4"]:
@@ -165,6 +183,8 @@ def _pinhole(
         center = center + np.array(size) / 2
     if version < _MILLIMETRE_VERSION:
         focal = finite_array(lens.get("pxFocalLength"), None, f"{source}: pxFocalLength")
+        if focal.shape not in ((), (2,)):
+            raise UserError(f"{source}: pxFocalLength must be a number or two, not {focal.size}.")
         return np.array([*np.broadcast_to(focal, 2), *center])
     numbers = [lens.get(key) for key in ("focalLength", "sensorWidth", "pixelRatio")]
     length, sensor, ratio = finite_array(numbers, (3,), f"{source}: focalLength, sensorWidth")
@@ -177,8 +197,8 @@ def _distortion(lens: Mapping[str, Any], source: str) -> dict[str, float]:
     kind = str(lens.get("distortionType") or lens.get("type"))
     if kind not in _COEFFICIENTS:
         raise UserError(
-            f"{source}: lenses of type {kind!r} are not read; undistort the photos first, with "
-            "Meshroom's node ExportImages or PrepareDenseScene."
+            f"{source}: lenses of type {kind[:80]!r} are not read; undistort the photos first, "
+            "with Meshroom's node ExportImages or PrepareDenseScene."
         )
     names = _COEFFICIENTS[kind]
     values = lens.get("distortionParams") or [0.0] * len(names)

@@ -6,7 +6,10 @@ All have OpenCV axes.
 from __future__ import annotations
 
 import re
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +27,7 @@ from datasets.posed_scene import PosedScene
 from utils.errors import UserError, first_line
 from utils.files import check_size, read_arrays, read_json
 
-_MAX_BYTES = 1 << 25
+_MAX_BYTES, _MAX_NAME = 1 << 25, 200
 _MATRIX_NAME = re.compile(r"world_mat_\d{1,9}")
 _SDFSTUDIO_KEYS = {"rgb_path", "foreground_mask", "camtoworld", "intrinsics"}
 
@@ -102,8 +105,8 @@ def read_nerfies(folder: Path, options: ReadOptions) -> PosedScene:
     """
     path, scene = folder / "dataset.json", folder / "scene.json"
     content = read_json(path, "list of images of Nerfies")
-    train, val = (content.get(key) or [] for key in ("train_ids", "val_ids"))
-    names = list(dict.fromkeys(map(str, [*(content.get("ids") or []), *train, *val])))
+    ids, train, val = (_read_ids(content, key, path) for key in ("ids", "train_ids", "val_ids"))
+    names = list(dict.fromkeys([*ids, *train, *val]))
     sizes = {
         images: read_image_size(files[0])
         for images in sorted((folder / "rgb").glob("*x"))
@@ -125,6 +128,17 @@ def read_nerfies(folder: Path, options: ReadOptions) -> PosedScene:
     if (folder / "metadata.json").is_file():
         warn_once(f"{folder}: time stamps are not used; moving objects will be blurred")
     return scene_of_frames(path, frames, options, **keys)
+
+
+def _read_ids(content: Mapping[str, Any], key: str, path: Path) -> list[str]:
+    ids = content.get(key) or []
+    if not isinstance(ids, list) or not all(isinstance(name, str | int) for name in ids):
+        raise UserError(f"{path}: {key} must list images, found {reprlib.repr(ids)}.")
+    names = [str(name) for name in ids]
+    for name in names:
+        if len(name) > _MAX_NAME or not name or Path(name).name != name:
+            raise UserError(f"{path}: {key}: {name[:80]!r} is not the name of an image.")
+    return names
 
 
 def _nerfies_frame(path: Path, images: Path) -> dict[str, object]:

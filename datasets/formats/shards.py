@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import reprlib
 import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,15 +24,16 @@ import torch
 from jaxtyping import Shaped
 from PIL import Image
 
-from datasets.formats.checks import finite_array
+from datasets.formats.checks import check_pinhole, finite_array, is_pinhole, is_rigid
 from datasets.formats.depth_range import checked_near_far
 from datasets.formats.images.resizing import resize_mask, resize_nearest, resize_smooth
-from datasets.formats.options import ReadOptions, Size
+from datasets.formats.options import MAX_PIXELS, ReadOptions, Size
+from datasets.formats.splits import SPLITS
 from datasets.posed_scene import PosedScene, ReadView, ViewPixels
 from datasets.shards.remote_folder import RangeFile, current_file
 from utils.cameras import Cameras, LengthUnit, resize_intrinsics
 from utils.errors import UserError
-from utils.files import READ_ERRORS, atomic_write, read_json, write_text
+from utils.files import READ_ERRORS, atomic_write, read_json, whole_number, write_text
 
 RECORD, ARCHIVE = "shard.json", "shard.tar"
 _VERSION = 1
@@ -115,14 +117,17 @@ def read_scene(folder: Path, options: ReadOptions) -> PosedScene:
 
 def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) -> PosedScene:
     path = folder / RECORD
-    views = tuple(int(view) for view in record["view_ids"])
-    stored: Size = (int(record["size"][0]), int(record["size"][1]))
+    views = _view_ids(record["view_ids"])
+    if len(set(views)) != len(views):
+        raise ValueError("two of its views have the same number")
+    height, width = map(whole_number, record["size"])
+    stored: Size = height, width
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f"its views have {reprlib.repr(width)}x{reprlib.repr(height)} pixels")
     size = options.target_size(stored)
-    cameras, unit = record["cameras"], LengthUnit(**record["unit"])
-    scale = size[1] / stored[1], size[0] / stored[0]
-    intrinsics = torch.from_numpy(finite_array(cameras["intrinsics"], (len(views), 3, 3), path))
-    c2w = torch.from_numpy(finite_array(cameras["c2w"], (len(views), 4, 4), path))
-    lights = int(record["lights"])
+    unit, scale = LengthUnit(**record["unit"]), (size[1] / stored[1], size[0] / stored[0])
+    cameras = _parse_cameras(record["cameras"], len(views), stored, path)
+    lights = whole_number(record["lights"])
     offsets = {
         view: _checked_offsets(row, stored, max(lights, 1))
         for view, row in zip(views, record["offsets"], strict=True)
@@ -131,7 +136,9 @@ def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) ->
     readers = [_ShardReader(file, offsets, stored, size, light) for light in range(max(lights, 1))]
     ranges = record["view_near_far"]
     if ranges is not None:
-        ranges = torch.from_numpy(finite_array(ranges, (len(views), 2), path)).float()
+        ranges = torch.stack([checked_near_far(*pair, source=str(path)) for pair in ranges])
+        if len(ranges) != len(views):
+            raise ValueError(f"{len(ranges)} depth ranges of {len(views)} views")
     near_far = checked_near_far(*map(float, record["near_far"]), source=str(path))
     if options.near_far is not None:
         near_far, ranges = checked_near_far(*options.near_far, str(path)) / unit.factor, None
@@ -139,16 +146,21 @@ def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) ->
         name=str(record["name"]),
         view_ids=views,
         view_names=tuple(map(str, record["view_names"])),
-        cameras=Cameras(resize_intrinsics(intrinsics, *scale).float(), c2w.float()),
+        cameras=Cameras(resize_intrinsics(cameras.intrinsics, *scale).float(), cameras.c2w.float()),
         near_far=near_far,
         image_size=size,
         read_view=readers[0],
         image_files=(path,),
         view_near_far=ranges,
         neighbours={
-            views[index]: tuple(map(int, others)) for index, others in enumerate(record["ranked"])
+            view: _view_ids(others, views)
+            for view, others in zip(views, record["ranked"], strict=True)
         },
-        splits={split: tuple(ids) for split, ids in record["splits"].items()},
+        splits={
+            split: _view_ids(record["splits"][split], views)
+            for split in SPLITS
+            if split in record["splits"]
+        },
         lights=tuple(readers[:lights]),
         masks_for_tests_only=bool(record["masks_for_tests_only"]),
         unit=unit,
@@ -156,9 +168,30 @@ def _parse_record(record: dict[str, Any], folder: Path, options: ReadOptions) ->
     )
 
 
+def _parse_cameras(content: dict[str, Any], count: int, size: Size, path: Path) -> Cameras:
+    intrinsics = torch.from_numpy(finite_array(content["intrinsics"], (count, 3, 3), path))
+    c2w = torch.from_numpy(finite_array(content["c2w"], (count, 4, 4), path))
+    if not is_rigid(c2w):
+        raise ValueError("the pose of a view is not a rotation with a translation")
+    if not is_pinhole(intrinsics):
+        raise ValueError("the intrinsics of a view are not those of a pinhole camera")
+    for matrix in intrinsics.tolist():
+        center = matrix[0][2], matrix[1][2]
+        check_pinhole((matrix[0][0], matrix[1][1]), center, size, str(path))
+    return Cameras(intrinsics, c2w)
+
+
+def _view_ids(listed: Sequence[object], views: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Return numbers of views, which must be among ``views``."""
+    ids = tuple(map(whole_number, listed))
+    if views is not None and not set(ids) <= set(views):
+        raise ValueError("it names views that it does not hold")
+    return ids
+
+
 def _checked_offsets(row: Sequence[int], size: Size, lights: int) -> tuple[int, ...]:
     max_bytes = _MAX_BYTES_PER_PIXEL * size[0] * size[1] + _MAX_EXTRA_BYTES
-    offsets = tuple(map(int, row))
+    offsets = tuple(map(whole_number, row))
     if len(offsets) != lights + 2 or offsets[0] < 0:
         raise ValueError(f"{len(offsets)} offsets of {lights} lights")
     if not all(0 <= end - start <= max_bytes for start, end in pairwise(offsets)):

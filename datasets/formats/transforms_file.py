@@ -106,7 +106,9 @@ def parse_transforms(
     frames.sort(key=lambda frame: (natural_key(frame.file_path), frame.file_path))
     for first, second in pairwise(frames):
         if first.file_path == second.file_path:
-            raise UserError(f"{second.source}: {second.file_path!r} has two frames; remove one.")
+            raise UserError(
+                f"{second.source}: {second.file_path[:80]!r} has two frames; remove one."
+            )
     near_far = _parse_numbers(content, ("near", "far"), str(path))
     if len(near_far) == 1:
         raise UserError(f"{path}: has {next(iter(near_far))} alone; add the other of near and far.")

@@ -8,7 +8,6 @@ share. This module does not import torch.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -18,9 +17,11 @@ from pathlib import Path
 
 from datasets.scene_cache import user_cache
 from utils.errors import UserError
-from utils.files import atomic_write, read_json
+from utils.files import atomic_write
+from utils.records import read_record, write_record
 
 _SETTINGS, _RANGES = "remote.json", "pieces"
+_DISK_REMEDY = "Free space on this disk."
 _RETRY_DELAYS = (0.5, 2.0, 8.0)
 """Seconds before a failed request is repeated."""
 _CHECKS_PER_LIMIT = 32
@@ -43,8 +44,8 @@ def folder_for(url: str) -> Path:
 def prepare_folder(url: str, cache_mb: int, required: str, optional: Iterable[str] = ()) -> Path:
     """Fetch the files that list the contents of a remote folder, and set its cache limit in MiB."""
     folder, url = folder_for(url), url.rstrip("/")
-    settings = json.dumps({"url": url, "cache_bytes": cache_mb << 20})
-    _write(folder / _SETTINGS, settings.encode())
+    settings = {"url": url, "cache_bytes": cache_mb << 20}
+    write_record(folder / _SETTINGS, settings, _DISK_REMEDY)
     _write(folder / required, _fetch(f"{url}/{required}"))
     for name in optional:
         try:
@@ -151,8 +152,8 @@ def _remote_of(path: Path) -> _RemoteFolder | None:
     folder = path.parents[1]
     if not (folder / _SETTINGS).is_file():
         return None
-    settings = read_json(folder / _SETTINGS, "record of a remote folder", "Remove it.")
-    return _RemoteFolder(folder, str(settings["url"]), int(settings["cache_bytes"]))
+    settings = read_record(folder / _SETTINGS, "record of a remote folder", "Remove it.")
+    return _RemoteFolder(folder, settings["url"], settings["cache_bytes"])
 
 
 class _MissingError(UserError):
@@ -187,5 +188,5 @@ def _fetch(url: str, start: int | None = None, end: int | None = None) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with atomic_write(path, "Free space on this disk.") as partial:
+    with atomic_write(path, _DISK_REMEDY) as partial:
         partial.write_bytes(data)

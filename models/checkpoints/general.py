@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoints.baselines import BaselineCheckpoint, baseline_checkpoint
+from models.checkpoints.baselines import KIND, BaselineCheckpoint, baseline_checkpoint
 from models.checkpoints.weights import check_fit, describe_checkpoint, fill_weights, plain_names
 from models.config import BackboneConfig, ModelConfig
 from models.vggt.backbone import Backbone, FrozenVGGT, checked_backbone, fingerprint
@@ -94,7 +94,7 @@ def read_checkpoint(path: str) -> Checkpoint:
 
 def checkpoint_from(content: dict[str, Any], file: Path) -> Checkpoint:
     """Parse the content of a checkpoint of general training."""
-    _check_general(content, file)
+    check_general(content, file)
     header = content["vggt_nerf"]
     settings, weights = header["settings"], content["state_dict"]
     backbone = settings_from_plain(BackboneConfig, settings["backbone"], f"{file}: backbone")
@@ -112,11 +112,20 @@ def checkpoint_from(content: dict[str, Any], file: Path) -> Checkpoint:
 def general_content(path: str | Path) -> dict[str, Any]:
     """Read the raw content of a checkpoint of general training, and refuse other files."""
     content = load_safely(path)
-    _check_general(content, path)
+    check_general(content, path)
     return content
 
 
-def _check_general(content: dict[str, Any], path: str | Path) -> None:
+def saved_settings(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings of the general training, of any model, that wrote a checkpoint."""
+    if KIND not in content:
+        check_general(content, path)
+        return content["vggt_nerf"]["settings"]
+    baseline_checkpoint({KIND: content[KIND], "state_dict": content.get("state_dict")}, path)
+    return content[KIND]["settings"]
+
+
+def check_general(content: dict[str, Any], path: str | Path) -> None:
     """Refuse other kinds of files, and strip wrapper prefixes from the names of weights."""
     try:
         header = content["vggt_nerf"]

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.scene_parsers import Parser
+from benchmarks.faults.parsers import all_parsers
+from benchmarks.faults.processes import failed_reference
+from benchmarks.faults.sample_files import Parser
 from benchmarks.faults.tally import Tally
+from datasets.formats.format_table import FORMATS
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +41,30 @@ def test_all_of_a_few_are_survived(tmp_path, campaign, count):
     injected = sum(row[0] for row in rows.values())
     # A stop counts by what stopped it and by its phase.
     assert injected >= (2 if campaign in ("kills", "ranks") else 1) * count
+
+
+def test_every_format_has_a_parser():
+    names = [parser.name for parser in all_parsers()]
+    assert len(names) == len(set(names))
+    assert {name.partition("/")[0] for name in names} >= FORMATS.keys()
+
+
+def test_all_parsers_have_equally_many_turns_although_time_is_up(tmp_path, monkeypatch):
+    parsers = [Parser(f"{name}.bin", WHOLE, lambda path: time.sleep(0.002)) for name in "abc"]
+    monkeypatch.setattr(fuzz, "all_parsers", lambda: parsers)
+    tally = Tally()
+    fuzz.run(tally, 3000, time.monotonic() + 0.1, 0, tmp_path)
+    assert len(tally.rows) == 3
+    assert len({row["injected"] for row in tally.rows.values()}) == 1
+
+
+def test_a_reference_that_fails_is_one_line_with_its_log(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text("starting\nout of memory\n")
+    said = str(failed_reference(None, 600, log))
+    assert str(log) in said and "did not end within 600 s" in said and "out of memory" in said
+    log.write_text("")
+    assert "ended with status 3. " in str(failed_reference(3, 600, log))
 
 
 def test_a_parser_that_fails_is_found(tmp_path, monkeypatch):

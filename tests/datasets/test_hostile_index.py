@@ -27,3 +27,20 @@ def test_many_scenes_of_many_views_are_refused(tmp_path):
     (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "transforms", "scenes": rows}))
     with pytest.raises(UserError, match="1998001000 views"):
         read_index("transforms", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [4.5, 4]},
+        {"size": [-4, 4]},
+        {"views": 2.5},
+        {"views": [0, True]},
+        {"views": [1, 1]},
+    ],
+)
+def test_other_numbers_than_whole_ones_are_refused(tmp_path, change):
+    row = {"views": 3, "size": [4, 4], "splits": {}, **change}
+    (tmp_path / INDEX_NAME).write_text(json.dumps({"format": "dtu", "scenes": {"a": row}}))
+    with pytest.raises(UserError, match=r"scenes\.json: not a readable index"):
+        read_index("dtu", tmp_path)

@@ -52,6 +52,9 @@ def test_intrinsics_by_hand(tmp_path, numbers, size, expected):
     if numbers[0] == 2892:
         with pytest.raises(UserError, match=r"00000007_cam\.txt.*\(823, 619\).*80x64"):
             image_intrinsics(camera, (64, 80))
+        long = read_camera_file(write(tmp_path, text.replace("2892", "1e9")))
+        with pytest.raises(UserError, match=r"00000007_cam\.txt: a focal length of .* cannot"):
+            image_intrinsics(long, size)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,10 @@ def test_depth_range(tmp_path, line, far):
         ("425.0 2.5", "425.0 -2.5", 12),
         ("425.0 2.5", "-425.0 2.5", 12),
         ("425.0 2.5", "425.0 2.5 192 905 7", 12),
+        ("425.0 2.5", "425.0 2.5 192 1e308", 12),
+        ("425.0 2.5", "425.0 2.5 192 425.000001", 12),
+        ("2892.0 0.0", "2892.0 2900.0", 8),
+        ("600.0", "1e38", 4),
         ("425.0 2.5\n", "425.0 2.5\n\n\nmore\n", 15),
     ],
 )

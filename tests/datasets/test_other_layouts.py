@@ -183,6 +183,18 @@ def test_what_layouts_say_beside_cameras(tmp_path, centered_scene, caplog):
     torch.testing.assert_close(depths, torch.full_like(depths, 1.503))
 
 
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [(3, "must list images"), ([[1]], "must list images"), (["../x"], "not the name of an image")],
+)
+def test_lists_of_nerfies_must_name_images(tmp_path, centered_scene, ids, told):
+    write_nerfies(tmp_path, centered_scene)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"train_ids": ids}))
+    with pytest.raises(UserError, match=rf"dataset\.json: train_ids.*{told}"):
+        open_scene("nerfies", tmp_path)
+
+
 def test_photos_whose_pose_a_scan_lost_are_left_out(tmp_path, centered_scene, caplog):
     write_scannet(tmp_path, centered_scene)
     np.savetxt(tmp_path / "pose" / "2.txt", np.full((4, 4), -np.inf))

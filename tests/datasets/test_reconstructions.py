@@ -101,6 +101,16 @@ def change_lens(**values):
     return change
 
 
+def change(**values):
+    def damage(root):
+        content = json.loads((root / "cameras.sfm").read_text())
+        for name, value in values.items():
+            content[name][-1] |= value
+        (root / "cameras.sfm").write_text(json.dumps(content))
+
+    return damage
+
+
 def write(name, text):
     return lambda root: (root / name).write_text(text)
 
@@ -111,19 +121,33 @@ def write(name, text):
         ("bundler", lambda root: (root / "list.txt").unlink(), "names no photos, its list.txt"),
         ("bundler", write("bundle.out", "# v\n9 1\n1 2"), r"bundle\.out: cameras: expected"),
         ("bundler", write("bundle.out", ""), "should hold 9 cameras"),
+        ("bundler", write("bundle.out", "# v\n" + "9" * 5000), "should hold 9 cameras.*'999"),
         ("bundler", write("bundle.out", "# v\n8 3\n"), "should hold 9 cameras.*says '8 3'"),
         ("meshroom", write("cameras.sfm", "{}"), r"cameras\.sfm: version: expected"),
         ("meshroom", write("cameras.sfm", '{"version": ["1"]}'), "holds no poses; give"),
         ("meshroom", change_lens(type="fisheye4", distortionType=None), "'fisheye4' are not read"),
         ("meshroom", change_lens(pixelRatio="2"), "only square pixels"),
+        ("meshroom", change_lens(distortionType="x" * 5000), "type .x{80}. are not read"),
         ("meshroom", change_lens(distortionParams=["1"]), "view 1: distortionParams"),
+        ("meshroom", change(poses={"poseId": "0"}), "two of its poses have the poseId 0"),
+        ("meshroom", change(poses={"pose": True}), "view 8: expected a pose with a transform"),
+        ("meshroom", change(poses={"pose": {"transform": "x"}}), "view 8: expected a pose with"),
+        ("meshroom 2021.1", change_lens(pxFocalLength=[1, 2, 3]), "pxFocalLength must be a number"),
     ],
 )
 def test_what_cannot_be_read_is_named(name, damage, told, tmp_path, centered_scene):
     WAYS[name](tmp_path, centered_scene)
     damage(tmp_path)
     with pytest.raises(UserError, match=told):
-        open_scene(name, tmp_path, OPTIONS)
+        open_scene(name.split()[0], tmp_path, OPTIONS)
+
+
+@pytest.mark.parametrize(("key", "lost"), [("poses", "poseId"), ("views", "intrinsicId")])
+def test_views_with_an_unreadable_id_are_left_out(key, lost, tmp_path, centered_scene, caplog):
+    WAYS["meshroom"](tmp_path, centered_scene)
+    change(**{key: {lost: ["x"]}})(tmp_path)
+    assert len(open_scene("meshroom", tmp_path, OPTIONS).view_ids) == 7
+    assert "2 of 9 photos are left out" in caplog.text
 
 
 @pytest.fixture

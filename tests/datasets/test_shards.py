@@ -175,6 +175,14 @@ def test_workers_read_over_the_network(shards, serve, monkeypatch):
         (lambda record: record.update(lights=-1), "offsets"),
         (lambda record: record["cameras"].update(c2w=[[0]]), "expected"),
         (lambda record: record.update(size=["x", 3]), "not a readable shard"),
+        (lambda record: record.update(size=[8, 99999999]), r"shard\.json: .* pixels"),
+        (lambda record: record.update(size=[True, 3]), "expected a whole number"),
+        (lambda record: record["view_ids"].__setitem__(0, 1), "have the same number"),
+        (lambda record: record["ranked"][0].__setitem__(0, 99), "names views that it does not"),
+        (lambda record: record["splits"].update(train=[99]), "names views that it does not"),
+        (lambda record: record["cameras"]["c2w"][0][0].__setitem__(0, 9.0), "not a rotation"),
+        (lambda record: record["cameras"]["intrinsics"][0][0].__setitem__(0, 1e9), "focal length"),
+        (lambda record: record["cameras"]["intrinsics"][0][0].__setitem__(1, 1e300), "pinhole"),
         (lambda record: record.update(near_far=[3.0, 1.0]), "0 < near < far"),
     ],
 )
@@ -200,6 +208,11 @@ def test_damaged_archives_are_refused(shards, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"shard\.tar: (view 0|a piece) is damaged"):
             scene.read_view(0)
+    # Pillow finds a damaged chunk of a PNG only when it decodes the pixels.
+    place = whole.index(b"IDAT")
+    path.write_bytes(whole[:place] + b"[[[[" + whole[place + 4 :])
+    with pytest.raises(UserError, match=r"shard\.tar: view \d+ is damaged"):
+        scene.load_views(scene.view_ids)
     path.write_bytes(whole[:1000])
     with pytest.raises(UserError, match=r"shard\.tar: ends after"):
         scene.read_view(3)

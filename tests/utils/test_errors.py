@@ -24,7 +24,18 @@ def ended_by_lightning():
         sys.exit(1)
 
 
-@pytest.mark.parametrize("job", [interrupted, ended_by_lightning])
+def ended_by_a_progress_bar():
+    try:
+        interrupted()
+    except KeyboardInterrupt:
+        try:
+            raise RuntimeError("cannot join thread before it is started")
+        finally:
+            # Cleaning up may fail again.
+            {}["absent"]
+
+
+@pytest.mark.parametrize("job", [interrupted, ended_by_lightning, ended_by_a_progress_bar])
 def test_ctrl_c_before_a_run_has_begun(job, caplog):
     assert run_and_report(job) == 130
     assert caplog.messages == ["stopped"]

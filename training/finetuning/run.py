@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from training.finetuning.scene import encode_scene, resume_scene, tuning_module
 from training.resuming import checked_restore
 from utils.config import differing_settings, settings_from_plain
 from utils.devices import choose_devices, choose_precision
-from utils.errors import UserError
+from utils.errors import UserError, short_repr
 from utils.files import from_repository
 
 logger = logging.getLogger(__name__)
@@ -150,13 +150,20 @@ def resumed_config(config: FineTuningConfig) -> FineTuningConfig:
         data = replace(data, datadir=config.data.datadir)
     merged = replace(theirs, run=run, data=data, optimizer=optimizer)
     if rows := differing_settings(asdict(optimizer), asdict(theirs.optimizer)):
-        text = ", ".join(f"{name}={ours!r}, not {before!r}" for name, ours, before in rows)
+        text = _overridden(rows)
         logger.warning("resuming %s with %s from the next step on", path, text)
     differing = differing_settings(asdict(config), asdict(merged))
     if rows := [row for row in differing if row[0].rpartition(".")[2] in given]:
-        text = ", ".join(f"{name}={kept!r}, not {ours!r}" for name, ours, kept in rows)
+        text = _overridden([(name, kept, ours) for name, ours, kept in rows])
         logger.warning("the settings of %s have priority: %s", path, text)
     return merged
+
+
+def _overridden(rows: Sequence[tuple[str, Any, Any]]) -> str:
+    """Format (name, value that counts, other value) rows in one line."""
+    return ", ".join(
+        f"{name}={short_repr(value)}, not {short_repr(other)}" for name, value, other in rows
+    )
 
 
 def _override(theirs: Any, ours: Any, names: Iterable[str]) -> Any:  # noqa: ANN401
@@ -175,7 +182,11 @@ def _run_folder(given: SceneRunConfig, run: SceneRunConfig, scene: str) -> Path:
 def _exists(datadir: str) -> bool:
     # A scan of DTU is addressed like a folder, but is spread over several.
     folder = from_repository(datadir)
-    return folder.exists() or is_part_of_folder("dtu", folder)
+    try:
+        return folder.exists() or is_part_of_folder("dtu", folder)
+    except OSError:
+        # No file can have such a name.
+        return False
 
 
 def _write_report(

@@ -65,7 +65,7 @@ class CurriculumConfig(Settings):
     """patches of an image at the start"""
     end_patches: Count = 320
     """patches of an image at the end; 320 are 224x280 pixels"""
-    patch_spread: Annotated[float, Within(1)] = 1.0
+    patch_spread: Annotated[float, Within(1, 100)] = 1.0
     """largest factor by which the number of patches deviates from that of the stage"""
     patches_per_step: Count = 32_768
     """patches per step and device, which determine the number of scenes"""

@@ -40,7 +40,7 @@ def run_mini_training(
     check_devices(run.device, run.devices)
     folder = Path(run.save_dir) / run.expname
     with exclusive_run_folder(folder):
-        resume = _checked_resume(config, run.ckpt) if run.ckpt else None
+        resume = checked_resume(config, run.ckpt) if run.ckpt else None
         network = _initial_network(config)
         planner = planner or _generator(config)
         with torch.random.fork_rng(devices=[]):
@@ -112,7 +112,8 @@ def _build_trainer(config: MiniTrainingConfig, folder: Path) -> pl.Trainer:
     )
 
 
-def _checked_resume(config: MiniTrainingConfig, ckpt: str) -> Path:
+def checked_resume(config: MiniTrainingConfig, ckpt: str) -> Path:
+    """Find the checkpoint and compare its settings before anything is built."""
     path = resolve_checkpoint(ckpt)
     checkpoint = load_safely(path)
     if "vggt_mini" not in checkpoint:

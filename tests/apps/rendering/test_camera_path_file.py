@@ -72,7 +72,8 @@ def test_a_damaged_transform_is_refused(tmp_path):
     (tmp_path / "path.json").write_text(json.dumps(content))
     assert read_camera_path(tmp_path / "path.json", None, (60, 80)).size == (60, 80)
     for content, words in (
-        ({"transform": [[1.0, 0, 0, 0]] * 3, "scale": 1}, "singular"),
+        ({"transform": [[1.0, 0, 0, 0]] * 3, "scale": 1}, "not a rotation"),
+        ({"transform": [[2.0, 0, 0, 0], *EYE[1:3]], "scale": 1}, "not a rotation"),
         ({"transform": EYE[:3], "scale": 0}, "positive"),
     ):
         (tmp_path / TRANSFORMS_NAME).write_text(json.dumps(content))
