@@ -122,7 +122,7 @@ class VGGTNeRF(nn.Module):
         return model
 
     def compile_rendering(self) -> None:
-        """Compile backbone, cost volume and rendering; the first image takes a minute longer."""
+        """Compile backbone, cost volume and rendering; the first image takes two minutes more."""
         for network in (self.volume, self.fine_volume):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
