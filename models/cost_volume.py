@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.bundles import Window
 from models.config import CostVolumeConfig, RenderConfig
-from models.kernels.point_costs import embed_points
+from models.kernels.point_costs import MAX_CONTEXT, embed_points
 from models.kernels.triton_support import use_kernels
 from models.projection import (
     DepthResiduals,
@@ -175,7 +175,7 @@ class PointCosts(nn.Module):
     def __init__(self, feature_channels: int, context: int, width: int, groups: int) -> None:
         """Build the layers; ``context`` channels are given beside the costs."""
         super().__init__()
-        self.width, self.groups = width, groups
+        self.width, self.groups, self.context = width, groups, context
         self.inward = nn.Linear(cost_channels(feature_channels, groups) + context, 3 * width)
         self.outward = nn.Linear(2 * width, width)
 
@@ -191,7 +191,7 @@ class PointCosts(nn.Module):
     ) -> Float[Tensor, "batch plane ray width"]:
         """Return the input of a 3D network for points at z-depths ``t`` of rays."""
         colors = colors_at_size_of(features, scene)
-        if use_kernels(t, features.shape[2], self.width):
+        if use_kernels(t, features.shape[2], self.width) and self.context <= MAX_CONTEXT:
             layers = (self.inward, self.outward)
             points = (rays, t, context(slice(None)), planes, pad)
             return embed_points(layers, self.groups, scene, features, colors, *points)

@@ -21,6 +21,8 @@ _POINTS, _WARPS = 64, 2
 """Points and warps per program."""
 _FEW = 16
 """Fewest rows of a matrix product in Triton: colours and context are filled up with zeros."""
+MAX_CONTEXT = _FEW
+"""Maximum channels of context."""
 
 
 @kernel
@@ -242,8 +244,7 @@ def embed_points(
 ) -> Float[Tensor, "batch plane ray width"]:
     """Return the matching costs of points on rays, before their context, embedded by layers.
 
-    ``layers`` are the inward and the outward layer of ``PointCosts``; at most 16 channels of
-    context.
+    ``layers`` are the inward and the outward layer of ``PointCosts``.
     """
     inward, outward = layers
     dtype = working_dtype(t)

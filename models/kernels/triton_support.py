@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ try:
 except ImportError:
     # PyTorch for CPUs comes without Triton; the kernels then never run.
     triton = tl = None
+
+logger = logging.getLogger(__name__)
 
 
 def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
@@ -39,4 +43,31 @@ def use_kernels(tensor: Tensor, *sizes: int) -> bool:
     Matrix products in Triton have powers of two, at least 16, of rows and columns.
     """
     supported = all(size >= 16 and size & (size - 1) == 0 for size in sizes)
-    return bool(triton and supported and tensor.is_cuda and not torch.is_grad_enabled())
+    if not supported or not tensor.is_cuda or torch.is_grad_enabled():
+        return False
+    return kernels_run(tensor.device.index)
+
+
+@torch.compiler.assume_constant_result
+def kernels_run(gpu: int) -> bool:
+    """Return whether a kernel can be compiled and run on a GPU; log a warning once if not."""
+    return _tried(gpu)
+
+
+@functools.cache
+def _tried(gpu: int) -> bool:
+    if triton is None:
+        return False
+    try:
+        value = torch.zeros(1, device=f"cuda:{gpu}")
+        _write_one[(1,)](value)
+        return value.item() == 1
+    except Exception as error:  # noqa: BLE001 - Triton's compilers and drivers raise many kinds
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        logger.warning("Triton kernels are off, which is slower: %s", reason)
+        return False
+
+
+@kernel
+def _write_one(value):
+    tl.store(value, 1.0)

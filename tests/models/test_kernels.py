@@ -7,6 +7,7 @@ import kernel_cases
 import pytest
 import torch
 
+from models.kernels.triton_support import kernels_run
 from models.vggt_nerf import VGGTNeRF
 
 NEAR_FAR, SIZE = (2.0, 6.0), (64, 80)
@@ -18,6 +19,16 @@ def test_interpreted_kernels_agree_with_pytorch():
     program = [sys.executable, kernel_cases.__file__]
     ran = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here they can")
+def test_pytorch_is_used_where_kernels_cannot_run(caplog):
+    pytest.importorskip("triton")
+    compiled = torch.compile(
+        lambda x: x + 1 if kernels_run(0) else x - 1, backend="eager", fullgraph=True
+    )
+    assert compiled(torch.zeros(1)) == -1
+    assert "Triton kernels are off" in caplog.text
 
 
 @pytest.mark.gpu
