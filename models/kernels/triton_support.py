@@ -16,7 +16,8 @@ try:
     import triton.language as tl
 except ImportError:
     # PyTorch for CPUs comes without Triton; the kernels then never run.
-    triton = tl = None
+    triton: Any = None
+    tl: Any = None
 
 logger = logging.getLogger(__name__)
 
