@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.mutations import damaged
-from benchmarks.faults.parsers import all_parsers
+from benchmarks.faults.parsers.all_parsers import all_parsers
+from benchmarks.faults.parsers.samples import Parser
 from benchmarks.faults.processes import fork, wait
-from benchmarks.faults.sample_files import Parser
 from benchmarks.faults.tally import Tally
 from utils.errors import UserError
 

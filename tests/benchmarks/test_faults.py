@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import fuzz
-from benchmarks.faults.parsers import all_parsers
+from benchmarks.faults.parsers.all_parsers import all_parsers
+from benchmarks.faults.parsers.samples import Parser
 from benchmarks.faults.processes import failed_reference
-from benchmarks.faults.sample_files import Parser
 from benchmarks.faults.tally import Tally
 from datasets.formats.format_table import FORMATS
 from utils.errors import UserError

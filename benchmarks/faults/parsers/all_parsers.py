@@ -12,11 +12,11 @@ from PIL import Image
 
 from apps.rendering.geometry_files import read_points as read_cloud
 from apps.rendering.paths import TRANSFORMS_NAME, read_camera_path
-from benchmarks.faults.capture_parsers import capture_parsers
-from benchmarks.faults.layout_parsers import PAIRS, layout_parsers
-from benchmarks.faults.model_parsers import model_parsers
-from benchmarks.faults.record_parsers import record_parsers
-from benchmarks.faults.sample_files import Parser, array_file, check_cameras, image_file
+from benchmarks.faults.parsers.captures import capture_parsers
+from benchmarks.faults.parsers.layouts import PAIRS, layout_parsers
+from benchmarks.faults.parsers.models import model_parsers
+from benchmarks.faults.parsers.records import record_parsers
+from benchmarks.faults.parsers.samples import Parser, array_file, check_cameras, image_file
 from datasets.formats.colmap.model import read_cameras, read_images, read_points
 from datasets.formats.images.decoding import read_image, read_mask
 from datasets.formats.images.depth_maps import DepthFile, read_depth, read_pfm

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from benchmarks.faults.layout_parsers import DEPTH
-from benchmarks.faults.sample_files import (
+from benchmarks.faults.parsers.layouts import DEPTH
+from benchmarks.faults.parsers.samples import (
     LENS,
     OPENGL_POSES,
     POSES,

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save
 
-from benchmarks.faults.sample_files import Parser
+from benchmarks.faults.parsers.samples import Parser
 from models.baselines.config import BaselineConfig
 from models.checkpoints.baselines import KIND, MVSNERF_PARTS, baseline_checkpoint
 from models.checkpoints.general import checkpoint_from

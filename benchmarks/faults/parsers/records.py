@@ -12,7 +12,7 @@ import torch
 
 from apps.reconstruction.stages import Stages
 from apps.rendering.frames import FrameStore
-from benchmarks.faults.sample_files import LENS, POSES, Parser, image_file
+from benchmarks.faults.parsers.samples import LENS, POSES, Parser, image_file
 from datasets.formats import depth_range
 from datasets.formats.registry import recognise_format
 from datasets.posed_scene import ViewPixels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.sample_files import (
+from benchmarks.faults.parsers.samples import (
     LENS,
     OPENGL_POSES,
     POSES,
