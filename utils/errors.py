@@ -44,7 +44,11 @@ def first_line(error: BaseException) -> str:
 
 def short_repr(value: object) -> str:
     """Return at most 200 characters that represent a value, such as a path, in a message."""
-    text = repr(value)
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """Return at most 200 characters of a text, such as a name in a file, for a message."""
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

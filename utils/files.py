@@ -34,10 +34,10 @@ ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError, 
 READ_ERRORS = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, MemoryError),
     *(LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, struct.error),
-    *(SyntaxError, zlib.error),
+    *(SyntaxError, NameError, zlib.error),
 )
-"""Raised by readers on damaged or hostile files, ``SyntaxError`` by Pillow's for PNG;
-``RecursionError`` is a ``RuntimeError``."""
+"""Raised by readers on damaged or hostile files, ``SyntaxError`` by Pillow's for PNG, ``NameError``
+by trimesh's for PLY; ``RecursionError`` is a ``RuntimeError``."""
 _NPZ_ERRORS = (
     *(*ZIP_ERRORS, zlib.error, tokenize.TokenError, RuntimeError, LookupError, TypeError),
     *(SyntaxError, MemoryError),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.errors import UserError
+from utils.errors import UserError, shortened
 
 _WRAPPERS = re.compile(r"(^|\.)(?:(?:module|_orig_mod)\.)+")
 """Prefixes that DistributedDataParallel and torch.compile add to the names of submodules."""
@@ -71,7 +71,8 @@ def describe_checkpoint(content: Mapping[str, Any]) -> str:
     if {"network_fn_state_dict", "network_mvs_state_dict"} & content.keys():
         return "a checkpoint of MVSNeRF, which is a different model"
     if isinstance(header := content.get("baseline"), dict):
-        return f"a checkpoint of the baseline {header.get('model')}, which is a different model"
+        model = shortened(str(header.get("model")))
+        return f"a checkpoint of the baseline {model}, which is a different model"
     if "vggt_nerf" in content:
         return "a checkpoint of general training"
     if "vggt_nerf_scene" in content:
@@ -84,4 +85,5 @@ def describe_checkpoint(content: Mapping[str, Any]) -> str:
 
 
 def _abbreviated(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED_NAMES]) + (", ..." if len(names) > _LISTED_NAMES else "")
+    listed = map(shortened, names[:_LISTED_NAMES])
+    return ", ".join(listed) + (", ..." if len(names) > _LISTED_NAMES else "")

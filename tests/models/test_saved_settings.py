@@ -8,6 +8,7 @@ import torch
 from models.checkpoints.baselines import KIND
 from models.checkpoints.general import saved_settings
 from models.checkpoints.scene_file import SceneHeader
+from models.checkpoints.weights import describe_checkpoint
 from models.config import ModelConfig
 from training.config import FineTuningConfig, SceneRunConfig
 from training.finetuning.run import resumed_config
@@ -60,3 +61,8 @@ def test_long_settings_are_shortened_in_the_message():
     said = describe_differences([("vggt_path", "ckpts", "x" * 5000)])
     assert said.startswith("vggt_path='ckpts' here, 'xxx") and said.endswith("x... there")
     assert len(said) < 300
+
+
+@pytest.mark.parametrize("content", [{"x" * 5000: 1}, {"baseline": {"model": "x" * 5000}}])
+def test_long_names_in_other_files_are_shortened(content):
+    assert "xxx..." in describe_checkpoint(content) and len(describe_checkpoint(content)) < 300

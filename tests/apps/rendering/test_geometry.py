@@ -197,3 +197,14 @@ def test_only_point_clouds_are_read_whatever_their_name(tmp_path):
     path.write_text('{"asset": {"version": "2.0"}, "buffers": [{"uri": "../secret"}]}')
     with pytest.raises(UserError, match=r"points\.gltf: cannot be read as a coloured point cloud"):
         read_points(path)
+
+
+def test_a_damaged_point_cloud_is_one_error(tmp_path):
+    # Trimesh raises UnboundLocalError.
+    path = tmp_path / "points.ply"
+    elements = b"element vertex 2\nproperty format\nelement vertey 2\nproperty float x\n"
+    path.write_bytes(
+        b"ply\nformat binary_little_endian 1.0\n" + elements + b"end_header\n" + bytes(8)
+    )
+    with pytest.raises(UserError, match=r"points\.ply: cannot be read as a coloured point cloud"):
+        read_points(path)
