@@ -77,6 +77,29 @@ def _add_value(value, weights, linear, hidden, WIDTH: tl.constexpr):
 
 
 @kernel
+def _first_layer(statistics, weights, bias, WIDTH: tl.constexpr, PRECISION: tl.constexpr):
+    """Return the linear part and the hidden layer of statistics, in the order of the weights."""
+    linear = tl.zeros([statistics[0].shape[0], WIDTH], tl.float32)
+    linear += tl.load(bias + tl.arange(0, WIDTH))[None, :]
+    hidden = tl.zeros([statistics[0].shape[0], 2 * WIDTH], tl.float32)
+    hidden += tl.load(bias + WIDTH + tl.arange(0, 2 * WIDTH))[None, :]
+    for i in tl.static_range(len(statistics)):
+        linear, hidden = _add_product(statistics[i], weights, linear, hidden, WIDTH, PRECISION)
+        weights += statistics[i].shape[1] * (3 * WIDTH)
+    return linear, hidden
+
+
+@kernel
+def _last_layer(linear, hidden, weights, bias, WIDTH: tl.constexpr, PRECISION: tl.constexpr):
+    """Add the outward layer of the hidden one, after GELU, to the linear part."""
+    hidden = 0.5 * hidden * (1 + tl.erf(hidden * 0.7071067811865476))
+    weights += tl.arange(0, 2 * WIDTH)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
+    hidden = hidden.to(weights.dtype.element_ty)
+    linear = tl.dot(hidden, tl.load(weights), linear, input_precision=PRECISION)
+    return linear + tl.load(bias + tl.arange(0, WIDTH))[None, :]
+
+
+@kernel
 def _embed_kernel(
     maps, colors, prior, reliability, view_mask, matrices, near_far, origins, directions, depths,
     context, matrix_weights, value_weights, bias, outward, outward_bias, out, rays, map_width,
@@ -139,25 +162,12 @@ def _embed_kernel(
     others = (1 / tl.maximum(seen - 1, 1.0))[:, None]
     similarity = tl.where((seen > 1)[:, None], mean * mean - variance * others, 0.0)
 
-    linear = tl.zeros([POINTS, WIDTH], tl.float32) + tl.load(bias + tl.arange(0, WIDTH))[None, :]
-    hidden = tl.zeros([POINTS, 2 * WIDTH], tl.float32)
-    hidden += tl.load(bias + WIDTH + tl.arange(0, 2 * WIDTH))[None, :]
-    row: tl.constexpr = 3 * WIDTH
-    w = matrix_weights
-    linear, hidden = _add_product(mean, w, linear, hidden, WIDTH, PRECISION)
-    w += CHANNELS * row
-    linear, hidden = _add_product(variance, w, linear, hidden, WIDTH, PRECISION)
-    w += CHANNELS * row
-    linear, hidden = _add_product(similarity, w, linear, hidden, WIDTH, PRECISION)
-    w += CHANNELS * row
-    linear, hidden = _add_product(color_mean, w, linear, hidden, WIDTH, PRECISION)
-    w += FEW * row
-    linear, hidden = _add_product(color_variance, w, linear, hidden, WIDTH, PRECISION)
-    w += FEW * row
     column = tl.arange(0, FEW)[None, :]
     given = context + (batch * count + point)[:, None] * contexts + column
     given = tl.load(given, exists[:, None] & (column < contexts), 0.0)
-    linear, hidden = _add_product(given, w, linear, hidden, WIDTH, PRECISION)
+    statistics = mean, variance, similarity, color_mean, color_variance, given
+    linear, hidden = _first_layer(statistics, matrix_weights, bias, WIDTH, PRECISION)
+    row: tl.constexpr = 3 * WIDTH
     w = value_weights
     linear, hidden = _add_value(residuals * inverse, w, linear, hidden, WIDTH)
     linear, hidden = _add_value(nearest, w + row, linear, hidden, WIDTH)
@@ -165,12 +175,7 @@ def _embed_kernel(
     rely = tl.load(reliability + batch) + tl.zeros([POINTS], tl.float32)
     linear, hidden = _add_value(rely, w + 3 * row, linear, hidden, WIDTH)
     linear, hidden = _add_value(seen / (1 + seen), w + 4 * row, linear, hidden, WIDTH)
-
-    hidden = 0.5 * hidden * (1 + tl.erf(hidden * 0.7071067811865476))
-    layer = outward + tl.arange(0, 2 * WIDTH)[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
-    hidden = hidden.to(outward.dtype.element_ty)
-    linear = tl.dot(hidden, tl.load(layer), linear, input_precision=PRECISION)
-    linear += tl.load(outward_bias + tl.arange(0, WIDTH))[None, :]
+    linear = _last_layer(linear, hidden, outward, outward_bias, WIDTH, PRECISION)
     # Plane by plane: a volume with its channels last.
     target = ((batch * SAMPLES + sample) * rays + ray)[:, None] * WIDTH + tl.arange(0, WIDTH)[
         None, :
