@@ -83,7 +83,7 @@ def _first_layer(statistics, weights, bias, WIDTH: tl.constexpr, PRECISION: tl.c
     linear += tl.load(bias + tl.arange(0, WIDTH))[None, :]
     hidden = tl.zeros([statistics[0].shape[0], 2 * WIDTH], tl.float32)
     hidden += tl.load(bias + WIDTH + tl.arange(0, 2 * WIDTH))[None, :]
-    for i in tl.static_range(len(statistics)):
+    for i in tl.static_range(len(statistics)):  # pyright: ignore
         linear, hidden = _add_product(statistics[i], weights, linear, hidden, WIDTH, PRECISION)
         weights += statistics[i].shape[1] * (3 * WIDTH)
     return linear, hidden
