@@ -1,7 +1,6 @@
 """The whole model learns one small scene: every part pulls its weight."""
 
 import torch
-from shape_checks import shapes_checked
 
 from datasets.config import DataChoice
 from datasets.protocols import scene_tasks
@@ -17,12 +16,10 @@ def learn(model, sample, steps, loss):
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(0)
     near_far, targets = sample.near_far, sample.targets[:, 0]
-    for step in range(steps):
-        # The shapes are those of the first step.
-        with shapes_checked(step == 0):
-            scene = model.encode(sample.sources, near_far)
-            drawn = render_random_window(model, scene, targets, near_far, 2048, generator)
-            losses = window_losses(scene, *drawn, near_far, loss)
+    for _ in range(steps):
+        scene = model.encode(sample.sources, near_far)
+        drawn = render_random_window(model, scene, targets, near_far, 2048, generator)
+        losses = window_losses(scene, *drawn, near_far, loss)
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
