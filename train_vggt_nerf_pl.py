@@ -13,11 +13,15 @@ from training.config import GeneralTrainingConfig
 from utils.config import command
 
 
-def train(config: GeneralTrainingConfig) -> str:
-    """Train and return the folder of the checkpoints."""
+def train(config: GeneralTrainingConfig) -> str | None:
+    """Train; the first of several processes returns a message with the folder of checkpoints."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     from training.general import run_general_training
 
-    return f"done; checkpoints are in {run_general_training(config)}"
+    folder = run_general_training(config)
+    rank: int = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess]
+    return None if rank else f"done; checkpoints are in {folder}"
 
 
 main = command(GeneralTrainingConfig, train, __doc__)

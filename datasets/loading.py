@@ -70,14 +70,21 @@ def worker_options(num_workers: int) -> dict[str, Any]:
 
 def _exit_with_training(worker: int) -> None:
     """End this worker when the training process ends: its parent is the fork server."""
+    training = multiprocessing.parent_process()
+    assert training is not None
 
     def wait_and_exit() -> None:
-        training = multiprocessing.parent_process()
-        assert training is not None
         training.join()
         os._exit(1)
 
+    def report(*error: Any) -> None:  # noqa: ANN401
+        # The thread that sends tensors fails when their receiver has been killed.
+        training.join(1)
+        if training.is_alive():
+            sys.__excepthook__(*error)
+
     threading.Thread(target=wait_and_exit, daemon=True).start()
+    sys.excepthook = report
 
 
 class SampleLoader(DataLoader[Sample]):
