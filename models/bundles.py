@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from models.config import RenderConfig
+from models.kernels.bundles import render_samples, supported
 from models.novel_view import RenderedImages
 from models.projection import (
     SceneFeatures,
@@ -160,8 +161,14 @@ def render_bundles(
         *(bins.t_edges, bins.weights, settings.N_samples, settings.sampling_floor, generator),
         spread=settings.sampling_spread,
     )
-    samples = sample_bundles(scene, rays.centers, rays.pixels, t, planes, settings.pad)
     context = torch.cat([bins.read_features(t), bin_positions(edges, t, planes)], -1)
+    if supported(field, settings, t, context):
+        colors, features, maps, weights = render_samples(
+            *(field, settings, scene, planes, rays.centers, rays.pixels, t, context)
+        )
+        depth, opacity, visibility = maps.unbind(-1)
+        return Bundles(Composite(colors, depth, opacity, weights), features, visibility, t)
+    samples = sample_bundles(scene, rays.centers, rays.pixels, t, planes, settings.pad)
     output = field(samples, context, planes.coordinates(t))
     weights = alphas(output.densities) * transmittance(output.densities)
     far = planes.near_far[:, 1:]

@@ -57,7 +57,8 @@ def kernels_run(gpu: int) -> bool:
 
 @functools.cache
 def _tried(gpu: int) -> bool:
-    if triton is None:
+    # The kernels have been tried on NVIDIA's GPUs alone.
+    if triton is None or torch.version.cuda is None:
         return False
     try:
         value = torch.zeros(1, device=f"cuda:{gpu}")
