@@ -7,7 +7,8 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels.triton_support import operator, use_kernels
+from models.kernels.convolution import convolve_few
+from models.kernels.triton_support import use_kernels
 from models.projection import working_dtype
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -23,39 +24,55 @@ class Conv3d(nn.Conv3d):
     def forward(
         self,
         input: Float[Tensor, "batch channel plane row column"],  # noqa: A002
+        activated: bool = False,
     ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
-        """Convolve."""
-        if torch.compiler.is_compiling() and use_kernels(input):
-            dtype = working_dtype(input)
-            out = convolve_channels_last(
-                input.to(dtype), self.weight.to(dtype), list(self.stride), list(self.padding)
-            )
-            return out if self.bias is None else out + self.bias.to(dtype)[:, None, None, None]
-        on_cpu = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-        single_precision = on_cpu and input.dtype == torch.float32
+        """Convolve and, if ``activated``, apply GELU."""
+        dtype, channels = working_dtype(input), self.in_channels
+        # In single precision libraries are faster.
+        if dtype != torch.float32 and channels >= 16 and channels % 8 == 0 and use_kernels(input):
+            return self._convolve_few(input.to(dtype), activated)
+        out = self._convolve(input)
+        return F.gelu(out) if activated else out
+
+    def _convolve_few(
+        self, volume: Float[Tensor, "batch channel plane row column"], activated: bool
+    ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
+        if self.kernel_size[0] == 3:
+            return convolve_few(volume, self.weight, self.bias, self.stride[0], activated)
+        out = F.linear(volume.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        return F.gelu(out) if activated else out
+
+    def _convolve(
+        self, volume: Float[Tensor, "batch channel plane row column"]
+    ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
+        on_cpu = volume.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        single_precision = on_cpu and volume.dtype == torch.float32
         if not _HAS_ONEDNN or torch.compiler.is_compiling() or not single_precision:
-            return super().forward(input)
+            return super().forward(volume)
         settings = (self.padding, self.stride, self.dilation, self.groups)
-        return torch.ops.aten.mkldnn_convolution(input, self.weight, self.bias, *settings)
+        return torch.ops.aten.mkldnn_convolution(volume, self.weight, self.bias, *settings)
 
 
-@operator("convolve_channels_last")
-def convolve_channels_last(
-    volume: Tensor, weight: Tensor, stride: list[int], padding: list[int]
-) -> Tensor:
-    """Convolve a volume with its channels last in memory, as the result's are.
+class ConvolutionBlock(nn.Sequential):
+    """A convolution, group normalisation unless it has a bias, and GELU."""
 
-    ``torch.compile`` would reorder each layer's input and output.
-    """
-    layout = torch.channels_last_3d
-    volume, weight = (each.contiguous(memory_format=layout) for each in (volume, weight))
-    return F.conv3d(volume, weight, None, stride, padding).contiguous(memory_format=layout)
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, normalised: bool = True) -> None:
+        layers: list[nn.Module] = [
+            Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=not normalised)
+        ]
+        if normalised:
+            layers.append(nn.GroupNorm(4, outputs))
+        super().__init__(*layers, nn.GELU())
 
-
-@convolve_channels_last.register_fake
-def _(volume: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
-    out = F.conv3d(volume, weight, None, stride, padding)
-    return torch.empty_like(out, memory_format=torch.channels_last_3d)
+    def forward(
+        self,
+        input: Float[Tensor, "batch channel plane row column"],  # noqa: A002
+    ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
+        """Return the activated convolution."""
+        convolution, *rest = self
+        if len(rest) > 1:
+            return super().forward(input)
+        return convolution(input, activated=True)
 
 
 class UNet3D(nn.Module):
@@ -68,13 +85,8 @@ class UNet3D(nn.Module):
         """
         super().__init__()
 
-        def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-            layers: list[nn.Module] = [
-                Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=not normalised)
-            ]
-            if normalised:
-                layers.append(nn.GroupNorm(4, outputs))
-            return nn.Sequential(*layers, nn.GELU())
+        def block(inputs: int, outputs: int, stride: int = 1) -> ConvolutionBlock:
+            return ConvolutionBlock(inputs, outputs, stride, normalised)
 
         self.first = block(widths[0], widths[0])
         steps = list(zip(widths[:-1], widths[1:], strict=True))

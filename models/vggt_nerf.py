@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ class VGGTNeRF(nn.Module):
         inputs = colors + config.radiance_field.composited_channels + MAP_CHANNELS
         self.decoder = Decoder(config.decoder.decoder_widths, inputs, colors)
         self._render_bundles = render_bundles
+        self._find_surface, self._render_whole = VGGTNeRF.find_surface, VGGTNeRF._render_images
         self.graphs = GraphCache()
 
     @classmethod
@@ -128,6 +130,8 @@ class VGGTNeRF(nn.Module):
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
         self.pyramid.compile(dynamic=False)
         self._render_bundles = torch.compile(render_bundles, dynamic=False)
+        self._find_surface = torch.compile(VGGTNeRF.find_surface, dynamic=False)
+        self._render_whole = torch.compile(VGGTNeRF._render_images, dynamic=False)
         if isinstance(self.backbone, FrozenVGGT):
             self.backbone.compile_blocks()
         self.graphs = GraphCache()
@@ -175,7 +179,8 @@ class VGGTNeRF(nn.Module):
         Not differentiable: losses supervise the cost volumes of targets and of single sources.
         """
         sources = (scene.cameras[:, view] for view in range(scene.images.shape[1]))
-        surfaces = [self.find_surface(scene, camera, near_far, scene.size) for camera in sources]
+        find, size = self._find_surface, scene.size
+        surfaces = [find(self, scene, camera, near_far, size) for camera in sources]
         depth, mass = (torch.stack(maps, 1) for maps in zip(*surfaces, strict=True))
         prior = refined_depth_prior(
             scene.prior, depth, mass, scene.cameras, scene.size, scene.view_mask
@@ -237,18 +242,15 @@ class VGGTNeRF(nn.Module):
         rays = BundleRays.of_window(volume.cameras, window)
         total = window.shape[0] * window.shape[1]
         step = max(chunk // window.side**2, 1) if chunk else total
-        parts = []
+        parts, pixels, device = [], step * window.side**2, window.corners.device
         for start in range(0, total, step):
             if before_chunk:
                 before_chunk()
             bundles = slice(start, min(start + step, total))
-            ray_inputs = rays.part(bundles), levels[-1].part(bundles)
-            with rendering(rays.centers.origins.device, rays=step * window.side**2):
-                parts.append(
-                    self._render_bundles(
-                        *(self.radiance_field, settings, scene, planes, *ray_inputs, generator)
-                    )
-                )
+            inputs = settings, scene, planes, rays.part(bundles), levels[-1].part(bundles)
+            # Whole images are the caller's to explain; torch.compile cannot trace this context.
+            with rendering(device, rays=pixels) if step < total else nullcontext():
+                parts.append(self._render_bundles(self.radiance_field, *inputs, generator))
         rendered = join_bundles(parts)
         correction = self.decoder(decoder_maps(rendered, window, planes)).float()
         corrected = rendered.composite.rgb + correction.flatten(2).transpose(1, 2)
@@ -280,7 +282,7 @@ class VGGTNeRF(nn.Module):
                 return self._render_images(*view, before_chunk)
             if before_chunk:
                 before_chunk()
-            return self.graphs(self._render_images, *view)
+            return self.graphs(self._render_whole, self, *view)
 
     def _render_images(
         self,

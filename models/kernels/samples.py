@@ -1,8 +1,7 @@
 """Source views read and encoded at the samples of bundles, by a Triton kernel.
 
 The first half of ``render_bundles`` of ``models.bundles``: projection, reading of every view, the
-radiance field up to its point encoder. Each view is read twice: for the statistics, then for its
-hidden state.
+radiance field up to its point encoder.
 """
 
 from __future__ import annotations
@@ -21,9 +20,17 @@ from models.kernels.geometry import (
     projections,
     view_means,
 )
-from models.kernels.layers import add_product, bias_rows, dot_row, gelu, split_parts, store_rows
+from models.kernels.layers import (
+    add_product,
+    bias_rows,
+    dot_row,
+    gelu,
+    load_rows,
+    split_parts,
+    store_rows,
+)
 from models.kernels.triton_support import kernel, operator, tl
-from models.kernels.views import hidden_view, read_view
+from models.kernels.views import read_view
 from models.projection import MIN_DEPTH, VISIBLE_BEHIND
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Rays
@@ -36,8 +43,8 @@ _POINTS, _WARPS = 64, 4
 LANES = 16
 """Channels of pixels' colours, context and composited features, filled up."""
 ENCODER_PARTS = (
-    ("view_input.bias", "view_score.weight"),
-    ("view_input.weight", "view_input.weight*", "view_hidden.weight*", "view_hidden.bias"),
+    ("view_input.weight", "view_input.weight*"),
+    ("view_input.bias", "view_hidden.weight*", "view_hidden.bias", "view_score.weight"),
     ("shared_input.weight", "shared_input.weight*"),
     (
         *("point_encoder.0.weight", "point_encoder.0.weight*", "point_encoder.0.bias"),
@@ -50,7 +57,7 @@ ENCODER_PARTS = (
 @kernel
 def _encode_kernel(
     features, images, prior, view_mask, matrices, centers, near_far, origins, directions,
-    pixel_directions, depths, context, view_weights, hidden_weights, shared_weights,
+    pixel_directions, depths, context, input_weights, view_weights, shared_weights,
     point_weights, points_out, states_out, features_out, colors_out, rays, sizes,
     VIEWS: tl.constexpr, SAMPLES: tl.constexpr, CHANNELS: tl.constexpr, CONTEXTS: tl.constexpr,
     VIEW_WIDTH: tl.constexpr, GROUPS: tl.constexpr, PIXELS: tl.constexpr, LINDISP: tl.constexpr,
@@ -81,10 +88,16 @@ def _encode_kernel(
     seen = tl.zeros([POINTS], tl.float32)
     for view in range(VIEWS):
         image = batch * VIEWS + view
-        feature, _, color, _, sees = read_view(
-            image, scene, sizes, origin, direction, pixel_direction, t, CHANNELS, PIXELS,
-            MIN_DEPTH, LANES,
+        feature, colors, color, products, sees = read_view(
+            image, scene, sizes, origin, direction, pixel_direction, t, input_weights, CHANNELS,
+            VIEW_WIDTH, PIXELS, LINDISP, MIN_DEPTH, BEHIND, LANES, PRECISION,
         )  # fmt: skip
+        row = (point * VIEWS + view)[:, None]
+        store_rows(features_out, row, feature, exists)
+        # The last lane holds whether the view sees the point.
+        store_rows(colors_out, row, tl.where(lane == LANES - 1, sees[:, None], colors), exists)
+        # Until the statistics of all views are known.
+        store_rows(states_out, row, products, exists)
         seen += sees
         sums += sees[:, None] * feature
         squares += sees[:, None] * feature * feature
@@ -99,7 +112,7 @@ def _encode_kernel(
     width: tl.constexpr = 2 * VIEW_WIDTH
     inputs: tl.constexpr = 2 * CHANNELS + 7 + GROUPS + CONTEXTS
     all_inputs: tl.constexpr = VIEW_WIDTH + inputs
-    view_bias, view_score = view_weights
+    view_bias, hidden_matrix, hidden_bias, view_score = view_weights
     shared_values, shared_matrix = shared_weights
     first_values, first_matrix, first_bias, second_matrix, second_bias = point_weights
     shared = add_statistics(
@@ -110,26 +123,19 @@ def _encode_kernel(
         bias_rows(first_bias, POINTS, width), statistics, first_values + VIEW_WIDTH,
         first_matrix + VIEW_WIDTH, CONTEXTS, all_inputs, GROUPS, PRECISION,
     )  # fmt: skip
+    # Each thread may load what another one has stored.
+    tl.debug_barrier()
     largest, total, pooled = seen - 1e30, seen * 0, tl.zeros([POINTS, VIEW_WIDTH], tl.float32)
     for view in range(VIEWS):
-        image = batch * VIEWS + view
-        read = read_view(
-            image, scene, sizes, origin, direction, pixel_direction, t, CHANNELS, PIXELS,
-            MIN_DEPTH, LANES,
-        )  # fmt: skip
-        state = hidden_view(
-            shared, read, image, scene, sizes, origin, direction, t, hidden_weights, CHANNELS,
-            LINDISP, BEHIND, PRECISION,
-        )  # fmt: skip
-        score = dot_row(state, view_score)
-        largest, total, factor, weight = online_softmax(score, read[4], largest, total)
-        pooled = pooled * factor + weight * state
         row = (point * VIEWS + view)[:, None]
+        state = gelu(load_rows(states_out, row, exists, VIEW_WIDTH) + shared)
+        bias = bias_rows(hidden_bias, POINTS, VIEW_WIDTH)
+        state = gelu(add_product(bias, state, hidden_matrix, VIEW_WIDTH, PRECISION))
         store_rows(states_out, row, state, exists)
-        store_rows(features_out, row, read[0], exists)
-        # The last lane holds whether the view sees the point.
-        colors = tl.where(lane == LANES - 1, read[4][:, None], read[1])
-        store_rows(colors_out, row, colors, exists)
+        sees = tl.load(colors_out + (point * VIEWS + view) * LANES + LANES - 1, exists, 0.0)
+        score = dot_row(state, view_score)
+        largest, total, factor, weight = online_softmax(score, sees, largest, total)
+        pooled = pooled * factor + weight * state
     pooled /= tl.maximum(total, 1e-30)[:, None]
     points = add_product(points, pooled, first_matrix, all_inputs, PRECISION)
     bias = bias_rows(second_bias, POINTS, width)
@@ -158,7 +164,7 @@ def _encode_samples(
     _encode_kernel[(-(-count * samples // _POINTS), batch)](
         *(features.permute(0, 1, 3, 4, 2).contiguous(), *scene[1:], *rays, *parts, *outputs),
         *(count, (*sides, pad, float(planes))),
-        *(views, samples, channels, context.shape[-1], weights[0].numel(), groups),
+        *(views, samples, channels, context.shape[-1], weights[2].numel(), groups),
         *(rays[2].shape[1] // count, lindisp, MIN_DEPTH, VISIBLE_BEHIND, LANES, _POINTS, "ieee"),
         num_warps=_WARPS,
         num_stages=1,
@@ -176,7 +182,7 @@ def _(
 def _outputs(scene: list[Tensor], rays: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
     """Return empty outputs, as ``encode_samples`` describes them."""
     (views, channels), (*shape, samples) = scene[0].shape[1:3], rays[3].shape
-    width, dtype = weights[0].numel(), weights[3].dtype
+    width, dtype = weights[2].numel(), weights[1].dtype
     # Colours have more digits than features.
     of_colors = torch.float32 if dtype == torch.float32 else torch.float16
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from models.kernels.bilinear import bilinear_taps, read_vectors
 from models.kernels.geometry import behind_surface, inside_image, project, squashed
-from models.kernels.layers import add_part, add_product, add_values, bias_rows, gelu
+from models.kernels.layers import add_part, add_product, add_values
 from models.kernels.triton_support import kernel, tl
 
 
@@ -65,44 +65,36 @@ def _pixel_colors(
 
 @kernel
 def read_view(
-    image, scene, sizes, origin, direction, pixel_direction, t, CHANNELS: tl.constexpr,
-    PIXELS: tl.constexpr, MIN_DEPTH: tl.constexpr, LANES: tl.constexpr,
+    image, scene, sizes, origin, direction, pixel_direction, t, weights, CHANNELS: tl.constexpr,
+    WIDTH: tl.constexpr, PIXELS: tl.constexpr, LINDISP: tl.constexpr, MIN_DEPTH: tl.constexpr,
+    BEHIND: tl.constexpr, LANES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return features, colours of the pixels, their means, z-depth and position, validity."""
-    features, view_mask, matrices = scene[0], scene[3], scene[4]
-    map_width, map_height, width, height, pad = sizes[0], sizes[1], sizes[4], sizes[5], sizes[6]
+    """Return what one view shows: features, colours, their means, products, whether it sees.
+
+    The products are those of the field's first layer on views, without its bias.
+    """
+    features, _, prior, view_mask, matrices, centers, near, far = scene
+    map_width, map_height, prior_width, prior_height, width, height, pad, planes = sizes
+    values, matrix = weights
     scale_x, scale_y = 2 / width, 2 / height
     x, y, z = project(matrices + image * 12, origin, direction, t, scale_x, scale_y)
     x, y, valid = inside_image(x, y, z, pad * scale_x, pad * scale_y, MIN_DEPTH)
-    offsets, weights = bilinear_taps(x, y, map_width, map_height)
+    offsets, shares = bilinear_taps(x, y, map_width, map_height)
     pixels = features + image * map_width * map_height * CHANNELS
-    feature = read_vectors(pixels, offsets, weights, CHANNELS, CHANNELS)
+    feature = read_vectors(pixels, offsets, shares, CHANNELS, CHANNELS)
     ray = origin, pixel_direction, t
     colors, means = _pixel_colors(image, scene, sizes, ray, x, y, PIXELS, MIN_DEPTH, LANES)
-    seen = valid.to(tl.float32) * tl.load(view_mask + image)
-    return feature, colors, means, (x, y, z), seen
 
-
-@kernel
-def hidden_view(
-    shared, read, image, scene, sizes, origin, direction, t, weights, CHANNELS: tl.constexpr,
-    LINDISP: tl.constexpr, BEHIND: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return a view's hidden state: two layers on what was read, and the shared statistics."""
-    inward, inward_matrix, hidden_matrix, hidden_bias = weights
-    feature, means, position = read[0], read[2], read[3]
-    x, y, z = position
     inputs: tl.constexpr = CHANNELS + 10
-    hidden = add_product(shared, feature, inward_matrix, inputs, PRECISION)
+    hidden = tl.zeros([t.shape[0], WIDTH], tl.float32)
+    hidden = add_product(hidden, feature, matrix, inputs, PRECISION)
+    hidden = add_part(hidden, means, matrix + CHANNELS, inputs, 3, PRECISION)
+    differences = _directions(centers + image * 3, origin, direction, t)
+    hidden = add_values(hidden, differences, values + CHANNELS + 3, inputs)
     behind, confidence = behind_surface(
-        scene[2], image, x, y, z, scene[6], scene[7], sizes[2], sizes[3], sizes[7], LINDISP
+        prior, image, x, y, z, near, far, prior_width, prior_height, planes, LINDISP
     )
     visibility = 1 - confidence * tl.sigmoid(2 * (behind - BEHIND))
-    hidden = add_part(hidden, means, inward_matrix + CHANNELS, inputs, 3, PRECISION)
-    values = _directions(scene[5] + image * 3, origin, direction, t)
-    hidden = add_values(hidden, values, inward + CHANNELS + 3, inputs)
-    values = squashed(behind, confidence), confidence, visibility
-    hidden = gelu(add_values(hidden, values, inward + CHANNELS + 7, inputs))
-    width: tl.constexpr = hidden.shape[1]
-    bias = bias_rows(hidden_bias, hidden.shape[0], width)
-    return gelu(add_product(bias, hidden, hidden_matrix, width, PRECISION))
+    residuals = squashed(behind, confidence), confidence, visibility
+    hidden = add_values(hidden, residuals, values + CHANNELS + 7, inputs)
+    return feature, colors, means, hidden, valid.to(tl.float32) * tl.load(view_mask + image)

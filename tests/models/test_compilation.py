@@ -25,9 +25,11 @@ with torch.no_grad():
     scene = model.encode(random_views(1, 3, size), near_far)
     plain = model.render_images(scene, camera, near_far, size, chunk=300)
     model.compile_rendering()
-    graph = model.render_images(scene, camera, near_far, size, chunk=300)
-assert plain.rgb.std() > 0.01
-torch.testing.assert_close((graph.rgb, graph.depth), (plain.rgb, plain.depth))
+    for chunk in (300, None):
+        graph = model.render_images(scene, camera, near_far, size, chunk=chunk)
+        torch.testing.assert_close((graph.rgb, graph.depth), (plain.rgb, plain.depth))
+    refined = model.encode(random_views(1, 3, size), near_far).prior.depth
+assert plain.rgb.std() > 0.01 and refined.shape == scene.prior.depth.shape
 
 vggt = random_vggt(SMALLEST_VGGT, seed=0, layer_scale=1.0)
 images = torch.rand(1, 3, 3, 28, 42)

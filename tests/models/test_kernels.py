@@ -35,6 +35,7 @@ def test_pytorch_is_used_where_kernels_cannot_run(caplog):
 @needs_gpu
 def test_kernels_agree_with_pytorch():
     kernel_cases.compare("cuda")
+    kernel_cases.compare_convolutions("cuda")
 
 
 @pytest.mark.gpu
@@ -52,7 +53,7 @@ def test_renders_what_pytorch_renders(make_views, make_cameras, monkeypatch):
             return model.render_images(scene, camera, near_far, SIZE).rgb
 
     rendered = render()
-    for module in ("cost_volume", "projection", "encoder"):
+    for module in ("cost_volume", "projection", "encoder", "unet3d", "kernels.bundles"):
         monkeypatch.setattr(f"models.{module}.use_kernels", lambda *_: False)
     expected = render()
     assert (rendered - expected).norm() < 2e-2 * expected.norm()
