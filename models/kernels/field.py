@@ -39,30 +39,24 @@ def add_statistics(
 
 
 @kernel
-def _mix_samples(
-    points, attended, weights, bias, HEADS: tl.constexpr, PRECISION: tl.constexpr
+def _head(
+    points, attended, weights, bias, first, SIZE: tl.constexpr, PRECISION: tl.constexpr
 ):  # fmt: skip
-    """Return the heads of self-attention, before their projection."""
+    """Return one head of self-attention, whose channels begin with ``first``."""
     rows: tl.constexpr = points.shape[0]
     width: tl.constexpr = points.shape[1]
-    size: tl.constexpr = width // HEADS
-    q = add_product(bias_rows(bias, rows, width), points, weights, width, PRECISION)
+    weights, bias = weights + first * width, bias + first
+    q = add_product(bias_rows(bias, rows, SIZE), points, weights, width, PRECISION)
     weights, bias = weights + width * width, bias + width
-    k = add_product(bias_rows(bias, rows, width), points, weights, width, PRECISION)
+    k = add_product(bias_rows(bias, rows, SIZE), points, weights, width, PRECISION)
     weights, bias = weights + width * width, bias + width
-    v = add_product(bias_rows(bias, rows, width), points, weights, width, PRECISION)
-    q, k = (q * size**-0.5).to(weights.dtype.element_ty), k.to(weights.dtype.element_ty)
-    k, v = tl.trans(k), v.to(weights.dtype.element_ty)
-    mixed = tl.zeros([rows, width], tl.float32)
-    for head in tl.static_range(HEADS):
-        # Products over all channels, of which those of one head count: channels cannot be cut out.
-        own = (tl.arange(0, width) // size == head)[None, :]
-        logits = tl.dot(tl.where(own, q, 0.0), k, input_precision=PRECISION)
-        logits = tl.where(attended, logits, -1e30)
-        shares = tl.exp(logits - tl.max(logits, 1)[:, None])
-        shares = (shares / tl.sum(shares, 1)[:, None]).to(weights.dtype.element_ty)
-        mixed = tl.where(own, tl.dot(shares, v, input_precision=PRECISION), mixed)
-    return mixed
+    v = add_product(bias_rows(bias, rows, SIZE), points, weights, width, PRECISION)
+    q, k = (q * SIZE**-0.5).to(weights.dtype.element_ty), k.to(weights.dtype.element_ty)
+    logits = tl.where(attended, tl.dot(q, tl.trans(k), input_precision=PRECISION), -1e30)
+    shares = tl.exp(logits - tl.max(logits, 1)[:, None])
+    shares /= tl.sum(shares, 1)[:, None]
+    shares, v = shares.to(weights.dtype.element_ty), v.to(weights.dtype.element_ty)
+    return tl.dot(shares, v, input_precision=PRECISION)
 
 
 @kernel
@@ -75,6 +69,7 @@ def attend(
     scale2, offset2, inward, inward_bias, outward, outward_bias = mlp_weights
     rows: tl.constexpr = points.shape[0]
     width: tl.constexpr = points.shape[1]
+    size: tl.constexpr = width // HEADS
     sine, cosine = tl.sin(positions * 3.141592653589793), tl.cos(positions * 3.141592653589793)
     for octave in tl.static_range(FREQUENCIES):
         points = add_values(points, (sine,), position + octave, 2 * FREQUENCIES)
@@ -83,8 +78,9 @@ def attend(
         sine, cosine = 2 * sine * cosine, 1 - 2 * sine * sine
     normed = layer_norm(points, scale1, offset1, width)
     points += bias_rows(proj_bias, rows, width)
-    mixed = _mix_samples(normed, attended, qkv, qkv_bias, HEADS, PRECISION)
-    points = add_product(points, mixed, proj, width, PRECISION)
+    for head in tl.static_range(HEADS):
+        mixed = _head(normed, attended, qkv, qkv_bias, head * size, size, PRECISION)
+        points = add_product(points, mixed, proj + head * size, width, PRECISION)
     normed = layer_norm(points, scale2, offset2, width)
     points += bias_rows(outward_bias, rows, width)
     for half in tl.static_range(2):
