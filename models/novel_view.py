@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,6 +42,9 @@ def rendering(
 
     These are the chunk where ``rays`` are given, else the ``size`` of the image.
     """
+    if torch.compiler.is_compiling():
+        # The context cannot be traced; around compiled functions there is another one.
+        return nullcontext()
     if rays is not None:
         return memory_stage("rendering", device, chunk=rays, val_chunk=rays)
     assert size is not None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -124,7 +123,7 @@ class VGGTNeRF(nn.Module):
         return model
 
     def compile_rendering(self) -> None:
-        """Compile backbone, cost volume and rendering; the first image takes two minutes more."""
+        """Compile backbone, cost volume and rendering; the first image takes minutes more."""
         for network in (self.volume, self.fine_volume):
             network.to(memory_format=torch.channels_last_3d).compile(dynamic=False)
         self.decoder.to(memory_format=torch.channels_last).compile(dynamic=False)
@@ -248,8 +247,7 @@ class VGGTNeRF(nn.Module):
                 before_chunk()
             bundles = slice(start, min(start + step, total))
             inputs = settings, scene, planes, rays.part(bundles), levels[-1].part(bundles)
-            # Whole images are the caller's to explain; torch.compile cannot trace this context.
-            with rendering(device, rays=pixels) if step < total else nullcontext():
+            with rendering(device, rays=pixels):
                 parts.append(self._render_bundles(self.radiance_field, *inputs, generator))
         rendered = join_bundles(parts)
         correction = self.decoder(decoder_maps(rendered, window, planes)).float()

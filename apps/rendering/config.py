@@ -55,8 +55,8 @@ class RendererChoice(RenderingModel):
     N_samples: Planes | None = None
     """samples per ray; none: as in the checkpoint"""
     compile: bool = False
-    """compile the model: the first frame takes about two minutes longer; on a GPU each further
-    frame takes less than half the time"""
+    """compile the model: the first frame takes half a minute to two minutes longer, on a GPU each
+    further one about half as long"""
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,12 @@ if TYPE_CHECKING:
     from models.projection import SceneFeatures
     from models.radiance_field import RadianceField
 
-_POINTS, _WARPS = 64, 4
-"""Samples and warps per program, which renders all rays whose samples fit."""
+_POINTS, _WARPS, _REGISTERS = 32, 2, 168
+"""Samples and warps per program, which renders all rays whose samples fit; registers per thread.
+
+With 64 samples and 4 warps, for which Triton chooses other instructions, it ended with illegal
+memory accesses on one machine with an H100 and not on another; why is not known.
+"""
 _PARTS = (
     (
         *("ray_layers.0.position.weight", "ray_layers.0.norm1.weight", "ray_layers.0.norm1.bias"),
@@ -162,7 +166,7 @@ def _render_samples(
         *(weights[0].shape[1] // 2, "ieee", "ieee" if precise else "tf32"),
         num_warps=_WARPS,
         num_stages=1,
-        maxnreg=168,
+        maxnreg=_REGISTERS,
     )
     return outputs
 

@@ -57,3 +57,22 @@ def test_renders_what_pytorch_renders(make_views, make_cameras, monkeypatch):
         monkeypatch.setattr(f"models.{module}.use_kernels", lambda *_: False)
     expected = render()
     assert (rendered - expected).norm() < 2e-2 * expected.norm()
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(("views", "size"), [(12, (481, 640)), (3, (426, 640)), (2, (512, 640))])
+@torch.no_grad()
+def test_bundles_of_whole_images_are_those_of_pytorch(
+    views, size, make_views, make_cameras, monkeypatch
+):
+    model = VGGTNeRF.from_pretrained("ckpts/vggt-mini-nerf", "cuda")
+    model.graphs.enabled = False
+    near_far = torch.tensor([NEAR_FAR], device="cuda")
+    sources, camera = make_views(1, views, size=size).to("cuda"), make_cameras(1, size=size)
+    with torch.autocast("cuda", torch.bfloat16):
+        scene = model.encode(sources, near_far, refine=False)
+        rendered = model.render_images(scene, camera.to("cuda"), near_far, size).rgb
+        monkeypatch.setattr("models.bundles.supported", lambda *_: False)
+        expected = model.render_images(scene, camera.to("cuda"), near_far, size).rgb
+    assert (rendered - expected).norm() < 2e-2 * expected.norm()
