@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.kernels.triton_support import kernel, operator, tl
+from models.kernels.triton_support import kernel, kernel_of_sizes, operator, tl
 
 _POINTS = 64
 """Positions per program."""
@@ -64,7 +64,7 @@ def read_scalars(values, offsets, weights) -> Any:  # noqa: ANN401
     )
 
 
-@kernel
+@kernel_of_sizes("count", "width", "height")
 def _read_kernel(
     maps, positions, out, count, width, height, CHANNELS: tl.constexpr, POINTS: tl.constexpr
 ):

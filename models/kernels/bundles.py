@@ -28,7 +28,7 @@ from models.kernels.layers import (
     split_parts,
 )
 from models.kernels.samples import ENCODER_PARTS, LANES, encode_samples
-from models.kernels.triton_support import kernel, operator, tl, triton, use_kernels
+from models.kernels.triton_support import kernel_of_sizes, operator, tl, triton, use_kernels
 from models.projection import working_dtype
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Rays, full_precision
@@ -65,7 +65,7 @@ _PARTS = (
 """As ``ENCODER_PARTS``."""
 
 
-@kernel
+@kernel_of_sizes("rays")
 def _render_kernel(
     points, states, features, colors, depths, near_far, attention_weights, mlp_weights,
     density_weights, blend_weights, regressed_weights, feature_weights, colors_out, features_out,

@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.kernels.layers import gelu
-from models.kernels.triton_support import kernel, operator, tl, triton
+from models.kernels.triton_support import kernel_of_sizes, operator, tl, triton
 
 _POSITIONS, _WARPS = 128, 4
 """Outputs and warps per program."""
 _LAYOUT = torch.channels_last_3d
 
 
-@kernel
+@kernel_of_sizes("planes", "rows", "columns", "out_planes", "out_rows", "out_columns")
 def _convolve_kernel(
     volume, weights, bias, out, planes, rows, columns, out_planes, out_rows, out_columns,
     CHANNELS: tl.constexpr, OUTPUTS: tl.constexpr, STRIDE: tl.constexpr, TAPS: tl.constexpr,

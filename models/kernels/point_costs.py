@@ -32,7 +32,7 @@ from models.kernels.layers import (
     converted,
     gelu,
 )
-from models.kernels.triton_support import kernel, operator, tl
+from models.kernels.triton_support import kernel, kernel_of_sizes, operator, tl
 from models.projection import MIN_DEPTH, SceneFeatures, working_dtype
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Rays, full_precision
@@ -66,7 +66,7 @@ def _first_layer(
     return add_part(total, context, matrices + given, INPUTS, contexts, PRECISION)
 
 
-@kernel
+@kernel_of_sizes("rays", "map_width", "map_height", "prior_width", "prior_height")
 def _embed_kernel(
     maps, colors, prior, reliability, view_mask, projections, near_far, origins, directions,
     depths, context, inward, inward_matrix, inward_bias, outward_matrix, outward_bias, out, rays,

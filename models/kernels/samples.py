@@ -29,7 +29,7 @@ from models.kernels.layers import (
     split_parts,
     store_rows,
 )
-from models.kernels.triton_support import kernel, operator, tl
+from models.kernels.triton_support import kernel_of_sizes, operator, tl
 from models.kernels.views import read_view
 from models.projection import MIN_DEPTH, VISIBLE_BEHIND
 from models.ray_sampling import DepthPlanes
@@ -54,11 +54,14 @@ ENCODER_PARTS = (
 """Parameters of the field that each part of the kernel gets; * marks weights of its products."""
 
 
-@kernel
+@kernel_of_sizes(
+    "rays", "map_width", "map_height", "prior_width", "prior_height", "width", "height"
+)
 def _encode_kernel(
     features, images, prior, view_mask, matrices, centers, near_far, origins, directions,
     pixel_directions, depths, context, input_weights, view_weights, shared_weights,
-    point_weights, points_out, states_out, features_out, colors_out, rays, sizes,
+    point_weights, points_out, states_out, features_out, colors_out, rays,
+    map_width, map_height, prior_width, prior_height, width, height, pad, planes,
     VIEWS: tl.constexpr, SAMPLES: tl.constexpr, CHANNELS: tl.constexpr, CONTEXTS: tl.constexpr,
     VIEW_WIDTH: tl.constexpr, GROUPS: tl.constexpr, PIXELS: tl.constexpr, LINDISP: tl.constexpr,
     MIN_DEPTH: tl.constexpr, BEHIND: tl.constexpr, LANES: tl.constexpr, POINTS: tl.constexpr,
@@ -80,6 +83,7 @@ def _encode_kernel(
     given = tl.load(given, exists[:, None] & (lane < CONTEXTS), 0.0)
     near, far = tl.load(near_far + 2 * batch), tl.load(near_far + 2 * batch + 1)
     scene = features, images, prior, view_mask, matrices, centers, near, far
+    sizes = map_width, map_height, prior_width, prior_height, width, height, pad, planes
 
     sums = tl.zeros([POINTS, CHANNELS], tl.float32)
     squares = tl.zeros([POINTS, CHANNELS], tl.float32)
@@ -109,7 +113,7 @@ def _encode_kernel(
     count = seen / (1 + seen)
     statistics = mean, variance, color_mean, color_variance, similarity, count, given
 
-    width: tl.constexpr = 2 * VIEW_WIDTH
+    point_width: tl.constexpr = 2 * VIEW_WIDTH
     inputs: tl.constexpr = 2 * CHANNELS + 7 + GROUPS + CONTEXTS
     all_inputs: tl.constexpr = VIEW_WIDTH + inputs
     view_bias, hidden_matrix, hidden_bias, view_score = view_weights
@@ -120,7 +124,7 @@ def _encode_kernel(
         CONTEXTS, inputs, GROUPS, PRECISION,
     )  # fmt: skip
     points = add_statistics(
-        bias_rows(first_bias, POINTS, width), statistics, first_values + VIEW_WIDTH,
+        bias_rows(first_bias, POINTS, point_width), statistics, first_values + VIEW_WIDTH,
         first_matrix + VIEW_WIDTH, CONTEXTS, all_inputs, GROUPS, PRECISION,
     )  # fmt: skip
     # Each thread may load what another one has stored.
@@ -138,8 +142,8 @@ def _encode_kernel(
         pooled = pooled * factor + weight * state
     pooled /= tl.maximum(total, 1e-30)[:, None]
     points = add_product(points, pooled, first_matrix, all_inputs, PRECISION)
-    bias = bias_rows(second_bias, POINTS, width)
-    points = add_product(bias, gelu(points), second_matrix, width, PRECISION)
+    bias = bias_rows(second_bias, POINTS, point_width)
+    points = add_product(bias, gelu(points), second_matrix, point_width, PRECISION)
     store_rows(points_out, point[:, None], points, exists)
 
 
@@ -163,7 +167,7 @@ def _encode_samples(
     sides = (*reversed(map_size), *reversed(prior.shape[-2:]), *reversed(size))
     _encode_kernel[(-(-count * samples // _POINTS), batch)](
         *(features.permute(0, 1, 3, 4, 2).contiguous(), *scene[1:], *rays, *parts, *outputs),
-        *(count, (*sides, pad, float(planes))),
+        *(count, *sides, pad, float(planes)),
         *(views, samples, channels, context.shape[-1], weights[2].numel(), groups),
         *(rays[2].shape[1] // count, lindisp, MIN_DEPTH, VISIBLE_BEHIND, LANES, _POINTS, "ieee"),
         num_warps=_WARPS,

@@ -24,8 +24,21 @@ logger = logging.getLogger(__name__)
 
 def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
     """Decorate a Triton function; its source is compiled at its first call."""
-    # Not a wrapper, such as one that checks types: Triton compiles what it is given.
-    return triton.jit(inspect.unwrap(function)) if triton else function
+    return kernel_of_sizes()(function)
+
+
+def kernel_of_sizes(*names: str) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a Triton function that is compiled once for all values of integer arguments.
+
+    Of other integers Triton compiles variants: for 1, multiples of 16, and the rest.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+        # Not a wrapper, such as one that checks types: Triton compiles what it is given.
+        function = inspect.unwrap(function)
+        return triton.jit(function, do_not_specialize=names) if triton else function
+
+    return decorate
 
 
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
