@@ -15,7 +15,7 @@ _POINTS = 64
 
 
 @kernel
-def bilinear_taps(x, y, width, height) -> Any:  # noqa: ANN401
+def bilinear_taps(x, y, width, height) -> Any:
     """Return offsets and weights of the four pixels around positions in [-1, 1].
 
     As ``grid_sample`` with ``padding_mode="border"`` and ``align_corners=False``.
@@ -34,7 +34,7 @@ def bilinear_taps(x, y, width, height) -> Any:  # noqa: ANN401
 
 
 @kernel
-def read_vectors(pixels, offsets, weights, channels, CHANNELS) -> Any:  # noqa: ANN401
+def read_vectors(pixels, offsets, weights, channels, CHANNELS) -> Any:
     """Interpolate ``channels`` of channels-last pixels, with zeros up to ``CHANNELS``."""
     channel = tl.arange(0, CHANNELS)[None, :]
     exists = channel < channels
@@ -54,7 +54,7 @@ def read_vectors(pixels, offsets, weights, channels, CHANNELS) -> Any:  # noqa: 
 
 
 @kernel
-def read_scalars(values, offsets, weights) -> Any:  # noqa: ANN401
+def read_scalars(values, offsets, weights) -> Any:
     """Interpolate a map of one channel."""
     value = weights[0] * tl.load(values + offsets[0]) + weights[1] * tl.load(values + offsets[1])
     return (

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.kernels.layers import (
     add_part,
     add_product,
@@ -21,7 +23,7 @@ from models.kernels.triton_support import kernel, tl
 def add_statistics(
     total, statistics, weights, matrix, CONTEXTS: tl.constexpr, INPUTS: tl.constexpr,
     GROUPS: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """Add the products of statistics in the order of ``RadianceField._statistics``."""
     mean, variance, color_mean, color_variance, similarity, count, context = statistics
     channels: tl.constexpr = mean.shape[1]
@@ -63,7 +65,7 @@ def _head(
 def attend(
     points, positions, attended, weights, mlp_weights, HEADS: tl.constexpr,
     FREQUENCIES: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """Apply ``RayAttention``; ``attended`` marks pairs of samples of the same ray."""
     position, scale1, offset1, qkv, qkv_bias, proj, proj_bias = weights
     scale2, offset2, inward, inward_bias, outward, outward_bias = mlp_weights
@@ -94,7 +96,7 @@ def attend(
 def regress(
     points, weights, VIEW_WIDTH: tl.constexpr, PIXELS: tl.constexpr, LANES: tl.constexpr,
     PRECISION: tl.constexpr,
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """Return regressed colours, and the logit of their share in the blend."""
     inward, inward_bias, outward, outward_bias = weights
     rows: tl.constexpr = points.shape[0]
@@ -110,7 +112,7 @@ def regress(
 
 
 @kernel
-def online_softmax(score, seen, largest, total):
+def online_softmax(score, seen, largest, total) -> Any:
     """Return the new maximum and total, the factor of earlier terms, the weight of this one."""
     score = tl.where(seen > 0, score, -1e30)
     new = tl.maximum(largest, score)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,7 @@ def existing_views(scene: SceneFeatures) -> Float[Tensor, "batch view"]:
 
 
 @kernel
-def project(matrix, origin, direction, t, scale_x, scale_y):
+def project(matrix, origin, direction, t, scale_x, scale_y) -> Any:
     """Return homogeneous positions, from -1 to 1 across the image, and z-depths of ray points.
 
     Image coordinates are linear in ``t``, as in ``projection.project_samples``.
@@ -50,7 +50,7 @@ def project(matrix, origin, direction, t, scale_x, scale_y):
 
 
 @kernel
-def inside_image(x, y, z, pad_x, pad_y, MIN_DEPTH: tl.constexpr):
+def inside_image(x, y, z, pad_x, pad_y, MIN_DEPTH: tl.constexpr) -> Any:
     """Return positions divided by depth, 0 where not valid, and whether they are valid."""
     shown = tl.maximum(z, MIN_DEPTH)
     x, y = x / shown, y / shown
@@ -59,7 +59,7 @@ def inside_image(x, y, z, pad_x, pad_y, MIN_DEPTH: tl.constexpr):
 
 
 @kernel
-def scaled_depth(depth, near, far, LINDISP: tl.constexpr):
+def scaled_depth(depth, near, far, LINDISP: tl.constexpr) -> Any:
     """Return normalised depths, as ``DepthPlanes.coordinates``."""
     if LINDISP:
         depth = tl.maximum(depth, near / 10)
@@ -68,7 +68,7 @@ def scaled_depth(depth, near, far, LINDISP: tl.constexpr):
 
 
 @kernel
-def load_vector(pointer, exists):
+def load_vector(pointer, exists) -> Any:
     """Load three coordinates."""
     x, y = tl.load(pointer, exists, 0.0), tl.load(pointer + 1, exists, 0.0)
     return x, y, tl.load(pointer + 2, exists, 1.0)
@@ -77,7 +77,7 @@ def load_vector(pointer, exists):
 @kernel
 def behind_surface(
     prior, image, x, y, z, near, far, width, height, planes, LINDISP: tl.constexpr
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """Return how many planes points lie behind the prior's surface, and its confidence."""
     offsets, weights = bilinear_taps(x, y, width, height)
     prior += image * 2 * width * height
@@ -88,13 +88,13 @@ def behind_surface(
 
 
 @kernel
-def squashed(behind, confidence):
+def squashed(behind, confidence) -> Any:
     """Return residuals as ``projection.depth_residuals``: in (-1, 1), 0 without a prior."""
     return tl.where(confidence > 0, behind / (1 + tl.abs(behind)), 0.0)
 
 
 @kernel
-def view_means(total, squares, seen):
+def view_means(total, squares, seen) -> Any:
     """Return mean and variance of sums over the views that see a point."""
     inverse = 1 / tl.maximum(seen, 1.0)
     mean = total * inverse[:, None]
@@ -102,7 +102,7 @@ def view_means(total, squares, seen):
 
 
 @kernel
-def channel_similarity(mean, variance, seen):
+def channel_similarity(mean, variance, seen) -> Any:
     """Return each channel's part of ``ViewStatistics.similarity``."""
     others = (1 / tl.maximum(seen - 1, 1.0))[:, None]
     return tl.where((seen > 1)[:, None], mean * mean - variance * others, 0.0)

@@ -37,14 +37,14 @@ def split_parts(weights: Sequence[Tensor], parts: Sequence[Sequence[str]]) -> li
 
 
 @kernel
-def load_rows(pointer, row, exists, WIDTH: tl.constexpr):
+def load_rows(pointer, row, exists, WIDTH: tl.constexpr) -> Any:
     """Load rows of so many values in single precision."""
     column = tl.arange(0, WIDTH)[None, :]
     return tl.load(pointer + row * WIDTH + column, exists[:, None], 0.0).to(tl.float32)
 
 
 @kernel
-def store_rows(pointer, row, values, exists):
+def store_rows(pointer, row, values, exists) -> Any:
     """Store rows in the pointer's type."""
     column = tl.arange(0, values.shape[1])[None, :]
     values = values.to(pointer.dtype.element_ty)
@@ -52,13 +52,13 @@ def store_rows(pointer, row, values, exists):
 
 
 @kernel
-def gelu(x):
+def gelu(x) -> Any:
     """Return the Gaussian error linear unit, not its approximation by tanh."""
     return 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
 
 
 @kernel
-def layer_norm(x, scales, offsets, WIDTH: tl.constexpr):
+def layer_norm(x, scales, offsets, WIDTH: tl.constexpr) -> Any:
     """Normalise rows."""
     column = tl.arange(0, WIDTH)
     x -= (tl.sum(x, 1) / WIDTH)[:, None]
@@ -67,13 +67,13 @@ def layer_norm(x, scales, offsets, WIDTH: tl.constexpr):
 
 
 @kernel
-def bias_rows(bias, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def bias_rows(bias, ROWS: tl.constexpr, WIDTH: tl.constexpr) -> Any:
     """Return rows of a layer's bias, to which products are added."""
     return tl.zeros([ROWS, WIDTH], tl.float32) + tl.load(bias + tl.arange(0, WIDTH))[None, :]
 
 
 @kernel
-def add_product(total, values, weights, INPUTS: tl.constexpr, PRECISION: tl.constexpr):
+def add_product(total, values, weights, INPUTS: tl.constexpr, PRECISION: tl.constexpr) -> Any:
     """Add the product of values with a block of weights of a layer with so many inputs."""
     values = values.to(weights.dtype.element_ty)
     column, row = tl.arange(0, values.shape[1])[:, None], tl.arange(0, total.shape[1])[None, :]
@@ -84,7 +84,7 @@ def add_product(total, values, weights, INPUTS: tl.constexpr, PRECISION: tl.cons
 @kernel
 def add_part(
     total, values, weights, INPUTS: tl.constexpr, used, PRECISION: tl.constexpr, outputs=2**30
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """As ``add_product``, where only ``used`` columns and ``outputs`` rows of weights exist."""
     values = values.to(weights.dtype.element_ty)
     column, row = tl.arange(0, values.shape[1])[:, None], tl.arange(0, total.shape[1])[None, :]
@@ -96,7 +96,7 @@ def add_part(
 @kernel
 def add_similarity(
     total, values, weights, INPUTS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """As ``add_product``, with one column of weights for each ``CHANNELS`` values."""
     values = values.to(weights.dtype.element_ty)
     column, row = tl.arange(0, values.shape[1])[:, None], tl.arange(0, total.shape[1])[None, :]
@@ -105,7 +105,7 @@ def add_similarity(
 
 
 @kernel
-def add_values(total, values, weights, INPUTS: tl.constexpr):
+def add_values(total, values, weights, INPUTS: tl.constexpr) -> Any:
     """Add columns of weights times one value per point each."""
     row = weights + tl.arange(0, total.shape[1]) * INPUTS
     for i in tl.static_range(len(values)):
@@ -114,6 +114,6 @@ def add_values(total, values, weights, INPUTS: tl.constexpr):
 
 
 @kernel
-def dot_row(x, weights):
+def dot_row(x, weights) -> Any:
     """Return the product of each row with one row of weights."""
     return tl.sum(x * tl.load(weights + tl.arange(0, x.shape[1]))[None, :], 1)

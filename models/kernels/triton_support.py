@@ -22,7 +22,7 @@ except ImportError:
 logger = logging.getLogger(__name__)
 
 
-def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+def kernel(function: Callable[..., Any]) -> Any:
     """Decorate a Triton function; its source is compiled at its first call."""
     return kernel_of_sizes()(function)
 
@@ -33,7 +33,7 @@ def kernel_of_sizes(*names: str) -> Callable[[Callable[..., Any]], Any]:
     Of other integers Triton compiles variants: for 1, multiples of 16, and the rest.
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+    def decorate(function: Callable[..., Any]) -> Any:
         # Not a wrapper, such as one that checks types: Triton compiles what it is given.
         function = inspect.unwrap(function)
         return triton.jit(function, do_not_specialize=names) if triton else function
@@ -44,7 +44,7 @@ def kernel_of_sizes(*names: str) -> Callable[[Callable[..., Any]], Any]:
 def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function that starts a kernel, as an operator that ``torch.compile`` accepts."""
 
-    def define(function: Callable[..., Any]) -> Any:  # noqa: ANN401
+    def define(function: Callable[..., Any]) -> Any:
         function = inspect.unwrap(function)
         return torch.library.custom_op(f"vggt_nerf::{name}", function, mutates_args=())
 

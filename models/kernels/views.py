@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from models.kernels.bilinear import bilinear_taps, read_vectors
 from models.kernels.geometry import behind_surface, inside_image, project, squashed
 from models.kernels.layers import add_part, add_product, add_values
@@ -68,7 +70,7 @@ def read_view(
     image, scene, sizes, origin, direction, pixel_direction, t, weights, CHANNELS: tl.constexpr,
     WIDTH: tl.constexpr, PIXELS: tl.constexpr, LINDISP: tl.constexpr, MIN_DEPTH: tl.constexpr,
     BEHIND: tl.constexpr, LANES: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+) -> Any:  # fmt: skip
     """Return what one view shows: features, colours, their means, products, whether it sees.
 
     The products are those of the field's first layer on views, without its bias.
