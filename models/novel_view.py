@@ -43,7 +43,7 @@ def rendering(
     These are the chunk where ``rays`` are given, else the ``size`` of the image.
     """
     if torch.compiler.is_compiling():
-        # The context cannot be traced; around compiled functions there is another one.
+        # The context cannot be traced; callers of compiled functions enter it themselves.
         return nullcontext()
     if rays is not None:
         return memory_stage("rendering", device, chunk=rays, val_chunk=rays)

@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import MethodType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -280,7 +281,8 @@ class VGGTNeRF(nn.Module):
                 return self._render_images(*view, before_chunk)
             if before_chunk:
                 before_chunk()
-            return self.graphs(self._render_whole, self, *view)
+            # A bound method: as an argument, the model would be part of the cache's keys.
+            return self.graphs(MethodType(self._render_whole, self), *view)
 
     def _render_images(
         self,

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 _POINTS, _WARPS, _REGISTERS = 32, 2, 168
 """Samples and warps per program, which renders all rays whose samples fit; registers per thread.
 
-With 64 samples and 4 warps, for which Triton chooses other instructions, it ended with illegal
-memory accesses on one machine with an H100 and not on another; why is not known.
+With 64 samples and 4 warps, for which Triton uses wgmma, the kernel failed with an illegal memory
+access on one H100 (76,800 and 76,960 rays) and not on two others (up to 81,920 rays). The cause is
+not known: addresses are in bounds in Triton's interpreter and in its PTX.
 """
 _PARTS = (
     (
@@ -62,7 +63,7 @@ _PARTS = (
     ("regressed.0.weight*", "regressed.0.bias", "regressed.2.weight*", "regressed.2.bias"),
     ("feature.weight*", "feature.bias"),
 )
-"""As ``ENCODER_PARTS``."""
+"""Parameters of the field that each part of the second kernel gets; * as in ``ENCODER_PARTS``."""
 
 
 @kernel_of_sizes("rays")
@@ -198,7 +199,7 @@ def supported(field: RadianceField, settings: RenderConfig, t: Tensor, context: 
     if not few or not same or field.feature.out_features != LANES:
         return False
     head = width // field.ray_layers[0].heads
-    return use_kernels(t, channels, narrow, head)
+    return use_kernels(t, channels, narrow, width, head)
 
 
 def render_samples(
@@ -232,9 +233,8 @@ def render_samples(
             *(weights[:count], field.groups, scene, planes, rays, pixel_rays, t, context),
             settings.pad,
         )
-        heads = next(iter(field.ray_layers)).heads
         colors, features, maps, shares = _render_samples(
             *(samples, t.contiguous(), planes.near_far.contiguous(), weights[count:], pixels),
-            *(heads, planes.lindisp, settings.background),
+            *(field.ray_layers[0].heads, planes.lindisp, settings.background),
         )
     return colors, features, maps, shares

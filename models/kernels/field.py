@@ -76,7 +76,7 @@ def attend(
     for octave in tl.static_range(FREQUENCIES):
         points = add_values(points, (sine,), position + octave, 2 * FREQUENCIES)
         points = add_values(points, (cosine,), position + FREQUENCIES + octave, 2 * FREQUENCIES)
-        # Of twice the angle.
+        # Sine and cosine of twice the angle.
         sine, cosine = 2 * sine * cosine, 1 - 2 * sine * sine
     normed = layer_norm(points, scale1, offset1, width)
     points += bias_rows(proj_bias, rows, width)

@@ -1,6 +1,7 @@
 """Layers of small networks as parts of Triton kernels.
 
-Weights have a row per output, as in ``nn.Linear``. Those of products are ``converted``.
+Weights have a row per output, as in ``nn.Linear``. Those of matrix products come from
+``converted``; others, used value by value, are the parameters themselves.
 """
 # Within kernels types are Triton's.
 # pyright: reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
@@ -106,7 +107,7 @@ def add_similarity(
 
 @kernel
 def add_values(total, values, weights, INPUTS: tl.constexpr) -> Any:
-    """Add columns of weights times one value per point each."""
+    """Add values, one per point and tensor, times columns of weights that are not ``converted``."""
     row = weights + tl.arange(0, total.shape[1]) * INPUTS
     for i in tl.static_range(len(values)):
         total += values[i][:, None] * tl.load(row + i)[None, :]

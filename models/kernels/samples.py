@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _POINTS, _WARPS = 64, 4
 """Samples and warps per program."""
 LANES = 16
-"""Channels of pixels' colours, context and composited features, filled up."""
+"""Channels of pixels' colours, context and composited features, padded to this number."""
 ENCODER_PARTS = (
     ("view_input.weight", "view_input.weight*"),
     ("view_input.bias", "view_hidden.weight*", "view_hidden.bias", "view_score.weight"),
@@ -100,7 +100,7 @@ def _encode_kernel(
         store_rows(features_out, row, feature, exists)
         # The last lane holds whether the view sees the point.
         store_rows(colors_out, row, tl.where(lane == LANES - 1, sees[:, None], colors), exists)
-        # Until the statistics of all views are known.
+        # The second loop adds what depends on all views.
         store_rows(states_out, row, products, exists)
         seen += sees
         sums += sees[:, None] * feature

@@ -21,6 +21,9 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
+MAX_SIZE = 64
+"""Maximum channels of a layer in a kernel."""
+
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Decorate a Triton function; its source is compiled at its first call."""
@@ -54,9 +57,10 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
 def use_kernels(tensor: Tensor, *sizes: int) -> bool:
     """Return whether kernels run: on a GPU, without gradients, with ``sizes`` that they support.
 
-    Matrix products in Triton have powers of two, at least 16, of rows and columns.
+    Matrix products in Triton have powers of two, at least 16, of rows and columns. Of more than
+    ``MAX_SIZE`` the kernels would not fit into a GPU's registers and shared memory.
     """
-    supported = all(size >= 16 and size & (size - 1) == 0 for size in sizes)
+    supported = all(16 <= size <= MAX_SIZE and size & (size - 1) == 0 for size in sizes)
     if not supported or not tensor.is_cuda or torch.is_grad_enabled():
         return False
     return kernels_run(tensor.device.index)

@@ -53,7 +53,7 @@ def _pixel_colors(
     x, y = tl.where(valid, x, center_x[:, None]), tl.where(valid, y, center_y[:, None])
     offsets, weights = bilinear_taps(x, y, width, height)
     plane = images + (image * 3 + lane % 3) * width * height
-    used = (lane < 3 * PIXELS) & (x >= -1e30)
+    used = (lane < 3 * PIXELS) & (valid | True)  # in the shape of the positions
     colors = weights[0] * tl.load(plane + offsets[0], used, 0.0)
     colors += weights[1] * tl.load(plane + offsets[1], used, 0.0)
     colors += weights[2] * tl.load(plane + offsets[2], used, 0.0)
