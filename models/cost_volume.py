@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from models.bundles import Window
 from models.config import CostVolumeConfig, RenderConfig
-from models.kernels.point_costs import MAX_CONTEXT, embed_points
-from models.kernels.triton_support import use_kernels
+from models.kernels.point_costs import embed_points
+from models.kernels.triton_support import MIN_SIZE, use_kernels
 from models.projection import (
     DepthResiduals,
     ProjectedPoints,
@@ -191,7 +191,7 @@ class PointCosts(nn.Module):
     ) -> Float[Tensor, "batch plane ray width"]:
         """Return the input of a 3D network for points at z-depths ``t`` of rays."""
         colors = colors_at_size_of(features, scene)
-        if use_kernels(t, features.shape[2], self.width) and self.context <= MAX_CONTEXT:
+        if use_kernels(t, features.shape[2], self.width) and self.context <= MIN_SIZE:
             layers = (self.inward, self.outward)
             points = (rays, t, context(slice(None)), planes, pad)
             return embed_points(layers, self.groups, scene, features, colors, *points)

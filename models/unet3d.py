@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.kernels.convolution import convolve_few
-from models.kernels.triton_support import MAX_SIZE, use_kernels
+from models.kernels.triton_support import MAX_SIZE, MIN_SIZE, use_kernels
 from models.projection import working_dtype
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()
@@ -28,7 +28,7 @@ class Conv3d(nn.Conv3d):
     ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
         """Convolve and, if ``activated``, apply GELU."""
         dtype = working_dtype(input)
-        few = 16 <= self.in_channels <= MAX_SIZE and self.out_channels <= MAX_SIZE
+        few = MIN_SIZE <= self.in_channels <= MAX_SIZE and self.out_channels <= MAX_SIZE
         # The kernel is for tensor cores, which have no single precision.
         if few and self.in_channels % 8 == 0 and dtype.itemsize == 2 and use_kernels(input):
             return self._convolve_few(input.to(dtype), activated)

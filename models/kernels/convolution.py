@@ -95,8 +95,8 @@ def convolve_few(
 ) -> Float[Tensor, "batch output new_plane new_row new_column"]:
     """Convolve with a padding of 1 and, if ``activated``, apply GELU.
 
-    Returns the volume's type. Channels are a multiple of 8, from 16 to
-    ``MAX_SIZE``; outputs at most as many.
+    Returns the volume's type. Channels are a multiple of 8, from
+    ``MIN_SIZE`` to ``MAX_SIZE``; outputs at most as many.
     """
     weight = weight.to(volume.dtype, memory_format=_LAYOUT)
     return _convolve(volume, weight, bias, stride, activated)

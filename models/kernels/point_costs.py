@@ -32,17 +32,13 @@ from models.kernels.layers import (
     converted,
     gelu,
 )
-from models.kernels.triton_support import kernel, kernel_of_sizes, operator, tl
+from models.kernels.triton_support import MIN_SIZE, kernel, kernel_of_sizes, operator, tl
 from models.projection import MIN_DEPTH, SceneFeatures, working_dtype
 from models.ray_sampling import DepthPlanes
 from utils.cameras import Rays, full_precision
 
 _POINTS, _WARPS = 64, 2
 """Points and warps per program."""
-_FEW = 16
-"""Fewest rows of a matrix product in Triton: colours and context are filled up with zeros."""
-MAX_CONTEXT = _FEW
-"""Maximum channels of context."""
 
 
 @kernel
@@ -178,7 +174,7 @@ def _embed_points(
         *(maps.shape[-1], maps.shape[-2], prior.shape[-1], prior.shape[-2]),
         *(2 / width, 2 / height, float(planes)),
         *(views, samples, channels, outputs, groups, context.shape[-1], lindisp, MIN_DEPTH),
-        *(pad, _FEW, _POINTS, "ieee"),
+        *(pad, MIN_SIZE, _POINTS, "ieee"),
         num_warps=_WARPS,
     )
     return out

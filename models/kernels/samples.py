@@ -29,7 +29,7 @@ from models.kernels.layers import (
     split_parts,
     store_rows,
 )
-from models.kernels.triton_support import kernel_of_sizes, operator, tl
+from models.kernels.triton_support import MIN_SIZE, kernel_of_sizes, operator, tl
 from models.kernels.views import read_view
 from models.projection import MIN_DEPTH, VISIBLE_BEHIND
 from models.ray_sampling import DepthPlanes
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _POINTS, _WARPS = 64, 4
 """Samples and warps per program."""
-LANES = 16
+LANES = MIN_SIZE
 """Channels of pixels' colours, context and composited features, padded to this number."""
 ENCODER_PARTS = (
     ("view_input.weight", "view_input.weight*"),

@@ -21,8 +21,8 @@ except ImportError:
 
 logger = logging.getLogger(__name__)
 
-MAX_SIZE = 64
-"""Maximum channels of a layer in a kernel."""
+MIN_SIZE, MAX_SIZE = 16, 64
+"""Minimum and maximum channels of a layer in a kernel; fewer are padded to the minimum."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -57,10 +57,10 @@ def operator(name: str) -> Callable[[Callable[..., Any]], Any]:
 def use_kernels(tensor: Tensor, *sizes: int) -> bool:
     """Return whether kernels run: on a GPU, without gradients, with ``sizes`` that they support.
 
-    Matrix products in Triton have powers of two, at least 16, of rows and columns. Of more than
-    ``MAX_SIZE`` the kernels would not fit into a GPU's registers and shared memory.
+    Matrix products in Triton have powers of two, at least ``MIN_SIZE``, of rows and columns. Of
+    more than ``MAX_SIZE`` the kernels would not fit into a GPU's registers and shared memory.
     """
-    supported = all(16 <= size <= MAX_SIZE and size & (size - 1) == 0 for size in sizes)
+    supported = all(MIN_SIZE <= size <= MAX_SIZE and size & (size - 1) == 0 for size in sizes)
     if not supported or not tensor.is_cuda or torch.is_grad_enabled():
         return False
     return kernels_run(tensor.device.index)
