@@ -30,9 +30,6 @@ from models.ray_sampling import DepthPlanes, RayBins, bin_positions, importance_
 from models.volume_rendering import Composite, alphas, composite_weights, transmittance
 from utils.cameras import Cameras, Rays, pixel_grid, pixel_rays
 
-MAP_CHANNELS = 3
-"""Channels of the decoder's input beside colours and features: opacity, visibility, depth."""
-
 
 @dataclass(frozen=True)
 class Window:
@@ -181,16 +178,6 @@ def render_bundles(
     )
 
 
-def decoder_maps(
-    bundles: Bundles, window: Window, planes: DepthPlanes
-) -> Float[Tensor, "batch channel row column"]:
-    """Stack the decoder's input: colours, features, opacity, visibility, normalised depth."""
-    composite = bundles.composite
-    single = [composite.opacity, bundles.visibility, planes.coordinates(composite.depth)]
-    parts = [composite.rgb, bundles.features, torch.stack(single, -1)]
-    return window.to_map(torch.cat(parts, -1))
-
-
 def join_bundles(parts: Sequence[Bundles]) -> Bundles:
     """Concatenate rendered bundles of the same images."""
     if len(parts) == 1:
@@ -238,14 +225,6 @@ def composite_bins(
     projected = project_to_sources(scene, rays, t, pad=0.0)
     colors = view_statistics(read_maps(scene.images, projected), projected.valid).mean
     # Points that no view sees get the scene's average colour.
-    average = _average_color(scene)[:, None, None]
+    average = scene.average_color()[:, None, None]
     colors = torch.where(projected.valid.any(1)[..., None], colors, average)
     return composite_weights(weights, colors, t, far, background)
-
-
-def _average_color(scene: SceneFeatures) -> Float[Tensor, "batch 3"]:
-    images = scene.images.float()
-    if scene.view_mask is None:
-        return images.mean((1, 3, 4))
-    shares = scene.view_mask / scene.view_mask.sum(1, keepdim=True)
-    return (images.mean((3, 4)) * shares[..., None]).sum(1)

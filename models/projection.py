@@ -41,6 +41,14 @@ class SceneFeatures:
         """Height and width of the images."""
         return self.images.shape[-2], self.images.shape[-1]
 
+    def average_color(self) -> Float[Tensor, "batch 3"]:
+        """Return the mean over the pixels of all views that exist."""
+        means = self.images.float().mean((3, 4))
+        if self.view_mask is None:
+            return means.mean(1)
+        shares = self.view_mask / self.view_mask.sum(1, keepdim=True)
+        return (means * shares[..., None]).sum(1)
+
 
 @dataclass(frozen=True)
 class ProjectedPoints:

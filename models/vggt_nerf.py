@@ -2,8 +2,8 @@
 
 ``encode``             source images -> frozen VGGT -> feature pyramid, refined depth prior
 ``build_cost_volume``  first level of the cost volume in front of a target camera
-``render_window``      bundles of pixels -> second level of the cost volume -> samples ->
-                       projection -> radiance field -> volume rendering -> decoder
+``render_window``      bundles of pixels -> second level of the cost volume -> samples -> projection
+                       -> radiance field -> volume rendering -> unseen colours -> decoder
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from torch import Tensor, nn
 
 from datasets.views import Views
 from models.bundles import (
-    MAP_CHANNELS,
     BundleRays,
     Window,
     WindowRendering,
-    decoder_maps,
     join_bundles,
     render_bundles,
     whole_images,
@@ -42,6 +40,7 @@ from models.novel_view import RenderedImages, encoding, rendering
 from models.projection import SceneFeatures
 from models.radiance_field import RadianceField
 from models.ray_sampling import BIN_CHANNELS, DepthPlanes, RayBins
+from models.unseen import MAP_CHANNELS, decoder_input
 from models.vggt.backbone import Backbone, BackboneFeatures, FrozenVGGT
 from utils.cameras import Cameras
 from utils.memory import rays_that_fit
@@ -251,8 +250,9 @@ class VGGTNeRF(nn.Module):
             with rendering(device, rays=pixels):
                 parts.append(self._render_bundles(self.radiance_field, *inputs, generator))
         rendered = join_bundles(parts)
-        correction = self.decoder(decoder_maps(rendered, window, planes)).float()
-        corrected = rendered.composite.rgb + correction.flatten(2).transpose(1, 2)
+        inputs = decoder_input(scene, rendered, window, planes)
+        correction = self.decoder(inputs.maps).float()
+        corrected = inputs.colors + correction.flatten(2).transpose(1, 2)
         return WindowRendering(window.to_image(corrected), rendered, levels, rays.centers)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import torch
 
 pytest_plugins = [
@@ -12,3 +13,9 @@ pytest_plugins = [
 # One thread, in processes that tests start, too: tensors are small, and several tests run at once.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """Every test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)

@@ -25,7 +25,9 @@ PREFIX = "model."
 _NETWORK = "network."
 """Prefix of the names of a trained backbone's weights."""
 _REQUIRED = f"{PREFIX}volume.points.inward.weight"
-"""A tensor of the present architecture, in checkpoints and in scene files."""
+"""A tensor of architectures with bundles, in checkpoints and in scene files."""
+_SINGLE_RAYS, _NO_GUESS = "cae2b32", "a0c2399"
+"""Last versions that render models without bundles, and whose decoder reads no guessed colours."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,18 @@ def check_general(content: dict[str, Any], path: str | Path) -> None:
 
 def check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Refuse weights of earlier architectures, whose settings may be unknown to this version."""
-    if _REQUIRED not in tensors:
+    version = _SINGLE_RAYS if _REQUIRED not in tensors else None
+    layers = (f"{PREFIX}{name}.weight" for name in ("decoder.inward", "decoder.outward"))
+    feature = tensors.get(f"{PREFIX}radiance_field.feature.weight")
+    inward, outward = map(tensors.get, layers)
+    if inward is not None and outward is not None and feature is not None:
+        # Colours, features, opacity, visibility and depth.
+        earlier = len(outward) + len(feature) + 3
+        version = _NO_GUESS if inward.ndim == 4 and inward.shape[1] == earlier else version
+    if version:
         raise UserError(
             f"{path}: is of an earlier architecture, which this version cannot render; train "
-            "again, or go back to the version that can: git checkout cae2b32"
+            f"again, or go back to the version that can: git checkout {version}"
         )
 
 

@@ -77,10 +77,21 @@ def test_other_kinds_of_file(tmp_path, content):
         read_checkpoint(str(tmp_path / "other.ckpt"))
 
 
+SINGLE_RAYS = {"radiance_field.density.bias": torch.zeros(1)}
+NO_GUESS = {
+    "volume.points.inward.weight": torch.zeros(1),
+    "radiance_field.feature.weight": torch.zeros(16, 96),
+    "decoder.inward.weight": torch.zeros(48, 31, 3, 3),
+    "decoder.outward.weight": torch.zeros(12, 48, 3, 3),
+}
+
+
 @pytest.mark.parametrize("kind", ["general", "scene"])
-def test_weights_of_an_earlier_architecture(tmp_path, kind):
+@pytest.mark.parametrize(("tensors", "version"), [(SINGLE_RAYS, "cae2b32"), (NO_GUESS, "a0c2399")])
+def test_weights_of_an_earlier_architecture(tmp_path, kind, tensors, version):
     """Whatever their settings were."""
-    weights, path = {"model.radiance_field.density.bias": torch.zeros(1)}, tmp_path / "old.file"
+    weights = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    path = tmp_path / "old.file"
     settings = {"model": {"rendering": {"wormholes": 3}}, "backbone": {}}
     header = {"settings": settings, "backbone_fingerprint": "0123"}
     if kind == "general":
@@ -89,5 +100,5 @@ def test_weights_of_an_earlier_architecture(tmp_path, kind):
     else:
         save_atomically({"vggt_nerf_scene": header, "state": weights, "training": {}}, path)
         read = load_finetuned
-    with pytest.raises(UserError, match="old.file: is of an earlier architecture"):
+    with pytest.raises(UserError, match=f"old.file: is of an earlier architecture.*{version}"):
         read(str(path))

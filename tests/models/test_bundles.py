@@ -42,15 +42,6 @@ def test_a_window_shows_what_the_whole_image_shows_there(tiny_model, scene, came
 
 
 @torch.no_grad()
-def test_a_decoder_begins_with_the_composited_colours(tiny_model, scene, camera):
-    window = whole_window(SIZE, 2, 1, scene.images.device)
-    for parameter in tiny_model.decoder.outward.parameters():
-        assert not parameter.any()
-    out = render(tiny_model, scene, camera, window)
-    assert torch.equal(out.rgb, window.to_image(out.bundles.composite.rgb))
-
-
-@torch.no_grad()
 def test_every_pixel_of_a_bundle_has_its_own_colour(tiny_model, scene):
     """From a source's own camera, with all weight at one depth, colours are the image's."""
     planes, window = DepthPlanes(NEAR_FAR, 12), whole_window(SIZE, 2, 1, scene.images.device)
