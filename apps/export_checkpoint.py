@@ -40,6 +40,8 @@ class ExportConfig(Settings):
     """samples per ray when rendering; none: as in training"""
     sampling_spread: bool | None = None
     """also sample beside the planes that have weight; none: as in training"""
+    average: tuple[str, ...] = ()
+    """more checkpoints of the same model: their weights are averaged with those of ckpt"""
 
 
 def export_checkpoint(config: ExportConfig) -> Path:
@@ -63,6 +65,8 @@ def export_checkpoint(config: ExportConfig) -> Path:
         folders = [path for path in (backbone["vggt_path"], config.vggt_path) if path]
         check_backbone_size(config.backbone_size, *folders)
     target = check_output_file(Path(config.out) / "model.ckpt", "--out")
+    if config.average:
+        kept["state_dict"] = _averaged(kept, config)
     if pop_backbone_weights(kept["state_dict"]):
         folder = target.parent / "backbone"
         kept["vggt_nerf"]["backbone_fingerprint"] = _write_backbone(config.ckpt, folder)
@@ -73,6 +77,31 @@ def export_checkpoint(config: ExportConfig) -> Path:
     kept["state_dict"] = {name: value.half() for name, value in kept["state_dict"].items()}
     save_atomically(kept, target)
     return target
+
+
+def _averaged(content: dict[str, Any], config: ExportConfig) -> dict[str, Any]:
+    """Return the mean of the weights: "Model soups" (Wortsman et al. 2022)."""
+    import torch
+
+    from models.checkpoints.general import general_content
+    from models.checkpoints.weights import describe_mismatch
+    from utils.checkpoints import resolve_checkpoint
+    from utils.errors import UserError
+
+    weights, fingerprint = content["state_dict"], content["vggt_nerf"]["backbone_fingerprint"]
+    states = [weights]
+    for path in config.average:
+        other = general_content(resolve_checkpoint(path))
+        problem = describe_mismatch(weights, other["state_dict"])
+        if not problem and other["vggt_nerf"]["backbone_fingerprint"] != fingerprint:
+            problem = "it has another backbone"
+        if problem:
+            raise UserError(
+                f"{path}: cannot be averaged with {config.ckpt}: {problem}. Give --average "
+                "checkpoints of the same settings."
+            )
+        states.append(other["state_dict"])
+    return {name: torch.stack([s[name].float() for s in states]).mean(0) for name in weights}
 
 
 def _write_backbone(checkpoint: str, folder: Path) -> str:

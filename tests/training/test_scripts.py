@@ -1,10 +1,12 @@
 """The small scripts around training: what they refuse, in one line."""
 
 import pytest
+import torch
 
 from apps import export_checkpoint
 from benchmarks import prior_depth, speed
 from models.checkpoints.general import read_checkpoint
+from utils.checkpoints import load_safely, save_atomically
 
 
 @pytest.mark.parametrize("script", [speed, prior_depth])
@@ -36,3 +38,23 @@ def test_an_export_refuses_a_size_that_no_patches_fill(run_main, tiny_checkpoint
     assert run_main(export_checkpoint.main, *flags, "--backbone_size", 98)[0] == 0
     exported = read_checkpoint(str(tmp_path / "exported"))
     assert exported.backbone_config.backbone_size == 98
+
+
+def test_an_export_averages_weights_of_equal_models_only(run_main, tiny_checkpoint, tmp_path):
+    content = load_safely(tiny_checkpoint)
+    first = content["state_dict"]
+    content["state_dict"] = {name: value + 1 for name, value in first.items()}
+    save_atomically(content, tmp_path / "other.ckpt")
+    flags = ["--ckpt", tiny_checkpoint, "--out", tmp_path / "mean", "--average"]
+    assert run_main(export_checkpoint.main, *flags, tmp_path / "other.ckpt")[0] == 0
+    mean = load_safely(tmp_path / "mean" / "model.ckpt")["state_dict"]
+    for name, value in first.items():
+        torch.testing.assert_close(mean[name].float(), value + 0.5, atol=2e-3, rtol=1e-3)
+    content["vggt_nerf"]["backbone_fingerprint"] = "0123"
+    save_atomically(content, tmp_path / "other.ckpt")
+    status, text = run_main(export_checkpoint.main, *flags, tmp_path / "other.ckpt")
+    assert status == 2 and "other.ckpt: cannot be averaged" in text and "backbone" in text
+    del content["state_dict"]["model.radiance_field.density.bias"]
+    save_atomically(content, tmp_path / "other.ckpt")
+    status, text = run_main(export_checkpoint.main, *flags, tmp_path / "other.ckpt")
+    assert status == 2 and "1 missing (model.radiance_field.density.bias)" in text
