@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 _POINTS, _WARPS, _REGISTERS = 32, 2, 168
 """Samples and warps per program, which renders all rays whose samples fit; registers per thread.
 
-With 64 samples and 4 warps, for which Triton uses wgmma, the kernel failed with an illegal memory
-access on one H100 (76,800 and 76,960 rays) and not on two others (up to 81,920 rays). The cause is
-not known: addresses are in bounds in Triton's interpreter and in its PTX.
+With 64 samples and 4 warps, for which Triton uses wgmma, the products of ``layers.add_product``
+address shared memory out of range, on an H100 with Triton 3.6 (``compute-sanitizer --tool
+memcheck``), which shared memory is Triton's to lay out. With these values, and in the kernel of
+``samples``, the tool finds no error.
 """
 _PARTS = (
     (
