@@ -83,18 +83,26 @@ def _averaged(content: dict[str, Any], config: ExportConfig) -> dict[str, Any]:
     """Return the mean of the weights: "Model soups" (Wortsman et al. 2022)."""
     import torch
 
-    from models.checkpoints.general import general_content
+    from models.checkpoints.general import general_content, pop_backbone_weights
     from models.checkpoints.weights import describe_mismatch
     from utils.checkpoints import resolve_checkpoint
     from utils.errors import UserError
 
     weights, fingerprint = content["state_dict"], content["vggt_nerf"]["backbone_fingerprint"]
+    model = content["vggt_nerf"]["settings"]["model"]
+    if pop_backbone_weights(dict(weights)):
+        raise UserError(
+            f"{config.ckpt}: holds a trained backbone, which --average does not average. Export "
+            "each checkpoint, and average the backbones by python -m apps.average_backbones."
+        )
     states = [weights]
     for path in config.average:
         other = general_content(resolve_checkpoint(path))
         problem = describe_mismatch(weights, other["state_dict"])
         if not problem and other["vggt_nerf"]["backbone_fingerprint"] != fingerprint:
             problem = "it has another backbone"
+        if not problem and other["vggt_nerf"]["settings"]["model"] != model:
+            problem = "the settings of its model differ"
         if problem:
             raise UserError(
                 f"{path}: cannot be averaged with {config.ckpt}: {problem}. Give --average "

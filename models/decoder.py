@@ -14,7 +14,7 @@ from torch import Tensor, nn
 class Decoder(nn.Module):
     """A U-Net (Ronneberger et al. 2015) without normalisation, so that windows agree with images.
 
-    Its output is added to the composited colours; it is initialised to zero.
+    Its output is added to colours and initialised to zero.
     """
 
     def __init__(self, widths: tuple[int, ...], inputs: int, outputs: int) -> None:

@@ -1,6 +1,7 @@
 """What no source view sees: a guess from its surroundings, which the decoder corrects.
 
-The field has no information there. Without the guess the decoder paints the average colour of its
+That is, what lies outside the images of all sources; what another surface hides counts as seen. The
+field has no information there. Without the guess the decoder paints the average colour of its
 training data, whatever the scene looks like.
 """
 
@@ -23,7 +24,7 @@ guessed colour."""
 _COARSER_SHARE = 0.1
 """Share of a fully seen pixel that the coarser level counts for in ``pull_push``."""
 
-_BARELY = 1e-5
+_BARELY = 1e-4
 """Opacity below which a bundle shows the background."""
 
 
@@ -42,8 +43,8 @@ def decoder_input(
     """Fill the composited colours where no source sees, and stack all that the decoder reads."""
     composite = bundles.composite
     views = scene.images.shape[1]
-    # Share of the opacity that a source sees; what several see counts several times. Where nothing
-    # is opaque, the background is seen.
+    # Share of the opacity that a source sees. What several see counts several times: with many
+    # sources, rays that they see in part count as seen. Where nothing is opaque, the background is.
     counts = (bundles.visibility * views + _BARELY) / (composite.opacity + _BARELY)
     seen = counts.clamp(0, 1)[..., None]
     guess = guess_colors(scene, composite.rgb, seen, window)
@@ -63,7 +64,8 @@ def guess_colors(
 ) -> Float[Tensor, "batch bundle 3"]:
     """Return each bundle's colour as its surroundings suggest it: ``pull_push`` of seen colours.
 
-    Windows without any get the average colour of the sources.
+    Far from all seen colours, it is the average colour of the sources. The surroundings are those
+    within the window: a small window may guess differently than a whole image.
     """
     mean = colors.unflatten(-1, (-1, 3)).mean(-2)
     filled = pull_push(window.to_map(mean), window.to_map(seen), scene.average_color())
@@ -77,8 +79,9 @@ def pull_push(
 ) -> Float[Tensor, "batch channel row column"]:
     """Interpolate weighted values over a whole map, as in the Lumigraph (Gortler et al. 1996).
 
-    Weighted sums are halved in size until one value is left, then filled from there: a value is
-    the mean of its own level and of the coarser one, by their weights. ``weights`` are in [0, 1].
+    Weighted values are averaged over cells of twice the size, until one is left, then filled from
+    there: a value is the mean of its own level and of the coarser one, by their weights. Unlike
+    there, cells with few values keep little weight. ``weights`` are in [0, 1].
     """
     levels = [torch.cat([values * weights, weights], 1)]
     while max(levels[-1].shape[-2:]) > 1:

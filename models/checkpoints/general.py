@@ -153,9 +153,10 @@ def check_architecture(tensors: Mapping[str, Tensor], path: str | Path) -> None:
     feature = tensors.get(f"{PREFIX}radiance_field.feature.weight")
     inward, outward = map(tensors.get, layers)
     if inward is not None and outward is not None and feature is not None:
+        ranks = inward.ndim, outward.ndim, feature.ndim
         # Colours, features, opacity, visibility and depth.
-        earlier = len(outward) + len(feature) + 3
-        version = _NO_GUESS if inward.ndim == 4 and inward.shape[1] == earlier else version
+        if ranks == (4, 4, 2) and inward.shape[1] == len(outward) + len(feature) + 3:
+            version = _NO_GUESS
     if version:
         raise UserError(
             f"{path}: is of an earlier architecture, which this version cannot render; train "

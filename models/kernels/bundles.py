@@ -43,8 +43,8 @@ _POINTS, _WARPS, _REGISTERS = 32, 2, 168
 
 With 64 samples and 4 warps, for which Triton uses wgmma, the products of ``layers.add_product``
 address shared memory out of range, on an H100 with Triton 3.6 (``compute-sanitizer --tool
-memcheck``), which shared memory is Triton's to lay out. With these values, and in the kernel of
-``samples``, the tool finds no error.
+memcheck``). Triton lays out shared memory, so the fault is probably its own. With these values, and
+in the kernel of ``samples``, the tool finds no error.
 """
 _PARTS = (
     (

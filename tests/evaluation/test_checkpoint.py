@@ -86,6 +86,18 @@ NO_GUESS = {
 }
 
 
+@pytest.mark.parametrize("name", sorted(NO_GUESS.keys() - {"volume.points.inward.weight"}))
+def test_weights_without_dimensions_are_refused_in_one_line(tmp_path, name):
+    tensors = NO_GUESS | {name: torch.zeros(())}
+    weights = {f"model.{key}": tensor for key, tensor in tensors.items()}
+    settings = {"model": {}, "backbone": {}}
+    header = {"settings": settings, "backbone_fingerprint": "0123"}
+    path = tmp_path / "damaged.ckpt"
+    save_atomically({"vggt_nerf": header, "state_dict": weights}, path)
+    with pytest.raises(UserError, match=r"damaged.ckpt|ckpts/VGGT-1B"):
+        read_checkpoint(str(path)).build_model()
+
+
 @pytest.mark.parametrize("kind", ["general", "scene"])
 @pytest.mark.parametrize(("tensors", "version"), [(SINGLE_RAYS, "cae2b32"), (NO_GUESS, "a0c2399")])
 def test_weights_of_an_earlier_architecture(tmp_path, kind, tensors, version):

@@ -50,6 +50,16 @@ def test_an_export_averages_weights_of_equal_models_only(run_main, tiny_checkpoi
     mean = load_safely(tmp_path / "mean" / "model.ckpt")["state_dict"]
     for name, value in first.items():
         torch.testing.assert_close(mean[name].float(), value + 0.5, atol=2e-3, rtol=1e-3)
+    trained = content | {"state_dict": content["state_dict"] | {"network.x": torch.zeros(1)}}
+    save_atomically(trained, tmp_path / "trained.ckpt")
+    both = tmp_path / "trained.ckpt", "--average", tmp_path / "trained.ckpt"
+    status, text = run_main(export_checkpoint.main, "--out", tmp_path / "no", "--ckpt", *both)
+    assert status == 2 and "apps.average_backbones" in text
+    rendering = content["vggt_nerf"]["settings"]["model"]["rendering"]
+    rendering["lindisp"] = not rendering["lindisp"]
+    save_atomically(content, tmp_path / "other.ckpt")
+    status, text = run_main(export_checkpoint.main, *flags, tmp_path / "other.ckpt")
+    assert status == 2 and "settings of its model differ" in text
     content["vggt_nerf"]["backbone_fingerprint"] = "0123"
     save_atomically(content, tmp_path / "other.ckpt")
     status, text = run_main(export_checkpoint.main, *flags, tmp_path / "other.ckpt")
