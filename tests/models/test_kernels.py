@@ -47,17 +47,16 @@ def test_renders_what_pytorch_renders(make_views, make_cameras, monkeypatch):
     near_far = torch.tensor([NEAR_FAR, NEAR_FAR], device="cuda")
     views, camera = make_views(2, 3, size=SIZE).to("cuda"), make_cameras(2, size=SIZE).to("cuda")
 
-    def render(bf16=True):
-        with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+    def render():
+        with torch.autocast("cuda", torch.bfloat16):
             scene = model.encode(views, near_far)
             return model.render_images(scene, camera, near_far, SIZE).rgb
 
     rendered = render()
     for module in ("cost_volume", "projection", "encoder", "unet3d", "kernels.bundles"):
         monkeypatch.setattr(f"models.{module}.use_kernels", lambda *_: False)
-    expected, exact = render(), render(bf16=False)
-    # Random images have no surfaces: small errors of matching costs choose other depths.
-    assert (rendered - exact).norm() < 1.2 * (expected - exact).norm()
+    expected = render()
+    assert (rendered - expected).norm() < 2e-2 * expected.norm()
 
 
 @pytest.mark.gpu
