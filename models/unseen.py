@@ -23,7 +23,6 @@ MAP_CHANNELS = 6
 guessed colour."""
 _COARSER_SHARE = 0.1
 """Share of a fully seen pixel that the coarser level counts for in ``pull_push``."""
-
 _BARELY = 1e-4
 """Opacity below which a bundle shows the background."""
 
